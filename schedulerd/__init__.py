@@ -1,0 +1,3 @@
+"""schedulerd: a job scheduler for a Linux host."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,100 @@
+"""Every error that schedulerd raises on purpose; each class is one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+class SchedulerdError(Exception):
+    """Something that schedulerd refuses or cannot do, told in words for the person who asked.
+
+    `exit_status` is what the daemon exits with when this error ends it (sysexits.h where one fits).
+    """
+
+    exit_status = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file: where it is, at which path of the document, and what would be right."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    text: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        kind = "warning: " if self.is_warning else ""
+        path = f"{self.path}: " if self.path else ""
+        return f"{self.file}:{self.line}:{self.column}: {kind}{path}{self.text}"
+
+
+class ConfigError(SchedulerdError):
+    """The configuration has mistakes; `problems` names each of them."""
+
+    exit_status = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class TriggerError(SchedulerdError):
+    """A trigger's text cannot be understood or can never be due; names the field, the text and why."""
+
+    def __init__(self, field: str, text: str, why: str) -> None:
+        super().__init__(f"{field} {text!r}: {why}")
+        self.field = field
+        self.text = text
+        self.why = why
+
+
+class UnsafeError(SchedulerdError):
+    """A setting or a file's permissions would open a door that was not asked for (EX_CONFIG)."""
+
+    exit_status = 78
+
+
+class AlreadyRunningError(SchedulerdError):
+    """Another daemon holds this state directory or socket (EX_TEMPFAIL)."""
+
+    exit_status = 75
+
+
+class StoreError(SchedulerdError):
+    """The history store refused, is damaged, or belongs to a newer program."""
+
+
+class StartError(SchedulerdError):
+    """A run's process or function could not be started."""
+
+
+class SecretError(SchedulerdError):
+    """A secret's reference leads nowhere; names the reference, never a value."""
+
+
+class NotFoundError(SchedulerdError):
+    """There is no such thing."""
+
+
+class StoppingError(SchedulerdError):
+    """The daemon is stopping and takes no new work."""
+
+
+class UnauthenticatedError(SchedulerdError):
+    """The caller did not say who they are, or not so that it can be believed."""
+
+
+class ForbiddenError(SchedulerdError):
+    """The caller is known and may not do this."""
+
+
+class InvalidError(SchedulerdError):
+    """A request's value is outside what is allowed: `loc` is the path to it, such as `["query", "limit"]`."""
+
+    def __init__(self, loc: list[str | int], message: str, value: Any, kind: str = "value_error") -> None:
+        super().__init__(message)
+        self.detail = {"type": kind, "loc": loc, "msg": message, "input": value}

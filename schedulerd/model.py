@@ -1,0 +1,248 @@
+"""The words of schedulerd as values: jobs, occurrences, runs, and who asks for them.
+
+Instants are aware UTC datetimes named `*_at`; durations are float seconds named `*_seconds`; sizes are `*_bytes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Status(StrEnum):
+    """What has become of a run."""
+
+    QUEUED = "queued"  # accepted, waits for a seat
+    RUNNING = "running"  # claimed in the ledger and started
+    SUCCESS = "success"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # due but not started, on purpose: details.reason says why
+    MISSED = "missed"  # due while nobody could start it
+    ABANDONED = "abandoned"  # its daemon died while it ran, and its end was not seen
+
+
+UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING})
+NOT_STARTED = frozenset({Status.SKIPPED, Status.MISSED})
+ENDED = frozenset(Status) - UNFINISHED - NOT_STARTED  # it was started, and it is over
+
+
+class Origin(StrEnum):
+    """Why a run exists."""
+
+    SCHEDULE = "schedule"
+    CATCH_UP = "catch_up"
+    RETRY = "retry"
+    MANUAL = "manual"
+    AFTER = "after"
+    STARTUP = "startup"
+
+
+class Overlap(StrEnum):
+    """What becomes of an occurrence that is due while its job runs."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+class CatchUp(StrEnum):
+    """What becomes of misfires."""
+
+    NONE = "none"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class Role(IntEnum):
+    """What a caller may do; a higher role includes the lower ones."""
+
+    VIEWER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: a token's id, or a uid on the socket, with its role."""
+
+    name: str
+    role: Role
+
+
+class Trigger(Protocol):
+    """Computes the times of a job. Pure: no clock, no I/O; equal triggers give equal times."""
+
+    @property
+    def kind(self) -> str:
+        """Return the `trigger_type` of the API: `cron`, `interval`, …"""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Return the whole rule on one line; a job whose text changed is planned anew from that moment."""
+        ...
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first time strictly later than `instant`, in UTC, or None when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A reference to a secret (`env`, `file` or `credential`, and its name): resolved late, never shown."""
+
+    source: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{{{self.source}: {self.name}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A named definition from the configuration. Two equal jobs behave alike, so a reload leaves them alone."""
+
+    job_id: str
+    name: str
+    action: str  # the key in the YAML: command, shell, health_check, …
+    options: Mapping[str, Any]  # what stands under that key, checked
+    description: str | None = None
+    trigger: Trigger | None = None
+    enabled: bool = True
+    timezone: str = "UTC"
+    timeout_seconds: float | None = None
+    kill_grace_seconds: float = 10.0
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.LATEST
+    misfire_grace_seconds: float = 3600.0
+    cwd: str | None = None
+    env: Mapping[str, str | Secret] = field(default_factory=dict)
+    success_exit_codes: tuple[int, ...] = (0,)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Return whether the planner has anything to do for it."""
+        return self.enabled and self.trigger is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a job, or the decision not to execute it: a row of the ledger."""
+
+    run_id: str
+    job_id: str
+    origin: Origin
+    status: Status
+    queued_at: datetime
+    scheduled_at: datetime | None = None  # the occurrence; None for a run that was asked for by hand
+    attempt: int = 1
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_seconds: float | None = None
+    exit_code: int | None = None
+    records_processed: int = 0
+    error_message: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    node: str = ""
+    actor: str | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def lateness_seconds(self) -> float | None:
+        """Return `started_at` − `scheduled_at`, or None when it was not scheduled or not started."""
+        if self.scheduled_at is None or self.started_at is None:
+            return None
+        return (self.started_at - self.scheduled_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an action ended, before it becomes the end of a run."""
+
+    status: Status
+    records_processed: int = 0
+    message: str | None = None  # why it failed, or what it did
+    exit_code: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why, since when and until when a job is not started on its own."""
+
+    paused_at: datetime
+    actor: str
+    reason: str | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What outlives the daemon about a job: its rule, from when on it is planned, and its pause."""
+
+    job_id: str
+    rule: str  # Trigger.text
+    planned_since: datetime
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup in the catalogue: a file that was written whole, checked, and given its final name."""
+
+    filename: str
+    path: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    job_id: str
+    run_id: str
+
+
+def finish(run: Run, result: Result, finished_at: datetime, duration_seconds: float | None) -> Run:
+    """Return `run` as it ended."""
+    details = {**run.details, **result.details} if result.details else run.details
+    if result.message and result.status is Status.SUCCESS:
+        details = {**details, "message": result.message}
+    return replace(
+        run,
+        status=result.status,
+        finished_at=finished_at,
+        duration_seconds=duration_seconds,
+        exit_code=result.exit_code,
+        records_processed=result.records_processed,
+        error_message=None if result.status is Status.SUCCESS else result.message,
+        details=details,
+    )
+
+
+def new_run_id(now: datetime) -> str:
+    """Return a UUID that sorts by time (version 7, RFC 9562, with the microseconds in `rand_a`: its method 3)."""
+    micros = to_micros(now)
+    millis, rest = divmod(micros, 1000)
+    value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (rest * 4096 // 1000) << 64 | 0b10 << 62
+    text = f"{value | int.from_bytes(os.urandom(8), 'big') >> 2:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def to_micros(instant: datetime) -> int:
+    """Return microseconds since 1970-01-01 UTC, exactly."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the aware UTC datetime of `to_micros`."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def to_text(instant: datetime) -> str:
+    """Return `instant` in ISO 8601 with `Z`, microseconds only when there are some."""
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
