@@ -50,6 +50,7 @@ class Overlap(StrEnum):
     """What becomes of an occurrence that is due while its job runs."""
 
     SKIP = "skip"
+    QUEUE = "queue"
     ALLOW = "allow"
 
 

@@ -1,0 +1,279 @@
+"""From YAML files to a checked `Config`; every mistake of all files is reported at once, each with its place."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigError, Problem, TriggerError
+from .model import Job, Secret
+from .options import ACTIONS, API, HISTORY, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP
+from .schema import Path, Record, Report, did_you_mean, one_of, shown
+from .schema import Text as TextKind
+from .triggers import trigger_from
+from .triggers.zones import zone_named
+from .yamlfile import Document
+
+_JOB = Record(JOB)
+_POLICY = Record(POLICY)
+_JOB_ID = TextKind(JOB_ID, JOB_ID_EXPECTED)
+SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Users or groups on the Unix socket who have a role."""
+
+    role: str
+    user: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """The doors."""
+
+    socket: str
+    socket_group: str = "schedulerd"
+    peers: tuple[Peer, ...] = ()
+    host: str | None = None
+    port: int = 0
+    allow_plain_remote: bool = False
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that was found right; `jobs` is in the order of the files."""
+
+    path: str
+    timezone: str
+    state_dir: str
+    store: str
+    seats: int
+    shutdown_grace_seconds: float
+    sources: Mapping[str, str | Secret]
+    api: ApiSettings
+    jobs: Mapping[str, Job]
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
+
+    @property
+    def restart_needed_for(self) -> tuple[Any, ...]:
+        """Return the settings that a reload cannot change."""
+        return (self.state_dir, self.store, self.seats, self.api)
+
+
+def load(path: str) -> Config:
+    """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files."""
+    return _Loader(os.path.abspath(path)).load()
+
+
+class _Loader:
+    """One loading: collects problems, and turns each file's mapping into jobs."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.problems: list[Problem] = []
+        self.jobs: dict[str, Job] = {}
+        self.origin: dict[str, Document] = {}
+        self.found_commands: dict[tuple[str, str], bool] = {}
+        self.sources: Mapping[str, Any] = {}
+        self.base = os.path.dirname(path)
+
+    def load(self) -> Config:
+        document = Document(self.path)
+        self.problems += document.problems
+        report = self._reporter(document)
+        value = document.value if isinstance(document.value, Mapping) else {}
+        if not isinstance(document.value, Mapping):
+            report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
+        head = {key: each for key, each in value.items() if key != "jobs"}
+        top = Record(TOP).read(head, (), report)
+        self.sources = top["sources"]
+        top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
+        defaults = self._defaults(value, top["timezone"], report)
+        self._read_jobs(document, value.get("jobs", {}), defaults)
+        for included in self._included(top["include"], report):
+            self._read_included(included, defaults)
+        api = self._api(top, report)
+        warnings = tuple(each for each in self.problems if each.is_warning)
+        mistakes = [each for each in self.problems if not each.is_warning]
+        if mistakes:
+            raise ConfigError(sorted(mistakes, key=lambda each: (each.file, each.line, each.column)))
+        state_dir = self._absolute(top["state_dir"])
+        return Config(
+            path=self.path, timezone=top["timezone"], state_dir=state_dir,
+            store=self._store(top["store"], state_dir), seats=top["seats"],
+            shutdown_grace_seconds=top["shutdown_grace"], sources=top["sources"], api=api, jobs=self.jobs,
+            warnings=warnings,
+        )  # fmt: skip
+
+    def _reporter(self, document: Document) -> Report:
+        def report(path: Path, text: str) -> None:
+            self.problems.append(document.problem(path, text))
+
+        return report
+
+    def _absolute(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.base, os.path.expanduser(path)))
+
+    def _store(self, url: str | None, state_dir: str) -> str:
+        if url is None:
+            return "sqlite://" + os.path.join(state_dir, "history.db")
+        return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
+
+    def _api(self, top: Mapping[str, Any], report: Report) -> ApiSettings:
+        given = top["api"] or {name: option.default for name, option in API.items()}
+        host, port = None, 0
+        if given["listen"]:
+            host, _, port_text = given["listen"].rpartition(":")
+            host, port = host.strip("[]"), int(port_text or 0) if port_text.isdigit() else 0
+            if port > 65535:
+                report(("api", "listen"), f"there is no port {port}: expected 0 to 65535")
+        for index, peer in enumerate(given["peers"]):
+            if bool(peer["user"]) == bool(peer["group"]):
+                report(("api", "peers", index), "name either a user or a group")
+        if top["store"] and not top["store"].startswith("sqlite:///"):
+            report(("store",), f"{shown(top['store'].split('@')[-1])}: expected sqlite:///PATH")
+        return ApiSettings(
+            socket=self._absolute(given["socket"] or os.path.join(top["state_dir"], "schedulerd.sock")),
+            socket_group=given["socket_group"], peers=tuple(Peer(**peer) for peer in given["peers"]),
+            host=host, port=port, allow_plain_remote=given["allow_plain_remote"], hosts=given["hosts"],
+        )  # fmt: skip
+
+    def _included(self, patterns: tuple[str, ...], report: Report) -> list[str]:
+        found: dict[str, None] = {}
+        for index, pattern in enumerate(patterns):
+            names = sorted(glob.glob(self._absolute(pattern)))
+            if not names and not glob.has_magic(pattern):
+                report(("include", index), f"there is no file {pattern!r}")
+            found.update(dict.fromkeys(names))
+        return list(found)
+
+    def _read_included(self, path: str, defaults: Mapping[str, Any]) -> None:
+        try:
+            document = Document(path)
+        except ConfigError as error:
+            self.problems += error.problems
+            return
+        self.problems += document.problems
+        report = self._reporter(document)
+        if document.value is None:
+            return
+        if not isinstance(document.value, Mapping):
+            report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
+            return
+        for key in document.value:
+            if key not in INCLUDED:
+                hint = "belongs in the main file" if key in TOP else "is unknown" + did_you_mean(key, INCLUDED)
+                report((key,), f"{key!r} {hint}: an included file may have {' and '.join(INCLUDED)}")
+        own = self._own_defaults(document.value, report)
+        self._read_jobs(document, document.value.get("jobs", {}), {**defaults, **own})
+
+    def _defaults(self, value: Mapping[str, Any], timezone: str, report: Report) -> dict[str, Any]:
+        builtin = {name: option.default for name, option in POLICY.items()}
+        silent = value.get("defaults")  # its mistakes were reported with the rest of the file
+        given = _POLICY.read_given(silent, (), lambda _path, _text: None) if isinstance(silent, Mapping) else {}
+        if "timezone" in given:
+            given["timezone"] = self._zone(given["timezone"], ("defaults", "timezone"), report)
+        return {**builtin, "timezone": timezone, **given}
+
+    def _own_defaults(self, value: Mapping[str, Any], report: Report) -> dict[str, Any]:
+        given = value.get("defaults")
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            report(("defaults",), f"expected a mapping, not {shown(given)}")
+            return {}
+        own = _POLICY.read_given(given, ("defaults",), report)
+        if "timezone" in own:
+            own["timezone"] = self._zone(own["timezone"], ("defaults", "timezone"), report)
+        return own
+
+    def _read_jobs(self, document: Document, jobs: Any, defaults: Mapping[str, Any]) -> None:
+        report = self._reporter(document)
+        if jobs is None:
+            return
+        if not isinstance(jobs, Mapping):
+            report(("jobs",), f"expected a mapping of jobs by id, not {shown(jobs)}")
+            return
+        for job_id, given in jobs.items():
+            _JOB_ID.read(job_id, ("jobs", job_id), report)
+            if job_id in self.jobs:
+                first = self.origin[job_id].problem(("jobs", job_id), "")
+                report(("jobs", job_id), f"duplicate job {job_id!r}: it stands in {first.file}:{first.line} already")
+            elif isinstance(given, Mapping):
+                self.origin[job_id] = document
+                self.jobs[job_id] = self._job(job_id, given, defaults, report)
+            else:
+                report(("jobs", job_id), f"expected a mapping with an action, not {shown(given)}")
+
+    def _job(self, job_id: str, given: Mapping[str, Any], defaults: Mapping[str, Any], report: Report) -> Job:
+        path: Path = ("jobs", job_id)
+        read = _JOB.read_given(given, path, report)
+        value = {**defaults, **read}
+        if "env" in read:
+            value["env"] = {**defaults["env"], **read["env"]}
+        actions = one_of(list(ACTIONS), given)
+        if len(actions) != 1:
+            named = f"it has {' and '.join(actions)}" if actions else "it has none"
+            report(path, f"a job needs one action ({', '.join(ACTIONS)}): {named}")
+        action = actions[0] if actions else "command"
+        if "timezone" in read:
+            value["timezone"] = self._zone(read["timezone"], (*path, "timezone"), report)
+        job = Job(
+            job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
+            enabled=value.get("enabled", True), trigger=self._trigger(given, value["timezone"], path, report),
+            action=action, options=self._options(action, read.get(action)), timezone=value["timezone"],
+            timeout_seconds=value["timeout"] or None, kill_grace_seconds=value["kill_grace"],
+            overlap=value["overlap"], catch_up=value["catch_up"], misfire_grace_seconds=value["misfire_grace"],
+            cwd=self._absolute(value["cwd"]) if value["cwd"] else None, env=value["env"],
+            success_exit_codes=value["success_exit_codes"],
+        )  # fmt: skip
+        self._check_action(job, (*path, action), report)
+        return job
+
+    @staticmethod
+    def _options(action: str, value: Any) -> Mapping[str, Any]:
+        return value if isinstance(value, Mapping) else {action: value}
+
+    def _trigger(self, given: Mapping[str, Any], timezone: str, path: Path, report: Report) -> Any:
+        try:
+            return trigger_from(given, timezone)
+        except TriggerError as error:
+            report((*path, error.field), f"{shown(error.text)}: {error.why}")
+            return None
+
+    @staticmethod
+    def _zone(name: str, path: Path, report: Report) -> str:
+        """Return `name`, or after reporting that there is no such zone one with which the reading can go on."""
+        try:
+            zone_named(name)
+        except ValueError as error:
+            report(path, f"{error}: expected a name such as Europe/Rome")
+            return "UTC"
+        return name
+
+    def _check_action(self, job: Job, path: Path, report: Report) -> None:
+        if job.action == "command" and job.options["command"]:
+            self._warn_if_not_there(job, path)
+        if job.action == "backup":
+            source = job.options["source"]
+            if source and source != HISTORY and source not in self.sources:
+                known = [HISTORY, *self.sources]
+                report((*path, "source"), f"there is no source {source!r}{did_you_mean(source, known)}: "
+                                          f"expected one of {', '.join(known)}")  # fmt: skip
+
+    def _warn_if_not_there(self, job: Job, path: Path) -> None:
+        program = job.options["command"][0]
+        search = job.env.get("PATH", SAFE_PATH)
+        key = (program, str(search))
+        if key not in self.found_commands:
+            self.found_commands[key] = isinstance(search, Secret) or bool(shutil.which(program, path=search))
+        if not self.found_commands[key]:
+            text = f"there is no program {program!r} on this host now: each run would fail"
+            self.problems.append(self.origin[job.job_id].problem((*path, 0), text, is_warning=True))

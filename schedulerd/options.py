@@ -1,0 +1,154 @@
+"""The table of every setting of the configuration file.
+
+It feeds the loader (`config.py`), the published JSON Schema (`schedulerd --print-schema`), and the tests that hold
+documentation and program together. A new setting is a line here and the code that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from .model import CatchUp, Overlap
+from .policy import KEEP_PERIODS
+from .schema import Anything, Choice, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
+
+JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
+JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
+
+HISTORY = "history"  # the source that is schedulerd's own database
+
+
+class RoleName(StrEnum):
+    """The roles as the file spells them."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+ARGV = ListOf(
+    Text(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"
+)
+ENVIRONMENT = MapOf(TextOrSecret(), ENV_NAME, "a name of an environment variable")
+KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
+
+ACTIONS: Mapping[str, Kind] = {
+    "command": ARGV,
+    "shell": Text(r"(?s).*\S.*", "a line for /bin/sh"),
+    "health_check": Record(
+        {
+            "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
+            "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
+            "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
+            "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
+            "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
+        }
+    ),
+    "backup": Record(
+        {
+            "source": Option(
+                Text(), f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
+                required=True,
+            ),
+            "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
+            "keep": Option(KEEP, "how many backups stay; without it, all of them", {}),
+        }
+    ),
+    "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),
+    "cleanup": Record(
+        {
+            "older_than": Option(Duration(), "finished runs older than this go, with their output", 90 * 86400.0),
+            "batch": Option(Whole(1, 100_000), "how many rows are deleted in one transaction", 500),
+        }
+    ),
+}
+
+TRIGGERS: Mapping[str, Option] = {
+    "cron": Option(Anything({"type": "string"}), 'five fields, such as "30 2 * * *", or a word such as @daily'),
+    "every": Option(
+        Anything({"type": ["string", "number"]}), "an interval of elapsed time, such as 90s or 10m, counted from 1970 UTC"
+    ),
+}
+
+POLICY: Mapping[str, Option] = {
+    "timezone": Option(Text(), "the IANA time zone of the job's times"),
+    "timeout": Option(Duration(), "after this long the whole process group gets SIGTERM; 0 is never", 0.0),
+    "kill_grace": Option(Duration(), "how long after SIGTERM the process group gets SIGKILL", 10.0),
+    "overlap": Option(Choice(Overlap), "what becomes of an occurrence that is due while the job runs", Overlap.SKIP),
+    "catch_up": Option(Choice(CatchUp), "what becomes of occurrences that nobody could start in time", CatchUp.LATEST),
+    "misfire_grace": Option(Duration(), "how late a start still counts as on schedule", 3600.0),
+    "cwd": Option(Text(), "the working directory (default: that of the daemon)"),
+    "env": Option(ENVIRONMENT, "environment variables; a value may be a secret such as {file: /etc/key}", {}),
+    "success_exit_codes": Option(
+        ListOf(Whole(0, 255), at_least=1, expected="a list of exit codes"), "which exit codes are a success", (0,)
+    ),
+}
+
+JOB: Mapping[str, Option] = {
+    "name": Option(Text(), "a name for people (default: the job's id)"),
+    "description": Option(Text(), "what it is for"),
+    "enabled": Option(Flag(), "false: it is listed and can be triggered, but never starts on its own", True),
+    **TRIGGERS,
+    **{name: Option(kind, f"the action {name}") for name, kind in ACTIONS.items()},
+    **POLICY,
+}
+
+PEER = Record(
+    {
+        "user": Option(Text(), "a user's name or number"),
+        "group": Option(Text(), "a group's name or number"),
+        "role": Option(Choice(RoleName), "what they may do", required=True),
+    }
+)
+
+API: Mapping[str, Option] = {
+    "socket": Option(Text(), "the Unix socket (default: schedulerd.sock in the state directory)"),
+    "socket_group": Option(Text(), "the group whose members are operators on the socket", "schedulerd"),
+    "peers": Option(ListOf(PEER), "more users and groups on the socket, and their roles", ()),
+    "listen": Option(Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", "HOST:PORT"), "HOST:PORT for REST with tokens"),
+    "allow_plain_remote": Option(
+        Flag(), "true: listen on an address other than loopback although there is no TLS", False
+    ),
+    "hosts": Option(ListOf(Text()), "names that a Host header may have, besides loopback and the address of listen", ()),
+}
+
+TOP: Mapping[str, Option] = {
+    "timezone": Option(Text(), "the IANA time zone of jobs that name none", "UTC"),
+    "state_dir": Option(Text(), "where history, output, tokens and the socket are", "/var/lib/schedulerd"),
+    "store": Option(Text(), "sqlite:///PATH (default: history.db in the state directory)"),
+    "include": Option(ListOf(Text()), "more files with jobs, as globs beside this file", ()),
+    "seats": Option(Whole(1, 256), "how many built-in jobs may run at the same time", 8),
+    "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
+    "sources": Option(
+        MapOf(TextOrSecret(), NAME, "a name of a source"), "databases by name: postgresql://, redis:// or sqlite:/// URLs", {}
+    ),
+    "api": Option(Record(API), "the doors: Unix socket and TCP", None),
+    "defaults": Option(Record(POLICY), "what jobs have that they don't set themselves", None),
+    "jobs": Option(MapOf(Record(JOB), JOB_ID, JOB_ID_EXPECTED), "the jobs by id", {}),
+}
+INCLUDED = ("defaults", "jobs")  # the sections that an included file may have
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file, for editors."""
+    job = Record(JOB).schema()
+    job["allOf"] = [_exactly_one(list(ACTIONS)), _at_most_one(list(TRIGGERS))]
+    schema = Record(TOP).schema()
+    schema["properties"]["jobs"]["additionalProperties"] = job
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "schedulerd configuration",
+        **schema,
+    }
+
+
+def _exactly_one(names: list[str]) -> dict[str, Any]:
+    return {"oneOf": [{"required": [name]} for name in names]}
+
+
+def _at_most_one(names: list[str]) -> dict[str, Any]:
+    return {"not": {"required": names}} if len(names) == 2 else {"maxProperties": 1}

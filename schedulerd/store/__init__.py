@@ -1,0 +1,143 @@
+"""The store: the ledger of occurrences, which is also the history of runs.
+
+`Store` is the contract that every backend keeps; `tests/contract/test_store.py` holds them to it. Writes return at once
+with a future that is done when the change is durable: whoever must not go on before, waits for it. Reads are plain calls;
+they see everything whose future was done, and never wait for a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from ..model import Backup, JobRecord, Pause, Run
+
+
+@dataclass(frozen=True, slots=True)
+class DayOfJob:
+    """What analytics found about one job on one day."""
+
+    day: str  # YYYY-MM-DD
+    job_id: str
+    runs: Mapping[str, int]  # by status
+    records_processed: int
+    duration_p50: float | None
+    duration_p95: float | None
+    lateness_p50: float | None
+    lateness_p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The part of a finished run that analytics needs."""
+
+    job_id: str
+    status: str
+    duration_seconds: float | None
+    lateness_seconds: float | None
+    records_processed: int
+
+
+class Store(Protocol):
+    """Where the ledger is kept. A write whose future fails with StoreError has changed nothing."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why writes are waiting (disk full, …), or None when all is well."""
+        ...
+
+    def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
+        """Enter rows into the ledger, all in one transaction; the result are the run_ids that are in it now.
+
+        A run whose occurrence (job_id, scheduled_at; first attempts only) or idempotency key is there already is left
+        out, and is not in the result: somebody else was first. Recording the same run twice is the same as once.
+        """
+        ...
+
+    def claim(self, run_id: str) -> Future[bool]:
+        """Take a `queued` run to start it: it becomes `running`. False when it is not queued any more."""
+        ...
+
+    def finish(self, runs: Sequence[Run]) -> Future[None]:
+        """Write how runs ended (status, times, exit code, records, message, details). The first end stays."""
+        ...
+
+    def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
+        """Remember rule and planned_since of jobs; pauses are left as they are."""
+        ...
+
+    def set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
+        """Pause a job that `save_jobs` knows, or end its pause."""
+        ...
+
+    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
+        """Delete at most `limit` rows that finished before, oldest first; return their run_ids, none when done.
+
+        Never an unfinished row, nor a job's newest row, newest occurrence or newest result.
+        """
+        ...
+
+    def add_backup(self, backup: Backup) -> Future[None]:
+        """Enter a backup into the catalogue; the same path again replaces it."""
+        ...
+
+    def remove_backup(self, path: str) -> Future[None]:
+        """Take a backup out of the catalogue."""
+        ...
+
+    def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
+        """Replace everything that is known of a day."""
+        ...
+
+    def jobs(self) -> dict[str, JobRecord]:
+        """Return every job that was ever planned."""
+        ...
+
+    def last_occurrences(self, job_ids: Sequence[str]) -> dict[str, datetime]:
+        """Return the newest occurrence in the ledger of each of the jobs that have one."""
+        ...
+
+    def last_results(self, job_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the newest run that was started and has ended of each of the jobs that have one."""
+        ...
+
+    def unfinished(self) -> list[Run]:
+        """Return the runs that are queued or running, oldest first."""
+        ...
+
+    def history(
+        self, job_id: str, limit: int, before: str | None = None, statuses: Sequence[str] | None = None
+    ) -> list[Run]:
+        """Return at most `limit` rows of a job, newest first, those before the run_id `before` when it is given."""
+        ...
+
+    def run(self, run_id: str) -> Run | None:
+        """Return a run, or None when there is none."""
+        ...
+
+    def run_by_key(self, job_id: str, key: str) -> Run | None:
+        """Return the run of the job that was asked for with the idempotency key, or None."""
+        ...
+
+    def counts(self, since: datetime | None = None) -> dict[str, int]:
+        """Return the number of rows by status, of those that were decided since a moment when one is given."""
+        ...
+
+    def lateness(self, since: datetime) -> list[float]:
+        """Return the lateness in seconds of the newest (at most 100,000) scheduled starts since a moment."""
+        ...
+
+    def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
+        """Yield the rows that ended in [start, end), oldest first."""
+        ...
+
+    def backups(self) -> list[Backup]:
+        """Return the catalogue of backups, newest first."""
+        ...
+
+    def close(self) -> None:
+        """Write what is waiting, and close. Writes after it fail with StoreError."""
+        ...

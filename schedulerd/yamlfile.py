@@ -1,0 +1,171 @@
+"""Read a YAML file into plain values, and remember where each of them stands.
+
+Quick (libyaml composes, and one pass of our own builds) and strict: a duplicate key is a problem, tags are refused, and a
+bomb or a deep nest is stopped by count and depth. Plain words follow YAML 1.2: only `true` and `false` are booleans, and
+`12:30` or `2027-01-01` are texts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import Any
+
+import yaml
+from yaml.cyaml import CParser  # type: ignore[attr-defined]
+
+from .errors import ConfigError, Problem
+from .schema import Path
+
+LARGEST_FILE = 16 * 1024 * 1024  # bytes
+MOST_VALUES = 1_000_000  # after aliases are followed
+DEEPEST = 20
+
+_PLAIN, _QUOTED = "plain", "quoted"
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+class _Composer(CParser):  # type: ignore[misc]
+    """libyaml's composer, which tells us of each node only whether it was quoted."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self.depth = 0
+
+    def resolve(self, _kind: type, _value: str, implicit: Any) -> str:
+        return _PLAIN if implicit is True or (isinstance(implicit, tuple) and implicit[0]) else _QUOTED
+
+    def descend_resolver(self, _node: Any, _index: Any) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST * 2:  # keys and values each descend
+            raise _TooDeepError
+
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
+
+
+class Document:
+    """One YAML file: its `value`, and the place of every part of it."""
+
+    def __init__(self, path: str) -> None:
+        """Read the file `path`. Raise ConfigError when it cannot be read or is not YAML."""
+        self.path = path
+        self.problems: list[Problem] = []
+        self._count = 0
+        self._root = self._compose(_read_bytes(path))
+        self.value = self._build(self._root, (), 0) if self._root is not None else None
+
+    def problem(self, path: Path, text: str, *, is_warning: bool = False) -> Problem:
+        """Return a problem with the place of `path`, or of the nearest part of it that is there."""
+        line, column = self._place(path)
+        return Problem(self.path, line, column, dotted(path), text, is_warning)
+
+    def _compose(self, data: bytes) -> Any:
+        try:
+            return _Composer(data).get_single_node()
+        except _TooDeepError:
+            raise ConfigError([Problem(self.path, 1, 1, "", f"nested deeper than {DEEPEST} levels")]) from None
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            text = " ".join(filter(None, (error.context, error.problem)))
+            raise ConfigError([Problem(self.path, line, column, "", f"not YAML: {text}")]) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError([Problem(self.path, 1, 1, "", f"not YAML: {str(error).splitlines()[0]}")]) from None
+
+    def _build(self, node: Any, path: Path, depth: int) -> Any:
+        self._count += 1
+        if self._count > MOST_VALUES or depth > DEEPEST:
+            what = f"nested deeper than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES:,} values"
+            raise ConfigError([self.problem(path[:3], what)])
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        if node.tag not in (_PLAIN, _QUOTED):
+            self.problems.append(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(each, (*path, index), depth + 1) for index, each in enumerate(node.value)]
+        return self._mapping(node, path, depth)
+
+    def _mapping(self, node: Any, path: Path, depth: int) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key, str):
+                self._report_at(key_node, path, "a key must be a word")
+            elif key in value:
+                self._report_at(key_node, (*path, key), f"duplicate key {key!r}: it stands here already")
+            elif key == "<<" and key_node.tag == _PLAIN:
+                self._report_at(key_node, path, "merge keys (<<) are not supported: use defaults")
+            else:
+                value[key] = self._build(value_node, (*path, key), depth + 1)
+        return value
+
+    def _scalar(self, node: Any, path: Path) -> Any:
+        text = node.value
+        if node.tag == _PLAIN:
+            if text in _WORDS:
+                return _WORDS[text]
+            if _INTEGER.fullmatch(text):
+                return int(text)
+            if _FLOAT.fullmatch(text) and str(float(text)) == text:
+                return float(text)
+        elif node.tag not in (_QUOTED, "tag:yaml.org,2002:str"):
+            self.problems.append(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+        return text
+
+    def _report_at(self, node: Any, path: Path, text: str) -> None:
+        mark = node.start_mark
+        self.problems.append(Problem(self.path, mark.line + 1, mark.column + 1, dotted(path), text))
+
+    def _place(self, path: Path) -> tuple[int, int]:
+        node, mark = self._root, self._root.start_mark if self._root is not None else None
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                found = [(key, value) for key, value in node.value if key.value == step]
+                if not found:
+                    break
+                mark, node = found[0][0].start_mark, found[0][1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                mark = node.start_mark
+            else:
+                break
+        return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+
+
+def dotted(path: Path) -> str:
+    """Return `path` as people write it: `jobs.report.command[0]`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def _read_bytes(path: str) -> bytes:
+    """Return the content of a regular file that only its owner can change. Raise ConfigError otherwise."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            found = os.fstat(file.fileno())
+            why = _why_unsafe(found)
+            if why:
+                raise ConfigError([Problem(path, 1, 1, "", why)])
+            return file.read()
+    except OSError as error:
+        raise ConfigError([Problem(path, 1, 1, "", f"cannot be read: {error.strerror}")]) from None
+
+
+def _why_unsafe(found: os.stat_result) -> str | None:
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    if found.st_size > LARGEST_FILE:
+        return f"is larger than {LARGEST_FILE // 1024 // 1024} MiB"
+    if found.st_mode & stat.S_IWOTH or (os.geteuid() == 0 and found.st_mode & stat.S_IWGRP):
+        return "can be changed by others than its owner, and its commands are run: chmod go-w it"
+    if found.st_uid not in (0, os.geteuid()) and os.geteuid() == 0:
+        return "belongs to another user, and root would run its commands: chown root it"
+    return None
