@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import ConfigError, Problem, TriggerError
 from .model import Job, Secret
-from .options import ACTIONS, API, HISTORY, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP
+from .options import ACTIONS, API, HISTORY, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, SAFE_PATH, TOP
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .triggers import trigger_from
@@ -21,7 +21,6 @@ from .yamlfile import Document
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
 _JOB_ID = TextKind(JOB_ID, JOB_ID_EXPECTED)
-SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at mo
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
+SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
 HISTORY = "history"  # the source that is schedulerd's own database
 
 
@@ -43,7 +44,7 @@ ACTIONS: Mapping[str, Kind] = {
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
             "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
-            "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
+            "storage": Option(ListOf(Text()), "folders that must be writable (relative to the state directory, which is the default)"),
             "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
             "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
         }
@@ -54,7 +55,7 @@ ACTIONS: Mapping[str, Kind] = {
                 Text(), f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
                 required=True,
             ),
-            "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
+            "directory": Option(Text(), "where the backups go (relative to the state directory; default: backups)"),
             "keep": Option(KEEP, "how many backups stay; without it, all of them", {}),
         }
     ),

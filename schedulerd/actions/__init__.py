@@ -1,0 +1,16 @@
+"""What a job does. An action of the first kind prepares a child process; one of the second is a function of ours.
+
+`PREPARE` and the table of functions that the roof builds from `builtin/` are all that the executor knows of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..model import Job, Run
+from ..process import ProcessSpec
+from .command import prepare_command, prepare_shell
+
+Prepare = Callable[[Job, Run, str], ProcessSpec]  # (job, run, output path) → what to start
+
+PREPARE: Mapping[str, Prepare] = {"command": prepare_command, "shell": prepare_shell}

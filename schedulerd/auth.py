@@ -1,0 +1,194 @@
+"""Who is calling: the peer's uid and gid on the Unix socket, a bearer token on TCP. Unknown callers are nobody.
+
+Tokens have 256 random bits, are stored as SHA-256 in a file that only the daemon can read, and are shown once.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import hmac
+import json
+import os
+import pwd
+import secrets
+import stat
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from .clock import Clock
+from .config import Peer
+from .errors import UnauthenticatedError, UnsafeError
+from .model import Actor, Role, to_text
+
+TOKENS_FILE = "tokens.json"
+ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
+PREFIX = "schedulerd_"
+PEER_SECONDS = 5.0  # how long a peer's groups are remembered
+FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens than this in this time, from one address, are not looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is kept: never its text."""
+
+    token_id: str
+    digest: bytes
+    role: Role
+    expires_at: datetime | None = None
+
+
+class Tokens:
+    """The tokens in `tokens.json` of the state directory; a change of the file is seen at the next request."""
+
+    def __init__(self, state_dir: str, clock: Clock) -> None:
+        """Raise UnsafeError when others could read or change the file."""
+        self._path = os.path.join(state_dir, TOKENS_FILE)
+        self._admin_path = os.path.join(state_dir, ADMIN_TOKEN_FILE)
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+        self._by_digest: dict[bytes, Token] = {}
+        self._read()
+
+    def actor_of(self, text: str) -> Actor:
+        """Return whose token `text` is. Raise UnauthenticatedError when it is nobody's, or has expired."""
+        self._read()
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        token = self._by_digest.get(digest)
+        if token is None or not hmac.compare_digest(token.digest, digest):
+            raise UnauthenticatedError("the token is not known")
+        if token.expires_at is not None and self._clock.now() >= token.expires_at:
+            raise UnauthenticatedError("the token has expired")
+        return Actor(f"token:{token.token_id}", token.role)
+
+    def make_first(self) -> str | None:
+        """When there is no token at all, make one for an admin; return the 0600 file with its text, else None."""
+        if self._by_digest:
+            return None
+        text = PREFIX + secrets.token_urlsafe(32)
+        entry = {
+            "id": "admin",
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "role": Role.ADMIN.name.lower(),
+            "created_at": to_text(self._clock.now()),
+            "expires_at": None,
+        }
+        _write_private(self._admin_path, text + "\n")
+        _write_private(self._path, json.dumps({"tokens": [entry]}, indent=2) + "\n")
+        self._read()
+        return self._admin_path
+
+    def _read(self) -> None:
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            self._by_digest, self._seen = {}, None
+            return
+        mark = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if mark == self._seen:
+            return
+        if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
+            self._by_digest, self._seen = {}, None
+            raise UnsafeError(f"{self._path} must be a file of the daemon's user that nobody else can read: chmod 600 it")
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                tokens = [_token_from(entry) for entry in json.load(file)["tokens"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnsafeError(f"{self._path} is not a list of tokens: {error}") from error
+        self._by_digest = {token.digest: token for token in tokens}
+        self._seen = mark
+
+
+def _token_from(entry: dict[str, str | None]) -> Token:
+    expires = entry.get("expires_at")
+    return Token(
+        str(entry["id"]),
+        bytes.fromhex(str(entry["sha256"])),
+        Role[str(entry["role"]).upper()],
+        datetime.fromisoformat(expires) if expires else None,
+    )
+
+
+def _write_private(path: str, text: str) -> None:
+    """Write a file that is 0600 from its first moment, whole or not at all."""
+    fresh = path + ".new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(fresh, path)
+
+
+class Peers:
+    """Roles on the Unix socket: root and the daemon's user are admins, the socket's group operators, others by table."""
+
+    def __init__(self, socket_group: str, peers: Iterable[Peer], clock: Clock) -> None:
+        self._socket_group = socket_group
+        self._peers = tuple(peers)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[tuple[int, int], tuple[float, Actor | None]] = {}
+
+    def actor_of(self, uid: int, gid: int) -> Actor:
+        """Return who a peer is. Raise UnauthenticatedError when they have no role."""
+        now = self._clock.monotonic()
+        with self._lock:
+            until, actor = self._known.get((uid, gid), (0.0, None))
+            if until <= now:
+                actor = self._look_up(uid, gid)
+                self._known[uid, gid] = (now + PEER_SECONDS, actor)
+        if actor is None:
+            raise UnauthenticatedError(f"uid {uid} has no role here: join the group {self._socket_group!r}")
+        return actor
+
+    def _look_up(self, uid: int, gid: int) -> Actor | None:
+        name, groups = _groups_of(uid, gid)
+        roles = [Role.ADMIN] if uid in (0, os.geteuid()) else []
+        if groups & {self._socket_group}:
+            roles.append(Role.OPERATOR)
+        for peer in self._peers:
+            if (peer.user is not None and peer.user in (name, str(uid))) or (peer.group is not None and peer.group in groups):
+                roles.append(Role[peer.role.upper()])
+        return Actor(f"user:{name}", max(roles)) if roles else None
+
+
+def _groups_of(uid: int, gid: int) -> tuple[str, set[str]]:
+    """Return a user's name, and the names and numbers of all groups that the user is in."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+        numbers = os.getgrouplist(name, gid)
+    except (KeyError, OSError):
+        name, numbers = str(uid), [gid]
+    names = {str(number) for number in numbers}
+    for number in numbers:
+        try:
+            names.add(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue
+    return name, names
+
+
+class Throttle:
+    """Counts failed logins per address, so that guessing is slow; who comes with a good token is never counted."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=FAILURES))
+
+    def is_over(self, address: str) -> bool:
+        """Return whether an address has failed too often lately."""
+        failures = self._failures.get(address)
+        return failures is not None and len(failures) == FAILURES and self._is_recent(failures[0])
+
+    def failed(self, address: str) -> None:
+        """Count a failure."""
+        if len(self._failures) > 10_000:
+            self._failures.clear()
+        self._failures[address].append(self._clock.monotonic())
+
+    def _is_recent(self, when: float) -> bool:
+        return self._clock.monotonic() - when < FAILURE_SECONDS

@@ -1,0 +1,80 @@
+"""What is known now of every job, in memory: definition, pause, what runs and waits, last result, next time.
+
+Whoever changes a `JobState` holds `Board.lock`, only for that, and calls `touch`: `version` and the state's own mark tell
+the API which of the answers it has made are out of date.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .errors import NotFoundError
+from .model import Job, Pause, Run
+
+
+@dataclass(slots=True, eq=False)
+class JobState:
+    """One job, as it stands."""
+
+    job: Job
+    pause: Pause | None = None
+    running: dict[str, Run] = field(default_factory=dict)
+    queued: deque[Run] | None = None  # made when the first run waits: most jobs never need it
+    last_result: Run | None = None
+    next_run_at: datetime | None = None
+    rendered: bytes | None = None  # the API's answer about it, until the next change
+
+    @property
+    def waiting(self) -> int:
+        """Return how many runs wait for their turn."""
+        return len(self.queued) if self.queued else 0
+
+
+class Board:
+    """The states of all jobs, in the order of the configuration."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.states: dict[str, JobState] = {}
+        self.retired: dict[str, JobState] = {}  # no longer configured, but something of them still runs
+        self.version = 0
+
+    def get(self, job_id: str) -> JobState:
+        """Return a configured job's state. Raise NotFoundError when there is no such job."""
+        state = self.states.get(job_id)
+        if state is None:
+            raise NotFoundError(f"there is no job {job_id!r}")
+        return state
+
+    def touch(self, state: JobState) -> None:
+        """Mark a state as changed."""
+        state.rendered = None
+        self.version += 1
+
+    def running(self) -> list[Run]:
+        """Return what runs, oldest first."""
+        with self.lock:
+            return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.run_id)
+
+    def state_of(self, run: Run) -> JobState | None:
+        """Return the state that counts a run, configured or retired."""
+        retired = self.retired.get(run.job_id)
+        if retired is not None and run.run_id in retired.running:
+            return retired
+        return self.states.get(run.job_id)
+
+    def replace(self, states: dict[str, JobState]) -> None:
+        """Put a new set of jobs in place; jobs that are gone stay in sight until their last run has ended."""
+        for job_id, state in self.states.items():
+            if job_id not in states and state.running:
+                self.retired[job_id] = state
+        self.states = states
+        self.version += 1
+
+    def _all(self) -> Iterator[JobState]:
+        yield from self.states.values()
+        yield from self.retired.values()

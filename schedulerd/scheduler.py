@@ -1,0 +1,346 @@
+"""From due to done: each occurrence is decided by policy, entered into the ledger, and only then handed to the executor.
+
+The order is always the same: choose under the board's lock; record; when the row is durable, launch; when the run has
+ended, record its end; when that is durable, tell whoever waits. A run that the ledger does not take (somebody else was
+first) is not launched.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+from .board import Board, JobState
+from .clock import Clock
+from .errors import StoppingError
+from .executor import Finished
+from .model import Actor, Job, Origin, Overlap, Pause, Result, Run, Status, finish, new_run_id, to_text
+from .planner import DueJob
+from .policy import Admission, Decision, Missed, admit, decide_due, pause_is_over
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+PAUSED = "paused"
+
+
+class Launcher(Protocol):
+    """What the scheduler needs of the executor."""
+
+    def launch(self, job: Job, run: Run) -> None:
+        """Start a run that is in the ledger."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that was asked for: `recorded` is it as the ledger has it, `done` it when it has ended."""
+
+    recorded: Future[Run]
+    done: Future[Run]
+
+
+class Scheduler:
+    """Decides, records and launches. Called from the planner's, the API's and the executor's threads."""
+
+    def __init__(self, board: Board, store: Store, clock: Clock, node: str) -> None:
+        self.board = board
+        self.store = store
+        self.clock = clock
+        self.node = node
+        self.is_stopping = False
+        self._launcher: Launcher | None = None
+        self._waiters: dict[str, list[Future[Run]]] = {}
+        self._timed_pauses: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
+
+    def launch_with(self, launcher: Launcher) -> None:
+        """Name the executor; it is built after the scheduler, which it reports to."""
+        self._launcher = launcher
+
+    # Due
+
+    def on_due(self, batch: list[DueJob], now: datetime) -> None:
+        """Decide about everything that has come due together, and enter it into the ledger in one go."""
+        rows: list[Run] = []
+        with self.board.lock:  # to choose; recording and launching happen outside
+            for each in batch:
+                state = self.board.states.get(each.job_id)
+                if state is None or self.is_stopping:
+                    continue
+                state.next_run_at = each.next_at
+                self.board.touch(state)
+                rows += self._decide(state, each, now)
+        self._enter(rows)
+
+    def _decide(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
+        if state.pause is not None and not pause_is_over(state.pause.until, now):
+            return self._skipped_by_pause(state, each, now)
+        decision: Decision = decide_due(state.job, each.due, now)
+        rows = [self._missed_row(state.job, decision.missed, now)] if decision.missed else []
+        for start in decision.start:
+            origin = Origin.CATCH_UP if start.is_misfire else Origin.SCHEDULE
+            rows.append(self._admitted(state, self._new(state.job, origin, now, start.scheduled_at)))
+        return rows
+
+    def _skipped_by_pause(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
+        first, last = each.due.first or each.due.times[0], each.due.times[-1]
+        details: dict[str, Any] = {"reason": PAUSED}
+        count = len(each.due.times) + each.due.earlier
+        if count > 1:
+            details |= {"first": to_text(first), "last": to_text(last), "count": count}
+        run = self._new(state.job, Origin.SCHEDULE, now, last)
+        return [_not_started(run, Status.SKIPPED, "the job is paused", details)]
+
+    def _missed_row(self, job: Job, missed: Missed, now: datetime) -> Run:
+        run = self._new(job, Origin.SCHEDULE, now, missed.last)
+        details = {
+            "reason": missed.reason,
+            "first": to_text(missed.first),
+            "last": to_text(missed.last),
+            "count": missed.count,
+        }
+        return _not_started(run, Status.MISSED, missed.reason, details)
+
+    def _new(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
+        return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=self.node)
+
+    def _admitted(self, state: JobState, run: Run) -> Run:
+        """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
+        decision = admit(state.job.overlap, len(state.running), state.waiting)
+        if decision is Admission.START:
+            state.running[run.run_id] = run
+        elif decision is Admission.QUEUE:
+            run = replace(run, status=Status.QUEUED)
+            state.queued = state.queued or deque()
+            state.queued.append(run)
+        else:
+            blocking = min(state.running) if state.running else None
+            details = {"reason": "overlap", "blocking_run": blocking}
+            why = f"run {blocking} of the job still runs"
+            if state.job.overlap is Overlap.QUEUE:
+                why = f"{state.waiting} runs of the job wait already"
+            run = _not_started(run, Status.SKIPPED, why, details)
+        self.board.touch(state)
+        return run
+
+    # The ledger, and the launch behind it
+
+    def _enter(self, rows: Sequence[Run]) -> Future[frozenset[str]] | None:
+        if not rows:
+            return None
+        recorded = self.store.record(rows)
+        recorded.add_done_callback(partial(self._entered, rows))
+        return recorded
+
+    def _entered(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+        """Launch what the ledger took; forget what it did not take."""
+        error = recorded.exception()
+        taken = frozenset() if error is not None else recorded.result()
+        for run in rows:
+            if run.run_id in taken:
+                if run.status is Status.RUNNING:
+                    self._launch(run)
+            else:
+                log.warning("job %s: not started, %s", run.job_id, error or "the ledger has this occurrence already")
+                self._forget(run)
+
+    def _launch(self, run: Run) -> None:
+        state = self.board.state_of(run)
+        if state is None or self._launcher is None:
+            log.error("run %s of job %s has no job any more", run.run_id, run.job_id)
+            return
+        self._launcher.launch(state.job, run)
+
+    def _forget(self, run: Run) -> None:
+        with self.board.lock:
+            state = self.board.state_of(run)
+            if state is None:
+                return
+            state.running.pop(run.run_id, None)
+            if state.queued:
+                state.queued = deque(each for each in state.queued if each.run_id != run.run_id)
+            self.board.touch(state)
+        self.promote(state)
+
+    def promote(self, state: JobState) -> None:
+        """Let the next waiting run of a job start, when nothing of the job runs any more."""
+        with self.board.lock:
+            if state.running or not state.queued or self.is_stopping:
+                return
+            run = replace(state.queued.popleft(), status=Status.RUNNING)
+            state.running[run.run_id] = run
+            self.board.touch(state)
+        self.store.claim(run.run_id).add_done_callback(partial(self._claimed, run))
+
+    def _claimed(self, run: Run, claimed: Future[bool]) -> None:
+        if claimed.exception() is None and claimed.result():
+            self._launch(run)
+        else:
+            log.warning("run %s of job %s was not queued any more: not started", run.run_id, run.job_id)
+            self._forget(run)
+
+    # Started, ended
+
+    def on_started(self, run: Run, started_at: datetime) -> Run:
+        """Note when a run started; its row follows when it ends."""
+        run = replace(run, started_at=started_at)
+        with self.board.lock:
+            state = self.board.state_of(run)
+            if state is not None and run.run_id in state.running:
+                state.running[run.run_id] = run
+                self.board.touch(state)
+        return run
+
+    def on_finished(self, ends: list[Finished]) -> None:
+        """Write how runs ended, make room for what waits, and then tell who waits for them."""
+        now = self.clock.now()
+        ended = [finish(each.run, each.result, now, each.duration_seconds) for each in ends]
+        for run in ended:
+            if run.status is not Status.SUCCESS:
+                log.warning("job %s: run %s %s: %s", run.job_id, run.run_id, run.status, run.error_message)
+        self.store.finish(ended).add_done_callback(partial(self._recorded, ended))
+
+    def _recorded(self, ended: list[Run], written: Future[None]) -> None:
+        error = written.exception()
+        if error is not None:
+            log.error("the end of %d runs could not be written: %s", len(ended), error)
+        free: list[JobState] = []
+        with self.board.lock:
+            for run in ended:
+                state = self.board.state_of(run)
+                if state is not None:
+                    state.running.pop(run.run_id, None)
+                    if state.last_result is None or state.last_result.run_id < run.run_id:
+                        state.last_result = run
+                    self.board.touch(state)
+                    free.append(state)
+                    if not state.running:
+                        self.board.retired.pop(run.job_id, None)
+            waiters = [(run, self._waiters.pop(run.run_id, [])) for run in ended]
+        for run, futures in waiters:
+            for future in futures:
+                future.set_result(run)
+        for state in free:
+            self.promote(state)
+
+    # Asked for
+
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
+        """Run a job now, because somebody asks. With an idempotency key, a repeat gets the first run.
+
+        Raise NotFoundError for an unknown job, StoppingError when the daemon is stopping.
+        """
+        asked = Asked(Future(), Future())
+        with self.board.lock:
+            state = self.board.get(job_id)
+            if self.is_stopping:
+                raise StoppingError("the daemon is stopping: ask again when it is back")
+            run = replace(
+                self._new(state.job, Origin.MANUAL, self.clock.now(), None), actor=actor.name, idempotency_key=key
+            )
+            run = self._admitted(state, run)
+            if run.status is not Status.SKIPPED:
+                self._waiters.setdefault(run.run_id, []).append(asked.done)
+        recorded = self._enter([run])
+        assert recorded is not None  # noqa: S101 - there is one row
+        recorded.add_done_callback(partial(self._answer, asked, run))
+        return asked
+
+    def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
+        error = recorded.exception()
+        if error is not None:
+            asked.recorded.set_exception(error)
+            asked.done.set_exception(error)
+        elif run.run_id in recorded.result():
+            asked.recorded.set_result(run)
+            if run.status is Status.SKIPPED:
+                asked.done.set_result(run)
+        else:
+            self._answer_with_first(asked, run)
+
+    def _answer_with_first(self, asked: Asked, run: Run) -> None:
+        """Somebody asked with this idempotency key before: their run is the answer."""
+        with self.board.lock:
+            self._waiters.pop(run.run_id, None)
+        first = self.store.run_by_key(run.job_id, run.idempotency_key or "")
+        if first is None:
+            error = StoppingError("the run with this idempotency key is gone: ask with a new key")
+            asked.recorded.set_exception(error)
+            asked.done.set_exception(error)
+            return
+        asked.recorded.set_result(first)
+        with self.board.lock:
+            state = self.board.states.get(run.job_id)
+            is_open = state is not None and (
+                first.run_id in state.running or any(each.run_id == first.run_id for each in state.queued or ())
+            )
+            if is_open:
+                self._waiters.setdefault(first.run_id, []).append(asked.done)
+        if not is_open:
+            asked.done.set_result(self.store.run(first.run_id) or first)
+
+    # Pauses
+
+    def pause(self, job_id: str, pause: Pause) -> Future[None]:
+        """Start a job no more on its own; done when that is durable. A new pause replaces the old one."""
+        return self._set_pause(job_id, pause)
+
+    def resume(self, job_id: str) -> Future[None]:
+        """Start a job on its own again; done when that is durable."""
+        return self._set_pause(job_id, None)
+
+    def _set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
+        with self.board.lock:
+            state = self.board.get(job_id)
+            state.pause = pause
+            self.watch_pause(state)
+            self.board.touch(state)
+            return self.store.set_pause(job_id, pause)
+
+    def watch_pause(self, state: JobState) -> None:
+        """Remember until when a job is paused, so that its end is not slept through."""
+        self._timed_pauses.pop(state.job.job_id, None)
+        if state.pause is not None and state.pause.until is not None:
+            self._timed_pauses[state.job.job_id] = state.pause.until
+
+    def end_pauses(self, now: datetime) -> None:
+        """Resume the jobs whose pause was set until a moment that has come."""
+        if not self._timed_pauses:
+            return
+        over = [job_id for job_id, until in list(self._timed_pauses.items()) if pause_is_over(until, now)]
+        for job_id in over:
+            log.info("job %s: its pause is over", job_id)
+            self._timed_pauses.pop(job_id, None)
+            if job_id in self.board.states:
+                self.resume(job_id)
+
+    def catch_up_pause(self, job_id: str, skipped: Run) -> None:
+        """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
+        with self.board.lock:
+            state = self.board.get(job_id)
+            run = self._new(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
+            run = self._admitted(state, replace(run, attempt=skipped.attempt + 1))
+        self._enter([run])
+
+    # The end
+
+    def stop(self) -> None:
+        """Start nothing more; what runs goes on. Who waits for a run that waits itself is told that it still does."""
+        with self.board.lock:
+            self.is_stopping = True
+            waiting = [run for state in self.board.states.values() for run in state.queued or ()]
+            told = [(run, self._waiters.pop(run.run_id, [])) for run in waiting]
+        for run, futures in told:
+            for future in futures:
+                future.set_result(run)
+
+
+def _not_started(run: Run, status: Status, why: str, details: dict[str, Any]) -> Run:
+    """Return the row of an occurrence that was decided not to be started."""
+    return finish(run, Result(status, message=why, details=details), run.queued_at, None)

@@ -1,0 +1,236 @@
+"""The verbs: everything that a caller can ask of the daemon, with the role that each needs. No HTTP here."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from . import __version__
+from .board import Board
+from .clock import Clock
+from .errors import InvalidError
+from .figures import percentile
+from .model import Actor, Pause, Role, Run, Status, to_text
+from .scheduler import PAUSED, Asked, Scheduler
+from .store import Store
+from .views import JobList, backup_view, run_view
+
+log = logging.getLogger(__name__)
+
+HEALTH_CHECK = "health_check"
+DAY = timedelta(days=1)
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def needs(role: Role) -> Callable[[Verb], Verb]:
+    """Say which role a verb needs; the doors read it from there, and a verb without one cannot be reached."""
+
+    def mark(verb: Verb) -> Verb:
+        verb.role = role  # type: ignore[attr-defined]
+        return verb
+
+    return mark
+
+
+@dataclass
+class ConfigState:
+    """Which configuration is in force, and what was wrong with the last one that was tried."""
+
+    path: str
+    loaded_at: datetime
+    problems: list[str] = field(default_factory=list)
+
+
+class Service:
+    """The counter: asks board, scheduler and store on behalf of a caller."""
+
+    def __init__(
+        self,
+        board: Board,
+        scheduler: Scheduler,
+        store: Store,
+        clock: Clock,
+        config_state: ConfigState,
+        check_health: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._board = board
+        self._scheduler = scheduler
+        self._store = store
+        self._clock = clock
+        self._config = config_state
+        self._check_health = check_health
+        self._job_list = JobList(board)
+        self._started = clock.monotonic()
+        self._started_at = clock.now()
+
+    @needs(Role.VIEWER)
+    def list_jobs(self) -> tuple[bytes, str]:
+        """Return all jobs as JSON, with its entity tag."""
+        return self._job_list.render()
+
+    @needs(Role.VIEWER)
+    def show_job(self, job_id: str) -> bytes:
+        """Return one job as JSON. Raise NotFoundError."""
+        with self._board.lock:
+            return self._job_list.one(self._board.get(job_id))
+
+    @needs(Role.VIEWER)
+    def history(
+        self, job_id: str, limit: int, before: str | None = None, statuses: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
+        self._board.get(job_id)
+        return [run_view(self._now(run)) for run in self._store.history(job_id, limit, before, statuses)]
+
+    def _now(self, run: Run) -> Run:
+        """Return a run that goes on as memory knows it: when it started is written when it ends."""
+        state = self._board.state_of(run)
+        return run if state is None else state.running.get(run.run_id, run)
+
+    @needs(Role.OPERATOR)
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
+        """Run a job now. Raise NotFoundError or StoppingError."""
+        asked = self._scheduler.trigger(job_id, actor, key)
+        log.info("job %s: triggered by %s", job_id, actor.name)
+        return asked
+
+    @needs(Role.OPERATOR)
+    def pause(self, job_id: str, actor: Actor, reason: str | None, until: datetime | None) -> Future[None]:
+        """Pause a job; pausing it again replaces reason and end. Raise NotFoundError or InvalidError."""
+        now = self._clock.now()
+        if until is not None and until <= now:
+            raise InvalidError(["body", "until"], "must be in the future", to_text(until))
+        done = self._scheduler.pause(job_id, Pause(now, actor.name, reason, until))
+        log.info("job %s: paused by %s%s", job_id, actor.name, f": {reason}" if reason else "")
+        return done
+
+    @needs(Role.OPERATOR)
+    def resume(self, job_id: str, actor: Actor) -> Future[None]:
+        """Resume a job; a job that is not paused stays as it is. Raise NotFoundError."""
+        done = self._scheduler.resume(job_id)
+        log.info("job %s: resumed by %s", job_id, actor.name)
+        return done
+
+    @needs(Role.OPERATOR)
+    def resume_and_catch_up(self, job_id: str, actor: Actor) -> bool:
+        """Resume a job, and run once what its pause skipped, if anything. Returns whether something is run."""
+        with self._board.lock:
+            pause = self._board.get(job_id).pause
+        self.resume(job_id, actor).result()
+        newest = self._store.history(job_id, 1, statuses=[Status.SKIPPED])
+        is_due = (
+            pause is not None
+            and bool(newest)
+            and newest[0].details.get("reason") == PAUSED
+            and newest[0].queued_at >= pause.paused_at
+        )
+        if is_due:
+            self._scheduler.catch_up_pause(job_id, newest[0])
+        return is_due
+
+    @needs(Role.VIEWER)
+    def running(self) -> list[dict[str, Any]]:
+        """Return what runs now, oldest first: history items that have not ended, with how long they have been running."""
+        now = self._clock.now()
+        return [
+            {**run_view(run), "running_seconds": round((now - (run.started_at or run.queued_at)).total_seconds(), 3)}
+            for run in self._board.running()
+        ]
+
+    @needs(Role.VIEWER)
+    def health(self) -> dict[str, Any]:
+        """Return the last health check and its age; when none was made yet, one that is made now."""
+        last = self._last_check()
+        if last is None:
+            details, checked_at = self._check_health(), self._clock.now()
+        else:
+            details, checked_at = dict(last.details), last.finished_at or last.queued_at
+        own = self._own_health()
+        status = details["status"]
+        if status == "healthy" and not own["is_well"]:
+            status = "degraded"
+        return {
+            "status": status,
+            "services": details["services"],
+            "system": details["system"],
+            "checked_at": to_text(checked_at),
+            "age_seconds": round((self._clock.now() - checked_at).total_seconds(), 3),
+            "job_id": last.job_id if last else None,
+            "scheduler": own,
+        }
+
+    @needs(Role.VIEWER)
+    def health_jobs(self) -> list[str]:
+        """Return the jobs that check health."""
+        with self._board.lock:
+            return [job_id for job_id, state in self._board.states.items() if state.job.action == HEALTH_CHECK]
+
+    def _last_check(self) -> Run | None:
+        with self._board.lock:
+            found = [self._board.states[job_id].last_result for job_id in self.health_jobs()]
+        checks = [run for run in found if run is not None and "services" in run.details]
+        return max(checks, key=lambda run: run.run_id, default=None)
+
+    def _own_health(self) -> dict[str, Any]:
+        trouble = self._store.trouble
+        return {
+            "is_well": trouble is None and not self._config.problems,
+            "store": trouble or "ok",
+            "config": self._config.path,
+            "config_loaded_at": to_text(self._config.loaded_at),
+            "config_problems": self._config.problems,
+        }
+
+    @needs(Role.VIEWER)
+    def backups(self) -> list[dict[str, Any]]:
+        """Return the catalogue of backups, newest first: those whose file is there."""
+        return [backup_view(one) for one in self._store.backups() if os.path.isfile(one.path)]
+
+    @needs(Role.VIEWER)
+    def stats(self) -> dict[str, Any]:
+        """Return counts of jobs and runs, success rate, lateness and uptime."""
+        now = self._clock.now()
+        with self._board.lock:
+            states = list(self._board.states.values())
+        by_status, recent = self._store.counts(), self._store.counts(now - DAY)
+        late = self._store.lateness(now - DAY)
+        return {
+            "total_jobs": len(states),
+            "enabled_jobs": sum(state.job.enabled for state in states),
+            "paused_jobs": sum(state.pause is not None for state in states),
+            "running_jobs": sum(bool(state.running) for state in states),
+            **_counted(by_status),
+            "last_24h": {
+                **_counted(recent),
+                "lateness_p50_seconds": percentile(late, 50),
+                "lateness_p99_seconds": percentile(late, 99),
+            },
+            "uptime_seconds": round(self._clock.monotonic() - self._started, 3),
+            "started_at": to_text(self._started_at),
+            "node": self._scheduler.node,
+            "version": __version__,
+        }
+
+    def is_ready(self) -> bool:
+        """Return whether new work is taken and can be recorded; asked without authentication."""
+        return not self._scheduler.is_stopping and self._store.trouble is None
+
+
+def _counted(by_status: dict[str, int]) -> dict[str, Any]:
+    success = by_status.get(Status.SUCCESS, 0)
+    failed = sum(by_status.get(status, 0) for status in (Status.FAILED, Status.TIMED_OUT, Status.ABANDONED))
+    return {
+        "total_runs": sum(by_status.values()),
+        "successful_runs": success,
+        "failed_runs": failed,
+        "success_rate": round(success / (success + failed), 4) if success + failed else None,
+        "runs_by_status": {str(status): by_status.get(status, 0) for status in Status},
+    }
+
+

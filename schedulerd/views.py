@@ -1,0 +1,113 @@
+"""What callers are shown of jobs and runs: the shapes of the API, as plain values and as bytes that are made once a change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from .board import Board, JobState
+from .model import Backup, Run, to_text
+
+MEGABYTE = 1024 * 1024
+
+
+def run_view(run: Run) -> dict[str, Any]:
+    """Return a history item: the eight fields of the founding API, and ours.
+
+    `started_at` is a text by contract: for a row that was never started it is the time of that decision, and
+    `lateness_seconds` and `duration_seconds` are null.
+    """
+    lateness = run.lateness_seconds
+    return {
+        "job_id": run.job_id,
+        "status": run.status,
+        "started_at": to_text(run.started_at or run.queued_at),
+        "finished_at": to_text(run.finished_at) if run.finished_at else None,
+        "duration_seconds": None if run.duration_seconds is None else round(run.duration_seconds, 6),
+        "records_processed": run.records_processed,
+        "error_message": run.error_message,
+        "details": run.details,
+        "run_id": run.run_id,
+        "scheduled_at": to_text(run.scheduled_at) if run.scheduled_at else None,
+        "origin": run.origin,
+        "attempt": run.attempt,
+        "lateness_seconds": None if lateness is None else round(lateness, 6),
+        "exit_code": run.exit_code,
+        "node": run.node,
+    }
+
+
+def job_view(state: JobState) -> dict[str, Any]:
+    """Return a job: the nine fields of the founding API, and ours."""
+    job, pause = state.job, state.pause
+    shows_next = state.next_run_at is not None and pause is None
+    return {
+        "job_id": job.job_id,
+        "name": job.name,
+        "description": job.description,
+        "trigger_type": job.trigger.kind if job.trigger else None,
+        "next_run_time": to_text(state.next_run_at) if shows_next and state.next_run_at else None,
+        "is_paused": pause is not None,
+        "is_running": bool(state.running),
+        "enabled": job.enabled,
+        "last_result": run_view(state.last_result) if state.last_result else None,
+        "trigger": job.trigger.text if job.trigger else None,
+        "action": job.action,
+        "timezone": job.timezone,
+        "queued": state.waiting,
+        "pause": {
+            "paused_at": to_text(pause.paused_at),
+            "by": pause.actor,
+            "reason": pause.reason,
+            "until": to_text(pause.until) if pause.until else None,
+        }
+        if pause
+        else None,
+    }  # fmt: skip
+
+
+def backup_view(backup: Backup) -> dict[str, Any]:
+    """Return a backup: the five fields of the founding API, and ours."""
+    return {
+        "filename": backup.filename,
+        "path": backup.path,
+        "size_bytes": backup.size_bytes,
+        "size_mb": round(backup.size_bytes / MEGABYTE, 2),
+        "created_at": to_text(backup.created_at),
+        "sha256": backup.sha256,
+        "job_id": backup.job_id,
+        "run_id": backup.run_id,
+    }
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return `value` as JSON."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode("utf-8", "replace")
+
+
+class JobList:
+    """The list of all jobs as JSON. A change of one job renders that job again, a request without a change nothing."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._version = -1
+        self._bytes = b"[]"
+        self._etag = ""
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the JSON and its entity tag."""
+        if self._version != self._board.version:
+            with self._board.lock:
+                version = self._board.version
+                parts = [self.one(state) for state in self._board.states.values()]
+            self._bytes = b"[" + b",".join(parts) + b"]"
+            self._etag = '"' + hashlib.blake2b(self._bytes, digest_size=12).hexdigest() + '"'
+            self._version = version
+        return self._bytes, self._etag
+
+    def one(self, state: JobState) -> bytes:
+        """Return the JSON of one job. The board's lock is held."""
+        if state.rendered is None:
+            state.rendered = to_bytes(job_view(state))
+        return state.rendered
