@@ -28,7 +28,7 @@ TOKENS_FILE = "tokens.json"
 ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PREFIX = "schedulerd_"
 PEER_SECONDS = 5.0  # how long a peer's groups are remembered
-FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens than this in this time, from one address, are not looked at
+FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens in this time, from one address, are answered with 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _groups_of(uid: int, gid: int) -> tuple[str, set[str]]:
 
 
 class Throttle:
-    """Counts failed logins per address, so that guessing is slow; who comes with a good token is never counted."""
+    """Counts failed logins per address, so that guessing is told off; a good token is never refused."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

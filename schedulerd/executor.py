@@ -146,8 +146,8 @@ class Executor:
             if self._refused is not None:
                 raise StartError("the daemon is stopping")
             spec = self._prepare[job.action](job, run, self._output.make(run.run_id))
-            run = self._on_started(run, self._clock.now())
-            self._children[run.run_id] = (job, run)
+            started = self._on_started(run, self._clock.now())
+            self._children[run.run_id] = (job, started)  # before the launch: its end may come at once
             self._supervisor.launch(run.run_id, spec)
             if self._refused is not None:
                 self._supervisor.end(run.run_id, self._refused)
@@ -174,9 +174,7 @@ class Executor:
         message = why
         if status is not Status.SUCCESS and output_bytes:
             message = f"{why}: {self._output.tail(end.run_id, ERROR_TAIL_BYTES)}"
-        details = {
-            "cpu_seconds": round(end.cpu_seconds, 4), "max_rss_bytes": end.max_rss_bytes, "output_bytes": output_bytes,
-        }  # fmt: skip
+        details = {"cpu_seconds": round(end.cpu_seconds, 4), "output_bytes": output_bytes}
         return Finished(job, run, Result(status, 0, message, end.exit_code, details), end.duration_seconds)
 
     def _call(self, job: Job, run: Run) -> None:

@@ -59,7 +59,6 @@ class End:
     cause: Cause | None
     duration_seconds: float
     cpu_seconds: float
-    max_rss_bytes: int
 
 
 @dataclass(slots=True)
@@ -178,7 +177,7 @@ class Supervisor(threading.Thread):
         return End(
             run_id=child.run_id, exit_code=os.waitstatus_to_exitcode(status), cause=child.cause,
             duration_seconds=self._clock.monotonic() - child.started,
-            cpu_seconds=usage.ru_utime + usage.ru_stime, max_rss_bytes=usage.ru_maxrss * 1024,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ first) is not launched.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -57,6 +58,7 @@ class Scheduler:
         self.is_stopping = False
         self._launcher: Launcher | None = None
         self._waiters: dict[str, list[Future[Run]]] = {}
+        self._went_idle = threading.Condition(board.lock)
         self._timed_pauses: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
 
     def launch_with(self, launcher: Launcher) -> None:
@@ -223,6 +225,7 @@ class Scheduler:
                     if not state.running:
                         self.board.retired.pop(run.job_id, None)
             waiters = [(run, self._waiters.pop(run.run_id, [])) for run in ended]
+            self._went_idle.notify_all()
         for run, futures in waiters:
             for future in futures:
                 future.set_result(run)
@@ -339,6 +342,11 @@ class Scheduler:
         for run, futures in told:
             for future in futures:
                 future.set_result(run)
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Return True as soon as nothing runs, False when something still does after `seconds`."""
+        with self._went_idle:
+            return self._went_idle.wait_for(lambda: not self.board.running(), seconds)
 
 
 def _not_started(run: Run, status: Status, why: str, details: dict[str, Any]) -> Run:

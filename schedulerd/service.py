@@ -86,12 +86,7 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
         self._board.get(job_id)
-        return [run_view(self._now(run)) for run in self._store.history(job_id, limit, before, statuses)]
-
-    def _now(self, run: Run) -> Run:
-        """Return a run that goes on as memory knows it: when it started is written when it ends."""
-        state = self._board.state_of(run)
-        return run if state is None else state.running.get(run.run_id, run)
+        return [run_view(self.as_it_is(run)) for run in self._store.history(job_id, limit, before, statuses)]
 
     @needs(Role.OPERATOR)
     def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
@@ -99,6 +94,11 @@ class Service:
         asked = self._scheduler.trigger(job_id, actor, key)
         log.info("job %s: triggered by %s", job_id, actor.name)
         return asked
+
+    def as_it_is(self, run: Run) -> Run:
+        """Return a run of the ledger as memory knows it: when it started is written when it ends."""
+        state = self._board.state_of(run)
+        return run if state is None else state.running.get(run.run_id, run)
 
     @needs(Role.OPERATOR)
     def pause(self, job_id: str, actor: Actor, reason: str | None, until: datetime | None) -> Future[None]:

@@ -1,0 +1,47 @@
+# Everything is set up by these targets on a fresh Debian with python3, python3-venv and make.
+PYTHON ?= python3
+CONFIG ?= config.example.yaml
+VENV = .venv
+OLDEST = .venv-oldest
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[postgresql,redis]'
+	touch $@
+
+$(VENV)/test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+$(OLDEST)/test: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt --editable '.[test]'
+	touch $@
+
+run: $(VENV)/run ## start the daemon in the foreground with config.example.yaml, state in ./var
+	$(VENV)/bin/schedulerd --config $(CONFIG)
+
+servers: ## install PostgreSQL and Redis for the tests, when they are missing and we may
+	sh tests/install-servers
+
+test: $(VENV)/test servers ## run all tests on the newest libraries
+	$(VENV)/bin/pytest
+
+test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 12
+	$(OLDEST)/bin/pytest
+
+lint: $(VENV)/test ## style and types
+	$(VENV)/bin/ruff check schedulerd tests benchmarks
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/test ## measure a burst against the bare limit of this machine
+	$(VENV)/bin/python benchmarks/burst.py
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) $(OLDEST) var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help run servers test test-oldest lint bench clean

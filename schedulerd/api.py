@@ -1,0 +1,432 @@
+"""The routes: each is a line in ROUTES, a thin handler here, and a verb of the service whose role it needs.
+
+One middleware, the outermost, decides who calls and what they may do before anything else is looked at, and turns every
+error into JSON; a route cannot be reached around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .durations import format_duration, parse_duration
+from .errors import (
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    SchedulerdError,
+    StoppingError,
+    StoreError,
+    UnauthenticatedError,
+    UnsafeError,
+)
+from .model import Actor, Role, Run, Status
+from .service import Service
+from .views import run_view, to_bytes
+
+log = logging.getLogger(__name__)
+
+PREFIX = "/api/v1/scheduler"
+LARGEST_BODY = 64 * 1024  # bytes
+LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # answered without authentication: they tell nothing but ok
+KEY = r"[\x21-\x7e]{1,255}"
+
+HEADERS = {
+    "Server": "schedulerd",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+T = TypeVar("T")
+Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
+
+
+class TooManyFailuresError(SchedulerdError):
+    """Too many failed logins from one address."""
+
+
+class WrongTypeError(SchedulerdError):
+    """The body's Content-Type is not JSON."""
+
+
+class WrongHostError(SchedulerdError):
+    """The Host header names another server (a page may have tricked a browser into asking us)."""
+
+
+STATUS_OF: dict[type[SchedulerdError], int] = {
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    WrongTypeError: 415,
+    WrongHostError: 421,
+    InvalidError: 422,
+    TooManyFailuresError: 429,
+    StoppingError: 503,
+    StoreError: 503,
+    UnsafeError: 503,
+}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way in: its verb's role is what the caller needs."""
+
+    method: str
+    path: str
+    handler: Handler
+    verb: Callable[..., Any]
+
+    @property
+    def role(self) -> Role:
+        """Return the role of the verb; a verb without one fails when the app is built."""
+        role: Role = self.verb.role  # type: ignore[attr-defined]
+        return role
+
+
+class Api:
+    """The handlers; `identify` says who makes a request, or raises UnauthenticatedError."""
+
+    def __init__(self, service: Service, identify: Callable[[web.Request], Actor], hosts: frozenset[str] | None) -> None:
+        """`hosts` are the names that a Host header may have; None takes any (the Unix socket)."""
+        self.service = service
+        self._identify = identify
+        self._hosts = hosts
+        self._roles: dict[Any, Role] = {}
+
+    def build(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(middlewares=[self._outermost], client_max_size=LARGEST_BODY)
+        for route in ROUTES:
+            handler = _bound(self, route.handler)
+            self._roles[handler] = route.role
+            app.router.add_route(route.method, route.path, handler)
+        for path in OPEN_PATHS:
+            app.router.add_get(path, _bound(self, _OPEN[path]))
+        return app
+
+    @web.middleware
+    async def _outermost(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        try:
+            self._check_host(request)
+            if request.path not in OPEN_PATHS:
+                request["actor"] = self._allow(request)
+            return await handler(request)  # type: ignore[no-any-return]
+        except SchedulerdError as error:
+            return error_response(error)
+        except web.HTTPException as error:
+            return _http_error(error)
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise
+        except Exception:  # the edge of the API: the caller is told nothing of our insides, the log all
+            log.exception("%s %s failed", request.method, request.path)
+            return answer({"detail": "internal error: see the daemon's log"}, 500)
+
+    def _allow(self, request: web.Request) -> Actor:
+        """Return the caller. Raise when they are unknown, may not use the route, or were sent by a page of another site."""
+        actor = self._identify(request)
+        role = self._roles.get(request.match_info.handler, Role.VIEWER)
+        if actor.role < role:
+            raise ForbiddenError(f"this needs the role {role.name.lower()}, {actor.name} is {actor.role.name.lower()}")
+        if request.method not in SAFE_METHODS:
+            self._check_origin(request)
+        return actor
+
+    def _check_host(self, request: web.Request) -> None:
+        if self._hosts is None:
+            return
+        given = request.headers.getall("Host", [])
+        if len(given) != 1 or _host_name(given[0]) not in self._hosts:
+            raise WrongHostError("the Host header names no host of this daemon (see api.hosts in the configuration)")
+
+    def _check_origin(self, request: web.Request) -> None:
+        origin = request.headers.get("Origin")
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        same = origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("Host"))
+        if not same or site not in ("same-origin", "none"):
+            raise ForbiddenError("a page of another site may not change anything here")
+
+
+def _bound(api: Api, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def call(request: web.Request) -> web.StreamResponse:
+        return await handler(api, request)
+
+    return call
+
+
+# Handlers
+
+
+async def _list_jobs(api: Api, request: web.Request) -> web.StreamResponse:
+    body, etag = api.service.list_jobs()
+    return _tagged(request, body, etag)
+
+
+async def _show_job(api: Api, request: web.Request) -> web.StreamResponse:
+    return answer_bytes(api.service.show_job(_job_id(request)))
+
+
+async def _history(api: Api, request: web.Request) -> web.StreamResponse:
+    job_id, query = _job_id(request), request.query
+    limit = _limit(query.get("limit"))
+    statuses = _statuses(query.getall("status", []))
+    return answer(await in_thread(api.service.history, job_id, limit, query.get("before"), statuses))
+
+
+async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
+    job_id = _job_id(request)
+    wait = _wait(request.query.get("wait"))
+    _check_params((await _json_body(request)).get("params"))
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not re.fullmatch(KEY, key):
+        raise InvalidError(["header", "Idempotency-Key"], "1 to 255 visible ASCII characters", key)
+    asked = api.service.trigger(job_id, request["actor"], key)
+    run = await settled(asked.recorded)
+    if wait != 0:
+        done = asyncio.wrap_future(asked.done)
+        await asyncio.wait([done], timeout=wait)
+        run = done.result() if done.done() else api.service.as_it_is(run)
+    return answer(_triggered(run), 202 if run.status in (Status.QUEUED, Status.RUNNING) else 200)
+
+
+def _triggered(run: Run) -> dict[str, Any]:
+    took = f" after {format_duration(run.duration_seconds)}" if run.duration_seconds is not None else ""
+    message = {
+        Status.QUEUED: "accepted, waits for its turn",
+        Status.RUNNING: "accepted, runs",
+        Status.SUCCESS: f"succeeded{took}",
+    }.get(run.status) or f"{str(run.status).replace('_', ' ')}{took}: {run.error_message}"
+    shown = run_view(run)
+    status = Status.QUEUED if run.status is Status.RUNNING and run.started_at is None else run.status
+    out = {
+        "success": run.status in (Status.SUCCESS, Status.QUEUED, Status.RUNNING),
+        "job_id": run.job_id,
+        "status": status,
+        "message": message,
+        "result": shown,
+        "run_id": run.run_id,
+    }
+    if run.status is Status.SKIPPED:
+        out["run_id"] = run.details.get("blocking_run")
+    return out
+
+
+async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
+    job_id = _job_id(request)
+    body = await _json_body(request)
+    reason, until = body.get("reason"), body.get("until")
+    if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
+        raise InvalidError(["body", "reason"], "a text of at most 1000 characters", reason, "string_type")
+    await settled(api.service.pause(job_id, request["actor"], reason, _instant(until)))
+    return answer({"success": True, "job_id": job_id, "status": "paused", "message": "paused until it is resumed"
+                   if until is None else f"paused until {until}"})  # fmt: skip
+
+
+async def _resume(api: Api, request: web.Request) -> web.StreamResponse:
+    job_id = _job_id(request)
+    await _json_body(request)
+    catch_up = request.query.get("catch_up", "none")
+    if catch_up not in ("none", "latest"):
+        raise InvalidError(["query", "catch_up"], "none or latest", catch_up, "enum")
+    message = "resumed"
+    if catch_up == "none":
+        await settled(api.service.resume(job_id, request["actor"]))
+    elif await in_thread(api.service.resume_and_catch_up, job_id, request["actor"]):
+        message = "resumed, and what it skipped last is run now"
+    return answer({"success": True, "job_id": job_id, "status": "active", "message": message})
+
+
+async def _running(api: Api, _request: web.Request) -> web.StreamResponse:
+    return answer(api.service.running())
+
+
+async def _health(api: Api, request: web.Request) -> web.StreamResponse:
+    refresh = request.query.get("refresh", "false")
+    if refresh not in ("true", "false"):
+        raise InvalidError(["query", "refresh"], "true or false", refresh, "bool_parsing")
+    if refresh == "true":
+        if request["actor"].role < Role.OPERATOR:
+            raise ForbiddenError("a new check is a run: that needs the role operator")
+        asked = [api.service.trigger(job_id, request["actor"]) for job_id in api.service.health_jobs()]
+        for each in asked:
+            await settled(each.done)
+    return answer(await in_thread(api.service.health))
+
+
+async def _backups(api: Api, _request: web.Request) -> web.StreamResponse:
+    return answer(await in_thread(api.service.backups))
+
+
+async def _stats(api: Api, _request: web.Request) -> web.StreamResponse:
+    return answer(await in_thread(api.service.stats))
+
+
+async def _healthz(_api: Api, _request: web.Request) -> web.StreamResponse:
+    return answer({"status": "ok"})
+
+
+async def _readyz(api: Api, _request: web.Request) -> web.StreamResponse:
+    is_ready = api.service.is_ready()
+    return answer({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+
+_OPEN: dict[str, Handler] = {"/healthz": _healthz, "/readyz": _readyz}
+
+ROUTES = (
+    Route("GET", f"{PREFIX}/jobs", _list_jobs, Service.list_jobs),
+    Route("GET", f"{PREFIX}/jobs/{{job_id}}", _show_job, Service.show_job),
+    Route("GET", f"{PREFIX}/jobs/{{job_id}}/history", _history, Service.history),
+    Route("POST", f"{PREFIX}/jobs/{{job_id}}/trigger", _trigger, Service.trigger),
+    Route("POST", f"{PREFIX}/jobs/{{job_id}}/pause", _pause, Service.pause),
+    Route("POST", f"{PREFIX}/jobs/{{job_id}}/resume", _resume, Service.resume),
+    Route("GET", f"{PREFIX}/running", _running, Service.running),
+    Route("GET", f"{PREFIX}/health", _health, Service.health),
+    Route("GET", f"{PREFIX}/backups", _backups, Service.backups),
+    Route("GET", f"{PREFIX}/stats", _stats, Service.stats),
+)
+
+
+# What handlers share
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """Return `value` as JSON."""
+    return answer_bytes(to_bytes(value), status)
+
+
+def answer_bytes(body: bytes, status: int = 200) -> web.Response:
+    """Return JSON that is made already."""
+    return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
+
+
+def error_response(error: SchedulerdError) -> web.Response:
+    """Return an error of ours as JSON, with the status that its class has."""
+    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
+    response = answer({"detail": [error.detail] if isinstance(error, InvalidError) else str(error)}, status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="schedulerd"'
+    if status in (429, 503):
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+async def settled(future: Future[T]) -> T:
+    """Await a future of another thread, without cancelling it when the caller goes away."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what may wait for the disk in another thread."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    text = {404: "there is no such path", 405: "this path does not take that method"}.get(error.status, error.reason)
+    response = answer({"detail": text}, error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _tagged(request: web.Request, body: bytes, etag: str) -> web.Response:
+    if request.headers.get("If-None-Match") == etag:
+        response = web.Response(status=304, headers=HEADERS)
+    else:
+        response = answer_bytes(body)
+    response.headers["ETag"] = etag
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _job_id(request: web.Request) -> str:
+    return request.match_info["job_id"]
+
+
+def _limit(text: str | None) -> int:
+    loc: list[str | int] = ["query", "limit"]
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise InvalidError(loc, "Input should be a valid integer", text, "int_parsing")
+    value = int(text)
+    if value < 1:
+        raise InvalidError(loc, "Input should be greater than or equal to 1", text, "greater_than_equal")
+    if value > LARGEST_LIMIT:
+        raise InvalidError(loc, f"Input should be less than or equal to {LARGEST_LIMIT}", text, "less_than_equal")
+    return value
+
+
+def _statuses(texts: list[str]) -> list[str] | None:
+    named = [each for text in texts for each in text.split(",") if each]
+    for each in named:
+        if each not in list(Status):
+            raise InvalidError(["query", "status"], f"Input should be {', '.join(Status)}", each, "enum")
+    return named or None
+
+
+def _wait(text: str | None) -> float | None:
+    """Return how many seconds to wait for a run's end: None is for ever, 0 not at all."""
+    if text in (None, "true"):
+        return None
+    if text == "false":
+        return 0
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise InvalidError(["query", "wait"], "true, false or a duration such as 30s", text) from None
+
+
+def _instant(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InvalidError(["body", "until"], "a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime")
+    return at
+
+
+def _check_params(params: Any) -> None:
+    if params is not None and not isinstance(params, dict):
+        raise InvalidError(["body", "params"], "Input should be a valid dictionary", params, "dict_type")
+    for name in params or ():
+        raise InvalidError(["body", "params", name], "the job takes no parameter of this name", params[name], "extra_forbidden")
+
+
+async def _json_body(request: web.Request) -> dict[str, Any]:
+    """Return the request's JSON object, empty when there is no body. Raise InvalidError or WrongTypeError."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise WrongTypeError("a compressed body is not taken")
+    body = await request.read()
+    if not body:
+        return {}
+    if request.content_type != "application/json":
+        raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
+    if not isinstance(value, dict):
+        raise InvalidError(["body"], "Input should be an object", None, "dict_type")
+    return value
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, without the port."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", host)
+    return match[1].lower() if match else ""

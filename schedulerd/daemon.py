@@ -1,0 +1,282 @@
+"""The roof: builds everything, owns the signals and the order of start and stop.
+
+| thread        | owner      | waits on               | never                                    |
+|---------------|------------|------------------------|------------------------------------------|
+| main, asyncio | server     | sockets, signals       | calls the store directly (in_thread)     |
+| planner       | planner    | the clock              | runs a job                               |
+| store-writer  | store      | the disk               | decides anything                         |
+| starter-N     | executor   | short tasks            | waits for a child                        |
+| seat-N        | executor   | a built-in job         |                                          |
+| supervisor    | process    | pidfds and deadlines   | does anything but signal, reap and hand over |
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from . import __version__, logs
+from .actions import PREPARE
+from .auth import Tokens
+from .board import Board
+from .builtin import Context, analytics, backup, cleanup, health_check
+from .clock import SystemClock
+from .config import Config, load
+from .errors import ConfigError, SchedulerdError, UnsafeError
+from .executor import Executor, Function
+from .model import Job, Origin, Result, Run, Status, new_run_id
+from .options import ACTIONS, json_schema
+from .output import OutputFolder
+from .planner import Planner
+from .process import Cause
+from .recovery import close_open_runs, queue_again
+from .roster import Roster
+from .scheduler import Scheduler
+from .schema import Record
+from .server import Server, bind_tcp, bind_unix, lock_file, remove_socket, tcp_api, unix_api
+from .service import ConfigState, Service
+from .store.sqlite import SqliteStore
+from .systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
+BUILTINS: dict[str, Callable[[Context], Result]] = {
+    "health_check": health_check.run,
+    "backup": backup.run,
+    "analytics": analytics.run,
+    "cleanup": cleanup.run,
+}
+KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
+CLOSE_SECONDS = 2.0
+MOST_FILES = 65_536
+
+
+class Daemon:
+    """One schedulerd on one state directory."""
+
+    def __init__(self, config: Config) -> None:
+        """Lock, open and build everything; start nothing. Raise SchedulerdError when something is in the way."""
+        self.config = config
+        self.clock = SystemClock()
+        self.notifier = Notifier(self.clock)
+        self._locks = _lock(config)
+        self.store = SqliteStore(config.store.removeprefix("sqlite://"))
+        self.output = OutputFolder(os.path.join(config.state_dir, "output"))
+        self.board = Board()
+        self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
+        self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick)
+        functions = {name: self._function(run) for name, run in BUILTINS.items()}
+        self.executor = Executor(
+            self.clock, PREPARE, functions, self.output, config.seats,
+            self.scheduler.on_started, self.scheduler.on_finished,
+        )  # fmt: skip
+        self.scheduler.launch_with(self.executor)
+        self.roster = Roster(self.board, self.planner, self.scheduler, self.store, self.clock)
+        self.config_state = ConfigState(config.path, self.clock.now())
+        self.service = Service(
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health
+        )
+        self.tokens = Tokens(config.state_dir, self.clock)
+        self.server = Server()
+        self._reloading = asyncio.Lock()
+
+    def _function(self, run: Callable[[Context], Result]) -> Function:
+        """Return a built-in as the executor calls it; it sees the configuration that is in force when it starts."""
+        return lambda job, row, stop: run(self._context(job, row, stop))
+
+    def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
+        return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
+
+    def _check_health(self) -> dict[str, object]:
+        """Check what can be checked when no job of the configuration has done so yet."""
+        jobs = [job for job in self.config.jobs.values() if job.action == "health_check"]
+        kind = ACTIONS["health_check"]
+        assert isinstance(kind, Record)  # noqa: S101 - it is one in the table
+        job = jobs[0] if jobs else Job("health", "health", "health_check", kind.read({}, (), lambda _path, _text: None))
+        now = self.clock.now()
+        run = Run(new_run_id(now), job.job_id, Origin.MANUAL, Status.RUNNING, now)
+        return health_check.check(self._context(job, run))
+
+    def _on_tick(self, now: datetime) -> None:
+        self.notifier.feed_watchdog()
+        self.scheduler.end_pauses(now)
+
+    async def run(self) -> None:
+        """Start, serve until a signal says stop, and stop in order."""
+        loop = asyncio.get_running_loop()
+        stop, hurry = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
+        reloads: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
+        try:
+            await self._start()
+            await stop.wait()
+        finally:
+            await self._stop(hurry)
+
+    async def _start(self) -> None:
+        listeners = bind_unix(self.config.api.socket, self.config.api.socket_group), bind_tcp(self.config.api)
+        for warning in self.config.warnings:
+            log.warning("%s", warning)
+        self.executor.start()
+        waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
+        self.roster.apply(self.config.jobs)
+        queue_again(self.board, self.scheduler, waiting)
+        self.planner.start()
+        await self._open(*listeners)
+        gc.collect()
+        gc.freeze()  # what was built so far stays: no later collection looks at it again
+        self.notifier.ready(f"{len(self.config.jobs)} jobs")
+        log.info("schedulerd %s is ready: %d jobs from %s", __version__, len(self.config.jobs), self.config.path)
+
+    async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
+        settings = self.config.api
+        if tcp is not None:
+            first = self.tokens.make_first()
+            if first is not None:
+                log.info("first start: the token of an admin is in %s", first)
+            await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
+            host = f"[{settings.host}]" if ":" in (settings.host or "") else settings.host
+            log.info("listening on http://%s:%d (tokens: %s)", host, tcp.getsockname()[1], self.config.state_dir)
+        await self.server.open(unix, unix_api(self.service, settings, self.clock))
+        log.info("listening on unix socket %s", settings.socket)
+
+    async def reload(self) -> None:
+        """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
+        async with self._reloading:
+            self.notifier.reloading()
+            try:
+                config = await asyncio.to_thread(load, self.config.path)
+                changes = await asyncio.to_thread(self.roster.apply, config.jobs)
+            except ConfigError as error:
+                self.config_state.problems = [str(problem) for problem in error.problems]
+                for problem in error.problems:
+                    log.error("%s", problem)
+                log.error("the configuration was not reloaded: the one of %s stays", self.config_state.loaded_at)
+            except SchedulerdError as error:
+                self.config_state.problems = [str(error)]
+                log.error("the configuration was not reloaded: %s", error)
+            else:
+                self._use(config)
+                log.info("reloaded: %s", changes)
+            self.notifier.ready(f"{len(self.config.jobs)} jobs")
+
+    def _use(self, config: Config) -> None:
+        if config.restart_needed_for != self.config.restart_needed_for:
+            log.warning("state_dir, store, seats and api change only with a restart: the old ones stay until then")
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        self.config = config
+        self.config_state.problems = []
+        self.config_state.loaded_at = self.clock.now()
+
+    async def _stop(self, hurry: asyncio.Event) -> None:
+        """Take no new work, let runs end, then end them, record, and close the doors last."""
+        self.notifier.stopping()
+        log.info("stopping: %d runs go on", len(self.board.running()))
+        self.scheduler.stop()
+        await asyncio.to_thread(self.planner.stop)
+        await self._drain(hurry)
+        await self.server.close()
+        await asyncio.to_thread(self.executor.close, CLOSE_SECONDS)
+        await asyncio.to_thread(self.store.close)
+        remove_socket(self.config.api.socket)
+        for descriptor in self._locks:
+            os.close(descriptor)
+        log.info("stopped")
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        idle = asyncio.create_task(
+            asyncio.to_thread(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds)
+        )
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait({idle, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        running = self.board.running()
+        self.executor.end_all(Cause.SHUTDOWN)
+        if running:
+            log.warning("stopping: %d runs are ended now", len(running))
+            graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
+            await asyncio.to_thread(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS)
+        left = self.board.running()
+        if left:
+            log.error("stopping: %d runs could not be ended; they will be shown as abandoned", len(left))
+
+    def _job_of(self, run: Run) -> Job | None:
+        state = self.board.state_of(run)
+        return state.job if state is not None else None
+
+
+def _lock(config: Config) -> list[int]:
+    """Make the state directory, and lock it and the socket against a second daemon."""
+    try:
+        os.makedirs(config.state_dir, 0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
+        found = os.stat(config.state_dir)
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise UnsafeError(f"{config.state_dir} must belong to the daemon's user and be writable by nobody else")
+        return [
+            lock_file(os.path.join(config.state_dir, "lock"), f"the state directory {config.state_dir}"),
+            lock_file(config.api.socket + ".lock", f"the socket {config.api.socket}"),
+        ]
+    except OSError as error:
+        raise SchedulerdError(f"{error.filename}: {error.strerror}: the daemon needs it (state_dir, api.socket)") from error
+
+
+def _raise_file_limit() -> None:
+    """Each running child costs the daemon one descriptor: allow as many as the system lets us have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, most) if _soft != resource.RLIM_INFINITY else _soft, hard))
+
+
+def _check(path: str) -> int:
+    config = load(path)
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
+    print(f"{path}: {len(config.jobs)} jobs, no mistakes")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
+    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
+    parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of the configuration, and exit")
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="(%(default)s)")
+    parser.add_argument("--version", action="version", version=f"schedulerd {__version__}")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
+    options = _parser().parse_args(arguments)
+    logs.set_up(options.log_level)
+    try:
+        if options.print_schema:
+            print(json.dumps(json_schema(), indent=2))
+            return 0
+        if options.check_config:
+            return _check(options.config)
+        _raise_file_limit()
+        asyncio.run(Daemon(load(options.config)).run())
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except SchedulerdError as error:
+        log.error("%s", error)
+        return error.exit_status
+    return 0

@@ -1,0 +1,196 @@
+"""The doors themselves: the Unix socket and the TCP listener, made safely, and the web server on them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import grp
+import ipaddress
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from .api import Api, TooManyFailuresError
+from .auth import Peers, Throttle, Tokens
+from .clock import Clock
+from .config import ApiSettings
+from .errors import AlreadyRunningError, SchedulerdError, UnauthenticatedError, UnsafeError
+from .model import Actor
+from .service import Service
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 512
+KEEPALIVE_SECONDS = 30.0
+LARGEST_HEADER = 8190  # bytes
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def lock_file(path: str, what: str) -> int:
+    """Lock `path` for as long as this process lives; return the descriptor. Raise AlreadyRunningError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise AlreadyRunningError(f"another schedulerd uses {what} (it holds {path})") from error
+    return descriptor
+
+
+def bind_unix(path: str, group: str) -> socket.socket:
+    """Return a socket that listens at `path`: only its owner may connect, then `group` too, if there is such a group.
+
+    The caller holds the lock of the path. Only a socket that nobody answers on is taken away. Raise AlreadyRunningError
+    when somebody does, UnsafeError when something else is there.
+    """
+    _remove_stale(path)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        server.bind(path)
+    except OSError as error:
+        server.close()
+        raise SchedulerdError(f"the socket {path} cannot be made: {error.strerror or error}") from error
+    finally:
+        os.umask(before)
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        os.chmod(path, 0o660)
+    except (KeyError, PermissionError) as error:
+        log.info("the socket %s is for its owner only: %s", path, _why_no_group(group, error))
+    server.listen(BACKLOG)
+    return server
+
+
+def _why_no_group(group: str, error: Exception) -> str:
+    return f"there is no group {group!r}" if isinstance(error, KeyError) else f"it may not be given to the group {group!r}"
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise UnsafeError(f"{path} is there and is not a socket: move it away, or name another path in api.socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError as error:
+            raise AlreadyRunningError(f"the socket {path} is in use: {error.strerror or error}") from error
+        else:
+            raise AlreadyRunningError(f"another process answers on {path}")
+
+
+def bind_tcp(settings: ApiSettings) -> socket.socket | None:
+    """Return a socket that listens where the settings say, or None when they name no address. Raise UnsafeError."""
+    if settings.host is None:
+        return None
+    if not _is_loopback(settings.host) and not settings.allow_plain_remote:
+        raise UnsafeError(
+            f"api.listen: {settings.host} is not loopback, and without TLS tokens would cross the network in the clear: "
+            "listen on 127.0.0.1 behind a proxy with TLS, or set api.allow_plain_remote: true"
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((settings.host, settings.port))
+        server.listen(BACKLOG)
+    except OSError as error:
+        server.close()
+        kind = AlreadyRunningError if error.errno == errno.EADDRINUSE else SchedulerdError
+        raise kind(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+    return server
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def peer_identity(peers: Peers) -> Callable[[web.Request], Actor]:
+    """Return how a caller on the Unix socket is known: the kernel says who connected (SO_PEERCRED, unix(7))."""
+
+    def identify(request: web.Request) -> Actor:
+        connection = request.get_extra_info("socket")
+        if connection is None:
+            raise UnauthenticatedError("the connection is gone")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _pid, uid, gid = struct.unpack("3i", credentials)
+        return peers.actor_of(uid, gid)
+
+    return identify
+
+
+def token_identity(tokens: Tokens, clock: Clock) -> Callable[[web.Request], Actor]:
+    """Return how a caller on TCP is known: `Authorization: Bearer …` (RFC 6750), nothing else."""
+    throttle = Throttle(clock)
+
+    def identify(request: web.Request) -> Actor:
+        address = request.remote or ""
+        given = request.headers.getall("Authorization", [])
+        scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        try:
+            if scheme.lower() != "bearer" or not text.strip():
+                raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
+            return tokens.actor_of(text.strip())
+        except UnauthenticatedError:
+            if throttle.is_over(address):
+                raise TooManyFailuresError("too many failed logins from this address: wait a minute") from None
+            throttle.failed(address)
+            raise
+
+    return identify
+
+
+class Server:
+    """Serves the API on sockets that are bound already; one application a door, since they know their callers differently."""
+
+    def __init__(self) -> None:
+        self._runners: list[web.AppRunner] = []
+
+    async def open(self, listener: socket.socket, api: Api) -> None:
+        """Answer on a listening socket."""
+        runner = web.AppRunner(
+            api.build(), access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_SECONDS,
+            max_line_size=LARGEST_HEADER, max_field_size=LARGEST_HEADER,
+        )  # fmt: skip
+        await runner.setup()
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        self._runners.append(runner)
+
+    async def close(self) -> None:
+        """Close the doors; requests that are under way get a moment to end."""
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+
+
+def unix_api(service: Service, settings: ApiSettings, clock: Clock) -> Api:
+    """Return the API for the Unix socket."""
+    peers = Peers(settings.socket_group, settings.peers, clock)
+    return Api(service, peer_identity(peers), None)
+
+
+def tcp_api(service: Service, settings: ApiSettings, tokens: Tokens, clock: Clock) -> Api:
+    """Return the API for TCP."""
+    own = f"[{settings.host}]" if settings.host and ":" in settings.host else settings.host or ""
+    hosts = LOOPBACK_NAMES | {own.lower()} | {name.lower() for name in settings.hosts}
+    return Api(service, token_identity(tokens, clock), hosts)
+
+
+def remove_socket(path: str) -> None:
+    """Take the socket away at the end, so that callers are told at once that nobody is there."""
+    with suppress(OSError):
+        os.unlink(path)
