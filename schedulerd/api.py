@@ -404,8 +404,8 @@ def _instant(value: Any) -> datetime | None:
 def _check_params(params: Any) -> None:
     if params is not None and not isinstance(params, dict):
         raise InvalidError(["body", "params"], "Input should be a valid dictionary", params, "dict_type")
-    for name in params or ():
-        raise InvalidError(["body", "params", name], "the job takes no parameter of this name", params[name], "extra_forbidden")
+    for name, value in (params or {}).items():
+        raise InvalidError(["body", "params", name], "the job takes no such parameter", value, "extra_forbidden")
 
 
 async def _json_body(request: web.Request) -> dict[str, Any]:

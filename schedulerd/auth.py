@@ -148,11 +148,11 @@ class Peers:
     def _look_up(self, uid: int, gid: int) -> Actor | None:
         name, groups = _groups_of(uid, gid)
         roles = [Role.ADMIN] if uid in (0, os.geteuid()) else []
-        if groups & {self._socket_group}:
+        if self._socket_group in groups:
             roles.append(Role.OPERATOR)
-        for peer in self._peers:
-            if (peer.user is not None and peer.user in (name, str(uid))) or (peer.group is not None and peer.group in groups):
-                roles.append(Role[peer.role.upper()])
+        roles += [
+            Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid)) or peer.group in groups
+        ]
         return Actor(f"user:{name}", max(roles)) if roles else None
 
 

@@ -44,7 +44,9 @@ ACTIONS: Mapping[str, Kind] = {
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
             "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
-            "storage": Option(ListOf(Text()), "folders that must be writable (relative to the state directory, which is the default)"),
+            "storage": Option(
+                ListOf(Text()), "folders that must be writable (relative to the state directory, which is the default)"
+            ),
             "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
             "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
         }
@@ -52,7 +54,8 @@ ACTIONS: Mapping[str, Kind] = {
     "backup": Record(
         {
             "source": Option(
-                Text(), f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
+                Text(),
+                f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
                 required=True,
             ),
             "directory": Option(Text(), "where the backups go (relative to the state directory; default: backups)"),
@@ -125,7 +128,9 @@ TOP: Mapping[str, Option] = {
     "seats": Option(Whole(1, 256), "how many built-in jobs may run at the same time", 8),
     "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
     "sources": Option(
-        MapOf(TextOrSecret(), NAME, "a name of a source"), "databases by name: postgresql://, redis:// or sqlite:/// URLs", {}
+        MapOf(TextOrSecret(), NAME, "a name of a source"),
+        "databases by name: postgresql://, redis:// or sqlite:/// URLs",
+        {},
     ),
     "api": Option(Record(API), "the doors: Unix socket and TCP", None),
     "defaults": Option(Record(POLICY), "what jobs have that they don't set themselves", None),

@@ -60,6 +60,7 @@ class PlannedJob(schedule.Job):
     def run(self) -> DueJob:
         """Find what is due, and plan on from there."""
         now, at = self.planner.tick_at, self.next_run
+        assert at is not None  # noqa: S101 - it is in the heap, so it has a time
         self.next_run = self.trigger.next_after(at)
         due = Due([at])
         if self.next_run is not None and self.next_run <= now:  # several at once: the loop was late, or the clock stepped

@@ -16,7 +16,8 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -42,7 +43,7 @@ class Cause(StrEnum):
 class ProcessSpec:
     """A child to start: `argv[0]` is the path of its program, `env` all of its environment."""
 
-    argv: Sequence[str]
+    argv: list[str]
     env: Mapping[str, str]
     output_path: str
     cwd: str | None = None
@@ -192,10 +193,9 @@ def _watchable(pid: int) -> int:
 
 
 def _signal_group(pid: int, which: signal.Signals) -> None:
-    try:
+    # Nothing of the group is left, or it has become another user's (setuid) and only its end can be awaited.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, which)
-    except (ProcessLookupError, PermissionError):
-        pass  # nothing of the group is left, or it has become another user's (setuid) and only its end can be awaited
 
 
 def _spawn(spec: ProcessSpec) -> int:

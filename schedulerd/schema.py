@@ -121,7 +121,12 @@ class Duration:
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
-        return {"type": ["string", "number"], "minimum": 0, "pattern": r"^\s*(\d+(\.\d+)?|(\s*\d+(\.\d+)?\s*(ms|s|m|h|d|w))+)\s*$"}
+        part = r"\d+(\.\d+)?"
+        return {
+            "type": ["string", "number"],
+            "minimum": 0,
+            "pattern": rf"^\s*({part}|({part}\s*(ms|s|m|h|d|w)\s*)+)\s*$",
+        }
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def bind_unix(path: str, group: str) -> socket.socket:
 
 
 def _why_no_group(group: str, error: Exception) -> str:
-    return f"there is no group {group!r}" if isinstance(error, KeyError) else f"it may not be given to the group {group!r}"
+    if isinstance(error, KeyError):
+        return f"there is no group {group!r}"
+    return f"it may not be given to the group {group!r}"
 
 
 def _remove_stale(path: str) -> None:
@@ -157,7 +159,7 @@ def token_identity(tokens: Tokens, clock: Clock) -> Callable[[web.Request], Acto
 
 
 class Server:
-    """Serves the API on sockets that are bound already; one application a door, since they know their callers differently."""
+    """Serves the API on sockets that are bound already; one application a door, since each knows its callers its own way."""
 
     def __init__(self) -> None:
         self._runners: list[web.AppRunner] = []

@@ -1,4 +1,4 @@
-"""What callers are shown of jobs and runs: the shapes of the API, as plain values and as bytes that are made once a change."""
+"""What callers are shown of jobs and runs: the shapes of the API, as plain values and as bytes made once a change."""
 
 from __future__ import annotations
 

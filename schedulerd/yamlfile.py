@@ -32,7 +32,7 @@ class _TooDeepError(Exception):
     pass
 
 
-class _Composer(CParser):  # type: ignore[misc]
+class _Composer(CParser):
     """libyaml's composer, which tells us of each node only whether it was quoted."""
 
     def __init__(self, stream: bytes) -> None:

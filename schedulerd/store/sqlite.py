@@ -216,7 +216,7 @@ class SqliteStore:
 
     def counts(self, since: datetime | None = None) -> dict[str, int]:
         """Return the number of rows by status."""
-        return {status: count for status, count in self._rows("counts", (_first_run_id(since),))}
+        return {row["status"]: row["number"] for row in self._rows("counts", (_first_run_id(since),))}
 
     def lateness(self, since: datetime) -> list[float]:
         """Return lateness in seconds."""

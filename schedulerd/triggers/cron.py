@@ -30,7 +30,7 @@ MACROS = {
 }
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-LONGEST_GAP_YEARS = 40  # 29 February on a given weekday comes at least this often (1900, 2100 and the like are no leap years)
+LONGEST_GAP_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
 
 _DAY = 86_400
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()

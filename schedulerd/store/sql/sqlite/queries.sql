@@ -57,7 +57,7 @@ SELECT * FROM runs WHERE job_id = ? AND idempotency_key = ?;
 
 -- counts --
 -- How many rows there are of each status, from a moment on (run ids sort by time).
-SELECT status, count(*) FROM runs WHERE run_id >= ? GROUP BY status;
+SELECT status, count(*) AS number FROM runs WHERE run_id >= ? GROUP BY status;
 
 -- finished_between --
 -- What analytics reads: the runs that ended in [from, to).

@@ -1,0 +1,122 @@
+"""The API from outside: a small HTTP client over the Unix socket or TCP, for `schedulerctl` and for tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from .errors import SchedulerdError
+
+PREFIX = "/api/v1/scheduler"
+
+
+class ClientError(SchedulerdError):
+    """The daemon cannot be reached, or refused; `status` is its HTTP status, 0 when there was no answer."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the daemon answered."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One daemon, named by its socket's path or by the URL of its REST API with a token."""
+
+    def __init__(
+        self, path: str | None = None, url: str | None = None, token: str | None = None, timeout: float | None = None
+    ) -> None:
+        """`timeout` is in seconds, for connecting and for each answer; None waits."""
+        self._path = path
+        self._url = urlsplit(url) if url else None
+        self._token = token
+        self._timeout = timeout
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
+    ) -> Answer:
+        """Return the answer, whatever its status. Raise ClientError when there is none."""
+        given = {name: value for name, value in query.items() if value is not None}
+        target = path + ("?" + urlencode(given) if given else "")
+        sent = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            sent["Content-Type"] = "application/json"
+        connection = self._connection()
+        try:
+            connection.request(method, target, data, {**sent, **(headers or {})})
+            response = connection.getresponse()
+            raw = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ClientError(self._unreachable(error)) from error
+        finally:
+            connection.close()
+        return Answer(response.status, _decoded(raw), {name.lower(): value for name, value in response.getheaders()})
+
+    def get(self, what: str, **query: Any) -> Any:
+        """Return the body of a GET below /api/v1/scheduler. Raise ClientError for any other status than 200."""
+        return _good(self.ask("GET", f"{PREFIX}/{what}", **query)).body
+
+    def post(self, what: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
+        """Return the answer to a POST below /api/v1/scheduler. Raise ClientError when it is no success."""
+        return _good(self.ask("POST", f"{PREFIX}/{what}", body, headers, **query))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._url is None:
+            return _UnixConnection(self._path or "", self._timeout)
+        host = self._url.hostname or "localhost"
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        return kind(host, self._url.port, timeout=self._timeout)
+
+    def _unreachable(self, error: Exception) -> str:
+        if self._url is not None:
+            return f"no answer from {self._url.geturl()}: {error}"
+        if isinstance(error, PermissionError):
+            return f"you may not use the socket {self._path}: run as root, or join the group of the socket"
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            return f"no daemon answers on {self._path}: is schedulerd running? (another socket: --socket)"
+        return f"no answer on {self._path}: {error}"
+
+
+def job_path(job_id: str, verb: str = "") -> str:
+    """Return the path of a job below /api/v1/scheduler."""
+    return f"jobs/{quote(job_id, safe='')}" + (f"/{verb}" if verb else "")
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return json.loads(raw) if raw else None
+    except ValueError:
+        return raw.decode("utf-8", "replace")
+
+
+def _good(answer: Answer) -> Answer:
+    if answer.status < 300:
+        return answer
+    detail = answer.body.get("detail") if isinstance(answer.body, dict) else answer.body
+    if isinstance(detail, list):
+        detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail)
+    raise ClientError(str(detail), answer.status)

@@ -1,0 +1,222 @@
+"""`schedulerctl`: arguments → request → print. Tables for people, `--json` for programs, errors that say what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import __version__
+from .client import Client, ClientError, job_path
+from .durations import format_duration
+from .errors import SchedulerdError
+
+SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock", "var/schedulerd.sock")
+TOKEN_VARIABLE = "SCHEDULERD_TOKEN"  # noqa: S105 - a variable's name
+UNREACHABLE, REFUSED = 3, 1  # exit statuses; `run` hands on the job's own
+EPILOG = """examples:
+  schedulerctl list
+  schedulerctl history nightly_backup --limit 5
+  schedulerctl run nightly_backup          exits with the job's code
+  schedulerctl pause report --reason "the printer is away"
+  SCHEDULERD_TOKEN=$(cat admin.token) schedulerctl --url http://127.0.0.1:8765 stats"""
+
+Options = argparse.Namespace
+Command = Callable[[Client, Options], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `schedulerctl`; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        command: Command = options.command
+        return command(_client(options), options)
+    except ClientError as error:
+        print(f"schedulerctl: {error}", file=sys.stderr)
+        return REFUSED if error.status else UNREACHABLE
+    except SchedulerdError as error:
+        print(f"schedulerctl: {error}", file=sys.stderr)
+        return REFUSED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush does not fail again
+        return 0
+
+
+def _client(options: Options) -> Client:
+    if options.url:
+        return Client(url=options.url, token=os.environ.get(TOKEN_VARIABLE))
+    path = options.socket or next((each for each in SOCKETS if os.path.exists(each)), SOCKETS[0])
+    return Client(path=path)
+
+
+def _list(client: Client, options: Options) -> int:
+    jobs = client.get("jobs")
+    rows = [
+        (job["job_id"], _state(job), job["next_run_time"] or "-", *_last(job["last_result"])) for job in jobs
+    ]
+    return _show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED"), rows)
+
+
+def _state(job: dict[str, Any]) -> str:
+    if job["is_running"]:
+        return "running"
+    if job["is_paused"]:
+        return "paused"
+    return "active" if job["enabled"] else "disabled"
+
+
+def _last(result: dict[str, Any] | None) -> tuple[str, str]:
+    return (result["status"], result["finished_at"] or "-") if result else ("-", "-")
+
+
+def _show_job(client: Client, options: Options) -> int:
+    job = client.get(job_path(options.job))
+    return _show(options, job, ("FIELD", "VALUE"), [(name, _plain(value)) for name, value in job.items()])
+
+
+def _history(client: Client, options: Options) -> int:
+    runs = client.get(job_path(options.job, "history"), limit=options.limit, status=options.status)
+    return _show(options, runs, *_runs(runs))
+
+
+def _running(client: Client, options: Options) -> int:
+    runs = client.get("running")
+    rows = [
+        (run["job_id"], run["run_id"], run["origin"], run["started_at"], format_duration(run["running_seconds"]))
+        for run in runs
+    ]
+    return _show(options, runs, ("JOB", "RUN", "ORIGIN", "STARTED", "SINCE"), rows)
+
+
+def _runs(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    rows = [
+        (run["started_at"], run["status"], _seconds(run["duration_seconds"]), _seconds(run["lateness_seconds"]),
+         run["origin"], _plain(run["exit_code"]), run["error_message"] or "")
+        for run in runs
+    ]  # fmt: skip
+    return ("STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "EXIT", "ERROR"), rows
+
+
+def _run(client: Client, options: Options) -> int:
+    wait = "false" if options.no_wait else None
+    answer = client.post(job_path(options.job, "trigger"), wait=wait).body
+    if options.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        print(f"{options.job}: {answer['message']}")
+    result = answer["result"] or {}
+    if answer["success"]:
+        return 0
+    code = result.get("exit_code")
+    return code if isinstance(code, int) and 0 < code < 256 else REFUSED
+
+
+def _pause(client: Client, options: Options) -> int:
+    return _done(options, client.post(job_path(options.job, "pause"), {"reason": options.reason, "until": options.until}))
+
+
+def _resume(client: Client, options: Options) -> int:
+    return _done(options, client.post(job_path(options.job, "resume"), catch_up="latest" if options.catch_up else None))
+
+
+def _done(options: Options, answer: Any) -> int:
+    print(json.dumps(answer.body, indent=2) if options.json else f"{options.job}: {answer.body['message']}")
+    return 0
+
+
+def _health(client: Client, options: Options) -> int:
+    health = client.get("health", refresh="true" if options.refresh else None)
+    rows = [
+        (name, one["status"], _plain(one.get("latency_ms")), one.get("error") or "")
+        for name, one in health["services"].items()
+    ]
+    own = health["scheduler"]
+    rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(own["config_problems"])))
+    _show(options, health, ("SERVICE", "STATUS", "MS", "ERROR"), rows)
+    if not options.json:
+        print(f"{health['status']}, checked {format_duration(health['age_seconds'])} ago")
+    return 0 if health["status"] == "healthy" else REFUSED
+
+
+def _backups(client: Client, options: Options) -> int:
+    backups = client.get("backups")
+    rows = [(one["filename"], f"{one['size_mb']} MB", one["created_at"], one["job_id"]) for one in backups]
+    return _show(options, backups, ("FILE", "SIZE", "CREATED", "JOB"), rows)
+
+
+def _stats(client: Client, options: Options) -> int:
+    stats = client.get("stats")
+    return _show(options, stats, ("FIGURE", "VALUE"), [(name, _plain(value)) for name, value in stats.items()])
+
+
+def _show(options: Options, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Print `value` as JSON, or `rows` as a table."""
+    if options.json:
+        print(json.dumps(value, indent=2))
+        return 0
+    lines = [head, *([_printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _printable(text: str) -> str:
+    """Return `text` on one line, with nothing in it that would steer a terminal."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "-"
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value).lower() if value is True else str(value)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else format_duration(max(0.0, value))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="schedulerctl", description="Ask and steer schedulerd.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's Unix socket (default: the first of {', '.join(SOCKETS)})")
+    parser.add_argument("--url", help=f"the REST API instead, with the token in the environment variable {TOKEN_VARIABLE}")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--version", action="version", version=f"schedulerctl {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, takes_job: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+        if takes_job:
+            sub.add_argument("job", metavar="JOB")
+        return sub
+
+    add("list", _list, "all jobs with their state, next time and last result")
+    add("show", _show_job, "one job", takes_job=True)
+    history = add("history", _history, "what became of a job's occurrences and runs, newest first", takes_job=True)
+    history.add_argument("--limit", type=int, default=10, help="1 to 100 (%(default)s)")
+    history.add_argument("--status", help="only these, such as failed,missed")
+    run = add("run", _run, "run a job now, wait for its end, and exit with its code", takes_job=True)
+    run.add_argument("--no-wait", action="store_true", help="do not wait")
+    pause = add("pause", _pause, "start a job no more on its own", takes_job=True)
+    pause.add_argument("--reason", help="why, for those who wonder later")
+    pause.add_argument("--until", help="when it ends by itself, such as 2027-01-31T06:00:00Z")
+    resume = add("resume", _resume, "start a job on its own again", takes_job=True)
+    resume.add_argument("--catch-up", action="store_true", help="run now, once, what the pause skipped")
+    add("running", _running, "what runs now")
+    health = add("health", _health, "the last health check; exits with 1 when something is not healthy")
+    health.add_argument("--refresh", action="store_true", help="check now")
+    add("backups", _backups, "the catalogue of backups, newest first")
+    add("stats", _stats, "counts, success rate, lateness, uptime")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
