@@ -91,8 +91,8 @@ def _running(client: Client, options: Options) -> int:
     return _show(options, runs, ("JOB", "RUN", "ORIGIN", "STARTED", "SINCE"), rows)
 
 
-def _runs(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[tuple[str, ...]]]:
-    rows = [
+def _runs(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    rows: list[Sequence[str]] = [
         (run["started_at"], run["status"], _seconds(run["duration_seconds"]), _seconds(run["lateness_seconds"]),
          run["origin"], _plain(run["exit_code"]), run["error_message"] or "")
         for run in runs
@@ -184,7 +184,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="schedulerctl", description="Ask and steer schedulerd.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's Unix socket (default: the first of {', '.join(SOCKETS)})")
+    known = ", ".join(SOCKETS)
+    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's Unix socket (default: the first of {known})")
     parser.add_argument("--url", help=f"the REST API instead, with the token in the environment variable {TOKEN_VARIABLE}")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--version", action="version", version=f"schedulerctl {__version__}")

@@ -1,0 +1,53 @@
+"""Fixtures: real daemons, stores and servers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schedulerd.store.sqlite import SqliteStore
+from tests.support.daemon import RunningDaemon
+from tests.support.servers import PostgresServer, RedisServer
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., RunningDaemon]]:
+    """Make daemons, each in the test's folder; what still runs at the end is killed."""
+    made: list[RunningDaemon] = []
+
+    def make(jobs: dict[str, Any], folder: Path | None = None, env: dict[str, str] | None = None, **top: Any) -> RunningDaemon:
+        place = folder or tmp_path / f"d{len(made)}"
+        place.mkdir(exist_ok=True)
+        made.append(RunningDaemon(place, {"shutdown_grace": "5s", **top, "jobs": jobs}, env))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    """A store in a temporary file."""
+    made = SqliteStore(str(tmp_path / "history.db"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole session."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for one test."""
+    server = RedisServer(tmp_path)
+    until(server.socket.exists, "the socket of redis-server")
+    yield server
+    server.close()

@@ -1,0 +1,119 @@
+"""A real schedulerd in a process of its own, in a temporary folder, told when it is ready through a real NOTIFY_SOCKET."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schedulerd.client import Client
+from tests.support.waiting import until
+
+READY_SECONDS = 30.0
+
+
+class RunningDaemon:
+    """Starts `python -m schedulerd`; `client` speaks with it over its Unix socket."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.config_path = folder / "config.yaml"
+        self.socket_path = folder / "state" / "schedulerd.sock"
+        self.log_path = folder / "daemon.log"
+        self.client = Client(path=str(self.socket_path), timeout=60)
+        self._env = env or {}
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(folder / "notify"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write(config)
+
+    def write(self, config: dict[str, Any]) -> None:
+        """Replace the configuration file."""
+        self.config_path.write_text(yaml.safe_dump({"state_dir": "state", **config}, sort_keys=False))
+        self.config_path.chmod(0o600)
+
+    def start(self) -> "RunningDaemon":
+        """Start, and return when it is ready."""
+        self.spawn()
+        self.wait_for("READY=1")
+        return self
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start without waiting."""
+        env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
+                stderr=log, stdout=log, env=env, cwd=Path(__file__).parents[2],
+            )  # fmt: skip
+        return self.process
+
+    def wait_for(self, word: str) -> None:
+        """Return when the daemon has told systemd `word`; fail when it ends first."""
+        for _ in range(1000):
+            ready, _, _ = select.select([self._notify], [], [], 0.2)
+            if ready and word in self._notify.recv(4096).decode():
+                return
+            if not ready and self.process is not None and self.process.poll() is not None:
+                break
+        raise AssertionError(f"the daemon did not say {word}: {self.log()}")
+
+    def reload(self, config: dict[str, Any] | str) -> None:
+        """Write a configuration (or any text), send SIGHUP, and return when it was dealt with."""
+        if isinstance(config, str):
+            self.config_path.write_text(config)
+        else:
+            self.write(config)
+        self.signal(signal.SIGHUP)
+        self.wait_for("READY=1")
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, seconds: float = 30) -> int:
+        """Send SIGTERM and return the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self, seconds: float = 30) -> int:
+        """Return the exit status."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def log(self) -> str:
+        """Return what the daemon wrote to stderr."""
+        return self.log_path.read_text() if self.log_path.exists() else ""
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._notify.close()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job as the API shows it."""
+        return self.client.get(f"jobs/{job_id}")
+
+    def history(self, job_id: str, **query: Any) -> list[dict[str, Any]]:
+        """Return a job's history."""
+        return self.client.get(f"jobs/{job_id}/history", **query)
+
+    def until_run(self, job_id: str, status: str | None = None, count: int = 1) -> list[dict[str, Any]]:
+        """Return the history once it has `count` rows of that status."""
+        return until(
+            lambda: (rows := self.history(job_id, limit=100, status=status)) and len(rows) >= count and rows,
+            f"{count} runs of {job_id} with status {status}",
+        )

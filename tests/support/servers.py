@@ -1,0 +1,80 @@
+"""Real servers that the tests start themselves, in temporary folders and on Unix sockets."""
+
+import glob
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def find(program: str) -> str:
+    """Return where a server's program is; without it the test is skipped, and in CI it fails."""
+    places = [*sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True), *os.environ["PATH"].split(":"), "/usr/sbin"]
+    found = shutil.which(program, path=":".join(places))
+    if found is None and os.environ.get("CI"):
+        pytest.fail(f"{program} is not installed: CI must test with it (tests/install-servers)")
+    if found is None:
+        pytest.skip(f"{program} is not installed (tests/install-servers)")
+    return found
+
+
+class PostgresServer:
+    """A PostgreSQL on a Unix socket, with trust for local users; it refuses to run as root, so root becomes `nobody`."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="schedulerd-pg-"))
+        self._user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+        if self._user:
+            shutil.chown(self.folder, "nobody", "nogroup")
+        self._control = find("pg_ctl")
+        self._call(find("initdb"), "-A", "trust", "--no-sync", "-U", "postgres", "-D", str(self.folder / "data"))
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Return how to connect."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
+        self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """Stop at once."""
+        self._call(self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
+    def close(self) -> None:
+        """Stop, and leave nothing."""
+        subprocess.run([*self._user, self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop"],
+                       capture_output=True, cwd="/", check=False)  # fmt: skip
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _call(self, *command: str) -> None:
+        # Not through pipes: the server inherits them, and reading them would wait for its end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run([*self._user, *command], stdout=output, stderr=output, cwd="/", check=False)
+            output.seek(0)
+            assert done.returncode == 0, output.read().decode()
+
+
+class RedisServer:
+    """A Redis on a Unix socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "redis.sock"
+        command = [find("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", ""]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    @property
+    def url(self) -> str:
+        """Return how to connect."""
+        return f"unix://{self.socket}"
+
+    def close(self) -> None:
+        """Stop."""
+        self.process.kill()
+        self.process.wait()

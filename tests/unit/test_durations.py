@@ -1,0 +1,35 @@
+import pytest
+
+from schedulerd.durations import format_duration, parse_duration, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(90, 90), ("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("1d", 86400), ("250ms", 0.25), (0, 0)],
+)
+def test_a_duration_is_read_as_people_write_it(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "10x", "-5", -5, True, None, "5m later", "1h-30m", [], "1:30"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="a duration is"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [(4096, 4096), ("512K", 524288), ("10M", 10485760), ("1.5G", 1610612736), ("7", 7)])
+def test_a_size_is_read_in_powers_of_1024(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["big", "10X", -1, True, None, "M"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="a size is"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.035, "35ms"), (4.25, "4.2s"), (90, "1m 30s"), (5400, "1h 30m"), (200000, "2d 7h")]
+)
+def test_a_duration_is_shown_in_two_units(seconds, text):
+    assert format_duration(seconds) == text
