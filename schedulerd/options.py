@@ -39,7 +39,7 @@ KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for na
 
 ACTIONS: Mapping[str, Kind] = {
     "command": ARGV,
-    "shell": Text(r"(?s).*\S.*", "a line for /bin/sh"),
+    "shell": Text(r"[\s\S]*\S[\s\S]*", "a line for /bin/sh"),
     "health_check": Record(
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),

@@ -50,6 +50,7 @@ class PlannedJob(schedule.Job):
         self.trigger = trigger
         self.decided_through = after  # every occurrence up to here has its row in the ledger
         self.planner = planner
+        self.has_stumbled = False  # then next_run is no due time, but when to look again
         self.tag(job_id)
 
     @property
@@ -57,17 +58,24 @@ class PlannedJob(schedule.Job):
         """Return whether the job is due at the planner's present tick."""
         return self.next_run is not None and self.next_run <= self.planner.tick_at
 
-    def run(self) -> DueJob:
-        """Find what is due, and plan on from there."""
+    def run(self) -> DueJob | None:
+        """Find what is due, and plan on from there. None when nothing is, after a stumble."""
         now, at = self.planner.tick_at, self.next_run
         assert at is not None  # noqa: S101 - it is in the heap, so it has a time
-        self.next_run = self.trigger.next_after(at)
+        following = self.trigger.next_after(at)
         due = Due([at])
-        if self.next_run is not None and self.next_run <= now:  # several at once: the loop was late, or the clock stepped
+        if self.has_stumbled or (following is not None and following <= now):  # late, or the clock stepped: several
             due = due_times(self.trigger, self.decided_through, now)
-            self.next_run = self.trigger.next_after(due.times[-1])
+            following = self.trigger.next_after(due.times[-1] if due.times else self.decided_through)
+        self.next_run, self.has_stumbled = following, False
+        if not due.times:
+            return None
         self.decided_through = due.times[-1]
         return DueJob(self.job_id, due, self.next_run)
+
+    def look_again(self, at: datetime) -> None:
+        """Look at the job at `at`, whatever its next time is: something went wrong with this one."""
+        self.next_run, self.has_stumbled = at, True
 
     def _schedule_next_run(self) -> None:
         self.next_run = self.trigger.next_after(self.decided_through)
@@ -174,7 +182,7 @@ class Planner(schedule.Scheduler):
             return job.run()
         except Exception:
             log.exception("job %s: its next time could not be computed, trying again", job.job_id)
-            job.next_run = self.tick_at + STUMBLE
+            job.look_again(self.tick_at + STUMBLE)
             return None
         finally:
             self._push(job)
@@ -185,7 +193,7 @@ class Planner(schedule.Scheduler):
                 job = self._by_id.get(each.job_id)
                 if job is not None:
                     job.decided_through = (each.due.first or each.due.times[0]) - timedelta(microseconds=1)
-                    job.next_run = now + STUMBLE
+                    job.look_again(now + STUMBLE)
                     self._push(job)
 
     def _push(self, job: PlannedJob) -> None:

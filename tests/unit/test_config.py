@@ -1,0 +1,273 @@
+"""Configurations: every mistake is found at once, in its place, and nothing unsafe is taken."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from schedulerd.config import load
+from schedulerd.errors import ConfigError
+from schedulerd.model import CatchUp, Overlap, Secret
+from schedulerd.options import json_schema
+from schedulerd.yamlfile import DEEPEST, Document
+
+ROOT = Path(__file__).parents[2]
+
+TEN_MISTAKES = """\
+timezone: Europe/Roma
+state_dri: x
+jobs:
+  a: {cron: "61 * * * *", command: [/bin/true]}
+  b: {every: 10x, shell: "x"}
+  c: {command: ls}
+  d: {cron: "0 0 30 2 *", command: [/bin/true]}
+  e: {shell: x, command: [/bin/true]}
+  f: {evry: 1m, shell: x}
+  g: {timeout: soon, shell: x, overlap: skipp}
+  a: {shell: y}
+  H: {shell: y}
+  i: {backup: {source: foo}}
+  j: {shell: y, enabled: yes}
+"""
+
+
+def write(folder: Path, text: str, name: str = "c.yaml") -> str:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    return [str(problem).removeprefix(path + ":") for problem in error.value.problems]
+
+
+def job_from(folder: Path, text: str):
+    (job,) = load(write(folder, "jobs:\n  j: " + text)).jobs.values()
+    return job
+
+
+def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
+    found = mistakes(tmp_path, TEN_MISTAKES)
+
+    places = [":".join(text.split(":")[:2]) for text in found]
+    assert places == ["1:1", "2:1", "4:7", "5:7", "6:7", "7:7", "8:3", "9:7", "10:7", "10:32", "11:3", "12:3", "13:16", "14:17"]
+    assert "timezone: there is no time zone 'Europe/Roma'" in found[0]
+    assert "unknown key 'state_dri' (did you mean 'state_dir'?)" in found[1]
+    assert "jobs.a.cron: '61 * * * *': minute 61 is outside 0 to 59" in found[2]
+    assert "for a shell line use shell:" in found[4]
+    assert "can never be due" in found[5]
+    assert "it has command and shell" in found[6]
+    assert "(did you mean 'every'?)" in found[7]
+    assert "(did you mean 'skip'?)" in found[9]
+    assert "duplicate key 'a'" in found[10]
+    assert "there is no source 'foo': expected one of history" in found[12]
+    assert "expected true or false, not 'yes'" in found[13]
+
+
+def test_a_job_is_built_from_defaults_and_its_own_settings(tmp_path):
+    text = """
+timezone: Europe/Rome
+defaults: {timeout: 1h, overlap: allow, env: {A: "1", B: two}}
+jobs:
+  j: {cron: "0 3 * * *", command: [ls, 5], catch_up: none, env: {B: 2, KEY: {file: /etc/key}}, cwd: sub}
+"""
+    job = load(write(tmp_path, text)).jobs["j"]
+
+    assert (job.timeout_seconds, job.overlap, job.catch_up) == (3600, Overlap.ALLOW, CatchUp.NONE)
+    assert job.env == {"A": "1", "B": "2", "KEY": Secret("file", "/etc/key")}
+    assert job.options == {"command": ("ls", "5")}
+    assert job.timezone == "Europe/Rome"
+    assert job.cwd == str(tmp_path / "sub")
+
+
+def test_two_loads_of_a_file_give_equal_jobs(tmp_path):
+    path = write(tmp_path, "jobs: {j: {cron: '0 3 * * *', shell: x}, k: {every: 1m, health_check: {}}}")
+
+    assert load(path).jobs == load(path).jobs
+
+
+def test_included_files_add_jobs_and_have_defaults_of_their_own(tmp_path):
+    write(tmp_path, "defaults: {timeout: 5s}\njobs: {b: {shell: y}}", "jobs.d/b.yaml")
+    config = load(write(tmp_path, "include: [jobs.d/*.yaml]\ndefaults: {kill_grace: 1s}\njobs: {a: {shell: x}}"))
+
+    assert list(config.jobs) == ["a", "b"]
+    assert (config.jobs["b"].timeout_seconds, config.jobs["b"].kill_grace_seconds) == (5, 1)
+    assert config.jobs["a"].timeout_seconds is None
+
+
+def test_a_job_over_two_files_is_told_with_both_places(tmp_path):
+    write(tmp_path, "jobs: {a: {shell: y}}", "jobs.d/b.yaml")
+
+    (found,) = mistakes(tmp_path, "include: [jobs.d/*.yaml]\njobs:\n  a: {shell: x}")
+
+    assert "duplicate job 'a': it stands in" in found
+    assert "c.yaml:3" in found
+
+
+def test_an_included_file_may_not_change_the_daemon(tmp_path):
+    write(tmp_path, "state_dir: /tmp", "jobs.d/b.yaml")
+
+    (found,) = mistakes(tmp_path, "include: [jobs.d/*.yaml]")
+
+    assert "'state_dir' belongs in the main file" in found
+
+
+def test_a_program_that_is_not_there_is_a_warning(tmp_path):
+    config = load(write(tmp_path, "jobs: {a: {command: [/no/such/program]}}"))
+
+    (warning,) = config.warnings
+    assert "c.yaml:1:22: warning: jobs.a.command[0]: there is no program '/no/such/program'" in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "must be a mapping"),
+        ("[]", "must be a mapping with jobs:, not a list"),
+        ("jobs: [1]", "expected a mapping of jobs"),
+        ("jobs: {a: x}", "expected a mapping with an action"),
+        ("jobs: {a: {}}", "a job needs one action"),
+        ("a: [", "not YAML"),
+        ("a: !!python/object:os.system x", "is not allowed"),
+        ("jobs: {a: {<<: {shell: x}}}", "merge keys"),
+        ("jobs: {a: {shell: x, cron: '* * * * *', every: 1m}}", "already has 'cron'"),
+        ("jobs: {a: {shell: x, cron: 12:30}}", "five fields"),
+        ("jobs: {a: {shell: '  '}}", "is not a line for /bin/sh"),
+        ("jobs: {a: {shell: x, env: {'A-B': 1}}}", "is not a name of an environment variable"),
+        ("jobs: {a: {shell: x, env: {A: {env: X, file: Y}}}}", "a secret is one of"),
+        ("jobs: {a: {shell: x, success_exit_codes: []}}", "not an empty list"),
+        ("jobs: {a: {shell: x, success_exit_codes: [300]}}", "from 0 to 255"),
+        ("jobs: {a: {backup: {}}}", "'source' is missing"),
+        ("jobs: {a: {backup: {source: history, keep: {dayly: 1}}}}", "did you mean 'daily'"),
+        ("jobs: {'../a': {shell: x}}", "is not a job id"),
+        ("api: {listen: nowhere}", "is not HOST:PORT"),
+        ("api: {listen: '127.0.0.1:99999'}", "there is no port 99999"),
+        ("api: {peers: [{role: boss, user: x}]}", "expected viewer or operator or admin"),
+        ("api: {peers: [{role: viewer}]}", "name either a user or a group"),
+        ("store: mysql://x", "expected sqlite:///PATH"),
+        ("include: [nothing.yaml]", "there is no file"),
+        ("a: \"x\0y\"", "not YAML"),
+        ("{" * 100_000, "nested deeper"),
+        ("[" * 50 + "]" * 50, f"nested deeper than {DEEPEST} levels"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+         "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
+         "g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]", "more than 1,000,000 values"),
+        ("a: &a [*a]", "nested deeper"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_refused_with_a_reason(tmp_path, text, why):
+    assert any(why in found for found in mistakes(tmp_path, text))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"jobs: \xff\xfe\x80")
+    (tmp_path / "c.yaml").chmod(0o600)
+
+    with pytest.raises(ConfigError, match="not YAML"):
+        load(str(tmp_path / "c.yaml"))
+
+
+def test_a_file_that_others_can_change_is_refused(tmp_path):
+    path = write(tmp_path, "jobs: {}")
+    os.chmod(path, 0o666)
+
+    with pytest.raises(ConfigError, match="chmod go-w"):
+        load(path)
+
+
+def test_a_missing_file_and_a_fifo_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+
+    for name, why in (("nothing", "No such file"), ("fifo", "not a regular file")):
+        with pytest.raises(ConfigError, match=why):
+            load(str(tmp_path / name))
+
+
+def test_only_true_and_false_are_booleans_and_times_stay_texts(tmp_path):
+    text = "a: yes\nb: true\nc: 12:30\nd: 2027-01-01\ne: 010\nf: 10\ng: 1.50\nh: ~\ni: 'true'\n"
+
+    assert Document(write(tmp_path, text)).value == {
+        "a": "yes", "b": True, "c": "12:30", "d": "2027-01-01", "e": "010", "f": 10, "g": "1.50", "h": None, "i": "true",
+    }  # fmt: skip
+
+
+def test_the_example_is_right_and_has_no_warnings():
+    config = load(str(ROOT / "config.example.yaml"))
+
+    assert {"health_check", "daily_analytics", "history_backup", "cleanup", "disk_usage", "heartbeat"} == set(config.jobs)
+    assert config.warnings == ()
+
+
+def test_the_commented_examples_are_right_too(tmp_path):
+    lines = (ROOT / "config.example.yaml").read_text().splitlines()
+    start = lines.index("  # nightly_report:            # only started by hand or by a program: no trigger")
+    text = "\n".join(["sources: {notes: 'sqlite:////srv/notes.db'}", "jobs:", *(line.replace("  # ", "  ", 1) for line in lines[start:])])
+
+    assert set(load(write(tmp_path, text)).jobs) == {"nightly_report", "notes_backup", "sync"}
+
+
+# The JSON Schema and the loader say the same of a file, as far as a schema can say it.
+
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
+
+
+def test_the_schema_is_a_schema():
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_the_published_schema_is_the_one_of_the_program():
+    assert json.loads((ROOT / "contrib" / "schedulerd.schema.json").read_text()) == json_schema()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (ROOT / "config.example.yaml").read_text(),
+        "jobs: {a: {shell: x}}",
+        "jobs: {a: {command: [a, 1], env: {A: true, B: {credential: c}}}}",
+        "jobs: {a: {every: 90, health_check: {storage: [/], min_free_percent: 3}}}",
+        "jobs: {a: {timeout: 1h 30m, shell: x}}",
+    ],
+)
+def test_what_the_loader_takes_the_schema_takes(tmp_path, text):
+    load(write(tmp_path, text))
+
+    assert list(SCHEMA.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "job: {}",
+        "jobs: {a: {}}",
+        "jobs: {a: {shell: x, command: [y]}}",
+        "jobs: {a: {shell: x, cron: '* * * * *', every: 1m}}",
+        "jobs: {a: {shell: x, evry: 1m}}",
+        "jobs: {A: {shell: x}}",
+        "jobs: {a: {shell: ' '}}",
+        "jobs: {a: {command: []}}",
+        "jobs: {a: {command: ls}}",
+        "jobs: {a: {shell: x, timeout: soon}}",
+        "jobs: {a: {shell: x, overlap: maybe}}",
+        "jobs: {a: {shell: x, enabled: 'yes'}}",
+        "jobs: {a: {shell: x, env: {A-B: 1}}}",
+        "jobs: {a: {shell: x, env: {A: {env: X, file: Y}}}}",
+        "jobs: {a: {backup: {}}}",
+        "jobs: {a: {backup: {source: history, keep: {last: -1}}}}",
+        "seats: 0",
+        "api: {listen: here}",
+        "api: {peers: [{user: x}]}",
+    ],
+)
+def test_what_the_loader_refuses_the_schema_refuses(tmp_path, text):
+    assert mistakes(tmp_path, text)
+
+    assert list(SCHEMA.iter_errors(yaml.safe_load(text)))

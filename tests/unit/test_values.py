@@ -1,0 +1,147 @@
+"""Small things: run ids, figures, secrets, log lines, tokens."""
+
+import json
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulerd.auth import Peers, Throttle, Tokens
+from schedulerd.clock import ManualClock
+from schedulerd.config import Peer
+from schedulerd.errors import SecretError, UnauthenticatedError, UnsafeError
+from schedulerd.figures import percentile
+from schedulerd.logs import _OneLine
+from schedulerd.model import Role, Secret, from_micros, new_run_id, to_micros, to_text
+from schedulerd.secrets import masked, resolve
+from tests.support.builders import NOON
+
+INSTANTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+
+
+@given(INSTANTS, st.integers(1000, 10**12))
+def test_run_ids_sort_by_time(instant, micros):
+    assert new_run_id(instant) < new_run_id(instant + timedelta(microseconds=micros))
+
+
+@given(INSTANTS)
+def test_instants_survive_the_database(instant):
+    assert from_micros(to_micros(instant)) == instant
+
+
+def test_an_instant_is_shown_in_utc_with_z():
+    assert to_text(NOON) == "2026-03-10T12:00:00Z"
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.integers(1, 100))
+def test_a_percentile_is_a_sample_with_that_share_not_above_it(samples, percent):
+    found = percentile(samples, percent)
+
+    assert found in samples
+    assert sum(sample <= found for sample in samples) * 100 >= percent * len(samples)
+
+
+def test_no_samples_have_no_percentile():
+    assert percentile([], 50) is None
+
+
+def test_secrets_are_read_where_they_are_kept(tmp_path, monkeypatch):
+    (tmp_path / "key").write_text("s3cret\n")
+    monkeypatch.setenv("KEY", "from env")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    assert resolve("plain") == "plain"
+    assert resolve(Secret("env", "KEY")) == "from env"
+    assert resolve(Secret("file", str(tmp_path / "key"))) == "s3cret"
+    assert resolve(Secret("credential", "key")) == "s3cret"
+
+
+@pytest.mark.parametrize("secret", [Secret("env", "NOPE"), Secret("file", "/no/such"), Secret("credential", "../x")])
+def test_a_secret_that_is_nowhere_is_told_by_its_reference(secret):
+    with pytest.raises(SecretError, match=secret.name):
+        resolve(secret)
+
+
+def test_passwords_in_urls_are_masked():
+    assert masked("cannot reach postgresql://u:p@h/db") == "cannot reach postgresql://***@h/db"
+
+
+def test_a_log_record_is_one_line_whatever_a_job_printed():
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "%s", ("a\nb\x1b[31m\r\u2028c",), None)
+
+    assert _OneLine(in_journal=True).format(record) == "<3>a\\nb\\x1b[31m\\x0d\\u2028c"
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(NOON)
+
+
+def test_the_first_token_is_an_admins_and_only_its_hash_is_kept(tmp_path, clock):
+    path = Tokens(str(tmp_path), clock).make_first()
+    text = (tmp_path / "admin.token").read_text().strip()
+    tokens = Tokens(str(tmp_path), clock)
+
+    assert path == str(tmp_path / "admin.token")
+    assert tokens.actor_of(text).role is Role.ADMIN
+    assert text not in (tmp_path / "tokens.json").read_text()
+    assert {oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()} == {"0o600"}
+    assert tokens.make_first() is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "tök", "\udcff", "schedulerd_" + "a" * 43])
+def test_other_texts_are_nobodys_token(tmp_path, clock, text):
+    tokens = Tokens(str(tmp_path), clock)
+    tokens.make_first()
+
+    with pytest.raises(UnauthenticatedError):
+        tokens.actor_of(text)
+
+
+def test_a_token_ends_when_it_expires_or_is_taken_out(tmp_path, clock):
+    tokens = Tokens(str(tmp_path), clock)
+    tokens.make_first()
+    text = (tmp_path / "admin.token").read_text().strip()
+    kept = json.loads((tmp_path / "tokens.json").read_text())
+    kept["tokens"][0]["expires_at"] = to_text(NOON + timedelta(hours=1))
+    (tmp_path / "tokens.json").write_text(json.dumps(kept))
+
+    assert tokens.actor_of(text).name == "token:admin"
+    clock.advance(3600)
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        tokens.actor_of(text)
+    (tmp_path / "tokens.json").write_text('{"tokens": []}')
+    with pytest.raises(UnauthenticatedError, match="not known"):
+        tokens.actor_of(text)
+
+
+def test_a_token_file_that_others_can_read_is_refused(tmp_path, clock):
+    Tokens(str(tmp_path), clock).make_first()
+    os.chmod(tmp_path / "tokens.json", 0o644)
+
+    with pytest.raises(UnsafeError, match="chmod 600"):
+        Tokens(str(tmp_path), clock)
+
+
+def test_a_peer_has_the_highest_role_that_is_theirs(clock):
+    peers = Peers("no-such-group", [Peer("viewer", user="nobody"), Peer("operator", group="65534")], clock)
+
+    assert peers.actor_of(os.geteuid(), os.getegid()).role is Role.ADMIN
+    assert peers.actor_of(65534, 65534).role is Role.OPERATOR
+    with pytest.raises(UnauthenticatedError):
+        peers.actor_of(54321, 54321)
+
+
+def test_guessing_is_throttled_for_a_minute(clock):
+    throttle = Throttle(clock)
+    for _ in range(10):
+        assert not throttle.is_over("10.0.0.1")
+        throttle.failed("10.0.0.1")
+
+    assert throttle.is_over("10.0.0.1")
+    assert not throttle.is_over("10.0.0.2")
+    clock.advance(61)
+    assert not throttle.is_over("10.0.0.1")
