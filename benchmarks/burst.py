@@ -2,7 +2,8 @@
 
 One run prints: what the machine can do at most (C, then a bare loop in Python), what schedulerd does, alone and while
 a caller asks for the list of jobs, the ratios, how many requests it answers, what it costs when it is idle, and how a
-fleet of jobs that are not due starts. Nothing is asserted about time; the exit status is 1 when a run was lost or doubled.
+fleet of jobs that are not due starts. Nothing is asserted about time; the exit status is 1 when a run was lost or
+doubled. Limits and bursts take turns, several rounds, and medians are shown, because machines are never quiet.
 
 All jobs are due at the Unix second T because they are `every: {T}s`: intervals are counted from 1970, so T is the first
 multiple that is still to come, and the next one is decades away.
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -166,13 +167,6 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def median_burst(rounds: int, measure: Callable[[], Burst | None]) -> Burst | None:
-    """Measure several times; return the one with the median p99."""
-    found = [burst for burst in (measure() for _ in range(rounds)) if burst is not None]
-    found.sort(key=lambda burst: percentile(burst.late, 99))
-    return found[len(found) // 2] if found else None
-
-
 # The daemon
 
 
@@ -253,7 +247,7 @@ class Daemon:
             process.wait()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds of its threads so far, without its children's; by the nanosecond if the kernel tells."""
+        """Return the CPU seconds of its threads so far, without its children's; precise if the kernel tells."""
         found = 0
         try:
             for task in os.listdir(f"/proc/{self.pid}/task"):
@@ -328,8 +322,8 @@ class Seen:
     commits: int
     resets: int
     asked: list[float]
-    syncs: int | None = None
-    after: list[str] | None = None
+    syncs: int | None
+    after: list[str]
 
 
 def due_jobs(count: int, due: int) -> str:
@@ -337,7 +331,9 @@ def due_jobs(count: int, due: int) -> str:
     return "".join(f"  job-{number}: {{every: {due}s, command: [{PROGRAM}]}}\n" for number in range(count))
 
 
-def measure_burst(options: argparse.Namespace, folder: Path, ask: bool, trace: bool, last: bool) -> Seen:
+def measure_burst(
+    options: argparse.Namespace, folder: Path, *, ask: bool = False, trace: bool = False, last: bool = False
+) -> Seen:
     """Let a daemon meet one burst; afterwards, when it is the `last` one, measure requests and idleness too."""
     due = int(time.time() + options.lead) + 1
     with running(folder, due_jobs(options.jobs, due)) as (daemon, ready):
@@ -345,7 +341,7 @@ def measure_burst(options: argparse.Namespace, folder: Path, ask: bool, trace: b
             raise RuntimeError(f"the daemon was ready too late: give it more time with --lead (now {options.lead:g})")
         rss = daemon.memory()
         with contextlib.ExitStack() as helpers:
-            counted = helpers.enter_context(counting_syncs(daemon)) if trace else None
+            syncs = helpers.enter_context(counting_syncs(daemon)) if trace else []
             asking = helpers.enter_context(helper("ask", daemon.socket, str(due))) if ask else None
             commits = WalCommits(daemon.history)
             sleep_until(due - QUIET / 2)
@@ -356,13 +352,11 @@ def measure_burst(options: argparse.Namespace, folder: Path, ask: bool, trace: b
             own = daemon.cpu_seconds() - before
             asked = sorted(json.loads(end_of(asking))) if asking else []
         burst, rows, lost, doubled = read_history(daemon.history, options.jobs, due, own)
-        seen = Seen(
-            ready, rss, daemon.memory("VmHWM"), burst, rows, lost, doubled, commits.commits, commits.resets, asked,
-            sum(counted) if counted else None,
+        peak = daemon.memory("VmHWM")
+        return Seen(
+            ready, rss, peak, burst, rows, lost, doubled, commits.commits, commits.resets, asked,
+            syncs[0] if syncs else None, after_burst(options, daemon) if last else [],
         )  # fmt: skip
-        if last:
-            seen.after = after_burst(options, daemon)
-        return seen
 
 
 def sleep_until(moment: float) -> None:
@@ -558,7 +552,9 @@ def print_machine(folder: Path) -> None:
     for name in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
             versions.append(f"{name} {version(name)}")
-    say(f"machine: {os.cpu_count()} cores ({models[0] if models else platform.machine()}), Linux {platform.release()}, load {os.getloadavg()[0]:.2f}")
+    processor = models[0] if models else platform.machine()
+    load = os.getloadavg()[0]
+    say(f"machine: {os.cpu_count()} cores ({processor}), Linux {platform.release()}, load {load:.2f}")
     say(f"with: Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(versions)}")
     say(f"history on: {file_system_of(folder)}")
 
@@ -573,62 +569,88 @@ def file_system_of(folder: Path) -> str:
     return found[1]
 
 
-def print_seen(name: str, count: int, seen: Seen) -> None:
-    """Print what the table has no column for."""
-    say(f"{name}: ready after {seen.ready:.3f} s; RSS {seen.rss:.1f} MB before, {seen.peak:.1f} MB at most")
-    reset = f" at least (the log was begun anew {seen.resets} times by checkpoints)" if seen.resets else ""
-    say(f"  {seen.rows} rows for {count} jobs: LOST {seen.lost}, DOUBLE {seen.doubled}; {seen.commits} commits{reset}")
-    if seen.syncs is not None:
-        say(f"  {seen.syncs} calls of fsync and fdatasync (strace slows the burst: its times mean nothing)")
-    if seen.asked:
-        p50, p99, last = (percentile(seen.asked, share) for share in (50, 99, 100))
-        figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {last:.1f} ms"
-        say(f"  list of jobs during the burst: {figures} ({len(seen.asked)} requests)")
+@dataclass
+class Round:
+    """One turn of each: the limits, and schedulerd."""
+
+    limit: Burst | None
+    floor: Burst
+    alone: Seen
+
+    def ratios(self) -> list[float]:
+        """Return how many times the limits' p99 lateness schedulerd's is: of the C limit, and of the Python floor."""
+        mine = percentile(self.alone.burst.late, 99)
+        return [mine / percentile(burst.late, 99) if burst else math.nan for burst in (self.limit, self.floor)]
+
+
+def typical(bursts: Sequence[Burst | None]) -> Burst | None:
+    """Return the one with the median p99."""
+    found = sorted(filter(None, bursts), key=lambda burst: percentile(burst.late, 99))
+    return found[len(found) // 2] if found else None
 
 
 def measure(options: argparse.Namespace, folder: Path) -> int:
     """Measure and print everything; return the exit status."""
     print_machine(folder)
     say()
-    limit = median_burst(options.rounds, lambda: c_limit(folder, options.jobs))
-    floor = median_burst(options.rounds, lambda: python_floor(folder, options.jobs))
-    parts = [("schedulerd, alone", False, False), ("schedulerd, asked", True, False)]
-    if options.strace:
-        parts.insert(0, ("schedulerd, traced", False, True))
-    seen = {
-        name: measure_burst(options, folder / f"d{number}", ask, trace, last=number == len(parts) - 1)
-        for number, (name, ask, trace) in enumerate(parts)
+    rounds = []
+    for number in range(options.rounds):
+        limit, floor = c_limit(folder, options.jobs), python_floor(folder, options.jobs)
+        rounds.append(Round(limit, floor, measure_burst(options, folder / f"d{number}")))
+    asked = measure_burst(options, folder / "asked", ask=True, last=True)
+    bursts = {
+        "C limit, 4 threads": typical([each.limit for each in rounds]),
+        "Python floor": typical([each.floor for each in rounds]),
+        "schedulerd": typical([each.alone.burst for each in rounds]),
+        "schedulerd, asked meanwhile": asked.burst,
     }
-    bare = {"C limit, 4 threads": limit, "Python floor": floor}
-    bursts = {**bare, **{name: one.burst for name, one in seen.items() if one.syncs is None}}
     heads = ["p50 ms", "p99 ms", "max ms", "span s", "runs/s", "CPU s/1000: own", "with children"]
     print_table([f"{options.jobs} due at once", *heads], [burst.cells(name) for name, burst in bursts.items() if burst])
     say()
-    for name, one in seen.items():
-        print_ratios(name, one, bare)
-        print_seen(name, options.jobs, one)
-    for line in [line for one in seen.values() for line in one.after or ()]:
-        say(line)
+    print_rounds(options.jobs, rounds)
+    print_asked(asked)
+    everything = [*(each.alone for each in rounds), asked]
+    if options.strace:
+        everything.append(traced := measure_burst(options, folder / "traced", trace=True))
+        say(f"{traced.syncs} calls of fsync and fdatasync, {traced.commits} commits, in a burst that strace slowed down")
     for line in measure_fleet(folder / "fleet", options.fleet, options.idle) if options.fleet else ():
         say(line)
-    return 1 if any(one.lost or one.doubled for one in seen.values()) else 0
+    return 1 if any(one.lost or one.doubled for one in everything) else 0
 
 
-def print_ratios(name: str, seen: Seen, bare: dict[str, Burst | None]) -> None:
-    """Print how many times later than the limits its latest runs were."""
-    if seen.syncs is not None:
-        return
-    mine = percentile(seen.burst.late, 99)
-    ratios = [f"{mine / percentile(burst.late, 99):.2f} × {what}" for what, burst in bare.items() if burst]
-    say(f"{name}: p99 lateness is {', '.join(ratios)}")
+def print_rounds(count: int, rounds: Sequence[Round]) -> None:
+    """Print what the table has no column for: what was seen in each round."""
+    for what, ratios in zip(("C limit", "Python floor"), zip(*(each.ratios() for each in rounds), strict=True), strict=True):
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        say(f"p99 lateness is {sorted(ratios)[len(ratios) // 2]:.2f} × the {what}'s (rounds: {each})")
+    for seen in (each.alone for each in rounds):
+        say(
+            f"{seen.rows} rows for {count} jobs: LOST {seen.lost}, DOUBLE {seen.doubled}; {commits_of(seen)}; "
+            f"ready after {seen.ready:.3f} s, RSS {seen.rss:.1f} MB, at most {seen.peak:.1f} MB"
+        )
+
+
+def commits_of(seen: Seen) -> str:
+    """Return how many commits were seen, in words."""
+    reset = f" at least (checkpoints let the log begin anew {seen.resets} times)" if seen.resets else ""
+    return f"{seen.commits} commits{reset}"
+
+
+def print_asked(seen: Seen) -> None:
+    """Print how the caller was answered during the burst, and what was measured behind it."""
+    p50, p99, last = (percentile(seen.asked, share) for share in (50, 99, 100))
+    say(f"asked meanwhile: LOST {seen.lost}, DOUBLE {seen.doubled}; {commits_of(seen)}, at most {seen.peak:.1f} MB")
+    say(f"list of jobs during the burst: p50 {p50:.1f} ms, p99 {p99:.1f}, max {last:.1f} ({len(seen.asked)} requests)")
+    for line in seen.after:
+        say(line)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(description="Measure a burst of jobs against the bare limit of this machine.")
     made.add_argument("--jobs", type=int, default=1000, help="how many are due at once (%(default)s)")
-    made.add_argument("--lead", type=float, help="seconds from the start to the burst (default: 5, more for more jobs)")
-    made.add_argument("--rounds", type=int, default=3, help="how often the limits are measured (%(default)s)")
+    made.add_argument("--lead", type=float, help="seconds from the start to the burst (default: 2.5, more for more jobs)")
+    made.add_argument("--rounds", type=int, default=3, help="of limits and bursts (%(default)s)")
     made.add_argument("--idle", type=float, default=10, help="seconds of idleness to measure; 0 is none (%(default)s)")
     made.add_argument("--list", action=argparse.BooleanOptionalAction, default=True, help="measure requests a second")
     made.add_argument("--connections", type=int, default=16, help="of the callers of --list (%(default)s)")
@@ -661,7 +683,7 @@ def main() -> int:
     options = parser().parse_args()
     if options.part:
         return play(options.part[0], options.part[1:])
-    options.lead = options.lead or 5 + options.jobs / 2000
+    options.lead = options.lead or 2.5 + options.jobs / 2000
     options.strace = options.strace and shutil.which("strace") is not None
     signal.signal(signal.SIGTERM, stop_on_signal)
     signal.signal(signal.SIGHUP, stop_on_signal)

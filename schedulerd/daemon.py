@@ -39,7 +39,7 @@ from .model import Job, Origin, Result, Run, Status, new_run_id
 from .options import ACTIONS, json_schema
 from .output import OutputFolder
 from .planner import Planner
-from .process import Cause
+from .process import Cause, keep_descriptors_private
 from .recovery import close_open_runs, queue_again
 from .roster import Roster
 from .scheduler import Scheduler
@@ -272,6 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check_config:
             return _check(options.config)
         _raise_file_limit()
+        keep_descriptors_private()
         asyncio.run(Daemon(load(options.config)).run())
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -33,10 +33,20 @@ class _OneLine(logging.Formatter):
         return text
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Tell of a request that is no HTTP in one line: anybody can send one, and must not fill the log."""
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = "a bad request: %s", (type(record.exc_info[1]).__name__,)
+        record.exc_info = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
 def set_up(level: str = "info") -> None:
     """Send all records of `level` and above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(in_journal="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_without_traceback)
     logging.getLogger("schedule").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -182,6 +182,13 @@ class Supervisor(threading.Thread):
         )  # fmt: skip
 
 
+def keep_descriptors_private() -> None:
+    """Mark what this process was started with, but for 0 to 2, as not for children; what it opens itself is marked already."""
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that lists them is gone by now
+            os.set_inheritable(int(name), int(name) <= 2)
+
+
 def _watchable(pid: int) -> int:
     """Return a pidfd for a child; one that cannot be watched must not run."""
     try:

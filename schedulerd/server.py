@@ -168,7 +168,7 @@ class Server:
         """Answer on a listening socket."""
         runner = web.AppRunner(
             api.build(), access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=LARGEST_HEADER, max_field_size=LARGEST_HEADER,
+            max_line_size=LARGEST_HEADER, max_field_size=LARGEST_HEADER, auto_decompress=False,
         )  # fmt: skip
         await runner.setup()
         await web.SockSite(runner, listener, backlog=BACKLOG).start()

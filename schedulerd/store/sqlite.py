@@ -33,6 +33,7 @@ class SqliteStore:
         """Open, and migrate to this program's schema. Raise StoreError when that cannot be."""
         self.path = path
         self._sql = load_queries("sqlite")
+        self._is_closed = False
         self._readers: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
         for _ in range(MOST_READERS):
             self._readers.put(None)
@@ -70,6 +71,8 @@ class SqliteStore:
         """Lend a read-only connection; at most MOST_READERS are open."""
         connection = self._readers.get()
         try:
+            if self._is_closed:
+                raise StoreError("the store is closed")
             if connection is None:
                 uri = f"file:{_uri_quoted(self.path)}?mode=ro"
                 connection = sqlite3.connect(uri, BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False)
@@ -235,12 +238,14 @@ class SqliteStore:
         return [Backup(**{**dict(row), "created_at": from_micros(row["created_at"])}) for row in self._rows("backups")]
 
     def close(self) -> None:
-        """Write what is waiting, and close."""
+        """Write what is waiting, and close; waits for reads that are under way."""
         self._writer.close()
-        for _ in range(MOST_READERS):
-            connection = self._readers.get()
+        self._is_closed = True
+        lent = [self._readers.get() for _ in range(MOST_READERS)]
+        for connection in lent:
             if connection is not None:
                 connection.close()
+            self._readers.put(None)
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:

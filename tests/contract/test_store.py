@@ -1,0 +1,278 @@
+"""What every store promises; a backend joins by adding itself to `store`."""
+
+import os
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from schedulerd.errors import StoreError
+from schedulerd.model import Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
+from schedulerd.store import DayOfJob
+from schedulerd.store.sqlite import SqliteStore
+from tests.support.builders import NOON, a_run
+
+MINUTE = timedelta(minutes=1)
+
+
+def ended(run, status=Status.SUCCESS, at=NOON, **changes):
+    return finish(run, Result(status, **changes), at, 1.5)
+
+
+def record(store, *runs):
+    return store.record(runs).result(10)
+
+
+def test_a_recorded_run_is_there_as_it_was(store):
+    run = a_run(details={"a": [1, None, "ü"]}, actor="token:admin", idempotency_key="k1")
+
+    assert record(store, run) == {run.run_id}
+    assert store.run(run.run_id) == run
+    assert store.run_by_key("job", "k1") == run
+    assert store.run("no such") is None
+
+
+def test_an_occurrence_is_entered_once(store):
+    first, second = a_run(), a_run()
+
+    assert record(store, first) == {first.run_id}
+    assert record(store, second) == frozenset()
+    assert store.history("job", 10) == [first]
+
+
+def test_of_a_batch_only_what_is_new_is_entered(store):
+    taken, new = a_run("a"), a_run("b")
+    record(store, taken)
+
+    assert record(store, a_run("a"), new) == {new.run_id}
+
+
+def test_recording_the_same_run_twice_is_the_same_as_once(store):
+    run = a_run()
+    record(store, run)
+
+    assert record(store, run) == {run.run_id}
+    assert store.counts() == {"running": 1}
+
+
+def test_a_retry_of_an_occurrence_and_runs_by_hand_are_no_second_first_attempt(store):
+    runs = [a_run(), a_run(attempt=2), a_run(scheduled_at=None), a_run(scheduled_at=None)]
+
+    assert record(store, *runs) == {run.run_id for run in runs}
+
+
+def test_an_idempotency_key_is_taken_once_per_job(store):
+    first = a_run(scheduled_at=None, idempotency_key="k")
+    record(store, first)
+
+    assert record(store, a_run(scheduled_at=None, idempotency_key="k")) == frozenset()
+    assert len(record(store, a_run("other", scheduled_at=None, idempotency_key="k"))) == 1
+
+
+def test_of_many_that_claim_one_occurrence_at_once_one_wins(store):
+    runs = [a_run() for _ in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        taken = [bool(future) for future in pool.map(lambda run: record(store, run), runs)]
+
+    assert taken.count(True) == 1
+
+
+def test_many_that_wait_share_few_commits(store):
+    before = store.commits
+    futures = [store.record([a_run(f"job{number}")]) for number in range(1000)]
+    for future in futures:
+        future.result(10)
+
+    assert store.commits - before < 100
+    assert store.counts() == {"running": 1000}
+
+
+def test_the_first_end_of_a_run_stays(store):
+    run = a_run()
+    record(store, run)
+    store.finish([ended(run, Status.FAILED, message="no", exit_code=3, records_processed=7)]).result(10)
+    store.finish([ended(run)]).result(10)
+
+    found = store.run(run.run_id)
+    assert (found.status, found.error_message, found.exit_code, found.records_processed) == (Status.FAILED, "no", 3, 7)
+    assert (found.finished_at, found.duration_seconds) == (NOON, 1.5)
+
+
+def test_a_waiting_run_is_claimed_once(store):
+    run = a_run(status=Status.QUEUED)
+    record(store, run)
+
+    assert [store.claim(run.run_id).result(10) for _ in range(2)] == [True, False]
+    assert store.run(run.run_id).status is Status.RUNNING
+
+
+def test_history_is_newest_first_paged_and_filtered(store):
+    runs = [a_run(at=NOON + number * MINUTE) for number in range(30)]
+    record(store, *runs, a_run("other"))
+    store.finish([ended(run, Status.FAILED) for run in runs[::3]]).result(10)
+
+    newest = store.history("job", 10)
+    assert newest[0].run_id == runs[-1].run_id
+    assert [run.run_id for run in store.history("job", 10, before=newest[-1].run_id)] == [run.run_id for run in runs[19:9:-1]]
+    assert {run.status for run in store.history("job", 100, statuses=[Status.FAILED])} == {Status.FAILED}
+    assert len(store.history("job", 100, statuses=["failed", "running"])) == 30
+
+
+def test_the_newest_occurrence_and_result_are_known_by_job(store):
+    done, missed, by_hand = a_run(), a_run(at=NOON + MINUTE, status=Status.MISSED), a_run("hand", scheduled_at=None)
+    record(store, done, missed, by_hand)
+    store.finish([ended(done)]).result(10)
+
+    assert store.last_occurrences(["job", "hand", "none"]) == {"job": NOON + MINUTE}
+    assert {job: run.run_id for job, run in store.last_results(["job", "hand"]).items()} == {"job": done.run_id}
+
+
+def test_unfinished_runs_are_listed_oldest_first(store):
+    queued, running, done = a_run("a", at=NOON + MINUTE, status=Status.QUEUED), a_run("b"), a_run("c")
+    record(store, queued, running, done)
+    store.finish([ended(done)]).result(10)
+
+    assert [run.job_id for run in store.unfinished()] == ["b", "a"]
+
+
+def test_a_pause_outlives_the_store_and_changes_of_the_rule(store, tmp_path):
+    pause = Pause(NOON, "user:root", "holidays", NOON + MINUTE)
+    store.save_jobs([JobRecord("job", "every: 60s", NOON)]).result(10)
+    store.set_pause("job", pause).result(10)
+    store.save_jobs([JobRecord("job", "every: 90s", NOON + MINUTE)]).result(10)
+    store.close()
+
+    again = SqliteStore(store.path)
+    assert again.jobs() == {"job": JobRecord("job", "every: 90s", NOON + MINUTE, pause)}
+    again.set_pause("job", None).result(10)
+    assert again.jobs()["job"].pause is None
+    again.close()
+
+
+def test_expired_rows_go_in_batches_but_never_what_is_still_needed(store):
+    runs = [a_run(at=NOON + number * MINUTE) for number in range(10)]
+    skipped = a_run(at=NOON + 10 * MINUTE, status=Status.SKIPPED, finished_at=NOON)
+    open_run = a_run("open", at=NOON - 100 * MINUTE)
+    record(store, *runs, skipped, open_run)
+    store.finish([ended(run) for run in runs]).result(10)
+
+    assert store.delete_expired(NOON, 100).result(10) == []
+    later = NOON + MINUTE
+    assert len(store.delete_expired(later, 4).result(10)) == 4
+    assert len(store.delete_expired(later, 100).result(10)) == 5
+    assert store.delete_expired(later, 100).result(10) == []
+    assert [run.run_id for run in store.history("job", 100)] == [skipped.run_id, runs[-1].run_id]
+    assert store.unfinished() == [open_run]
+
+
+def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
+    old, new = a_run(at=NOON - 60 * MINUTE), a_run(at=NOON, started_at=NOON + timedelta(seconds=2))
+    record(store, old, new)
+    store.finish([ended(new, records_processed=5)]).result(10)
+
+    assert store.counts(NOON - MINUTE) == {"success": 1}
+    assert store.lateness(NOON - MINUTE) == [2.0]
+    (found,) = store.ended_between(NOON, NOON + MINUTE)
+    assert (found.job_id, found.status, found.lateness_seconds, found.records_processed) == ("job", "success", 2.0, 5)
+    assert list(store.ended_between(NOON - MINUTE, NOON)) == []
+
+
+def test_the_catalogue_of_backups_is_newest_first(store):
+    backups = [Backup(f"{n}.db", f"/b/{n}.db", n, "00", NOON + n * MINUTE, "job", "run") for n in range(3)]
+    for backup in backups:
+        store.add_backup(backup).result(10)
+    store.remove_backup("/b/1.db").result(10)
+
+    assert store.backups() == [backups[2], backups[0]]
+
+
+def test_a_day_can_be_written_again(store):
+    day = DayOfJob("2026-03-10", "job", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)
+    for _ in range(2):
+        store.save_day("2026-03-10", [day]).result(10)
+
+    with sqlite3.connect(store.path) as connection:
+        assert connection.execute("SELECT count(*), sum(records_processed) FROM daily_stats").fetchone() == (1, 5)
+    connection.close()
+
+
+def test_after_close_nothing_is_taken(store):
+    store.close()
+
+    with pytest.raises(StoreError, match="closed"):
+        record(store, a_run())
+
+
+def test_a_change_that_is_refused_fails_alone(store):
+    good, bad = a_run("good"), a_run("bad", details={"x": 1}, attempt="not a number")
+    futures = [store.record([bad]), store.record([good])]
+
+    assert futures[1].result(10) == {good.run_id}
+    with pytest.raises(StoreError, match="refused"):
+        futures[0].result(10)
+
+
+# SQLite alone
+
+
+def test_the_file_is_private_from_its_first_moment(store):
+    for name in ("", "-wal", "-shm"):
+        assert stat.S_IMODE(os.stat(store.path + name).st_mode) == 0o600
+
+
+def test_a_newer_database_is_refused(tmp_path):
+    path = str(tmp_path / "h.db")
+    SqliteStore(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+
+    with pytest.raises(StoreError, match="newer schedulerd"):
+        SqliteStore(path)
+
+
+def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path):
+    path = str(tmp_path / "h.db")
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(StoreError, match="another program"):
+        SqliteStore(path)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "h.db"
+    path.write_bytes(b"not a database " * 100)
+
+    with pytest.raises(StoreError, match="cannot be used as the history database"):
+        SqliteStore(str(path))
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.sqlite.BUSY_SECONDS", 0.05)
+    impatient = SqliteStore(store.path)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    run = a_run()
+    waiting = impatient.record([run])
+    with pytest.raises(TimeoutError):
+        waiting.result(0.5)
+    assert "locked" in impatient.trouble
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert waiting.result(10) == {run.run_id}
+    assert impatient.trouble is None
+    impatient.close()
+
+
+def test_new_run_ids_of_a_run_by_hand_have_no_occurrence(store):
+    run = a_run(scheduled_at=None, origin=Origin.MANUAL, run_id=new_run_id(NOON))
+    record(store, run)
+
+    assert store.last_occurrences(["job"]) == {}

@@ -1,0 +1,62 @@
+"""The thread pool: order, growth, seats, and errors that cost no thread."""
+
+import queue
+import threading
+
+from schedulerd.executor import Pool
+
+
+def test_tasks_of_one_thread_run_in_order():
+    pool, seen = Pool("p", 1), queue.SimpleQueue()
+    for number in range(100):
+        pool.submit(seen.put, number)
+
+    assert [seen.get(timeout=5) for _ in range(100)] == list(range(100))
+    assert pool.close(5) == []
+
+
+def test_a_task_never_waits_while_a_seat_is_free():
+    pool, gate, started = Pool("p", 3), threading.Event(), queue.SimpleQueue()
+
+    def block(number):
+        started.put(number)
+        gate.wait(10)
+
+    for number in range(3):
+        pool.submit(block, number)
+        assert started.get(timeout=5) == number
+    pool.submit(started.put, "after")
+    assert started.empty()
+    gate.set()
+    assert started.get(timeout=5) == "after"
+    pool.close(5)
+
+
+def test_threads_are_made_when_they_are_needed_only():
+    pool, done = Pool("needed", 8), queue.SimpleQueue()
+    for _ in range(20):
+        pool.submit(done.put, 1)
+        done.get(timeout=5)
+        # The thread that put it may not be free again yet, so a second one is fine; eight are not.
+
+    assert sum(thread.name.startswith("needed-") for thread in threading.enumerate()) <= 2
+    pool.close(5)
+
+
+def test_an_error_in_a_task_costs_no_thread(caplog):
+    pool, seen = Pool("p", 1), queue.SimpleQueue()
+    pool.submit(lambda: 1 / 0)
+    pool.submit(seen.put, "still here")
+
+    assert seen.get(timeout=5) == "still here"
+    assert "stumbled" in caplog.text
+    pool.close(5)
+
+
+def test_who_does_not_end_is_named():
+    pool, gate, started = Pool("slow", 1), threading.Event(), threading.Event()
+    pool.submit(lambda: (started.set(), gate.wait(10)))
+    started.wait(5)
+
+    assert pool.close(0.05) == ["slow-0"]
+    gate.set()
