@@ -72,6 +72,7 @@ class Daemon:
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
         self._locks = _lock(config)
+        self._listeners = bind_unix(config.api.socket, config.api.socket_group), bind_tcp(config.api)
         self.store = SqliteStore(config.store.removeprefix("sqlite://"))
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
@@ -121,14 +122,11 @@ class Daemon:
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
-        try:
-            await self._start()
-            await stop.wait()
-        finally:
-            await self._stop(hurry)
+        await self._start()
+        await stop.wait()
+        await self._stop(hurry)
 
     async def _start(self) -> None:
-        listeners = bind_unix(self.config.api.socket, self.config.api.socket_group), bind_tcp(self.config.api)
         for warning in self.config.warnings:
             log.warning("%s", warning)
         self.executor.start()
@@ -136,7 +134,7 @@ class Daemon:
         self.roster.apply(self.config.jobs)
         queue_again(self.board, self.scheduler, waiting)
         self.planner.start()
-        await self._open(*listeners)
+        await self._open(*self._listeners)
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
         self.notifier.ready(f"{len(self.config.jobs)} jobs")

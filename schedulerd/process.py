@@ -126,7 +126,8 @@ class Supervisor(threading.Thread):
         """End the thread; children that still run are left alone."""
         self._closing = True
         os.eventfd_write(self._wake, 1)
-        self.join()
+        if self.is_alive():
+            self.join()
 
     def _order(self, step: _Step) -> None:
         self._orders.put(step)

@@ -1,0 +1,194 @@
+"""The built-in jobs against real servers and files."""
+
+import hashlib
+import os
+import signal
+import sqlite3
+from datetime import UTC, date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from schedulerd.builtin.analytics import bounds, summary
+from schedulerd.store import Ended
+from tests.support.waiting import until
+
+
+def health_of(running, job="health"):
+    return running.client.post(f"jobs/{job}/trigger").body["result"]["details"]
+
+
+def test_postgresql_and_redis_are_probed_with_latency(daemon, postgres, redis_server):
+    check = {"postgresql": "main", "redis": redis_server.url, "storage": ["."]}
+    running = daemon({"health": {"health_check": check}}, sources={"main": postgres.url}).start()
+    details = health_of(running)
+
+    assert details["status"] == "healthy"
+    assert details["services"]["postgresql"]["version"].split(".")[0].isdigit()
+    assert details["services"]["postgresql"]["in_recovery"] is False
+    assert details["services"]["redis"]["role"] == "master"
+    assert all(one["latency_ms"] > 0 for one in details["services"].values())
+
+
+def test_servers_that_are_gone_are_unhealthy_and_say_why(daemon, tmp_path):
+    check = {"postgresql": {"env": "PG"}, "redis": f"unix://{tmp_path}/none", "probe_timeout": "2s"}
+    env = {"PG": f"postgresql://u:s3cret@/db?host={tmp_path}"}
+    running = daemon({"health": {"health_check": check}}, env=env).start()
+    details = health_of(running)
+
+    assert details["status"] == "unhealthy"
+    for name in ("postgresql", "redis"):
+        assert details["services"][name]["status"] == "unhealthy"
+        assert details["services"][name]["error"]
+    assert "s3cret" not in str(running.client.get("health")) + running.log()
+    assert running.client.get("health")["status"] == "unhealthy"
+
+
+def test_a_server_that_hangs_costs_its_timeout_and_no_more(daemon, redis_server):
+    running = daemon({"health": {"health_check": {"redis": redis_server.url, "probe_timeout": "0.5s"}}}).start()
+    redis_server.process.send_signal(signal.SIGSTOP)
+    details = health_of(running)
+
+    assert details["services"]["redis"]["status"] == "unhealthy"
+    assert details["services"]["storage"]["status"] == "healthy"
+
+
+def test_a_folder_that_is_not_there_is_unhealthy(daemon):
+    running = daemon({"health": {"health_check": {"storage": ["/no/such/folder"]}}}).start()
+
+    assert "No such file" in str(health_of(running)["services"]["storage"]["paths"]["/no/such/folder"]["error"])
+
+
+def test_a_full_folder_is_degraded(daemon):
+    running = daemon({"health": {"health_check": {"min_free_percent": 100}}}).start()
+
+    assert health_of(running)["status"] == "degraded"
+
+
+def test_health_without_any_check_is_checked_when_it_is_asked(daemon):
+    health = daemon({"a": {"shell": "true"}}).start().client.get("health")
+
+    assert health["status"] in ("healthy", "degraded")
+    assert health["job_id"] is None
+
+
+def test_a_backup_is_whole_private_and_in_the_catalogue(daemon, tmp_path):
+    source = tmp_path / "notes.db"
+    with sqlite3.connect(source) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE notes (x)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [(n,) for n in range(5000)])
+        connection.commit()
+        connection.execute("BEGIN IMMEDIATE")  # a writer is at work while the backup is made
+        connection.execute("DELETE FROM notes")
+        running = daemon({"b": {"backup": {"source": "notes", "keep": {"last": 2}}}}, sources={"notes": f"sqlite://{source}"}).start()
+        results = [running.client.post("jobs/b/trigger").body for _ in range(3)]
+    connection.close()
+
+    assert [result["status"] for result in results] == ["success"] * 3
+    backups = running.client.get("backups")
+    assert len(backups) == 2
+    path = Path(backups[0]["path"])
+    assert (oct(path.stat().st_mode & 0o777), oct(path.parent.stat().st_mode & 0o777)) == ("0o600", "0o700")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == backups[0]["sha256"]
+    assert sorted(os.listdir(path.parent)) == sorted(one["filename"] for one in backups)
+    with sqlite3.connect(path) as copy:
+        assert copy.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
+    copy.close()
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"no database " * 1000, "could not be backed up"), (None, "could not be backed up")])
+def test_a_backup_that_cannot_be_made_fails_and_leaves_nothing(daemon, tmp_path, content, why):
+    if content:
+        (tmp_path / "x.db").write_bytes(content)
+    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{tmp_path}/x.db"}).start()
+    body = running.client.post("jobs/b/trigger").body
+
+    assert body["status"] == "failed"
+    assert why in body["message"]
+    assert os.listdir(running.folder / "state" / "backups") == []
+    assert running.client.get("backups") == []
+
+
+def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
+    source = tmp_path / "x.db"
+    with sqlite3.connect(source) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("y" * 500,) for _ in range(500)])
+    connection.close()
+    data = bytearray(source.read_bytes())
+    data[4096 * 5 : 4096 * 6] = b"\xff" * 4096
+    source.write_bytes(data)
+    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{source}"}).start()
+
+    assert running.client.post("jobs/b/trigger").body["status"] == "failed"
+    assert running.client.get("backups") == []
+
+
+def test_the_half_of_a_crashed_backup_is_taken_away(daemon):
+    running = daemon({"b": {"backup": {"source": "history"}}}).start()
+    folder = running.folder / "state" / "backups"
+    folder.mkdir(mode=0o700)
+    (folder / ".b-0000.partial").write_bytes(b"half")
+    (folder / ".other-0000.partial").write_bytes(b"another job's")
+    running.client.post("jobs/b/trigger")
+
+    assert not (folder / ".b-0000.partial").exists()
+    assert (folder / ".other-0000.partial").exists()
+
+
+def test_cleanup_deletes_old_runs_with_their_output(daemon):
+    jobs = {"talk": {"shell": "echo hello"}, "clean": {"cleanup": {"older_than": 0, "batch": 2}}}
+    running = daemon(jobs).start()
+    for _ in range(5):
+        running.client.post("jobs/talk/trigger")
+    body = running.client.post("jobs/clean/trigger").body
+
+    assert body["result"]["records_processed"] == 4
+    assert body["result"]["details"] == {"runs": 4, "freed_bytes": 24, "message": body["result"]["details"]["message"]}
+    assert len(running.history("talk")) == 1
+    assert len(list((running.folder / "state" / "output").rglob("*.log"))) == 1
+
+
+def test_analytics_of_past_days_can_be_made_again(daemon):
+    running = daemon({"stats": {"analytics": {"days": 2}}}).start()
+    first, second = (running.client.post("jobs/stats/trigger").body for _ in range(2))
+
+    assert first["status"] == second["status"] == "success"
+    assert first["result"]["details"]["days"] == second["result"]["details"]["days"]
+    assert len(first["result"]["details"]["days"]) == 2
+
+
+def test_a_day_begins_and_ends_where_its_zone_says():
+    start, end = bounds(date(2026, 3, 29), ZoneInfo("Europe/Rome"))
+
+    assert (start, end) == (datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC))
+
+
+def test_a_summary_counts_by_status_and_ranks_durations():
+    rows = [Ended("a", "success", float(n), n / 10, 2) for n in range(1, 101)] + [Ended("a", "skipped", None, None, 0)]
+    (found,) = summary("2026-03-29", rows)
+
+    assert found.runs == {"success": 100, "skipped": 1}
+    assert (found.duration_p50, found.duration_p95, found.lateness_p99, found.records_processed) == (50, 95, 9.9, 200)
+
+
+def test_analytics_writes_what_happened_on_the_day(daemon):
+    running = daemon({"stats": {"analytics": {"days": 1}}, "talk": {"shell": "true"}}).start()
+    running.client.post("jobs/talk/trigger")
+    running.stop()
+    path = running.folder / "state" / "history.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE runs SET finished_at = finished_at - 86400000000")
+    connection.close()
+    running.start()
+    running.client.post("jobs/stats/trigger")
+
+    def rows():
+        with sqlite3.connect(path) as connection:
+            found = connection.execute("SELECT job_id, runs FROM daily_stats").fetchall()
+        connection.close()
+        return found
+
+    assert until(rows, "the day") == [("talk", '{"success":1}')]

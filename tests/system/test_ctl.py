@@ -1,0 +1,98 @@
+"""`schedulerctl` as people type it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from schedulerd.ctl import _parser
+from tests.support.daemon import RunningDaemon
+
+JOBS = {
+    "good": {"name": "Good", "every": "1h", "shell": "echo hello"},
+    "bad": {"shell": "printf 'a\\033[31mred'; exit 7"},
+    "health": {"health_check": {}},
+    "keep": {"backup": {"source": "history"}},
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    made = RunningDaemon(tmp_path_factory.mktemp("ctl"), {"jobs": JOBS, "api": {"listen": "127.0.0.1:0"}})
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ctl(running):
+    def call(*words, env=None, door=None):
+        door = door or ["--socket", str(running.socket_path)]
+        return subprocess.run(
+            [sys.executable, "-m", "schedulerd.ctl", *door, *words], capture_output=True, text=True, check=False,
+            env={**os.environ, **(env or {})},
+        )  # fmt: skip
+
+    return call
+
+
+def test_run_hands_on_the_exit_code_of_the_job(ctl):
+    good, bad = ctl("run", "good"), ctl("run", "bad")
+
+    assert (good.returncode, good.stdout.startswith("good: succeeded after")) == (0, True)
+    assert bad.returncode == 7
+    assert "exit status 7" in bad.stdout
+
+
+def test_list_and_history_are_tables(ctl):
+    ctl("run", "bad")
+    listed, history = ctl("list"), ctl("history", "bad", "--limit", "1")
+
+    assert listed.stdout.splitlines()[0].split() == ["JOB", "STATE", "NEXT", "LAST", "ENDED"]
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == list(JOBS)
+    assert len(history.stdout.splitlines()) == 2
+    assert "failed" in history.stdout
+    assert "\x1b" not in history.stdout
+
+
+def test_every_command_has_json(ctl):
+    for words in (["list"], ["show", "good"], ["history", "good"], ["running"], ["health"], ["backups"], ["stats"]):
+        json.loads(ctl(*words, "--json").stdout)
+        json.loads(ctl("--json", *words).stdout)
+
+
+def test_every_command_has_a_table(ctl):
+    ctl("run", "keep")
+    for words in (["list"], ["show", "good"], ["history", "good"], ["running"], ["health"], ["backups"], ["stats"]):
+        assert ctl(*words).stdout.splitlines()[0].isupper()
+
+
+def test_pause_and_resume_say_what_they_did(ctl, running):
+    assert ctl("pause", "good", "--reason", "why not").stdout == "good: paused until it is resumed\n"
+    assert running.job("good")["pause"]["reason"] == "why not"
+    assert ctl("resume", "good").stdout == "good: resumed\n"
+
+
+def test_errors_say_what_to_do(ctl):
+    unknown = ctl("run", "none")
+    limit = ctl("history", "good", "--limit", "0")
+    nobody = ctl("list", door=["--socket", "/no/such/socket"])
+
+    assert (unknown.returncode, unknown.stderr) == (1, "schedulerctl: there is no job 'none'\n")
+    assert "query.limit" in limit.stderr
+    assert (nobody.returncode, "is schedulerd running?" in nobody.stderr) == (3, True)
+
+
+def test_over_tcp_the_token_comes_from_the_environment(ctl, running):
+    line = next(line for line in running.log().splitlines() if "listening on http://" in line)
+    door = ["--url", line.split("listening on ")[1].split()[0]]
+    token = (running.folder / "state" / "admin.token").read_text().strip()
+
+    assert ctl("list", door=door, env={"SCHEDULERD_TOKEN": token}).returncode == 0
+    assert "a token is needed" in ctl("list", door=door, env={"SCHEDULERD_TOKEN": ""}).stderr
+
+
+def test_the_help_of_every_command_is_a_sentence():
+    assert "examples:" in _parser().format_help()

@@ -1,0 +1,384 @@
+"""Start, reload, stop, and what is left after kill -9: a real daemon, told what to do by real signals."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.support.waiting import until
+
+TICK = {"tick": {"every": "1s", "shell": "true"}}
+
+
+def occurrences(daemon):
+    """Return every first attempt in the ledger as (job, scheduled_at)."""
+    with sqlite3.connect(f"file:{daemon.folder}/state/history.db?mode=ro", uri=True) as connection:
+        rows = connection.execute("SELECT job_id, scheduled_at FROM runs WHERE scheduled_at IS NOT NULL AND attempt = 1").fetchall()
+    connection.close()
+    return rows
+
+
+def marks(path):
+    """Return what the jobs themselves wrote down: the occurrence of each start."""
+    return path.read_text().split() if path.exists() else []
+
+
+def marking(path, then="true"):
+    return {"every": "1s", "shell": f'echo "$SCHEDULERD_SCHEDULED_AT" >> {path}; {then}'}
+
+
+def test_it_says_ready_and_stopping_and_where_its_doors_are(daemon):
+    running = daemon(TICK, api={"listen": "127.0.0.1:0"}).start()
+    running.until_run("tick", "success")
+    running.signal(signal.SIGTERM)
+    running.wait_for("STOPPING=1")
+
+    assert running.wait() == 0
+    log = running.log()
+    assert f"listening on unix socket {running.socket_path}" in log
+    assert "listening on http://127.0.0.1:" in log
+    assert f"the token of an admin is in {running.folder}/state/admin.token" in log
+    assert not running.socket_path.exists()
+
+
+def test_the_watchdog_is_fed_by_the_loop(daemon):
+    running = daemon(TICK, env={"WATCHDOG_USEC": "2000000"})
+    running.spawn()
+    for _ in range(3):
+        running.wait_for("WATCHDOG=1")
+
+
+def test_sigterm_lets_short_runs_end_and_ends_long_ones(daemon, tmp_path):
+    jobs = {
+        "short": {"shell": f"sleep 1; echo done > {tmp_path}/short"},
+        "long": {"shell": f"trap 'exit 9' TERM; echo started > {tmp_path}/long; sleep 100 & wait"},
+        "stubborn": {"shell": f"trap '' TERM; echo started > {tmp_path}/stubborn; while :; do sleep 1; done", "kill_grace": "1s"},
+        "tick": marking(tmp_path / "marks"),
+    }
+    running = daemon(jobs, shutdown_grace="2s").start()
+    for name in ("short", "long", "stubborn"):
+        running.client.post(f"jobs/{name}/trigger", wait="false")
+    until((tmp_path / "stubborn").exists, "the stubborn job")
+    until((tmp_path / "long").exists, "the long job")
+    running.signal(signal.SIGTERM)
+    running.wait_for("STOPPING=1")
+    assert running.client.ask("POST", "/api/v1/scheduler/jobs/short/trigger").status == 503
+    assert running.client.ask("GET", "/readyz").status == 503
+    started = len(marks(tmp_path / "marks"))
+
+    assert running.wait() == 0
+    assert len(marks(tmp_path / "marks")) == started
+    running.start()
+    found = {name: running.history(name)[0] for name in ("short", "long", "stubborn")}
+    assert {name: row["status"] for name, row in found.items()} == {"short": "success", "long": "cancelled", "stubborn": "cancelled"}
+    assert found["stubborn"]["exit_code"] == -9
+    assert "daemon was stopped" in found["long"]["error_message"]
+
+
+def test_a_second_signal_does_not_wait(daemon):
+    running = daemon({"long": {"shell": "sleep 100"}}, shutdown_grace="100s").start()
+    running.client.post("jobs/long/trigger", wait="false")
+    until(lambda: running.job("long")["is_running"], "the run")
+    running.signal(signal.SIGTERM)
+    running.wait_for("STOPPING=1")
+
+    assert running.stop(20) == 0
+
+
+def test_who_waits_for_a_run_gets_its_end_although_the_daemon_stops(daemon):
+    running = daemon({"long": {"shell": "sleep 100"}}, shutdown_grace="1s").start()
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "long"], stdout=subprocess.PIPE
+    )
+    until(lambda: running.job("long")["is_running"], "the run")
+    running.signal(signal.SIGTERM)
+    out, _ = asking.communicate(timeout=20)
+
+    assert b"cancelled" in out
+    assert asking.returncode == 1
+
+
+# Reload
+
+
+def test_a_reload_is_a_difference_and_leaves_the_rest_alone(daemon, tmp_path):
+    jobs = {"a": TICK["tick"], "b": {"every": "1h", "shell": "sleep 100"}, "gone": TICK["tick"]}
+    running = daemon(jobs).start()
+    running.client.post("jobs/a/pause", {"reason": "kept"})
+    running.client.post("jobs/b/trigger", wait="false")
+    until(lambda: running.job("b")["is_running"], "the run")
+    running.until_run("gone", "success")
+    running.reload({"jobs": {"a": TICK["tick"], "b": {**jobs["b"], "description": "new"}, "new": TICK["tick"]}})
+
+    listed = {job["job_id"]: job for job in running.client.get("jobs")}
+    assert list(listed) == ["a", "b", "new"]
+    assert listed["a"]["pause"]["reason"] == "kept"
+    assert (listed["b"]["description"], listed["b"]["is_running"]) == ("new", True)
+    assert running.client.ask("GET", "/api/v1/scheduler/jobs/gone").status == 404
+    running.until_run("new", "success")
+    assert "reloaded: 1 added, 1 changed, 1 removed" in running.log()
+
+
+def test_a_job_that_was_taken_away_runs_to_its_end(daemon, tmp_path):
+    running = daemon({"long": {"shell": f"sleep 2; echo done > {tmp_path}/done"}}).start()
+    running.client.post("jobs/long/trigger", wait="false")
+    until(lambda: running.client.get("running"), "the run")
+    running.reload({"jobs": TICK})
+
+    assert [run["job_id"] for run in running.client.get("running") if run["job_id"] == "long"] == ["long"]
+    until((tmp_path / "done").exists, "the end of the run")
+    until(lambda: "long" not in [run["job_id"] for run in running.client.get("running")], "its end in the API")
+
+
+def test_a_bad_file_changes_nothing_and_health_shows_it(daemon):
+    running = daemon(TICK).start()
+    running.reload("jobs: {tick: {every: 1x, shell: x}, tock: {}}")
+
+    health = running.client.get("health")["scheduler"]
+    assert not health["is_well"]
+    assert [problem.split(":", 3)[3] for problem in health["config_problems"]]
+    assert len(health["config_problems"]) == 2
+    count = len(running.history("tick", limit=100))
+    running.until_run("tick", "success", count + 2)
+    running.reload({"jobs": TICK})
+    assert running.client.get("health")["scheduler"]["is_well"]
+
+
+def test_a_new_rule_makes_no_time_before_the_edit_due(daemon):
+    running = daemon({"a": {"cron": "0 0 1 1 *", "shell": "true"}}).start()
+    running.reload({"jobs": {"a": {"every": "1s", "shell": "true"}}})
+    rows = running.until_run("a", "success")
+
+    assert {row["status"] for row in rows} == {"success"}
+    assert {row["origin"] for row in rows} == {"schedule"}
+
+
+# Two daemons
+
+
+def test_a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_on(daemon):
+    first = daemon(TICK).start()
+    second = daemon(TICK, folder=first.folder.parent / "second")
+    second.write({"state_dir": str(first.folder / "state"), "jobs": TICK})
+
+    assert second.spawn().wait(10) == 75
+    assert f"another schedulerd uses the state directory {first.folder}/state" in second.log()
+    assert first.client.ask("GET", "/healthz").status == 200
+
+
+def test_a_second_daemon_on_the_same_socket_is_refused(daemon):
+    first = daemon(TICK).start()
+    second = daemon(TICK, api={"socket": str(first.socket_path)})
+
+    assert second.spawn().wait(10) == 75
+    assert "another schedulerd uses the socket" in second.log()
+    assert first.client.ask("GET", "/healthz").status == 200
+
+
+def test_a_socket_that_another_program_answers_on_is_not_taken(daemon, tmp_path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        running = daemon(TICK, api={"socket": str(tmp_path / "s")})
+
+        assert running.spawn().wait(10) == 75
+        assert "another process answers on" in running.log()
+
+
+def test_a_stale_socket_is_taken_away(daemon, tmp_path):
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(tmp_path / "s"))
+    running = daemon(TICK, api={"socket": str(tmp_path / "s")})
+    running.start()
+
+    assert oct(os.stat(tmp_path / "s").st_mode & 0o777) in ("0o600", "0o660")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_socket_is_never_taken_away(daemon, tmp_path, kind):
+    (tmp_path / "precious").write_text("precious")
+    path = tmp_path / "precious"
+    if kind == "link":
+        path = tmp_path / "link"
+        path.symlink_to(tmp_path / "precious")
+    running = daemon(TICK, api={"socket": str(path)})
+
+    assert running.spawn().wait(10) == 78
+    assert "is not a socket" in running.log()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_another_address_than_loopback_needs_an_explicit_word(daemon):
+    running = daemon(TICK, api={"listen": "0.0.0.0:0"})
+
+    assert running.spawn().wait(10) == 78
+    assert "allow_plain_remote" in running.log()
+    running.write({"api": {"listen": "0.0.0.0:0", "allow_plain_remote": True}, "jobs": TICK})
+    running.start()
+
+
+def test_a_configuration_with_mistakes_starts_nothing(daemon):
+    running = daemon({"a": {"every": "1x"}, "b": {"shell": ""}})
+
+    assert running.spawn().wait(10) == 2
+    assert len(running.log().splitlines()) == 3
+    assert not (running.folder / "state").exists()
+
+
+def test_check_config_counts_jobs_or_lists_mistakes(daemon):
+    good, bad = daemon(TICK), daemon({"a": {}})
+    command = [sys.executable, "-m", "schedulerd", "--check-config", "--config"]
+    right = subprocess.run([*command, str(good.config_path)], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*command, str(bad.config_path)], capture_output=True, text=True, check=False)
+
+    assert (right.returncode, right.stdout) == (0, f"{good.config_path}: 1 jobs, no mistakes\n")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "a job needs one action" in wrong.stderr
+
+
+# After kill -9
+
+
+def test_after_kill_9_pauses_hold_and_runs_are_abandoned(daemon):
+    jobs = {"long": {"shell": "sleep 3"}, "tick": TICK["tick"], "queued": {"overlap": "queue", "shell": "sleep 2"}}
+    running = daemon(jobs).start()
+    running.until_run("tick", "success")
+    running.client.post("jobs/tick/pause", {"reason": "kept"})
+    running.client.post("jobs/long/trigger", wait="false")
+    for _ in range(2):
+        running.client.post("jobs/queued/trigger", wait="false")
+    until(lambda: len(running.client.get("running")) == 2, "two runs")
+    running.kill()
+    running.start()
+
+    assert running.job("tick")["pause"]["reason"] == "kept"
+    assert running.job("long")["last_result"]["status"] == "abandoned"
+    assert "the daemon ended while it ran" in running.job("long")["last_result"]["error_message"]
+    assert Counter(row["status"] for row in running.until_run("queued", "success")) == {"success": 1}
+    assert {row["status"] for row in running.history("queued")} == {"success", "abandoned"}
+    assert not running.job("long")["is_running"]
+
+
+def test_over_many_kills_no_occurrence_starts_twice_and_none_is_lost(daemon, tmp_path):
+    jobs = {f"mark{number}": marking(tmp_path / f"marks{number}") for number in range(5)}
+    running = daemon(jobs).start()
+    for round_ in range(6):
+        before = len(marks(tmp_path / "marks0"))
+        until(lambda before=before: len(marks(tmp_path / "marks0")) > before, "another start")
+        if round_ % 2:
+            running.signal(signal.SIGSTOP)  # and so a late, stale loop is killed as well
+        running.kill()
+        running.start()
+    running.until_run("mark0", "success", 3)
+    running.stop()
+
+    assert [at for at, count in Counter(occurrences(running)).items() if count > 1] == []
+    for number in range(5):
+        started = marks(tmp_path / f"marks{number}")
+        assert len(started) == len(set(started))
+        times = sorted(at for job, at in occurrences(running) if job == f"mark{number}")
+        assert set(started) <= {_text(at) for at in times}
+        assert _covered(running, f"mark{number}", times)
+
+
+def _text(micros):
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _covered(running, job_id, times):
+    """Return whether each second from the first to the last occurrence has a row, or is inside a `missed` row."""
+    with sqlite3.connect(f"file:{running.folder}/state/history.db?mode=ro", uri=True) as connection:
+        gaps = connection.execute(
+            "SELECT details ->> 'first', details ->> 'last' FROM runs WHERE job_id = ? AND status = 'missed'", (job_id,)
+        ).fetchall()
+    connection.close()
+    have = {_text(at) for at in times}
+    for at in range(times[0], times[-1] + 1, 1_000_000):
+        text = _text(at)
+        if text not in have and not any(first <= text <= last for first, last in gaps):
+            return False
+    return True
+
+
+def test_what_was_due_while_the_daemon_was_away_is_missed_or_caught_up(daemon, tmp_path):
+    running = daemon({"mark": marking(tmp_path / "marks"), "none": {**TICK["tick"], "catch_up": "none", "misfire_grace": 0}}).start()
+    running.until_run("mark", "success")
+    running.stop()
+    until(lambda: False or _seconds_since(tmp_path / "marks") > 3, "three seconds")
+    running.start()
+
+    missed = running.until_run("mark", "missed")[0]
+    assert missed["details"]["count"] >= 2
+    assert missed["error_message"] == "a newer occurrence was started instead"
+    assert running.until_run("none", "missed")[0]["error_message"] == "later than its misfire_grace"
+    assert len(marks(tmp_path / "marks")) == len(set(marks(tmp_path / "marks")))
+
+
+def _seconds_since(path):
+    import time
+
+    return time.time() - path.stat().st_mtime
+
+
+def test_a_pause_ends_by_itself_when_its_time_has_come(daemon):
+    from datetime import UTC, datetime, timedelta
+
+    running = daemon(TICK).start()
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    running.client.post("jobs/tick/pause", {"until": soon})
+
+    assert running.job("tick")["is_paused"]
+    until(lambda: not running.job("tick")["is_paused"], "the end of the pause")
+    count = len(running.history("tick", limit=100, status="success"))
+    running.until_run("tick", "success", count + 1)
+
+
+def test_runs_that_overlap_are_skipped_queued_or_allowed(daemon):
+    jobs = {policy: {"every": "1s", "overlap": policy, "shell": "sleep 2.5"} for policy in ("skip", "queue", "allow")}
+    running = daemon(jobs, shutdown_grace=0).start()
+    skipped = running.until_run("skip", "skipped", 2)
+    running.until_run("allow", "success", 1)
+
+    assert skipped[0]["details"]["reason"] == "overlap"
+    assert skipped[0]["details"]["blocking_run"]
+    assert running.job("queue")["queued"] >= 1
+    by_job = Counter(run["job_id"] for run in running.client.get("running"))
+    assert by_job["allow"] >= 2
+    assert max(by_job["queue"], by_job["skip"]) <= 1
+
+
+def test_a_timeout_is_told_as_one(daemon):
+    running = daemon({"slow": {"shell": "echo begun; sleep 100", "timeout": "0.3s"}}).start()
+
+    body = running.client.post("jobs/slow/trigger").body
+    assert (body["status"], body["success"]) == ("timed_out", False)
+    assert body["result"]["error_message"] == "ended after its timeout of 0.3 s: begun"
+
+
+def test_a_child_knows_who_it_is_and_nothing_of_the_daemon(daemon, tmp_path):
+    (tmp_path / "key").write_text("s3cret\n")
+    job = {"every": "1s", "shell": f"env > {tmp_path}/env", "env": {"MINE": 1, "KEY": {"file": str(tmp_path / "key")}}}
+    running = daemon({"who": job}, env={"SECRET_OF_THE_DAEMON": "x", "LISTEN_FDS": "1"}).start()
+    row = running.until_run("who", "success")[-1]
+
+    env = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert (env["MINE"], env["KEY"], env["SCHEDULERD_JOB_ID"], env["SCHEDULERD_ORIGIN"]) == ("1", "s3cret", "who", "schedule")
+    assert env["SCHEDULERD_ATTEMPT"] == "1"
+    assert set(env) == {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "PWD", "MINE", "KEY", "SCHEDULERD_JOB_ID", "SCHEDULERD_RUN_ID",
+        "SCHEDULERD_SCHEDULED_AT", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN",
+    }  # fmt: skip
+    assert "s3cret" not in str(running.client.get("jobs")) + running.log() + str(row)
+
+
+def test_a_secret_that_is_nowhere_fails_the_run_and_names_the_reference(daemon):
+    running = daemon({"a": {"shell": "true", "env": {"KEY": {"env": "NOT_THERE"}}}}).start()
+
+    assert "the daemon's environment has no NOT_THERE" in running.client.post("jobs/a/trigger").body["message"]
