@@ -105,7 +105,7 @@ def _postgresql(url: str, timeout: float) -> Answer:
 def _redis(url: str, timeout: float) -> Answer:
     import redis  # optional: only hosts that watch a Redis need it
 
-    client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+    client = redis.Redis.from_url(url, socket_timeout=timeout)  # for connecting, too
     try:
         client.ping()
         info = client.info()
