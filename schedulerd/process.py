@@ -14,7 +14,6 @@ import os
 import queue
 import select
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,12 +22,9 @@ from enum import StrEnum
 
 from .clock import Clock
 from .errors import StartError
+from .spawn import spawn
 
 log = logging.getLogger(__name__)
-
-# CPython ignores these; a child must not inherit that (execve keeps ignored signals ignored).
-_RESET = [signal.SIGPIPE, signal.SIGXFSZ]
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Cause(StrEnum):
@@ -184,7 +180,7 @@ class Supervisor(threading.Thread):
 
 
 def keep_descriptors_private() -> None:
-    """Mark what this process was started with, but for 0 to 2, as not for children; what it opens itself is marked already."""
+    """Mark what this process was started with, but for 0 to 2, as not for children; its own files are so already."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists them is gone by now
             os.set_inheritable(int(name), int(name) <= 2)
@@ -208,31 +204,9 @@ def _signal_group(pid: int, which: signal.Signals) -> None:
 
 def _spawn(spec: ProcessSpec) -> int:
     try:
-        if spec.cwd is not None:
-            return _spawn_in(spec.cwd, spec)
-        return os.posix_spawn(
-            spec.argv[0], spec.argv, spec.env, setsid=True, setsigmask=(), setsigdef=_RESET,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, spec.output_path, _OUTPUT_FLAGS & ~os.O_CLOEXEC, 0o600),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-        )  # fmt: skip
+        return spawn(spec.argv, spec.env, spec.output_path, spec.cwd)
     except (OSError, ValueError) as error:
         raise StartError(_why(spec, error)) from error
-
-
-def _spawn_in(cwd: str, spec: ProcessSpec) -> int:
-    """Start a child in another folder, for which posix_spawn has no way; Popen forks without running Python, too."""
-    output = os.open(spec.output_path, _OUTPUT_FLAGS, 0o600)
-    try:
-        child = subprocess.Popen(
-            spec.argv, cwd=cwd, env=spec.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    finally:
-        os.close(output)
-    child.returncode = 0  # the supervisor reaps it; Popen must not try when it is collected
-    return child.pid
 
 
 def _why(spec: ProcessSpec, error: OSError | ValueError) -> str:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures"},
     {"triggers", "policy", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "process", "output", "systemd", "logs"},
+    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "scheduler", "roster", "recovery"},
     {"views", "service"},

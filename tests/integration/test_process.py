@@ -96,7 +96,7 @@ def test_a_child_can_start_in_another_folder(supervisor, ends, tmp_path):
         (["/no/such/program"], "/", "there is no program"),
         (["/etc/passwd"], None, "may not be executed"),
         (["/bin/true"], "/no/folder", "is not a folder"),
-        (["/bin/echo", "a\0b"], None, "null byte"),
+        (["/bin/echo", "a\0b"], None, "NUL"),
     ],
 )
 def test_what_cannot_start_says_why(supervisor, tmp_path, argv, cwd, why):

@@ -1,0 +1,84 @@
+"""posix_spawn(3), called so that the other threads go on meanwhile.
+
+`os.posix_spawn` holds the interpreter's lock until the child has called exec, about a millisecond in which no thread of
+ours runs: a burst of starts would make the API wait. Called through ctypes, the lock is released, two starters use two
+cores, and glibc's `addchdir_np` is within reach. Nothing of ours runs between fork and exec, so it is safe with threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Mapping, Sequence
+
+_FLAGS = 0x04 | 0x08 | 0x80  # POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID (spawn.h; the same in glibc and musl)
+_INPUT_FLAGS = os.O_RDONLY
+_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
+_OUTPUT_MODE = 0o600
+# CPython ignores these; a child must not inherit that (execve keeps ignored signals ignored).
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ)
+# The types are opaque; glibc's largest are 336, 80 and 128 bytes.
+_Attributes = ctypes.c_char * 1024
+_Actions = ctypes.c_char * 512
+_SignalSet = ctypes.c_char * 256
+
+_quick = ctypes.PyDLL(None)  # keeps the lock: calls of a microsecond
+_slow = ctypes.CDLL(None)  # releases it
+_quick.posix_spawn_file_actions_addopen.argtypes = (
+    ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint,
+)  # fmt: skip
+_slow.posix_spawn.argtypes = (
+    ctypes.POINTER(ctypes.c_int), ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None) -> int:
+    """Start `argv[0]` as the leader of a session of its own, and return its process id.
+
+    Its input is /dev/null, its output and errors go into the new file `output_path`; signals have their defaults. Raise
+    OSError when it cannot be started (the errno may be that of the output file or of the folder), ValueError for a NUL.
+    """
+    words, variables = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
+    actions, pid = _Actions(), ctypes.c_int()
+    _quick.posix_spawn_file_actions_init(actions)
+    try:
+        if cwd is not None:
+            _check(_quick.posix_spawn_file_actions_addchdir_np(actions, _text(cwd)))
+        _check(_quick.posix_spawn_file_actions_addopen(actions, 0, b"/dev/null", _INPUT_FLAGS, 0))
+        _check(_quick.posix_spawn_file_actions_addopen(actions, 1, _text(output_path), _OUTPUT_FLAGS, _OUTPUT_MODE))
+        _check(_quick.posix_spawn_file_actions_adddup2(actions, 1, 2))
+        _check(_slow.posix_spawn(ctypes.byref(pid), _text(argv[0]), actions, _ATTRIBUTES, words, variables))
+    finally:
+        _quick.posix_spawn_file_actions_destroy(actions)
+    return pid.value
+
+
+def _check(error: int) -> None:
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _text(text: str) -> bytes:
+    if "\0" in text:
+        raise ValueError("a NUL character in a path, argument or variable")
+    return os.fsencode(text)
+
+
+def _array(texts: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
+    return (ctypes.c_char_p * (len(texts) + 1))(*map(_text, texts), None)
+
+
+def _attributes() -> ctypes.Array[ctypes.c_char]:
+    attributes, signals = _Attributes(), _SignalSet()
+    _check(_quick.posix_spawnattr_init(attributes))
+    _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_FLAGS)))
+    _quick.sigemptyset(signals)
+    _check(_quick.posix_spawnattr_setsigmask(attributes, signals))
+    for number in _RESET:
+        _quick.sigaddset(signals, int(number))
+    _check(_quick.posix_spawnattr_setsigdefault(attributes, signals))
+    return attributes
+
+
+_ATTRIBUTES = _attributes()
