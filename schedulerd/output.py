@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import lru_cache
 
 from .model import EPOCH
 
 TAIL_BYTES = 2000
+MILLISECONDS_A_DAY = 86_400_000
 
 
 class OutputFolder:
@@ -20,19 +22,19 @@ class OutputFolder:
     def __init__(self, root: str) -> None:
         self.root = root
         os.makedirs(root, 0o700, exist_ok=True)
-        self._made: set[str] = set()
+        self._made = ""  # the day's folder that was made last
 
     def path_of(self, run_id: str) -> str:
         """Return where the output of a run is, whether it is there or not."""
-        return os.path.join(self.root, _day_of(run_id).strftime("%Y-%m-%d"), run_id + ".log")
+        return f"{self.root}/{_day_of(run_id)}/{run_id}.log"
 
     def make(self, run_id: str) -> str:
         """Return `path_of`, after making the folder that it is in."""
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
-        if folder not in self._made or not os.path.isdir(folder):
+        if folder != self._made:
             os.makedirs(folder, 0o700, exist_ok=True)
-            self._made.add(folder)
+            self._made = folder
         return path
 
     def settle(self, run_id: str) -> int:
@@ -67,10 +69,16 @@ class OutputFolder:
             os.unlink(path)
         except FileNotFoundError:
             return 0
-        with suppress(OSError):  # not empty yet
-            os.rmdir(os.path.dirname(path))
+        if os.path.dirname(path) != self._made:
+            with suppress(OSError):  # not empty yet
+                os.rmdir(os.path.dirname(path))
         return size
 
 
-def _day_of(run_id: str) -> datetime:
-    return EPOCH + timedelta(milliseconds=int(run_id[:8] + run_id[9:13], 16))
+def _day_of(run_id: str) -> str:
+    return _day_name(int(run_id[:8] + run_id[9:13], 16) // MILLISECONDS_A_DAY)
+
+
+@lru_cache(maxsize=8)
+def _day_name(days: int) -> str:
+    return (EPOCH + timedelta(days=days)).strftime("%Y-%m-%d")
