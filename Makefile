@@ -36,6 +36,7 @@ test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 1
 
 lint: $(VENV)/test ## style and types
 	$(VENV)/bin/ruff check schedulerd tests benchmarks
+	$(VENV)/bin/ruff format --check schedulerd tests benchmarks
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/test ## measure a burst against the bare limit of this machine

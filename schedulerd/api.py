@@ -7,19 +7,16 @@ error into JSON; a route cannot be reached around it.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .durations import format_duration, parse_duration
+from .durations import format_duration
 from .errors import (
     ForbiddenError,
     InvalidError,
@@ -29,8 +26,19 @@ from .errors import (
     StoreError,
     UnauthenticatedError,
     UnsafeError,
+    WrongTypeError,
 )
 from .model import Actor, Role, Run, Status
+from .parsing import (
+    check_params,
+    host_name,
+    instant_from,
+    json_body,
+    key_from,
+    limit_from,
+    statuses_from,
+    wait_from,
+)
 from .service import Service
 from .views import run_view, to_bytes
 
@@ -38,10 +46,8 @@ log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1/scheduler"
 LARGEST_BODY = 64 * 1024  # bytes
-LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # answered without authentication: they tell nothing but ok
-KEY = r"[\x21-\x7e]{1,255}"
 
 HEADERS = {
     "Server": "schedulerd",
@@ -57,10 +63,6 @@ Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
 
 class TooManyFailuresError(SchedulerdError):
     """Too many failed logins from one address."""
-
-
-class WrongTypeError(SchedulerdError):
-    """The body's Content-Type is not JSON."""
 
 
 class WrongHostError(SchedulerdError):
@@ -149,7 +151,7 @@ class Api:
         if self._hosts is None:
             return
         given = request.headers.getall("Host", [])
-        if len(given) != 1 or _host_name(given[0]) not in self._hosts:
+        if len(given) != 1 or host_name(given[0]) not in self._hosts:
             raise WrongHostError("the Host header names no host of this daemon (see api.hosts in the configuration)")
 
     def _check_origin(self, request: web.Request) -> None:
@@ -181,18 +183,16 @@ async def _show_job(api: Api, request: web.Request) -> web.StreamResponse:
 
 async def _history(api: Api, request: web.Request) -> web.StreamResponse:
     job_id, query = _job_id(request), request.query
-    limit = _limit(query.get("limit"))
-    statuses = _statuses(query.getall("status", []))
+    limit = limit_from(query.get("limit"))
+    statuses = statuses_from(query.getall("status", []))
     return answer(await in_thread(api.service.history, job_id, limit, query.get("before"), statuses))
 
 
 async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
-    wait = _wait(request.query.get("wait"))
-    _check_params((await _json_body(request)).get("params"))
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not re.fullmatch(KEY, key):
-        raise InvalidError(["header", "Idempotency-Key"], "1 to 255 visible ASCII characters", key)
+    wait = wait_from(request.query.get("wait"))
+    check_params((await json_body(request)).get("params"))
+    key = key_from(request)
     asked = api.service.trigger(job_id, request["actor"], key)
     run = await settled(asked.recorded)
     if wait != 0:
@@ -226,18 +226,18 @@ def _triggered(run: Run) -> dict[str, Any]:
 
 async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
-    body = await _json_body(request)
+    body = await json_body(request)
     reason, until = body.get("reason"), body.get("until")
     if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
         raise InvalidError(["body", "reason"], "a text of at most 1000 characters", reason, "string_type")
-    await settled(api.service.pause(job_id, request["actor"], reason, _instant(until)))
+    await settled(api.service.pause(job_id, request["actor"], reason, instant_from(until)))
     return answer({"success": True, "job_id": job_id, "status": "paused", "message": "paused until it is resumed"
                    if until is None else f"paused until {until}"})  # fmt: skip
 
 
 async def _resume(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
-    await _json_body(request)
+    await json_body(request)
     catch_up = request.query.get("catch_up", "none")
     if catch_up not in ("none", "latest"):
         raise InvalidError(["query", "catch_up"], "none or latest", catch_up, "enum")
@@ -353,80 +353,3 @@ def _tagged(request: web.Request, body: bytes, etag: str) -> web.Response:
 
 def _job_id(request: web.Request) -> str:
     return request.match_info["job_id"]
-
-
-def _limit(text: str | None) -> int:
-    loc: list[str | int] = ["query", "limit"]
-    if text is None:
-        return DEFAULT_LIMIT
-    if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise InvalidError(loc, "Input should be a valid integer", text, "int_parsing")
-    value = int(text)
-    if value < 1:
-        raise InvalidError(loc, "Input should be greater than or equal to 1", text, "greater_than_equal")
-    if value > LARGEST_LIMIT:
-        raise InvalidError(loc, f"Input should be less than or equal to {LARGEST_LIMIT}", text, "less_than_equal")
-    return value
-
-
-def _statuses(texts: list[str]) -> list[str] | None:
-    named = [each for text in texts for each in text.split(",") if each]
-    for each in named:
-        if each not in list(Status):
-            raise InvalidError(["query", "status"], f"Input should be {', '.join(Status)}", each, "enum")
-    return named or None
-
-
-def _wait(text: str | None) -> float | None:
-    """Return how many seconds to wait for a run's end: None is for ever, 0 not at all."""
-    if text in (None, "true"):
-        return None
-    if text == "false":
-        return 0
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise InvalidError(["query", "wait"], "true, false or a duration such as 30s", text) from None
-
-
-def _instant(value: Any) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        at = None
-    if at is None or at.tzinfo is None:
-        raise InvalidError(["body", "until"], "a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime")
-    return at
-
-
-def _check_params(params: Any) -> None:
-    if params is not None and not isinstance(params, dict):
-        raise InvalidError(["body", "params"], "Input should be a valid dictionary", params, "dict_type")
-    for name, value in (params or {}).items():
-        raise InvalidError(["body", "params", name], "the job takes no such parameter", value, "extra_forbidden")
-
-
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    """Return the request's JSON object, empty when there is no body. Raise InvalidError or WrongTypeError."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise WrongTypeError("a compressed body is not taken")
-    body = await request.read()
-    if not body:
-        return {}
-    if request.content_type != "application/json":
-        raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
-    if not isinstance(value, dict):
-        raise InvalidError(["body"], "Input should be an object", None, "dict_type")
-    return value
-
-
-def _host_name(host: str) -> str:
-    """Return the name in a Host header, without the port."""
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", host)
-    return match[1].lower() if match else ""

@@ -150,9 +150,7 @@ class Peers:
         roles = [Role.ADMIN] if uid in (0, os.geteuid()) else []
         if self._socket_group in groups:
             roles.append(Role.OPERATOR)
-        roles += [
-            Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid)) or peer.group in groups
-        ]
+        roles += [Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid)) or peer.group in groups]
         return Actor(f"user:{name}", max(roles)) if roles else None
 
 

@@ -54,9 +54,7 @@ class Client:
         self._token = token
         self._timeout = timeout
 
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
         """Return the answer, whatever its status. Raise ClientError when there is none."""
         given = {name: value for name, value in query.items() if value is not None}
         target = path + ("?" + urlencode(given) if given else "")

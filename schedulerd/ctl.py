@@ -54,9 +54,7 @@ def _client(options: Options) -> Client:
 
 def _list(client: Client, options: Options) -> int:
     jobs = client.get("jobs")
-    rows = [
-        (job["job_id"], _state(job), job["next_run_time"] or "-", *_last(job["last_result"])) for job in jobs
-    ]
+    rows = [(job["job_id"], _state(job), job["next_run_time"] or "-", *_last(job["last_result"])) for job in jobs]
     return _show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED"), rows)
 
 

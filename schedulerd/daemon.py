@@ -86,9 +86,7 @@ class Daemon:
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
-        self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health
-        )
+        self.service = Service(self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health)
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._reloading = asyncio.Lock()
@@ -197,9 +195,7 @@ class Daemon:
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:
-        idle = asyncio.create_task(
-            asyncio.to_thread(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds)
-        )
+        idle = asyncio.create_task(asyncio.to_thread(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds))
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait({idle, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()

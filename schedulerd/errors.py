@@ -98,3 +98,7 @@ class InvalidError(SchedulerdError):
     def __init__(self, loc: list[str | int], message: str, value: Any, kind: str = "value_error") -> None:
         super().__init__(message)
         self.detail = {"type": kind, "loc": loc, "msg": message, "input": value}
+
+
+class WrongTypeError(SchedulerdError):
+    """A request's body is not of the type that is taken, which is JSON."""

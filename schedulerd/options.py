@@ -114,9 +114,7 @@ API: Mapping[str, Option] = {
     "socket_group": Option(Text(), "the group whose members are operators on the socket", "schedulerd"),
     "peers": Option(ListOf(PEER), "more users and groups on the socket, and their roles", ()),
     "listen": Option(Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", "HOST:PORT"), "HOST:PORT for REST with tokens"),
-    "allow_plain_remote": Option(
-        Flag(), "true: listen on an address other than loopback although there is no TLS", False
-    ),
+    "allow_plain_remote": Option(Flag(), "true: listen on an address other than loopback although there is no TLS", False),
     "hosts": Option(ListOf(Text()), "names that a Host header may have, besides loopback and the address of listen", ()),
 }
 

@@ -93,9 +93,7 @@ class Roster:
                 states[job_id] = state
             self._board.replace(states)
 
-    def _plan(
-        self, jobs: Mapping[str, Job], changes: Changes, rewritten: set[str], since: Mapping[str, datetime]
-    ) -> None:
+    def _plan(self, jobs: Mapping[str, Job], changes: Changes, rewritten: set[str], since: Mapping[str, datetime]) -> None:
         self._planner.unplan(changes.removed)
         touched = [*changes.added, *(job_id for job_id in changes.changed if job_id in rewritten)]
         newest = self._store.last_occurrences([job_id for job_id in touched if job_id not in rewritten])

@@ -244,9 +244,7 @@ class Scheduler:
             state = self.board.get(job_id)
             if self.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
-            run = replace(
-                self._new(state.job, Origin.MANUAL, self.clock.now(), None), actor=actor.name, idempotency_key=key
-            )
+            run = replace(self._new(state.job, Origin.MANUAL, self.clock.now(), None), actor=actor.name, idempotency_key=key)
             run = self._admitted(state, run)
             if run.status is not Status.SKIPPED:
                 self._waiters.setdefault(run.run_id, []).append(asked.done)

@@ -232,5 +232,3 @@ def _counted(by_status: dict[str, int]) -> dict[str, Any]:
         "success_rate": round(success / (success + failed), 4) if success + failed else None,
         "runs_by_status": {str(status): by_status.get(status, 0) for status in Status},
     }
-
-

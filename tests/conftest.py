@@ -17,7 +17,9 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., RunningDaemon]]:
     """Make daemons, each in the test's folder; what still runs at the end is killed."""
     made: list[RunningDaemon] = []
 
-    def make(jobs: dict[str, Any], folder: Path | None = None, env: dict[str, str] | None = None, **top: Any) -> RunningDaemon:
+    def make(
+        jobs: dict[str, Any], folder: Path | None = None, env: dict[str, str] | None = None, **top: Any
+    ) -> RunningDaemon:
         place = folder or tmp_path / f"d{len(made)}"
         place.mkdir(exist_ok=True)
         made.append(RunningDaemon(place, {"shutdown_grace": "5s", **top, "jobs": jobs}, env))

@@ -173,4 +173,3 @@ def _system() -> Answer:
         "disk_free_bytes": root.free,
         "boot_time": to_text(from_micros(int(psutil.boot_time()) * 1_000_000)),
     }
-

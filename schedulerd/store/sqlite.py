@@ -309,7 +309,5 @@ def _to_run(row: sqlite3.Row) -> Run:
 def _to_record(row: sqlite3.Row) -> JobRecord:
     pause = None
     if row["paused_at"] is not None:
-        pause = Pause(
-            from_micros(row["paused_at"]), row["paused_by"], row["pause_reason"], _instant(row["paused_until"])
-        )
+        pause = Pause(from_micros(row["paused_at"]), row["paused_by"], row["pause_reason"], _instant(row["paused_until"]))
     return JobRecord(row["job_id"], row["rule"], from_micros(row["planned_since"]), pause)

@@ -193,9 +193,7 @@ class CronTrigger:
         if not self._months >> month & 1:
             return 0
         first_weekday, length = monthrange(year, month)  # Monday is 0 there, Sunday is 0 in cron
-        by_weekday = sum(
-            1 << day for day in range(1, length + 1) if self._weekdays >> (first_weekday + day) % 7 & 1
-        )
+        by_weekday = sum(1 << day for day in range(1, length + 1) if self._weekdays >> (first_weekday + day) % 7 & 1)
         by_date = self._days & (1 << length + 1) - 2
         return by_date | by_weekday if self._either_day else by_date & by_weekday
 

@@ -115,7 +115,9 @@ def test_history_is_newest_first_paged_and_filtered(store):
 
     newest = store.history("job", 10)
     assert newest[0].run_id == runs[-1].run_id
-    assert [run.run_id for run in store.history("job", 10, before=newest[-1].run_id)] == [run.run_id for run in runs[19:9:-1]]
+    assert [run.run_id for run in store.history("job", 10, before=newest[-1].run_id)] == [
+        run.run_id for run in runs[19:9:-1]
+    ]
     assert {run.status for run in store.history("job", 100, statuses=[Status.FAILED])} == {Status.FAILED}
     assert len(store.history("job", 100, statuses=["failed", "running"])) == 30
 

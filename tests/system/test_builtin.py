@@ -82,7 +82,9 @@ def test_a_backup_is_whole_private_and_in_the_catalogue(daemon, tmp_path):
         connection.commit()
         connection.execute("BEGIN IMMEDIATE")  # a writer is at work while the backup is made
         connection.execute("DELETE FROM notes")
-        running = daemon({"b": {"backup": {"source": "notes", "keep": {"last": 2}}}}, sources={"notes": f"sqlite://{source}"}).start()
+        running = daemon(
+            {"b": {"backup": {"source": "notes", "keep": {"last": 2}}}}, sources={"notes": f"sqlite://{source}"}
+        ).start()
         results = [running.client.post("jobs/b/trigger").body for _ in range(3)]
     connection.close()
 
@@ -98,7 +100,9 @@ def test_a_backup_is_whole_private_and_in_the_catalogue(daemon, tmp_path):
     copy.close()
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"no database " * 1000, "could not be backed up"), (None, "could not be backed up")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"no database " * 1000, "could not be backed up"), (None, "could not be backed up")]
+)
 def test_a_backup_that_cannot_be_made_fails_and_leaves_nothing(daemon, tmp_path, content, why):
     if content:
         (tmp_path / "x.db").write_bytes(content)

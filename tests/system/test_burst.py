@@ -18,6 +18,8 @@ def test_a_thousand_jobs_of_one_second_all_start_once(daemon, tmp_path):
     assert {job["last_result"]["status"] for job in running.client.get("jobs")} == {"success"}
     running.stop()
     with sqlite3.connect(running.folder / "state" / "history.db") as connection:
-        rows = connection.execute("SELECT count(*), count(DISTINCT job_id), min(scheduled_at), max(scheduled_at) FROM runs").fetchone()
+        rows = connection.execute(
+            "SELECT count(*), count(DISTINCT job_id), min(scheduled_at), max(scheduled_at) FROM runs"
+        ).fetchone()
     connection.close()
     assert rows == (JOBS, JOBS, due * 1_000_000, due * 1_000_000)

@@ -35,7 +35,9 @@ RUN_FIELDS = {
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    made = RunningDaemon(tmp_path_factory.mktemp("api"), {"jobs": JOBS, "shutdown_grace": "1s", "api": {"listen": "127.0.0.1:0"}})
+    made = RunningDaemon(
+        tmp_path_factory.mktemp("api"), {"jobs": JOBS, "shutdown_grace": "1s", "api": {"listen": "127.0.0.1:0"}}
+    )
     made.start()
     yield made
     made.close()
@@ -311,10 +313,13 @@ PATHS = [(route.method, route.path.replace("{job_id}", "off")) for route in ROUT
 
 @pytest.mark.parametrize(("method", "path"), PATHS)
 @pytest.mark.parametrize(
-    "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic YWRtaW46YWRtaW4=", "bearer tök", "Token x", "Bearer a b"]
+    "header",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic YWRtaW46YWRtaW4=", "bearer tök", "Token x", "Bearer a b"],
 )
 def test_without_a_good_token_every_endpoint_is_401(url, method, path, header):
-    answer = Client(url=url, timeout=10).ask(method, path, headers={} if header is None else {"Authorization": header.encode()})
+    answer = Client(url=url, timeout=10).ask(
+        method, path, headers={} if header is None else {"Authorization": header.encode()}
+    )
 
     assert answer.status in (401, 429)  # 429 when this test has failed too often already
     if answer.status == 401:

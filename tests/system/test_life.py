@@ -18,7 +18,9 @@ TICK = {"tick": {"every": "1s", "shell": "true"}}
 def occurrences(daemon):
     """Return every first attempt in the ledger as (job, scheduled_at)."""
     with sqlite3.connect(f"file:{daemon.folder}/state/history.db?mode=ro", uri=True) as connection:
-        rows = connection.execute("SELECT job_id, scheduled_at FROM runs WHERE scheduled_at IS NOT NULL AND attempt = 1").fetchall()
+        rows = connection.execute(
+            "SELECT job_id, scheduled_at FROM runs WHERE scheduled_at IS NOT NULL AND attempt = 1"
+        ).fetchall()
     connection.close()
     return rows
 
@@ -57,7 +59,10 @@ def test_sigterm_lets_short_runs_end_and_ends_long_ones(daemon, tmp_path):
     jobs = {
         "short": {"shell": f"sleep 1; echo done > {tmp_path}/short"},
         "long": {"shell": f"trap 'exit 9' TERM; echo started > {tmp_path}/long; sleep 100 & wait"},
-        "stubborn": {"shell": f"trap '' TERM; echo started > {tmp_path}/stubborn; while :; do sleep 1; done", "kill_grace": "1s"},
+        "stubborn": {
+            "shell": f"trap '' TERM; echo started > {tmp_path}/stubborn; while :; do sleep 1; done",
+            "kill_grace": "1s",
+        },
         "tick": marking(tmp_path / "marks"),
     }
     running = daemon(jobs, shutdown_grace="2s").start()
@@ -75,7 +80,11 @@ def test_sigterm_lets_short_runs_end_and_ends_long_ones(daemon, tmp_path):
     assert len(marks(tmp_path / "marks")) == started
     running.start()
     found = {name: running.history(name)[0] for name in ("short", "long", "stubborn")}
-    assert {name: row["status"] for name, row in found.items()} == {"short": "success", "long": "cancelled", "stubborn": "cancelled"}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "short": "success",
+        "long": "cancelled",
+        "stubborn": "cancelled",
+    }
     assert found["stubborn"]["exit_code"] == -9
     assert "daemon was stopped" in found["long"]["error_message"]
 
@@ -308,7 +317,9 @@ def _covered(running, job_id, times):
 
 
 def test_what_was_due_while_the_daemon_was_away_is_missed_or_caught_up(daemon, tmp_path):
-    running = daemon({"mark": marking(tmp_path / "marks"), "none": {**TICK["tick"], "catch_up": "none", "misfire_grace": 0}}).start()
+    running = daemon(
+        {"mark": marking(tmp_path / "marks"), "none": {**TICK["tick"], "catch_up": "none", "misfire_grace": 0}}
+    ).start()
     running.until_run("mark", "success")
     running.stop()
     until(lambda: False or _seconds_since(tmp_path / "marks") > 3, "three seconds")
@@ -369,7 +380,12 @@ def test_a_child_knows_who_it_is_and_nothing_of_the_daemon(daemon, tmp_path):
     row = running.until_run("who", "success")[-1]
 
     env = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
-    assert (env["MINE"], env["KEY"], env["SCHEDULERD_JOB_ID"], env["SCHEDULERD_ORIGIN"]) == ("1", "s3cret", "who", "schedule")
+    assert (env["MINE"], env["KEY"], env["SCHEDULERD_JOB_ID"], env["SCHEDULERD_ORIGIN"]) == (
+        "1",
+        "s3cret",
+        "who",
+        "schedule",
+    )
     assert env["SCHEDULERD_ATTEMPT"] == "1"
     assert set(env) == {
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "PWD", "MINE", "KEY", "SCHEDULERD_JOB_ID", "SCHEDULERD_RUN_ID",

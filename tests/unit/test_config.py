@@ -58,7 +58,22 @@ def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
     found = mistakes(tmp_path, TEN_MISTAKES)
 
     places = [":".join(text.split(":")[:2]) for text in found]
-    assert places == ["1:1", "2:1", "4:7", "5:7", "6:7", "7:7", "8:3", "9:7", "10:7", "10:32", "11:3", "12:3", "13:16", "14:17"]
+    assert places == [
+        "1:1",
+        "2:1",
+        "4:7",
+        "5:7",
+        "6:7",
+        "7:7",
+        "8:3",
+        "9:7",
+        "10:7",
+        "10:32",
+        "11:3",
+        "12:3",
+        "13:16",
+        "14:17",
+    ]
     assert "timezone: there is no time zone 'Europe/Roma'" in found[0]
     assert "unknown key 'state_dri' (did you mean 'state_dir'?)" in found[1]
     assert "jobs.a.cron: '61 * * * *': minute 61 is outside 0 to 59" in found[2]
@@ -209,7 +224,9 @@ def test_the_example_is_right_and_has_no_warnings():
 def test_the_commented_examples_are_right_too(tmp_path):
     lines = (ROOT / "config.example.yaml").read_text().splitlines()
     start = lines.index("  # nightly_report:            # only started by hand or by a program: no trigger")
-    text = "\n".join(["sources: {notes: 'sqlite:////srv/notes.db'}", "jobs:", *(line.replace("  # ", "  ", 1) for line in lines[start:])])
+    text = "\n".join(
+        ["sources: {notes: 'sqlite:////srv/notes.db'}", "jobs:", *(line.replace("  # ", "  ", 1) for line in lines[start:])]
+    )
 
     assert set(load(write(tmp_path, text)).jobs) == {"nightly_report", "notes_backup", "sync"}
 

@@ -170,7 +170,10 @@ def _matches(local: datetime, allowed: list[set[int]], texts: list[str]) -> bool
     day, weekday = local.day in days, local.isoweekday() % 7 in weekdays
     either = not texts[2].startswith("*") and not texts[4].startswith("*")
     return (
-        local.minute in minutes and local.hour in hours and local.month in months and ((day or weekday) if either else day and weekday)
+        local.minute in minutes
+        and local.hour in hours
+        and local.month in months
+        and ((day or weekday) if either else day and weekday)
     )
 
 

@@ -5,7 +5,17 @@ from schedulerd.durations import format_duration, parse_duration, parse_size
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [(90, 90), ("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1h 30m", 5400), ("1d", 86400), ("250ms", 0.25), (0, 0)],
+    [
+        (90, 90),
+        ("90", 90),
+        ("90s", 90),
+        ("10m", 600),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        ("1d", 86400),
+        ("250ms", 0.25),
+        (0, 0),
+    ],
 )
 def test_a_duration_is_read_as_people_write_it(text, seconds):
     assert parse_duration(text) == seconds
@@ -17,7 +27,9 @@ def test_what_is_no_duration_is_refused(text):
         parse_duration(text)
 
 
-@pytest.mark.parametrize(("text", "size"), [(4096, 4096), ("512K", 524288), ("10M", 10485760), ("1.5G", 1610612736), ("7", 7)])
+@pytest.mark.parametrize(
+    ("text", "size"), [(4096, 4096), ("512K", 524288), ("10M", 10485760), ("1.5G", 1610612736), ("7", 7)]
+)
 def test_a_size_is_read_in_powers_of_1024(text, size):
     assert parse_size(text) == size
 

@@ -21,7 +21,9 @@ def clock():
 
 def planner_for(clock, **changes):
     due = []
-    made = Planner(clock, changes.pop("on_due", lambda batch, now: due.append([(each.job_id, list(each.due.times)) for each in batch])))
+    made = Planner(
+        clock, changes.pop("on_due", lambda batch, now: due.append([(each.job_id, list(each.due.times)) for each in batch]))
+    )
     return made, due
 
 

@@ -1,0 +1,109 @@
+"""What handlers read from a request: each value is checked, and what is wrong with it is told with its place.
+
+The errors have the shape and the `type` words that callers of the founding API know (its framework's, FastAPI's).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from .durations import parse_duration
+from .errors import InvalidError, WrongTypeError
+from .model import Status
+
+LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
+IDEMPOTENCY_KEY = r"[\x21-\x7e]{1,255}"
+
+
+def limit_from(text: str | None) -> int:
+    """Return how many rows are asked for."""
+    loc: list[str | int] = ["query", "limit"]
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise InvalidError(loc, "Input should be a valid integer", text, "int_parsing")
+    value = int(text)
+    if value < 1:
+        raise InvalidError(loc, "Input should be greater than or equal to 1", text, "greater_than_equal")
+    if value > LARGEST_LIMIT:
+        raise InvalidError(loc, f"Input should be less than or equal to {LARGEST_LIMIT}", text, "less_than_equal")
+    return value
+
+
+def statuses_from(texts: list[str]) -> list[str] | None:
+    """Return the statuses that are asked for (each word, and each part between commas), or None for all."""
+    named = [each for text in texts for each in text.split(",") if each]
+    for each in named:
+        if each not in list(Status):
+            raise InvalidError(["query", "status"], f"Input should be {', '.join(Status)}", each, "enum")
+    return named or None
+
+
+def key_from(request: web.Request) -> str | None:
+    """Return the idempotency key, or None."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
+        raise InvalidError(["header", "Idempotency-Key"], "1 to 255 visible ASCII characters", key)
+    return key
+
+
+def wait_from(text: str | None) -> float | None:
+    """Return how many seconds to wait for a run's end: None is for ever, 0 not at all."""
+    if text in (None, "true"):
+        return None
+    if text == "false":
+        return 0
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise InvalidError(["query", "wait"], "true, false or a duration such as 30s", text) from None
+
+
+def instant_from(value: Any) -> datetime | None:
+    """Return the time in a body's `until`, or None."""
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InvalidError(["body", "until"], "a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime")
+    return at
+
+
+def check_params(params: Any) -> None:
+    """Raise InvalidError when there is a parameter: no job declares any yet."""
+    if params is not None and not isinstance(params, dict):
+        raise InvalidError(["body", "params"], "Input should be a valid dictionary", params, "dict_type")
+    for name, value in (params or {}).items():
+        raise InvalidError(["body", "params", name], "the job takes no such parameter", value, "extra_forbidden")
+
+
+async def json_body(request: web.Request) -> dict[str, Any]:
+    """Return the request's JSON object, empty when there is no body. Raise InvalidError or WrongTypeError."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise WrongTypeError("a compressed body is not taken")
+    body = await request.read()
+    if not body:
+        return {}
+    if request.content_type != "application/json":
+        raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
+    if not isinstance(value, dict):
+        raise InvalidError(["body"], "Input should be an object", None, "dict_type")
+    return value
+
+
+def host_name(host: str) -> str:
+    """Return the name in a Host header, without the port."""
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", host)
+    return match[1].lower() if match else ""
