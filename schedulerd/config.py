@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import os
 import shutil
@@ -68,7 +69,13 @@ class Config:
 
 def load(path: str) -> Config:
     """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files."""
-    return _Loader(os.path.abspath(path)).load()
+    was_enabled = gc.isenabled()
+    gc.disable()  # everything that is made here stays: looking for garbage among it costs as much as reading it
+    try:
+        return _Loader(os.path.abspath(path)).load()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Loader:

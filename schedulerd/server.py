@@ -112,7 +112,8 @@ def bind_tcp(settings: ApiSettings) -> socket.socket | None:
     except OSError as error:
         server.close()
         kind = AlreadyRunningError if error.errno == errno.EADDRINUSE else SchedulerdError
-        raise kind(f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}") from error
+        why = error.strerror or str(error)
+        raise kind(f"cannot listen on {settings.host}:{settings.port} (api.listen): {why}") from error
     return server
 
 
