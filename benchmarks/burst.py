@@ -40,6 +40,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PROGRAM = "/bin/true"
+DAEMON = (sys.executable, "-m", "schedulerd")
 JOBS_PATH = "/api/v1/scheduler/jobs"
 LIBRARIES = ("aiohttp", "PyYAML", "schedule", "psutil")
 ASK_EVERY = 0.005  # seconds between two requests of the caller who asks during a burst
@@ -110,11 +111,10 @@ def c_limit(folder: Path, children: int) -> Burst | None:
 
 def python_floor(folder: Path, children: int) -> Burst:
     """Return what a bare loop does in Python, in a process of its own."""
-    out = folder / f"floor-{time.monotonic_ns()}"
+    out = folder / f"floor-{time.monotonic_ns()}"  # its files stay until the end: see file_cost
     out.mkdir()
     command = [sys.executable, __file__, "--as", "floor", str(children), str(out)]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    shutil.rmtree(out)
     return Burst(**json.loads(told))
 
 
@@ -191,6 +191,17 @@ class UnixConnection(http.client.HTTPConnection):
             return response.status
 
 
+def daemon_env() -> dict[str, str]:
+    """Return the environment of a daemon: it finds this checkout, and keeps bytecode as an installed program does."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**env, "PYTHONPATH": str(ROOT)}
+
+
+def make_bytecode() -> None:
+    """Let the program start once, so that no start that is measured compiles it."""
+    subprocess.run([*DAEMON, "--version"], check=True, env=daemon_env(), stdout=subprocess.DEVNULL)
+
+
 class Daemon:
     """One schedulerd with a folder of its own."""
 
@@ -213,11 +224,12 @@ class Daemon:
 
     def start(self) -> float:
         """Start, and return the seconds until /readyz says yes."""
-        command = [sys.executable, "-m", "schedulerd", "--config", str(self.config)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [*DAEMON, "--config", str(self.config)]
         began = time.monotonic()
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=daemon_env(), stdin=subprocess.DEVNULL, stderr=log
+            )
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > began + START_SECONDS:
                 raise RuntimeError(f"the daemon did not start:\n{(self.folder / 'log').read_text(encoding='utf-8')}")
@@ -556,7 +568,21 @@ def print_machine(folder: Path) -> None:
     load = os.getloadavg()[0]
     say(f"machine: {os.cpu_count()} cores ({processor}), Linux {platform.release()}, load {load:.2f}")
     say(f"with: Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {', '.join(versions)}")
-    say(f"history on: {file_system_of(folder)}")
+    say(f"state on: {file_system_of(folder)}, where a new file costs {file_cost(folder) * 1e6:.0f} µs")
+
+
+def file_cost(folder: Path, count: int = 500) -> float:
+    """Return the seconds that a new file takes, of which each run needs one for its output.
+
+    On ext4 without a journal it depends on how many files were deleted in the last minutes, by earlier runs of this
+    script too; then `--dir` on another file system gives steadier figures.
+    """
+    there = folder / "files"
+    there.mkdir()
+    start = time.perf_counter()
+    for number in range(count):
+        os.close(os.open(there / str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    return (time.perf_counter() - start) / count
 
 
 def file_system_of(folder: Path) -> str:
@@ -591,6 +617,7 @@ def typical(bursts: Sequence[Burst | None]) -> Burst | None:
 
 def measure(options: argparse.Namespace, folder: Path) -> int:
     """Measure and print everything; return the exit status."""
+    make_bytecode()
     print_machine(folder)
     say()
     rounds = []
@@ -612,7 +639,7 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
     everything = [*(each.alone for each in rounds), asked]
     if options.strace:
         everything.append(traced := measure_burst(options, folder / "traced", trace=True))
-        say(f"{traced.syncs} calls of fsync and fdatasync, {traced.commits} commits, in a burst that strace slowed down")
+        say(f"{traced.syncs} calls of fsync or fdatasync, {traced.commits} commits, in a burst that strace slowed down")
     for line in measure_fleet(folder / "fleet", options.fleet, options.idle) if options.fleet else ():
         say(line)
     return 1 if any(one.lost or one.doubled for one in everything) else 0
@@ -620,7 +647,8 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
 
 def print_rounds(count: int, rounds: Sequence[Round]) -> None:
     """Print what the table has no column for: what was seen in each round."""
-    for what, ratios in zip(("C limit", "Python floor"), zip(*(each.ratios() for each in rounds), strict=True), strict=True):
+    by_limit = zip(*(each.ratios() for each in rounds), strict=True)
+    for what, ratios in zip(("C limit", "Python floor"), by_limit, strict=True):
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         say(f"p99 lateness is {sorted(ratios)[len(ratios) // 2]:.2f} × the {what}'s (rounds: {each})")
     for seen in (each.alone for each in rounds):
@@ -649,7 +677,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     made = argparse.ArgumentParser(description="Measure a burst of jobs against the bare limit of this machine.")
     made.add_argument("--jobs", type=int, default=1000, help="how many are due at once (%(default)s)")
-    made.add_argument("--lead", type=float, help="seconds from the start to the burst (default: 2.5, more for more jobs)")
+    made.add_argument("--lead", type=float, help="seconds from start to burst (default: 2.5, more for more jobs)")
     made.add_argument("--rounds", type=int, default=3, help="of limits and bursts (%(default)s)")
     made.add_argument("--idle", type=float, default=10, help="seconds of idleness to measure; 0 is none (%(default)s)")
     made.add_argument("--list", action=argparse.BooleanOptionalAction, default=True, help="measure requests a second")

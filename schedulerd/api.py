@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from .errors import (
     UnsafeError,
     WrongTypeError,
 )
-from .model import Actor, Role, Run, Status
+from .model import Actor, Role, Run, Status, to_text
 from .parsing import (
     check_params,
     host_name,
@@ -36,6 +36,7 @@ from .parsing import (
     json_body,
     key_from,
     limit_from,
+    run_id_from,
     statuses_from,
     wait_from,
 )
@@ -185,13 +186,13 @@ async def _history(api: Api, request: web.Request) -> web.StreamResponse:
     job_id, query = _job_id(request), request.query
     limit = limit_from(query.get("limit"))
     statuses = statuses_from(query.getall("status", []))
-    return answer(await in_thread(api.service.history, job_id, limit, query.get("before"), statuses))
+    return answer(await in_thread(api.service.history, job_id, limit, run_id_from(query.get("before")), statuses))
 
 
 async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
     wait = wait_from(request.query.get("wait"))
-    check_params((await json_body(request)).get("params"))
+    check_params((await json_body(request, "params")).get("params"))
     key = key_from(request)
     asked = api.service.trigger(job_id, request["actor"], key)
     run = await settled(asked.recorded)
@@ -209,14 +210,16 @@ def _triggered(run: Run) -> dict[str, Any]:
         Status.RUNNING: "accepted, runs",
         Status.SUCCESS: f"succeeded{took}",
     }.get(run.status) or f"{str(run.status).replace('_', ' ')}{took}: {run.error_message}"
-    shown = run_view(run)
-    status = Status.QUEUED if run.status is Status.RUNNING and run.started_at is None else run.status
+    if run.status is Status.SUCCESS and run.details.get("message"):
+        message += f": {run.details['message']}"
+    if run.status is Status.RUNNING and run.started_at is None:
+        run = replace(run, status=Status.QUEUED)  # for the caller it waits, until it has been started
     out = {
         "success": run.status in (Status.SUCCESS, Status.QUEUED, Status.RUNNING),
         "job_id": run.job_id,
-        "status": status,
+        "status": run.status,
         "message": message,
-        "result": shown,
+        "result": run_view(run),
         "run_id": run.run_id,
     }
     if run.status is Status.SKIPPED:
@@ -226,13 +229,20 @@ def _triggered(run: Run) -> dict[str, Any]:
 
 async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
-    body = await json_body(request)
+    body = await json_body(request, "reason", "until")
     reason, until = body.get("reason"), body.get("until")
     if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
-        raise InvalidError(["body", "reason"], "a text of at most 1000 characters", reason, "string_type")
-    await settled(api.service.pause(job_id, request["actor"], reason, instant_from(until)))
-    return answer({"success": True, "job_id": job_id, "status": "paused", "message": "paused until it is resumed"
-                   if until is None else f"paused until {until}"})  # fmt: skip
+        raise InvalidError(["body", "reason"], "Input should be a text of at most 1000 characters", reason, "string_type")
+    done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until))
+    await settled(done)
+    message = f"paused until {_end(until)}"
+    if before is not None:
+        message += f"; it was paused already, until {_end(before.until and to_text(before.until))}"
+    return answer({"success": True, "job_id": job_id, "status": "paused", "message": message})
+
+
+def _end(until: str | None) -> str:
+    return until or "it is resumed"
 
 
 async def _resume(api: Api, request: web.Request) -> web.StreamResponse:
@@ -240,12 +250,15 @@ async def _resume(api: Api, request: web.Request) -> web.StreamResponse:
     await json_body(request)
     catch_up = request.query.get("catch_up", "none")
     if catch_up not in ("none", "latest"):
-        raise InvalidError(["query", "catch_up"], "none or latest", catch_up, "enum")
-    message = "resumed"
+        raise InvalidError(["query", "catch_up"], "Input should be none or latest", catch_up, "enum")
     if catch_up == "none":
-        await settled(api.service.resume(job_id, request["actor"]))
+        done, before = api.service.resume(job_id, request["actor"])
+        await settled(done)
+        message = "it was not paused" if before is None else "resumed"
     elif await in_thread(api.service.resume_and_catch_up, job_id, request["actor"]):
         message = "resumed, and what it skipped last is run now"
+    else:
+        message = "resumed; it has skipped nothing that could be caught up"
     return answer({"success": True, "job_id": job_id, "status": "active", "message": message})
 
 
@@ -256,7 +269,7 @@ async def _running(api: Api, _request: web.Request) -> web.StreamResponse:
 async def _health(api: Api, request: web.Request) -> web.StreamResponse:
     refresh = request.query.get("refresh", "false")
     if refresh not in ("true", "false"):
-        raise InvalidError(["query", "refresh"], "true or false", refresh, "bool_parsing")
+        raise InvalidError(["query", "refresh"], "Input should be true or false", refresh, "bool_parsing")
     if refresh == "true":
         if request["actor"].role < Role.OPERATOR:
             raise ForbiddenError("a new check is a run: that needs the role operator")

@@ -27,6 +27,7 @@ from .model import Actor, Role, to_text
 TOKENS_FILE = "tokens.json"
 ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PREFIX = "schedulerd_"
+FORM = '{"tokens": [{"id": "…", "sha256": "64 hex digits", "role": "viewer|operator|admin", "expires_at": null}]}'
 PEER_SECONDS = 5.0  # how long a peer's groups are remembered
 FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens in this time, from one address, are answered with 429
 
@@ -87,7 +88,7 @@ class Tokens:
         except FileNotFoundError:
             self._by_digest, self._seen = {}, None
             return
-        mark = (found.st_mtime_ns, found.st_size, found.st_ino)
+        mark = (found.st_ctime_ns, found.st_size, found.st_ino)
         if mark == self._seen:
             return
         if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
@@ -96,8 +97,9 @@ class Tokens:
         try:
             with open(self._path, encoding="utf-8") as file:
                 tokens = [_token_from(entry) for entry in json.load(file)["tokens"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnsafeError(f"{self._path} is not a list of tokens: {error}") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self._by_digest, self._seen = {}, None
+            raise UnsafeError(f"{self._path} must have the form {FORM}") from error
         self._by_digest = {token.digest: token for token in tokens}
         self._seen = mark
 
@@ -124,7 +126,10 @@ def _write_private(path: str, text: str) -> None:
 
 
 class Peers:
-    """Roles on the Unix socket: root and the daemon's user are admins, the socket's group operators, others by table."""
+    """Roles on the Unix socket: root and the daemon's user are admins, the socket's group operators, others by table.
+
+    An entry for a user decides; without one, the highest role of the user's groups does.
+    """
 
     def __init__(self, socket_group: str, peers: Iterable[Peer], clock: Clock) -> None:
         self._socket_group = socket_group
@@ -147,10 +152,13 @@ class Peers:
 
     def _look_up(self, uid: int, gid: int) -> Actor | None:
         name, groups = _groups_of(uid, gid)
-        roles = [Role.ADMIN] if uid in (0, os.geteuid()) else []
+        if uid in (0, os.geteuid()):
+            return Actor(f"user:{name}", Role.ADMIN)
+        own = [Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid))]
+        by_group = [Role[peer.role.upper()] for peer in self._peers if peer.group in groups]
         if self._socket_group in groups:
-            roles.append(Role.OPERATOR)
-        roles += [Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid)) or peer.group in groups]
+            by_group.append(Role.OPERATOR)
+        roles = own or by_group  # what is said of a user counts more than what is said of their groups
         return Actor(f"user:{name}", max(roles)) if roles else None
 
 

@@ -93,9 +93,9 @@ class Client:
         if self._url is not None:
             return f"no answer from {self._url.geturl()}: {error}"
         if isinstance(error, PermissionError):
-            return f"you may not use the socket {self._path}: run as root, or join the group of the socket"
+            return f"you may not use the socket {self._path}: ask its owner for the group of the socket, or for a token"
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            return f"no daemon answers on {self._path}: is schedulerd running? (another socket: --socket)"
+            return f"no daemon answers on {self._path}: is schedulerd running? (another socket: --socket PATH)"
         return f"no answer on {self._path}: {error}"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import glob
+import grp
 import os
+import pwd
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +17,17 @@ from .model import Job, Secret
 from .options import ACTIONS, API, HISTORY, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, SAFE_PATH, TOP
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
+from .secrets import masked
 from .triggers import trigger_from
 from .triggers.zones import zone_named
 from .yamlfile import Document
 
+SQLITE = ("sqlite://",)
+SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
+    "backup": {"source": SQLITE},
+    "health_check": {"postgresql": ("postgresql://", "postgres://"), "redis": ("redis://", "rediss://", "unix://")},
+}
+FIXED_AT_START = ("state_dir", "store", "seats", "api")  # what a reload cannot change
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
 _JOB_ID = TextKind(JOB_ID, JOB_ID_EXPECTED)
@@ -61,11 +70,6 @@ class Config:
     jobs: Mapping[str, Job]
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
-    @property
-    def restart_needed_for(self) -> tuple[Any, ...]:
-        """Return the settings that a reload cannot change."""
-        return (self.state_dir, self.store, self.seats, self.api)
-
 
 def load(path: str) -> Config:
     """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files."""
@@ -105,7 +109,8 @@ class _Loader:
         self._read_jobs(document, value.get("jobs", {}), defaults)
         for included in self._included(top["include"], report):
             self._read_included(included, defaults)
-        api = self._api(top, report)
+        api = self._api(top, document, report)
+        self._check_sources(report)
         warnings = tuple(each for each in self.problems if each.is_warning)
         mistakes = [each for each in self.problems if not each.is_warning]
         if mistakes:
@@ -132,7 +137,7 @@ class _Loader:
             return "sqlite://" + os.path.join(state_dir, "history.db")
         return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
 
-    def _api(self, top: Mapping[str, Any], report: Report) -> ApiSettings:
+    def _api(self, top: Mapping[str, Any], document: Document, report: Report) -> ApiSettings:
         given = top["api"] or {name: option.default for name, option in API.items()}
         host, port = None, 0
         if given["listen"]:
@@ -143,6 +148,10 @@ class _Loader:
         for index, peer in enumerate(given["peers"]):
             if bool(peer["user"]) == bool(peer["group"]):
                 report(("api", "peers", index), "name either a user or a group")
+            elif not _is_known(peer):
+                path: Path = ("api", "peers", index, "user" if peer["user"] else "group")
+                text = f"there is no {path[-1]} {peer['user'] or peer['group']!r} on this host now"
+                self.problems.append(document.problem(path, text, is_warning=True))
         if top["store"] and not top["store"].startswith("sqlite:///"):
             report(("store",), f"{shown(top['store'].split('@')[-1])}: expected sqlite:///PATH")
         return ApiSettings(
@@ -243,9 +252,16 @@ class _Loader:
         self._check_action(job, (*path, action), report)
         return job
 
-    @staticmethod
-    def _options(action: str, value: Any) -> Mapping[str, Any]:
-        return value if isinstance(value, Mapping) else {action: value}
+    def _options(self, action: str, given: Any) -> Mapping[str, Any]:
+        """Return what stands under the action's key, its paths made absolute."""
+        if not isinstance(given, Mapping):
+            return {action: given}
+        value = dict(given)
+        if value.get("directory"):
+            value["directory"] = self._absolute(value["directory"])
+        if value.get("storage"):
+            value["storage"] = tuple(map(self._absolute, value["storage"]))
+        return value
 
     def _trigger(self, given: Mapping[str, Any], timezone: str, path: Path, report: Report) -> Any:
         try:
@@ -264,15 +280,32 @@ class _Loader:
             return "UTC"
         return name
 
+    def _check_sources(self, report: Report) -> None:
+        every = tuple(scheme for kinds in SOURCE_SCHEMES.values() for schemes in kinds.values() for scheme in schemes)
+        for name, url in self.sources.items():
+            if isinstance(url, str) and url and not url.startswith(every):
+                report(("sources", name), f"{shown(masked(url))}: expected a URL with one of {', '.join(every)}")
+
+    def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
+        """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
+        named = source == HISTORY or source in self.sources
+        url = self.sources.get(source, "sqlite://" if source == HISTORY else source)
+        if isinstance(url, Secret) or url.startswith(schemes):
+            return
+        if named or "://" in source:
+            report(path, f"{shown(masked(source))} is no {' or '.join(schemes)} URL or source")
+            return
+        known = [HISTORY, *self.sources] if schemes == SQLITE else list(self.sources)
+        expected = f"one of {', '.join(known)}" if known else "one that sources: names"
+        report(path, f"there is no source {source!r}{did_you_mean(source, known)}: expected {expected}")
+
     def _check_action(self, job: Job, path: Path, report: Report) -> None:
         if job.action == "command" and job.options["command"]:
             self._warn_if_not_there(job, path)
-        if job.action == "backup":
-            source = job.options["source"]
-            if source and source != HISTORY and source not in self.sources:
-                known = [HISTORY, *self.sources]
-                report((*path, "source"), f"there is no source {source!r}{did_you_mean(source, known)}: "
-                                          f"expected one of {', '.join(known)}")  # fmt: skip
+        for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
+            source = job.options.get(name)
+            if source and not isinstance(source, Secret):
+                self._check_source(source, schemes, (*path, name), report)
 
     def _warn_if_not_there(self, job: Job, path: Path) -> None:
         program = job.options["command"][0]
@@ -283,3 +316,13 @@ class _Loader:
         if not self.found_commands[key]:
             text = f"there is no program {program!r} on this host now: each run would fail"
             self.problems.append(self.origin[job.job_id].problem((*path, 0), text, is_warning=True))
+
+
+def _is_known(peer: Mapping[str, Any]) -> bool:
+    """Return whether this host has the user or group of a peer (a number needs no name)."""
+    name = peer["user"] or peer["group"]
+    look_up = pwd.getpwnam if peer["user"] else grp.getgrnam
+    try:
+        return name.isdigit() or bool(look_up(name))
+    except KeyError:
+        return False

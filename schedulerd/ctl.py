@@ -14,7 +14,8 @@ from .client import Client, ClientError, job_path
 from .durations import format_duration
 from .errors import SchedulerdError
 
-SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock", "var/schedulerd.sock")
+SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock")
+SOCKET_VARIABLE = "SCHEDULERD_SOCKET"
 TOKEN_VARIABLE = "SCHEDULERD_TOKEN"  # noqa: S105 - a variable's name
 UNREACHABLE, REFUSED = 3, 1  # exit statuses; `run` hands on the job's own
 EPILOG = """examples:
@@ -47,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _client(options: Options) -> Client:
     if options.url:
+        if not options.url.startswith(("http://", "https://")):
+            raise SchedulerdError(f"--url {options.url}: a URL such as http://127.0.0.1:8765 is needed")
         return Client(url=options.url, token=os.environ.get(TOKEN_VARIABLE))
-    path = options.socket or next((each for each in SOCKETS if os.path.exists(each)), SOCKETS[0])
-    return Client(path=path)
+    known = options.socket or os.environ.get(SOCKET_VARIABLE)
+    return Client(path=known or next((each for each in SOCKETS if os.path.exists(each)), SOCKETS[0]))
 
 
 def _list(client: Client, options: Options) -> int:
@@ -90,12 +93,17 @@ def _running(client: Client, options: Options) -> int:
 
 
 def _runs(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    rows: list[Sequence[str]] = [
-        (run["started_at"], run["status"], _seconds(run["duration_seconds"]), _seconds(run["lateness_seconds"]),
-         run["origin"], _plain(run["exit_code"]), run["error_message"] or "")
-        for run in runs
-    ]  # fmt: skip
-    return ("STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "EXIT", "ERROR"), rows
+    head = ("SCHEDULED", "STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "EXIT", "RUN", "ERROR")
+    return head, [_run_row(run) for run in runs]
+
+
+def _run_row(run: dict[str, Any]) -> Sequence[str]:
+    has_started = run["status"] not in ("queued", "skipped", "missed")
+    return (
+        run["scheduled_at"] or "-", run["started_at"] if has_started else "-", run["status"],
+        _seconds(run["duration_seconds"]), _seconds(run["lateness_seconds"]), run["origin"], _plain(run["exit_code"]),
+        run["run_id"], run["error_message"] or "",
+    )  # fmt: skip
 
 
 def _run(client: Client, options: Options) -> int:
@@ -170,7 +178,7 @@ def _printable(text: str) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return "-"
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value).lower() if value is True else str(value)
+    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 def _seconds(value: float | None) -> str:
@@ -182,8 +190,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="schedulerctl", description="Ask and steer schedulerd.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    known = ", ".join(SOCKETS)
-    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's Unix socket (default: the first of {known})")
+    places = f"{SOCKET_VARIABLE} in the environment, or the first there is of {', '.join(SOCKETS)}"
+    parser.add_argument("--socket", metavar="PATH", help=f"the daemon's Unix socket (default: {places})")
     parser.add_argument("--url", help=f"the REST API instead, with the token in the environment variable {TOKEN_VARIABLE}")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--version", action="version", version=f"schedulerctl {__version__}")

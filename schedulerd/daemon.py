@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from . import __version__, logs
@@ -32,10 +33,11 @@ from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, backup, cleanup, health_check
 from .clock import SystemClock
-from .config import Config, load
+from .config import FIXED_AT_START, Config, load
+from .durations import counted
 from .errors import ConfigError, SchedulerdError, UnsafeError
 from .executor import Executor, Function
-from .model import Job, Origin, Result, Run, Status, new_run_id
+from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
 from .options import ACTIONS, json_schema
 from .output import OutputFolder
 from .planner import Planner
@@ -44,7 +46,7 @@ from .recovery import close_open_runs, queue_again
 from .roster import Roster
 from .scheduler import Scheduler
 from .schema import Record
-from .server import Server, bind_tcp, bind_unix, lock_file, remove_socket, tcp_api, unix_api
+from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
 from .store.sqlite import SqliteStore
 from .systemd import Notifier
@@ -73,7 +75,7 @@ class Daemon:
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
         self._locks = _lock(config)
-        self._listeners = bind_unix(config.api.socket, config.api.socket_group), bind_tcp(config.api)
+        self._listeners = bind_unix(config.api, config.state_dir), bind_tcp(config.api)
         self.store = SqliteStore(config.store.removeprefix("sqlite://"))
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
@@ -126,8 +128,7 @@ class Daemon:
         await self._stop(hurry)
 
     async def _start(self) -> None:
-        for warning in self.config.warnings:
-            log.warning("%s", warning)
+        self._warn(self.config)
         self.executor.start()
         waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
         self.roster.apply(self.config.jobs)
@@ -136,8 +137,8 @@ class Daemon:
         await self._open(*self._listeners)
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
-        self.notifier.ready(f"{len(self.config.jobs)} jobs")
-        log.info("schedulerd %s is ready: %d jobs from %s", __version__, len(self.config.jobs), self.config.path)
+        self.notifier.ready(self._jobs())
+        log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
 
     async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
         settings = self.config.api
@@ -162,28 +163,37 @@ class Daemon:
                 self.config_state.problems = [str(problem) for problem in error.problems]
                 for problem in error.problems:
                     log.error("%s", problem)
-                log.error("the configuration was not reloaded: the one of %s stays", self.config_state.loaded_at)
+                log.error("not reloaded: the configuration of %s stays", to_text(self.config_state.loaded_at))
             except SchedulerdError as error:
                 self.config_state.problems = [str(error)]
-                log.error("the configuration was not reloaded: %s", error)
+                log.error("not reloaded: %s", error)
             else:
                 self._use(config)
                 log.info("reloaded: %s", changes)
-            self.notifier.ready(f"{len(self.config.jobs)} jobs")
+            self.notifier.ready(self._jobs())
+
+    def _jobs(self) -> str:
+        return counted(len(self.config.jobs), "job")
+
+    @staticmethod
+    def _warn(config: Config) -> None:
+        for warning in config.warnings:
+            log.warning("%s", str(warning).replace(" warning:", "", 1))
 
     def _use(self, config: Config) -> None:
-        if config.restart_needed_for != self.config.restart_needed_for:
-            log.warning("state_dir, store, seats and api change only with a restart: the old ones stay until then")
-        for warning in config.warnings:
-            log.warning("%s", warning)
-        self.config = config
+        kept = {name: getattr(self.config, name) for name in FIXED_AT_START}
+        changed = [name for name, value in kept.items() if getattr(config, name) != value]
+        if changed:
+            log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
+        self._warn(config)
+        self.config = replace(config, **kept)
         self.config_state.problems = []
         self.config_state.loaded_at = self.clock.now()
 
     async def _stop(self, hurry: asyncio.Event) -> None:
         """Take no new work, let runs end, then end them, record, and close the doors last."""
         self.notifier.stopping()
-        log.info("stopping: %d runs go on", len(self.board.running()))
+        log.info("stopping: %s to wait for", counted(len(self.board.running()), "run"))
         self.scheduler.stop()
         await asyncio.to_thread(self.planner.stop)
         await self._drain(hurry)
@@ -203,12 +213,12 @@ class Daemon:
         running = self.board.running()
         self.executor.end_all(Cause.SHUTDOWN)
         if running:
-            log.warning("stopping: %d runs are ended now", len(running))
+            log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
             await asyncio.to_thread(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS)
         left = self.board.running()
         if left:
-            log.error("stopping: %d runs could not be ended; they will be shown as abandoned", len(left))
+            log.error("stopping: %s could not be ended, to be shown as abandoned", counted(len(left), "run"))
 
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
@@ -222,13 +232,17 @@ def _lock(config: Config) -> list[int]:
         os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
         found = os.stat(config.state_dir)
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-            raise UnsafeError(f"{config.state_dir} must belong to the daemon's user and be writable by nobody else")
+            raise UnsafeError(
+                f"state_dir {config.state_dir} (owner uid {found.st_uid}, mode {found.st_mode & 0o7777:o}) must belong "
+                "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
+            )
         return [
             lock_file(os.path.join(config.state_dir, "lock"), f"the state directory {config.state_dir}"),
             lock_file(config.api.socket + ".lock", f"the socket {config.api.socket}"),
         ]
     except OSError as error:
-        raise SchedulerdError(f"{error.filename}: {error.strerror}: the daemon needs it (state_dir, api.socket)") from error
+        why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
 
 
 def _raise_file_limit() -> None:
@@ -240,9 +254,10 @@ def _raise_file_limit() -> None:
 
 def _check(path: str) -> int:
     config = load(path)
+    check_listen(config.api)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
-    print(f"{path}: {len(config.jobs)} jobs, no mistakes")
+    print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
     return 0
 
 

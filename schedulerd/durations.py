@@ -34,6 +34,11 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * BYTES[match[2].upper()])
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def format_duration(seconds: float) -> str:
     """Return `seconds` as people read it, two units at most: `1h 30m`, `4.2s`, `35ms`."""
     if seconds < 1:

@@ -44,9 +44,7 @@ ACTIONS: Mapping[str, Kind] = {
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
             "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
-            "storage": Option(
-                ListOf(Text()), "folders that must be writable (relative to the state directory, which is the default)"
-            ),
+            "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
             "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
             "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
         }
@@ -58,7 +56,7 @@ ACTIONS: Mapping[str, Kind] = {
                 f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
                 required=True,
             ),
-            "directory": Option(Text(), "where the backups go (relative to the state directory; default: backups)"),
+            "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
             "keep": Option(KEEP, "how many backups stay; without it, all of them", {}),
         }
     ),

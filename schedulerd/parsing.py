@@ -15,6 +15,7 @@ from aiohttp import web
 from .durations import parse_duration
 from .errors import InvalidError, WrongTypeError
 from .model import Status
+from .schema import did_you_mean
 
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
 IDEMPOTENCY_KEY = r"[\x21-\x7e]{1,255}"
@@ -48,7 +49,7 @@ def key_from(request: web.Request) -> str | None:
     """Return the idempotency key, or None."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not re.fullmatch(IDEMPOTENCY_KEY, key):
-        raise InvalidError(["header", "Idempotency-Key"], "1 to 255 visible ASCII characters", key)
+        raise InvalidError(["header", "Idempotency-Key"], "Input should be 1 to 255 visible ASCII characters", key)
     return key
 
 
@@ -61,7 +62,14 @@ def wait_from(text: str | None) -> float | None:
     try:
         return parse_duration(text)
     except ValueError:
-        raise InvalidError(["query", "wait"], "true, false or a duration such as 30s", text) from None
+        raise InvalidError(["query", "wait"], "Input should be true, false or a duration such as 30s", text) from None
+
+
+def run_id_from(text: str | None) -> str | None:
+    """Return the run_id before which a page ends, or None."""
+    if text is not None and not re.fullmatch(r"[0-9a-f-]{36}", text):
+        raise InvalidError(["query", "before"], "Input should be a run_id", text)
+    return text
 
 
 def instant_from(value: Any) -> datetime | None:
@@ -73,7 +81,9 @@ def instant_from(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         at = None
     if at is None or at.tzinfo is None:
-        raise InvalidError(["body", "until"], "a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime")
+        raise InvalidError(
+            ["body", "until"], "Input should be a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime"
+        )
     return at
 
 
@@ -85,8 +95,11 @@ def check_params(params: Any) -> None:
         raise InvalidError(["body", "params", name], "the job takes no such parameter", value, "extra_forbidden")
 
 
-async def json_body(request: web.Request) -> dict[str, Any]:
-    """Return the request's JSON object, empty when there is no body. Raise InvalidError or WrongTypeError."""
+async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
+    """Return the request's JSON object, empty when there is no body; only the keys `known` may be in it.
+
+    Raise InvalidError or WrongTypeError.
+    """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise WrongTypeError("a compressed body is not taken")
     body = await request.read()
@@ -99,7 +112,12 @@ async def json_body(request: web.Request) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
     if not isinstance(value, dict):
-        raise InvalidError(["body"], "Input should be an object", None, "dict_type")
+        raise InvalidError(["body"], "Input should be an object", value, "dict_type")
+    for key in value:
+        if key not in known:
+            expected = f"expected {' or '.join(known)}" if known else "nothing is expected here"
+            message = f"Unknown key{did_you_mean(key, known)}: {expected}"
+            raise InvalidError(["body", key], message, value[key], "extra_forbidden")
     return value
 
 

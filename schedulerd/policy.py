@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
-from .model import CatchUp, Job, Overlap, Trigger
+from .model import CatchUp, Job, Overlap, Trigger, to_text
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
 
@@ -44,6 +44,12 @@ class Missed:
     last: datetime
     count: int
     reason: str
+
+    def __str__(self) -> str:
+        """Return the reason, and how many occurrences it is about when it is more than one."""
+        if self.count == 1:
+            return self.reason
+        return f"{self.reason} ({self.count} occurrences, {to_text(self.first)} to {to_text(self.last)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,10 @@ def _why(spec: ProcessSpec, error: OSError | ValueError) -> str:
     program = spec.argv[0]
     if spec.cwd is not None and not os.path.isdir(spec.cwd):
         return f"cwd {spec.cwd!r} is not a folder"
+    if spec.cwd is not None and not os.access(spec.cwd, os.X_OK):
+        return f"cwd {spec.cwd!r} may not be entered by the daemon's user"
+    if isinstance(error, PermissionError) and not os.path.exists(program):
+        return f"{program!r} may not be reached by the daemon's user"
     if not os.path.exists(program):
         return f"there is no program {program!r}"
     if not os.access(program, os.X_OK):

@@ -107,7 +107,7 @@ class Scheduler:
             "last": to_text(missed.last),
             "count": missed.count,
         }
-        return _not_started(run, Status.MISSED, missed.reason, details)
+        return _not_started(run, Status.MISSED, str(missed), details)
 
     def _new(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=self.node)

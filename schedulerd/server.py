@@ -44,12 +44,14 @@ def lock_file(path: str, what: str) -> int:
     return descriptor
 
 
-def bind_unix(path: str, group: str) -> socket.socket:
-    """Return a socket that listens at `path`: only its owner may connect, then `group` too, if there is such a group.
+def bind_unix(settings: ApiSettings, state_dir: str) -> socket.socket:
+    """Return a socket that listens: only its owner may connect, then its group, and everybody when there are peers.
 
-    The caller holds the lock of the path. Only a socket that nobody answers on is taken away. Raise AlreadyRunningError
-    when somebody does, UnsafeError when something else is there.
+    (Whoever connects is then known by the kernel's word, and answered as their role says.) The caller holds the lock of
+    the path. Only a socket that nobody answers on is taken away. Raise AlreadyRunningError when somebody does,
+    UnsafeError when something else is there.
     """
+    path = settings.socket
     _remove_stale(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
@@ -60,19 +62,29 @@ def bind_unix(path: str, group: str) -> socket.socket:
         raise SchedulerdError(f"the socket {path} cannot be made: {error.strerror or error}") from error
     finally:
         os.umask(before)
-    try:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        os.chmod(path, 0o660)
-    except (KeyError, PermissionError) as error:
-        log.info("the socket %s is for its owner only: %s", path, _why_no_group(group, error))
+    _let_in(settings, state_dir)
     server.listen(BACKLOG)
     return server
 
 
-def _why_no_group(group: str, error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"there is no group {group!r}"
-    return f"it may not be given to the group {group!r}"
+def _let_in(settings: ApiSettings, state_dir: str) -> None:
+    """Open the way to the socket for its group and for peers; what else is in the state directory stays private."""
+    path, folder = settings.socket, os.path.dirname(settings.socket)
+    is_inside = os.path.realpath(folder) == os.path.realpath(state_dir)
+    try:
+        group = grp.getgrnam(settings.socket_group).gr_gid
+        for each, mode in ((path, 0o660), *(((folder, 0o710),) if is_inside else ())):
+            os.chown(each, -1, group)
+            os.chmod(each, mode)
+    except KeyError:
+        text = "no group may use the socket %s: there is no group %r (groupadd it, to let its members in)"
+        log.info(text, path, settings.socket_group)
+    except PermissionError:
+        log.warning("the socket %s could not be given to the group %r", path, settings.socket_group)
+    if settings.peers:
+        os.chmod(path, 0o666)  # noqa: S103 - who connects is asked for their role
+        if is_inside:
+            os.chmod(folder, 0o711)  # noqa: S103 - to pass through, not to look
 
 
 def _remove_stale(path: str) -> None:
@@ -96,13 +108,9 @@ def _remove_stale(path: str) -> None:
 
 def bind_tcp(settings: ApiSettings) -> socket.socket | None:
     """Return a socket that listens where the settings say, or None when they name no address. Raise UnsafeError."""
+    check_listen(settings)
     if settings.host is None:
         return None
-    if not _is_loopback(settings.host) and not settings.allow_plain_remote:
-        raise UnsafeError(
-            f"api.listen: {settings.host} is not loopback, and without TLS tokens would cross the network in the clear: "
-            "listen on 127.0.0.1 behind a proxy with TLS, or set api.allow_plain_remote: true"
-        )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -115,6 +123,16 @@ def bind_tcp(settings: ApiSettings) -> socket.socket | None:
         why = error.strerror or str(error)
         raise kind(f"cannot listen on {settings.host}:{settings.port} (api.listen): {why}") from error
     return server
+
+
+def check_listen(settings: ApiSettings) -> None:
+    """Raise UnsafeError when the settings would send tokens over a network in the clear, and do not say so."""
+    if settings.host is None or _is_loopback(settings.host) or settings.allow_plain_remote:
+        return
+    raise UnsafeError(
+        f"api.listen: {settings.host} is not loopback, and without TLS tokens would cross the network in the clear: "
+        "listen on 127.0.0.1 behind a proxy with TLS, or set api.allow_plain_remote: true"
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -149,7 +167,7 @@ def token_identity(tokens: Tokens, clock: Clock) -> Callable[[web.Request], Acto
         try:
             if scheme.lower() != "bearer" or not text.strip():
                 raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
-            return tokens.actor_of(text.strip())
+            return _known(tokens, text.strip())
         except UnauthenticatedError:
             if throttle.is_over(address):
                 raise TooManyFailuresError("too many failed logins from this address: wait a minute") from None
@@ -157,6 +175,14 @@ def token_identity(tokens: Tokens, clock: Clock) -> Callable[[web.Request], Acto
             raise
 
     return identify
+
+
+def _known(tokens: Tokens, text: str) -> Actor:
+    try:
+        return tokens.actor_of(text)
+    except UnsafeError as error:  # for the operator's eyes: the caller learns nothing of our files
+        log.error("tokens cannot be checked: %s", error)
+        raise UnauthenticatedError("tokens cannot be checked now: see the daemon's log") from None
 
 
 class Server:

@@ -101,28 +101,39 @@ class Service:
         return run if state is None else state.running.get(run.run_id, run)
 
     @needs(Role.OPERATOR)
-    def pause(self, job_id: str, actor: Actor, reason: str | None, until: datetime | None) -> Future[None]:
-        """Pause a job; pausing it again replaces reason and end. Raise NotFoundError or InvalidError."""
+    def pause(
+        self, job_id: str, actor: Actor, reason: str | None, until: datetime | None
+    ) -> tuple[Future[None], Pause | None]:
+        """Pause a job; pausing it again replaces reason and end, and keeps since when. Returns the pause before, too.
+
+        Raise NotFoundError or InvalidError.
+        """
         now = self._clock.now()
         if until is not None and until <= now:
-            raise InvalidError(["body", "until"], "must be in the future", to_text(until))
-        done = self._scheduler.pause(job_id, Pause(now, actor.name, reason, until))
+            raise InvalidError(["body", "until"], "Input should be in the future", to_text(until))
+        before = self._pause_of(job_id)
+        since = now if before is None else before.paused_at
+        done = self._scheduler.pause(job_id, Pause(since, actor.name, reason, until))
         log.info("job %s: paused by %s%s", job_id, actor.name, f": {reason}" if reason else "")
-        return done
+        return done, before
+
+    def _pause_of(self, job_id: str) -> Pause | None:
+        with self._board.lock:
+            return self._board.get(job_id).pause
 
     @needs(Role.OPERATOR)
-    def resume(self, job_id: str, actor: Actor) -> Future[None]:
-        """Resume a job; a job that is not paused stays as it is. Raise NotFoundError."""
+    def resume(self, job_id: str, actor: Actor) -> tuple[Future[None], Pause | None]:
+        """Resume a job; a job that is not paused stays as it is. Returns the pause before, too. Raise NotFoundError."""
+        before = self._pause_of(job_id)
         done = self._scheduler.resume(job_id)
         log.info("job %s: resumed by %s", job_id, actor.name)
-        return done
+        return done, before
 
     @needs(Role.OPERATOR)
     def resume_and_catch_up(self, job_id: str, actor: Actor) -> bool:
         """Resume a job, and run once what its pause skipped, if anything. Returns whether something is run."""
-        with self._board.lock:
-            pause = self._board.get(job_id).pause
-        self.resume(job_id, actor).result()
+        done, pause = self.resume(job_id, actor)
+        done.result()
         newest = self._store.history(job_id, 1, statuses=[Status.SKIPPED])
         is_due = (
             pause is not None

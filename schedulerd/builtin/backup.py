@@ -42,7 +42,7 @@ def run(context: Context) -> Result:
 
 
 def _folder_of(context: Context) -> str:
-    folder = os.path.join(context.config.state_dir, context.options["directory"] or "backups")
+    folder = context.options["directory"] or os.path.join(context.config.state_dir, "backups")
     os.makedirs(folder, 0o700, exist_ok=True)
     if os.path.islink(folder):
         raise BackupError(f"{folder} is a symbolic link: name the real folder")

@@ -61,8 +61,7 @@ def check(context: Context) -> dict[str, Any]:
     """Return `status`, `services` and `system`."""
     options = context.options
     timeout = options["probe_timeout"]
-    state_dir = context.config.state_dir
-    folders = tuple(os.path.join(state_dir, each) for each in options["storage"] or (state_dir,))
+    folders = options["storage"] or (context.config.state_dir,)
     work: dict[str, Callable[[], Answer]] = {}
     if options["postgresql"]:
         work["postgresql"] = lambda: _postgresql(context.url_of(options["postgresql"]), timeout)
@@ -118,7 +117,10 @@ def _storage(folders: tuple[str, ...], min_free_percent: int, run_id: str) -> An
     paths = {folder: _folder(folder, min_free_percent, run_id) for folder in folders}
     found = {one["status"] for one in paths.values()}
     status = next(each for each in _WORST_FIRST if each in found)
-    return {"status": status, "paths": paths}
+    errors = [
+        one.get("error") or f"{folder}: little free space" for folder, one in paths.items() if one["status"] != HEALTHY
+    ]
+    return {"status": status, "paths": paths, **({"error": "; ".join(errors)} if errors else {})}
 
 
 def _folder(folder: str, min_free_percent: int, run_id: str) -> Answer:

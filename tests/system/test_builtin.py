@@ -20,7 +20,7 @@ def health_of(running, job="health"):
 
 
 def test_postgresql_and_redis_are_probed_with_latency(daemon, postgres, redis_server):
-    check = {"postgresql": "main", "redis": redis_server.url, "storage": ["."]}
+    check = {"postgresql": "main", "redis": redis_server.url, "storage": ["state"]}
     running = daemon({"health": {"health_check": check}}, sources={"main": postgres.url}).start()
     details = health_of(running)
 

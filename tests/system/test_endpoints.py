@@ -162,7 +162,7 @@ def test_pause_and_resume_are_idempotent_and_say_what_they_did(client):
     second = client.post("jobs/off/pause").body
 
     assert first == {"success": True, "job_id": "off", "status": "paused", "message": "paused until 2099-01-01T00:00:00Z"}
-    assert second["success"]
+    assert second["message"] == "paused until it is resumed; it was paused already, until 2099-01-01T00:00:00Z"
     assert client.get("jobs/off")["is_paused"]
     assert [client.post("jobs/off/resume").body["status"] for _ in range(2)] == ["active", "active"]
     assert not client.get("jobs/off")["is_paused"]
@@ -274,7 +274,10 @@ def test_a_wrong_method_is_405_and_says_which_is_right(client):
         ("pause", b'{"until": "soon"}', ["body", "until"]),
         ("pause", b'{"until": "2099-01-01T00:00:00"}', ["body", "until"]),
         ("pause", b'{"until": "2001-01-01T00:00:00Z"}', ["body", "until"]),
+        ("pause", b'{"untill": "2099-01-01T00:00:00Z"}', ["body", "untill"]),
+        ("trigger", b'{"command": "id"}', ["body", "command"]),
         ("resume", b"no", ["body"]),
+        ("resume", b'{"x": 1}', ["body", "x"]),
     ],
 )
 def test_a_bad_body_is_422_and_changes_nothing(client, verb, body, loc):
@@ -292,6 +295,10 @@ def test_a_bad_body_is_422_and_changes_nothing(client, verb, body, loc):
 )
 def test_a_bad_query_is_422(client, path, query):
     assert client.ask("POST", f"{PREFIX}/{path}", **query).status == 422
+
+
+def test_a_page_before_something_that_is_no_run_is_422(client):
+    assert client.ask("GET", f"{PREFIX}/jobs/good/history", before="zzz").status == 422
 
 
 def test_a_bad_idempotency_key_is_422(client):

@@ -126,11 +126,14 @@ def test_a_token_file_that_others_can_read_is_refused(tmp_path, clock):
         Tokens(str(tmp_path), clock)
 
 
-def test_a_peer_has_the_highest_role_that_is_theirs(clock):
-    peers = Peers("no-such-group", [Peer("viewer", user="nobody"), Peer("operator", group="65534")], clock)
+def test_a_peer_has_their_own_role_or_the_highest_of_their_groups(clock):
+    peers = Peers(
+        "no-such-group", [Peer("viewer", user="12345"), Peer("viewer", group="65534"), Peer("admin", group="65534")], clock
+    )
 
     assert peers.actor_of(os.geteuid(), os.getegid()).role is Role.ADMIN
-    assert peers.actor_of(65534, 65534).role is Role.OPERATOR
+    assert peers.actor_of(12345, 65534).role is Role.VIEWER  # what is said of the user decides
+    assert peers.actor_of(65534, 65534).role is Role.ADMIN
     with pytest.raises(UnauthenticatedError):
         peers.actor_of(54321, 54321)
 
