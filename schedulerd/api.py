@@ -237,7 +237,7 @@ async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
     await settled(done)
     message = f"paused until {_end(until)}"
     if before is not None:
-        message += f"; it was paused already, until {_end(before.until and to_text(before.until))}"
+        message += f"; it was paused already, until {_end(to_text(before.until) if before.until else None)}"
     return answer({"success": True, "job_id": job_id, "status": "paused", "message": message})
 
 
