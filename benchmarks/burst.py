@@ -3,7 +3,8 @@
 One run prints: what the machine can do at most (C, then a bare loop in Python), what schedulerd does, alone and while
 a caller asks for the list of jobs, the ratios, how many requests it answers, what it costs when it is idle, and how a
 fleet of jobs that are not due starts. Nothing is asserted about time; the exit status is 1 when a run was lost or
-doubled. Limits and bursts take turns, several rounds, and medians are shown, because machines are never quiet.
+doubled, and 2 when something could not be measured. Limits and bursts take turns, several rounds, and medians are
+shown, because machines are never quiet.
 
 All jobs are due at the Unix second T because they are `every: {T}s`: intervals are counted from 1970, so T is the first
 multiple that is still to come, and the next one is decades away.
@@ -715,8 +716,14 @@ def main() -> int:
     options.strace = options.strace and shutil.which("strace") is not None
     signal.signal(signal.SIGTERM, stop_on_signal)
     signal.signal(signal.SIGHUP, stop_on_signal)
-    with tempfile.TemporaryDirectory(prefix="burst-", dir=options.dir) as folder:
-        return measure(options, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory(prefix="burst-", dir=options.dir) as folder:
+            return measure(options, Path(folder))
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        print(f"burst: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -31,6 +30,7 @@ from .errors import (
 from .model import Actor, Role, Run, Status, to_text
 from .parsing import (
     check_params,
+    echo,
     host_name,
     instant_from,
     json_body,
@@ -158,7 +158,7 @@ class Api:
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        same = origin is None or (origin != "null" and urlsplit(origin).netloc == request.headers.get("Host"))
+        same = origin is None or origin.partition("://")[2] == request.headers.get("Host")
         if not same or site not in ("same-origin", "none"):
             raise ForbiddenError("a page of another site may not change anything here")
 
@@ -194,7 +194,7 @@ async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     wait = wait_from(request.query.get("wait"))
     check_params((await json_body(request, "params")).get("params"))
     key = key_from(request)
-    asked = api.service.trigger(job_id, request["actor"], key)
+    asked = await in_thread(api.service.trigger, job_id, request["actor"], key)
     run = await settled(asked.recorded)
     if wait != 0:
         done = asyncio.wrap_future(asked.done)
@@ -232,7 +232,9 @@ async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
     body = await json_body(request, "reason", "until")
     reason, until = body.get("reason"), body.get("until")
     if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
-        raise InvalidError(["body", "reason"], "Input should be a text of at most 1000 characters", reason, "string_type")
+        raise InvalidError(
+            ["body", "reason"], "Input should be a text of at most 1000 characters", echo(reason), "string_type"
+        )
     done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until))
     await settled(done)
     message = f"paused until {_end(until)}"

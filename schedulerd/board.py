@@ -67,13 +67,21 @@ class Board:
             return retired
         return self.states.get(run.job_id)
 
-    def replace(self, states: dict[str, JobState]) -> None:
-        """Put a new set of jobs in place; jobs that are gone stay in sight until their last run has ended."""
+    def replace(self, states: dict[str, JobState]) -> list[Run]:
+        """Put a new set of jobs in place; jobs that are gone stay in sight until their last run has ended.
+
+        Returns the runs that waited for their turn, which they will not have.
+        """
+        waited: list[Run] = []
         for job_id, state in self.states.items():
-            if job_id not in states and state.running:
-                self.retired[job_id] = state
+            if job_id not in states:
+                waited += state.queued or ()
+                state.queued = None
+                if state.running:
+                    self.retired[job_id] = state
         self.states = states
         self.version += 1
+        return waited
 
     def _all(self) -> Iterator[JobState]:
         yield from self.states.values()

@@ -7,6 +7,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,20 @@ from typing import Any
 
 from .errors import ConfigError, Problem, TriggerError
 from .model import Job, Secret
-from .options import ACTIONS, API, HISTORY, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, SAFE_PATH, TOP
+from .options import (
+    ACTIONS,
+    API,
+    HISTORY,
+    INCLUDED,
+    JOB,
+    JOB_ID,
+    JOB_ID_EXPECTED,
+    POLICY,
+    SAFE_PATH,
+    SOURCE_SCHEMES,
+    SQLITE,
+    TOP,
+)
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .secrets import masked
@@ -22,11 +36,6 @@ from .triggers import trigger_from
 from .triggers.zones import zone_named
 from .yamlfile import Document
 
-SQLITE = ("sqlite://",)
-SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
-    "backup": {"source": SQLITE},
-    "health_check": {"postgresql": ("postgresql://", "postgres://"), "redis": ("redis://", "rediss://", "unix://")},
-}
 FIXED_AT_START = ("state_dir", "store", "seats", "api")  # what a reload cannot change
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
@@ -103,7 +112,7 @@ class _Loader:
             report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
         head = {key: each for key, each in value.items() if key != "jobs"}
         top = Record(TOP).read(head, (), report)
-        self.sources = top["sources"]
+        self.sources = top["sources"] = {name: self._source(url) for name, url in top["sources"].items()}
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         defaults = self._defaults(value, top["timezone"], report)
         self._read_jobs(document, value.get("jobs", {}), defaults)
@@ -130,7 +139,18 @@ class _Loader:
         return report
 
     def _absolute(self, path: str) -> str:
-        return os.path.normpath(os.path.join(self.base, os.path.expanduser(path)))
+        return re.sub("^//+", "/", os.path.normpath(os.path.join(self.base, os.path.expanduser(path))))
+
+    def _source(self, url: str | Secret) -> str | Secret:
+        if isinstance(url, str) and url.startswith(SQLITE):
+            return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
+        return self._secret(url)
+
+    def _secret(self, value: str | Secret) -> str | Secret:
+        """Return a value; a secret's file is taken from this file's folder."""
+        if isinstance(value, Secret) and value.source == "file":
+            return Secret("file", self._absolute(value.name))
+        return value
 
     def _store(self, url: str | None, state_dir: str) -> str:
         if url is None:
@@ -142,7 +162,7 @@ class _Loader:
         host, port = None, 0
         if given["listen"]:
             host, _, port_text = given["listen"].rpartition(":")
-            host, port = host.strip("[]"), int(port_text or 0) if port_text.isdigit() else 0
+            host, port = host.strip("[]"), int(port_text) if re.fullmatch("[0-9]{1,5}", port_text) else 0
             if port > 65535:
                 report(("api", "listen"), f"there is no port {port}: expected 0 to 65535")
         for index, peer in enumerate(given["peers"]):
@@ -195,6 +215,8 @@ class _Loader:
         given = _POLICY.read_given(silent, (), lambda _path, _text: None) if isinstance(silent, Mapping) else {}
         if "timezone" in given:
             given["timezone"] = self._zone(given["timezone"], ("defaults", "timezone"), report)
+        if "env" in given:
+            given["env"] = {name: self._secret(each) for name, each in given["env"].items()}
         return {**builtin, "timezone": timezone, **given}
 
     def _own_defaults(self, value: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -205,6 +227,8 @@ class _Loader:
             report(("defaults",), f"expected a mapping, not {shown(given)}")
             return {}
         own = _POLICY.read_given(given, ("defaults",), report)
+        if "env" in own:
+            own["env"] = {name: self._secret(each) for name, each in own["env"].items()}
         if "timezone" in own:
             own["timezone"] = self._zone(own["timezone"], ("defaults", "timezone"), report)
         return own
@@ -232,7 +256,7 @@ class _Loader:
         read = _JOB.read_given(given, path, report)
         value = {**defaults, **read}
         if "env" in read:
-            value["env"] = {**defaults["env"], **read["env"]}
+            value["env"] = {**defaults["env"], **{name: self._secret(each) for name, each in read["env"].items()}}
         actions = one_of(list(ACTIONS), given)
         if len(actions) != 1:
             named = f"it has {' and '.join(actions)}" if actions else "it has none"

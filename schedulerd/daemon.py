@@ -93,6 +93,7 @@ class Daemon:
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
 
     def _function(self, run: Callable[[Context], Result]) -> Function:
         """Return a built-in as the executor calls it; it sees the configuration that is in force when it starts."""
@@ -121,8 +122,7 @@ class Daemon:
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
-        reloads: set[asyncio.Task[None]] = set()
-        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(self.reload())))
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         await self._start()
         await stop.wait()
         await self._stop(hurry)
@@ -130,15 +130,18 @@ class Daemon:
     async def _start(self) -> None:
         self._warn(self.config)
         self.executor.start()
-        waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
-        self.roster.apply(self.config.jobs)
-        queue_again(self.board, self.scheduler, waiting)
+        await asyncio.to_thread(self._recover)
         self.planner.start()
         await self._open(*self._listeners)
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
         self.notifier.ready(self._jobs())
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
+
+    def _recover(self) -> None:
+        waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
+        self.roster.apply(self.config.jobs)
+        queue_again(self.board, self.scheduler, waiting)
 
     async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
         settings = self.config.api
@@ -152,6 +155,11 @@ class Daemon:
         await self.server.open(unix, unix_api(self.service, settings, self.clock))
         log.info("listening on unix socket %s", settings.socket)
 
+    def _reload_soon(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload())
+        self._reloads.add(task)  # the loop alone would not keep it
+        task.add_done_callback(self._reloads.discard)
+
     async def reload(self) -> None:
         """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
         async with self._reloading:
@@ -164,9 +172,9 @@ class Daemon:
                 for problem in error.problems:
                     log.error("%s", problem)
                 log.error("not reloaded: the configuration of %s stays", to_text(self.config_state.loaded_at))
-            except SchedulerdError as error:
-                self.config_state.problems = [str(error)]
-                log.error("not reloaded: %s", error)
+            except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
+                self.config_state.problems = [f"{type(error).__name__}: {error}"]
+                log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
             else:
                 self._use(config)
                 log.info("reloaded: %s", changes)
@@ -219,6 +227,7 @@ class Daemon:
         left = self.board.running()
         if left:
             log.error("stopping: %s could not be ended, to be shown as abandoned", counted(len(left), "run"))
+            self.scheduler.tell_all()
 
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
@@ -227,6 +236,7 @@ class Daemon:
 
 def _lock(config: Config) -> list[int]:
     """Make the state directory, and lock it and the socket against a second daemon."""
+    database = config.store.removeprefix("sqlite://")
     try:
         os.makedirs(config.state_dir, 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
@@ -239,6 +249,7 @@ def _lock(config: Config) -> list[int]:
         return [
             lock_file(os.path.join(config.state_dir, "lock"), f"the state directory {config.state_dir}"),
             lock_file(config.api.socket + ".lock", f"the socket {config.api.socket}"),
+            lock_file(database + ".lock", f"the history {database}"),
         ]
     except OSError as error:
         why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
@@ -283,6 +294,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(options.config)
         _raise_file_limit()
         keep_descriptors_private()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a careless parent may have left it ignored: then no end is heard
         sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(Daemon(load(options.config)).run())
     except ConfigError as error:

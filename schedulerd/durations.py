@@ -7,16 +7,28 @@ import re
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 BYTES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+LONGEST = 100 * 365.25 * 86400  # seconds
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_duration(value: object) -> float:
-    """Return seconds for a number of seconds or a text such as `1h30m`. Raise ValueError when it is neither."""
+    """Return seconds for a number of seconds or a text such as `1h30m`.
+
+    Raise ValueError when it is neither, or longer than a hundred years.
+    """
+    seconds = _seconds(value)
+    if seconds > LONGEST:
+        raise ValueError("a duration is at most 100 years")
+    return seconds
+
+
+def _seconds(value: object) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    text = str(value).strip() if isinstance(value, (str, int, float)) else ""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(min(value, 2 * LONGEST))
+    text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text).strip():

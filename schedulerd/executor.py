@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from .clock import Clock
-from .errors import SchedulerdError, StartError
+from .errors import SchedulerdError, StoppingError
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .process import Cause, End, ProcessSpec, Supervisor
@@ -56,11 +56,21 @@ class Pool:
         with self._lock:
             self._untaken += 1
             if self._untaken > self._free and len(self._threads) < self.size:
-                self._free += 1
-                thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._grow()
         self._tasks.put((function, arguments))
+
+    def _grow(self) -> None:
+        """Start one more thread. When there is none to be had, the others have to do; without others, raise RuntimeError."""
+        thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                self._untaken -= 1
+                raise
+        else:
+            self._threads.append(thread)
+            self._free += 1
 
     def close(self, seconds: float) -> list[str]:
         """Let the threads end when the queue is empty; return the names of those that still work after `seconds`."""
@@ -144,7 +154,7 @@ class Executor:
         self._children[run.run_id] = (job, run)
         try:
             if self._refused is not None:
-                raise StartError("the daemon is stopping")
+                raise StoppingError("not started: the daemon is stopping")
             spec = self._prepare[job.action](job, run, self._output.make(run.run_id))
             started = self._on_started(run, self._clock.now())
             self._children[run.run_id] = (job, started)  # before the launch: its end may come at once
@@ -158,7 +168,7 @@ class Executor:
 
     def _failure(self, job: Job, error: Exception) -> Result:
         if self._refused is not None:
-            return Result(Status.CANCELLED, message="not started: the daemon is stopping")
+            return Result(Status.CANCELLED, message=str(error))
         if not isinstance(error, SchedulerdError):
             log.error("job %s failed inside schedulerd", job.job_id, exc_info=error)
             return Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
@@ -183,7 +193,7 @@ class Executor:
         start = self._clock.monotonic()
         try:
             if self._refused is not None:
-                raise StartError("the daemon is stopping")
+                raise StoppingError("not started: the daemon is stopping")
             run = self._on_started(run, self._clock.now())
             result = self._functions[job.action](job, run, stop)
         except Exception as error:  # whatever a built-in raises is the end of its run, not of this thread

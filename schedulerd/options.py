@@ -20,6 +20,11 @@ ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
+SQLITE = ("sqlite://",)
+SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
+    "backup": {"source": SQLITE},
+    "health_check": {"postgresql": ("postgresql://", "postgres://"), "redis": ("redis://", "rediss://", "unix://")},
+}
 HISTORY = "history"  # the source that is schedulerd's own database
 
 

@@ -32,7 +32,7 @@ class OutputFolder:
         """Return `path_of`, after making the folder that it is in."""
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
-        if folder != self._made:
+        if folder != self._made or not os.path.isdir(folder):
             os.makedirs(folder, 0o700, exist_ok=True)
             self._made = folder
         return path

@@ -5,9 +5,10 @@ The errors have the shape and the `type` words that callers of the founding API 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from .model import Status
 from .schema import did_you_mean
 
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
+BODY_SECONDS = 30.0
 IDEMPOTENCY_KEY = r"[\x21-\x7e]{1,255}"
 
 
@@ -78,21 +80,25 @@ def instant_from(value: Any) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        at = None
-    if at is None or at.tzinfo is None:
-        raise InvalidError(
-            ["body", "until"], "Input should be a time with a zone, such as 2027-01-31T06:00:00Z", value, "datetime"
-        )
-    return at
+        if at.tzinfo is None:
+            raise ValueError("no zone")
+        return at.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        message = "Input should be a time with a zone, such as 2027-01-31T06:00:00Z"
+        raise InvalidError(["body", "until"], message, echo(value), "datetime") from None
+
+
+def echo(value: Any) -> Any:
+    """Return what an error shows of an input: plain values; of a nested one, who sent it knows what it was."""
+    return value if value is None or isinstance(value, (str, int, float)) else None
 
 
 def check_params(params: Any) -> None:
     """Raise InvalidError when there is a parameter: no job declares any yet."""
     if params is not None and not isinstance(params, dict):
-        raise InvalidError(["body", "params"], "Input should be a valid dictionary", params, "dict_type")
+        raise InvalidError(["body", "params"], "Input should be a valid dictionary", echo(params), "dict_type")
     for name, value in (params or {}).items():
-        raise InvalidError(["body", "params", name], "the job takes no such parameter", value, "extra_forbidden")
+        raise InvalidError(["body", "params", name], "the job takes no such parameter", echo(value), "extra_forbidden")
 
 
 async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
@@ -102,22 +108,26 @@ async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
     """
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise WrongTypeError("a compressed body is not taken")
-    body = await request.read()
+    try:
+        body = await asyncio.wait_for(request.read(), BODY_SECONDS)
+    except TimeoutError:
+        raise InvalidError(["body"], f"The body did not come within {BODY_SECONDS:g} s", None, "timeout") from None
     if not body:
         return {}
     if request.content_type != "application/json":
         raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
     try:
         value = json.loads(body)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text, and cannot be kept
     except (ValueError, RecursionError) as error:
         raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
     if not isinstance(value, dict):
-        raise InvalidError(["body"], "Input should be an object", value, "dict_type")
+        raise InvalidError(["body"], "Input should be an object", echo(value), "dict_type")
     for key in value:
         if key not in known:
             expected = f"expected {' or '.join(known)}" if known else "nothing is expected here"
             message = f"Unknown key{did_you_mean(key, known)}: {expected}"
-            raise InvalidError(["body", key], message, value[key], "extra_forbidden")
+            raise InvalidError(["body", key], message, echo(value[key]), "extra_forbidden")
     return value
 
 

@@ -69,7 +69,7 @@ class PlannedJob(schedule.Job):
             following = self.trigger.next_after(due.times[-1] if due.times else self.decided_through)
         self.next_run, self.has_stumbled = following, False
         if not due.times:
-            return None
+            return None  # after a stumble: its next time is still to come
         self.decided_through = due.times[-1]
         return DueJob(self.job_id, due, self.next_run)
 
@@ -84,14 +84,14 @@ class PlannedJob(schedule.Job):
 class Planner(schedule.Scheduler):
     """Plans jobs, and calls `on_due` from its own thread with those that came due together.
 
-    `on_due(jobs, now)` must be quick; when it raises, the same occurrences are handed over again later. `on_tick` is
-    called at each turn of the loop, at least once a second: it feeds the watchdog.
+    `on_due(jobs, now)` must be quick; it returns those that it could not decide about, which are handed over again later,
+    as are all when it raises. `on_tick` is called at each turn of the loop, at least once a second: it feeds the watchdog.
     """
 
     def __init__(
         self,
         clock: Clock,
-        on_due: Callable[[list[DueJob], datetime], None],
+        on_due: Callable[[list[DueJob], datetime], list[DueJob]],
         on_tick: Callable[[datetime], None] = lambda _now: None,
     ) -> None:
         super().__init__()
@@ -141,11 +141,11 @@ class Planner(schedule.Scheduler):
         batch = [each for each in due if each is not None]
         if not batch:
             return
+        undecided = batch
         try:
-            self._on_due(batch, now)
-        except Exception:
-            self._put_back(batch, now)
-            raise
+            undecided = self._on_due(batch, now)
+        finally:
+            self._put_back(undecided, now)
 
     def start(self) -> None:
         """Start the loop's thread."""

@@ -63,20 +63,20 @@ class Decision:
 def due_times(trigger: Trigger, after: datetime, now: datetime) -> Due:
     """Return the occurrences later than `after` and not later than `now`.
 
-    A gap of more than MOST_DUE occurrences is not walked in full: it is halved until the newest MOST_DUE or fewer are
-    left, and what lies before is counted by the same density; `first` is exact.
+    A gap of more than MOST_DUE occurrences is not walked in full. The newest of them, 1 to MOST_DUE, are found by
+    bisection; how many lie before is estimated from the density of the first ones. `first` is exact.
     """
     times = list(islice(_times(trigger, after, now), MOST_DUE + 1))
     if len(times) <= MOST_DUE:
         return Due(times)
-    first, since, earlier = times[0], after, 0.0
-    while len(times) > MOST_DUE:
-        middle = since + (now - since) / 2
-        span = (times[-1] - times[0]).total_seconds() / (len(times) - 1)
-        earlier += (middle - since).total_seconds() / span
-        since = middle
+    first, each = times[0], (times[-1] - times[0]) / (len(times) - 1)
+    low, high = after, now  # too many later than `low`; `high` is where none may be left
+    since = after
+    while not 1 <= len(times) <= MOST_DUE:
+        low, high = (since, high) if times else (low, since)
+        since = low + (high - low) / 2
         times = list(islice(_times(trigger, since, now), MOST_DUE + 1))
-    return Due(times, round(earlier), first)
+    return Due(times, max(1, round((since - after) / each)), first)
 
 
 def _times(trigger: Trigger, after: datetime, now: datetime) -> Iterable[datetime]:

@@ -27,6 +27,12 @@ from .spawn import spawn
 log = logging.getLogger(__name__)
 
 
+LONGEST_POLL = 3600.0  # seconds: epoll takes no more than 24 days
+LOOK_SECONDS = 0.1  # how often a group that was told to end is looked at, once its leader has
+STUMBLE_SECONDS = 0.2
+UNKNOWN_EXIT = 255
+
+
 class Cause(StrEnum):
     """Why we ended a child before it ended itself."""
 
@@ -66,17 +72,19 @@ class _Child:
     started: float  # monotonic
     kill_grace_seconds: float
     cause: Cause | None = None
+    kill_at: float | None = None  # monotonic, once it was told to end
+    has_ended: bool = False  # its leader has; others of its group may still be cleaning up
 
 
 @dataclass(order=True, slots=True)
 class _Step:
-    """A step of the kill ladder that is due at `when` (monotonic seconds)."""
+    """A step of the kill ladder that is due at `when` (monotonic seconds); without a signal it only looks."""
 
     when: float
     pidfd: int
     run_id: str = field(compare=False)
     cause: Cause = field(compare=False)
-    signal: signal.Signals = field(compare=False)
+    signal: signal.Signals | None = field(compare=False)
 
 
 class Supervisor(threading.Thread):
@@ -94,6 +102,7 @@ class Supervisor(threading.Thread):
         self._epoll = select.epoll()
         self._epoll.register(self._wake, select.EPOLLIN)
         self._closing = False
+        self._pause = threading.Event()
 
     def launch(self, run_id: str, spec: ProcessSpec) -> int:
         """Start a child and return its process id. Raise StartError, with the reason in words, when it cannot start.
@@ -136,47 +145,97 @@ class Supervisor(threading.Thread):
                 self._round()
             except Exception:  # this loop must not die: no run would ever end again
                 log.exception("the supervisor stumbled and goes on")
+                self._pause.wait(STUMBLE_SECONDS)
 
     def _round(self) -> None:
-        timeout = max(0.0, self._steps[0].when - self._clock.monotonic()) if self._steps else -1
-        ready = [pidfd for pidfd, _ in self._epoll.poll(timeout)]
+        wait = max(0.0, self._steps[0].when - self._clock.monotonic()) if self._steps else LONGEST_POLL
+        ready = [pidfd for pidfd, _ in self._epoll.poll(min(wait, LONGEST_POLL))]
         if self._wake in ready:
             ready.remove(self._wake)
             os.eventfd_read(self._wake)
-        self._climb()
-        ends = [self._reap(pidfd) for pidfd in ready]
+        ends = [end for end in map(self._leader_ended, ready) if end is not None]
+        ends += self._climb()  # after the ends: who has ended by itself was not ended by its timeout
         if ends:
             self._on_ends(ends)
+        self._forget_old_steps()
 
-    def _climb(self) -> None:
+    def _climb(self) -> list[End]:
+        """Take the steps that are due; return the ends that they found."""
         while not self._orders.empty():
             heapq.heappush(self._steps, self._orders.get())
-        now = self._clock.monotonic()
+        now, ends = self._clock.monotonic(), []
         while self._steps and self._steps[0].when <= now:
             step = heapq.heappop(self._steps)
             child = self._children.get(step.pidfd)
             if child is None or child.run_id != step.run_id:
                 continue  # it ended by itself; the number of its pidfd may serve another by now
-            child.cause = child.cause or step.cause
-            _signal_group(child.pid, step.signal)
-            if step.signal == signal.SIGTERM:
-                _signal_group(child.pid, signal.SIGCONT)  # a stopped process would not hear SIGTERM
-                kill_at = now + child.kill_grace_seconds
-                heapq.heappush(self._steps, _Step(kill_at, step.pidfd, step.run_id, step.cause, signal.SIGKILL))
+            if child.has_ended:
+                ends += self._look(child)
+            elif step.signal is not None:
+                self._signal(child, step, step.signal, now)
+        return ends
 
-    def _reap(self, pidfd: int) -> End:
-        child = self._children.pop(pidfd)
-        self._by_run.pop(child.run_id, None)
+    def _signal(self, child: _Child, step: _Step, which: signal.Signals, now: float) -> None:
+        child.cause = child.cause or step.cause
+        _signal_group(child.pid, which)
+        if which == signal.SIGTERM and child.kill_at is None:
+            _signal_group(child.pid, signal.SIGCONT)  # a stopped process would not hear SIGTERM
+            child.kill_at = now + child.kill_grace_seconds
+            heapq.heappush(self._steps, _Step(child.kill_at, step.pidfd, step.run_id, step.cause, signal.SIGKILL))
+
+    def _leader_ended(self, pidfd: int) -> End | None:
+        """Return the end of a child, or None when others of its group were told to end as well, and may clean up first."""
+        child = self._children[pidfd]
         # Unregister first: while a fresh child holds a copy, closing does not take it out of the epoll set.
         self._epoll.unregister(pidfd)
-        os.close(pidfd)
+        child.has_ended = True
+        found = self._look(child)
+        return found[0] if found else None
+
+    def _look(self, child: _Child) -> list[End]:
+        now = self._clock.monotonic()
+        if child.kill_at is not None and now < child.kill_at and _has_members(child.pid):
+            when = min(now + LOOK_SECONDS, child.kill_at)
+            heapq.heappush(self._steps, _Step(when, child.pidfd, child.run_id, child.cause or Cause.CANCEL, None))
+            return []
+        return [self._reap(child)]
+
+    def _reap(self, child: _Child) -> End:
+        del self._children[child.pidfd]
+        self._by_run.pop(child.run_id, None)
+        os.close(child.pidfd)
         _signal_group(child.pid, signal.SIGKILL)  # leftovers of its group, while its own zombie still holds the number
-        _, status, usage = os.wait4(child.pid, 0)
+        try:
+            _, status, usage = os.wait4(child.pid, 0)
+        except ChildProcessError:  # somebody else has taken its status: the end is all that is known
+            return End(child.run_id, UNKNOWN_EXIT, child.cause, self._clock.monotonic() - child.started, 0.0)
         return End(
             run_id=child.run_id, exit_code=os.waitstatus_to_exitcode(status), cause=child.cause,
-            duration_seconds=self._clock.monotonic() - child.started,
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            duration_seconds=self._clock.monotonic() - child.started, cpu_seconds=usage.ru_utime + usage.ru_stime,
         )  # fmt: skip
+
+    def _forget_old_steps(self) -> None:
+        """Drop the steps of children that are gone, when they are most of the heap: a timeout may be days away."""
+        if len(self._steps) > 2 * len(self._children) + 100:
+            self._steps = [step for step in self._steps if step.pidfd in self._children and self._is_of_child(step)]
+            heapq.heapify(self._steps)
+
+    def _is_of_child(self, step: _Step) -> bool:
+        return self._children[step.pidfd].run_id == step.run_id
+
+
+def _has_members(pid: int) -> bool:
+    """Return whether the process group of an ended leader has living members (proc(5): state, parent, group)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != pid:
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, _parent, group = file.read().rpartition(b")")[2].split()[:3]
+            except OSError:
+                continue  # it has just ended
+            if int(group) == pid and state not in (b"Z", b"X"):
+                return True
+    return False
 
 
 def keep_descriptors_private() -> None:

@@ -8,13 +8,13 @@ from collections import deque
 from .board import Board
 from .clock import Clock
 from .model import Result, Run, Status, finish
+from .roster import GONE
 from .scheduler import Scheduler
-from .store import Store
+from .store import Store, durable
 
 log = logging.getLogger(__name__)
 
 ABANDONED = "the daemon ended while it ran, and its end was not seen"
-GONE = "its job is no longer in the configuration"
 
 
 def close_open_runs(store: Store, clock: Clock, configured: set[str]) -> list[Run]:
@@ -32,7 +32,7 @@ def close_open_runs(store: Store, clock: Clock, configured: set[str]) -> list[Ru
         else:
             ended.append(finish(run, Result(Status.CANCELLED, message=GONE), clock.now(), None))
     if ended:
-        store.finish(ended).result()
+        durable(store.finish(ended))
     return waiting
 
 

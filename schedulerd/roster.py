@@ -12,12 +12,13 @@ from datetime import datetime
 
 from .board import Board, JobState
 from .clock import Clock
-from .model import Job, JobRecord
+from .model import Job, JobRecord, Run
 from .planner import Planner
 from .scheduler import Scheduler
-from .store import Store
+from .store import Store, durable
 
 NO_RULE = ""
+GONE = "its job was taken out of the configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,10 @@ class Roster:
             if job_id not in known or known[job_id].rule != rule
         ]
         if new_records:
-            self._store.save_jobs(new_records).result()
+            durable(self._store.save_jobs(new_records))
         since = {job_id: record.planned_since for job_id, record in known.items()}
         since |= {record.job_id: record.planned_since for record in new_records}
-        self._place(jobs, known)
+        self._scheduler.cancel_queued(self._place(jobs, known), GONE)
         self._plan(jobs, changes, {record.job_id for record in new_records}, since)
         return changes
 
@@ -76,13 +77,15 @@ class Roster:
             rules[job_id] = job.trigger.text if job.is_scheduled and job.trigger is not None else NO_RULE
         return rules
 
-    def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> None:
+    def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
+        """Put the new set in place; return the waiting runs of jobs that are gone."""
         fresh = [job_id for job_id in jobs if job_id not in self._board.states and job_id in known]
         results = self._store.last_results(fresh)
         with self._board.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
-                state = self._board.states.get(job_id)
+                # A job that is back while something of it still runs goes on with that.
+                state = self._board.states.get(job_id) or self._board.retired.pop(job_id, None)
                 if state is None:
                     record = known.get(job_id)
                     state = JobState(job, record.pause if record else None, last_result=results.get(job_id))
@@ -91,7 +94,7 @@ class Roster:
                     state.job = job
                     self._board.touch(state)
                 states[job_id] = state
-            self._board.replace(states)
+            return self._board.replace(states)
 
     def _plan(self, jobs: Mapping[str, Job], changes: Changes, rewritten: set[str], since: Mapping[str, datetime]) -> None:
         self._planner.unplan(changes.removed)

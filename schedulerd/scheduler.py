@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from .board import Board, JobState
 from .clock import Clock
-from .errors import StoppingError
+from .errors import SchedulerdError, StartError, StoppingError, StoreError
 from .executor import Finished
 from .model import Actor, Job, Origin, Overlap, Pause, Result, Run, Status, finish, new_run_id, to_text
 from .planner import DueJob
@@ -67,18 +67,28 @@ class Scheduler:
 
     # Due
 
-    def on_due(self, batch: list[DueJob], now: datetime) -> None:
-        """Decide about everything that has come due together, and enter it into the ledger in one go."""
+    def on_due(self, batch: list[DueJob], now: datetime) -> list[DueJob]:
+        """Decide about everything that has come due together, and enter it into the ledger in one go.
+
+        Returns what could not be decided, which is to be handed over again; it must not cost the others theirs.
+        """
         rows: list[Run] = []
-        with self.board.lock:  # to choose; recording and launching happen outside
+        undecided: list[DueJob] = []
+        with self.board.lock:  # to choose; launching happens outside
             for each in batch:
                 state = self.board.states.get(each.job_id)
                 if state is None or self.is_stopping:
                     continue
                 state.next_run_at = each.next_at
                 self.board.touch(state)
-                rows += self._decide(state, each, now)
-        self._enter(rows)
+                try:
+                    rows += self._decide(state, each, now)
+                except Exception:
+                    log.exception("job %s: what is due could not be decided, trying again", each.job_id)
+                    undecided.append(each)
+            recorded = self._record(rows)
+        self._when_recorded(rows, recorded)
+        return undecided
 
     def _decide(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
         if state.pause is not None and not pause_is_over(state.pause.until, now):
@@ -133,12 +143,17 @@ class Scheduler:
 
     # The ledger, and the launch behind it
 
-    def _enter(self, rows: Sequence[Run]) -> Future[frozenset[str]] | None:
-        if not rows:
-            return None
-        recorded = self.store.record(rows)
+    def _record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
+        """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
+        if rows:
+            return self.store.record(rows)
+        nothing: Future[frozenset[str]] = Future()
+        nothing.set_result(frozenset())
+        return nothing
+
+    def _when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+        """Go on with rows when they are durable. The lock is not held: that may be now."""
         recorded.add_done_callback(partial(self._entered, rows))
-        return recorded
 
     def _entered(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
         """Launch what the ledger took; forget what it did not take."""
@@ -153,11 +168,15 @@ class Scheduler:
                 self._forget(run)
 
     def _launch(self, run: Run) -> None:
+        """Hand a run to the executor; one that cannot be handed over has failed, and must not hold up the next."""
         state = self.board.state_of(run)
-        if state is None or self._launcher is None:
-            log.error("run %s of job %s has no job any more", run.run_id, run.job_id)
-            return
-        self._launcher.launch(state.job, run)
+        try:
+            if state is None or self._launcher is None:
+                raise StartError("its job is no longer in the configuration")
+            self._launcher.launch(state.job, run)
+        except Exception as error:  # no thread to be had, say
+            log.error("job %s: run %s could not be started: %s", run.job_id, run.run_id, error)
+            self._write_ends([finish(run, Result(Status.FAILED, message=str(error)), self.clock.now(), None)])
 
     def _forget(self, run: Run) -> None:
         with self.board.lock:
@@ -175,6 +194,8 @@ class Scheduler:
         with self.board.lock:
             if state.running or not state.queued or self.is_stopping:
                 return
+            if state.pause is not None and state.queued[0].origin is not Origin.MANUAL:
+                return  # it goes on when the job is resumed
             run = replace(state.queued.popleft(), status=Status.RUNNING)
             state.running[run.run_id] = run
             self.board.touch(state)
@@ -206,7 +227,16 @@ class Scheduler:
         for run in ended:
             if run.status is not Status.SUCCESS:
                 log.warning("job %s: run %s %s: %s", run.job_id, run.run_id, run.status, run.error_message)
-        self.store.finish(ended).add_done_callback(partial(self._recorded, ended))
+        self._write_ends(ended)
+
+    def cancel_queued(self, runs: Sequence[Run], why: str) -> None:
+        """End runs that wait and will never have their turn."""
+        now = self.clock.now()
+        self._write_ends([finish(run, Result(Status.CANCELLED, message=why), now, None) for run in runs])
+
+    def _write_ends(self, ended: list[Run]) -> None:
+        if ended:
+            self.store.finish(ended).add_done_callback(partial(self._recorded, ended))
 
     def _recorded(self, ended: list[Run], written: Future[None]) -> None:
         error = written.exception()
@@ -224,11 +254,10 @@ class Scheduler:
                     free.append(state)
                     if not state.running:
                         self.board.retired.pop(run.job_id, None)
-            waiters = [(run, self._waiters.pop(run.run_id, [])) for run in ended]
+            waiters = [(run, future) for run in ended for future in self._waiters.pop(run.run_id, [])]
             self._went_idle.notify_all()
-        for run, futures in waiters:
-            for future in futures:
-                future.set_result(run)
+        for run, future in waiters:
+            future.set_result(run)
         for state in free:
             self.promote(state)
 
@@ -240,51 +269,58 @@ class Scheduler:
         Raise NotFoundError for an unknown job, StoppingError when the daemon is stopping.
         """
         asked = Asked(Future(), Future())
+        first = self.store.run_by_key(job_id, key) if key is not None else None
         with self.board.lock:
             state = self.board.get(job_id)
+            if first is not None:
+                return self._answered_with(asked, first)
             if self.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
+            if self.store.trouble is not None:
+                raise StoreError(f"nothing can be started now, the store cannot be written: {self.store.trouble}")
             run = replace(self._new(state.job, Origin.MANUAL, self.clock.now(), None), actor=actor.name, idempotency_key=key)
             run = self._admitted(state, run)
             if run.status is not Status.SKIPPED:
                 self._waiters.setdefault(run.run_id, []).append(asked.done)
-        recorded = self._enter([run])
-        assert recorded is not None  # noqa: S101 - there is one row
+            recorded = self._record([run])
         recorded.add_done_callback(partial(self._answer, asked, run))
+        self._when_recorded([run], recorded)
         return asked
 
     def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
-        error = recorded.exception()
-        if error is not None:
+        try:
+            if run.run_id in recorded.result():
+                asked.recorded.set_result(run)
+                if run.status is Status.SKIPPED:
+                    asked.done.set_result(run)
+                return
+            # Somebody asked with this idempotency key a moment ago: their run is the answer.
+            first = self.store.run_by_key(run.job_id, run.idempotency_key or "")
+            if first is None:
+                raise StoreError("the run with this idempotency key is gone: ask with a new key")
+        except SchedulerdError as error:
+            self._stop_waiting(run)
             asked.recorded.set_exception(error)
             asked.done.set_exception(error)
-        elif run.run_id in recorded.result():
-            asked.recorded.set_result(run)
-            if run.status is Status.SKIPPED:
-                asked.done.set_result(run)
         else:
-            self._answer_with_first(asked, run)
+            self._stop_waiting(run)
+            with self.board.lock:
+                self._answered_with(asked, first)
 
-    def _answer_with_first(self, asked: Asked, run: Run) -> None:
-        """Somebody asked with this idempotency key before: their run is the answer."""
+    def _stop_waiting(self, run: Run) -> None:
         with self.board.lock:
             self._waiters.pop(run.run_id, None)
-        first = self.store.run_by_key(run.job_id, run.idempotency_key or "")
-        if first is None:
-            error = StoppingError("the run with this idempotency key is gone: ask with a new key")
-            asked.recorded.set_exception(error)
-            asked.done.set_exception(error)
-            return
+
+    def _answered_with(self, asked: Asked, first: Run) -> Asked:
+        """Let who asked wait for a run that is there already. The lock is held."""
         asked.recorded.set_result(first)
-        with self.board.lock:
-            state = self.board.states.get(run.job_id)
-            is_open = state is not None and (
-                first.run_id in state.running or any(each.run_id == first.run_id for each in state.queued or ())
-            )
-            if is_open:
-                self._waiters.setdefault(first.run_id, []).append(asked.done)
-        if not is_open:
+        state = self.board.state_of(first)
+        waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
+        if state is not None and (waits or first.run_id in state.running):
+            self._waiters.setdefault(first.run_id, []).append(asked.done)
+        else:
             asked.done.set_result(self.store.run(first.run_id) or first)
+        return asked
 
     # Pauses
 
@@ -299,10 +335,23 @@ class Scheduler:
     def _set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
         with self.board.lock:
             state = self.board.get(job_id)
-            state.pause = pause
+            before, state.pause = state.pause, pause
             self.watch_pause(state)
             self.board.touch(state)
-            return self.store.set_pause(job_id, pause)
+            done = self.store.set_pause(job_id, pause)
+        done.add_done_callback(partial(self._pause_is_set, state, before, pause))
+        return done
+
+    def _pause_is_set(self, state: JobState, before: Pause | None, pause: Pause | None, done: Future[None]) -> None:
+        """Undo in memory what the store refused; let what waited behind a pause go on."""
+        if done.exception() is not None:
+            with self.board.lock:
+                if state.pause is pause:
+                    state.pause = before
+                    self.watch_pause(state)
+                    self.board.touch(state)
+        elif pause is None:
+            self.promote(state)
 
     def watch_pause(self, state: JobState) -> None:
         """Remember until when a job is paused, so that its end is not slept through."""
@@ -316,10 +365,12 @@ class Scheduler:
             return
         over = [job_id for job_id, until in list(self._timed_pauses.items()) if pause_is_over(until, now)]
         for job_id in over:
-            log.info("job %s: its pause is over", job_id)
-            self._timed_pauses.pop(job_id, None)
-            if job_id in self.board.states:
-                self.resume(job_id)
+            with self.board.lock:  # somebody may have set another pause this very moment
+                self._timed_pauses.pop(job_id, None)
+                state = self.board.states.get(job_id)
+                if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
+                    log.info("job %s: its pause is over", job_id)
+                    self.resume(job_id)
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
         """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
@@ -327,7 +378,8 @@ class Scheduler:
             state = self.board.get(job_id)
             run = self._new(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
             run = self._admitted(state, replace(run, attempt=skipped.attempt + 1))
-        self._enter([run])
+            recorded = self._record([run])
+        self._when_recorded([run], recorded)
 
     # The end
 
@@ -336,10 +388,17 @@ class Scheduler:
         with self.board.lock:
             self.is_stopping = True
             waiting = [run for state in self.board.states.values() for run in state.queued or ()]
-            told = [(run, self._waiters.pop(run.run_id, [])) for run in waiting]
-        for run, futures in told:
-            for future in futures:
-                future.set_result(run)
+        self._tell(waiting)
+
+    def tell_all(self) -> None:
+        """Answer who still waits with the run as it is: nobody will see its end."""
+        self._tell(self.board.running())
+
+    def _tell(self, runs: Sequence[Run]) -> None:
+        with self.board.lock:
+            told = [(run, future) for run in runs for future in self._waiters.pop(run.run_id, [])]
+        for run, future in told:
+            future.set_result(run)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Return True as soon as nothing runs, False when something still does after `seconds`."""

@@ -37,6 +37,18 @@ def resolve(value: str | Secret) -> str:
         raise SecretError(f"the secret {value} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def scrubbed(text: str, url: str) -> str:
+    """Return `text`, which somebody else's code wrote about `url`, without what is secret in it.
+
+    A driver may quote any piece of a URL that it could not read, so every piece of what stands before the last `@` goes.
+    """
+    userinfo = url.partition("://")[2].rpartition("@")[0] or url.partition("://")[2]
+    for piece in sorted(filter(None, re.split(r"[:/?#@&=\s]", userinfo)), key=len, reverse=True):
+        if len(piece) > 2:
+            text = text.replace(piece, "***")
+    return masked(text)
+
+
 def masked(text: str) -> str:
     """Return `text` without the user and password of any URL in it."""
     return _USERINFO.sub("***@" if "://" in text else "***", text)

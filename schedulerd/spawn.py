@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 from collections.abc import Mapping, Sequence
 
 _FLAGS = 0x04 | 0x08 | 0x80  # POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID (spawn.h; the same in glibc and musl)
 _INPUT_FLAGS = os.O_RDONLY
 _OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
 _OUTPUT_MODE = 0o600
-# CPython ignores these; a child must not inherit that (execve keeps ignored signals ignored).
-_RESET = (signal.SIGPIPE, signal.SIGXFSZ)
 # The types are opaque; glibc's largest are 336, 80 and 128 bytes.
 _Attributes = ctypes.c_char * 1024
 _Actions = ctypes.c_char * 512
@@ -70,14 +67,12 @@ def _array(texts: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
 
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
-    attributes, signals = _Attributes(), _SignalSet()
+    attributes, nothing, everything = _Attributes(), _SignalSet(), _SignalSet(*([b"\xff"] * ctypes.sizeof(_SignalSet)))
     _check(_quick.posix_spawnattr_init(attributes))
     _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_FLAGS)))
-    _quick.sigemptyset(signals)
-    _check(_quick.posix_spawnattr_setsigmask(attributes, signals))
-    for number in _RESET:
-        _quick.sigaddset(signals, int(number))
-    _check(_quick.posix_spawnattr_setsigdefault(attributes, signals))
+    _check(_quick.posix_spawnattr_setsigmask(attributes, nothing))
+    # Filled by hand, not by sigfillset, which leaves out glibc's own two signals: they would be left ignored.
+    _check(_quick.posix_spawnattr_setsigdefault(attributes, everything))
     return attributes
 
 

@@ -59,6 +59,7 @@ class Document:
         self.path = path
         self.problems: list[Problem] = []
         self._count = 0
+        self._indices: dict[int, dict[Any, tuple[Any, Any]]] = {}
         self._root = self._compose(_read_bytes(path))
         self.value = self._build(self._root, (), 0) if self._root is not None else None
 
@@ -124,14 +125,22 @@ class Document:
         mark = node.start_mark
         self.problems.append(Problem(self.path, mark.line + 1, mark.column + 1, dotted(path), text))
 
+    def _index(self, node: Any) -> dict[Any, tuple[Any, Any]]:
+        """Return a mapping's first key and value node of each name; made when the first problem is inside it."""
+        found = self._indices.get(id(node))
+        if found is None:
+            pairs = ((key, value) for key, value in reversed(node.value) if isinstance(key.value, str))
+            found = self._indices[id(node)] = {key.value: (key, value) for key, value in pairs}
+        return found
+
     def _place(self, path: Path) -> tuple[int, int]:
         node, mark = self._root, self._root.start_mark if self._root is not None else None
         for step in path:
             if isinstance(node, yaml.MappingNode):
-                found = [(key, value) for key, value in node.value if key.value == step]
-                if not found:
+                found = self._index(node).get(step)
+                if found is None:
                     break
-                mark, node = found[0][0].start_mark, found[0][1]
+                mark, node = found[0].start_mark, found[1]
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 node = node.value[step]
                 mark = node.start_mark

@@ -12,10 +12,8 @@ from zoneinfo import ZoneInfo
 
 from ..figures import percentile
 from ..model import Result, Status
-from ..store import DayOfJob, Ended
+from ..store import DayOfJob, Ended, durable
 from . import Context
-
-STORE_SECONDS = 60.0
 
 
 def run(context: Context) -> Result:
@@ -29,7 +27,7 @@ def run(context: Context) -> Result:
         day = today - timedelta(days=back)
         start, end = bounds(day, zone)
         jobs = summary(day.isoformat(), context.store.ended_between(start, end))
-        context.store.save_day(day.isoformat(), jobs).result(STORE_SECONDS)
+        durable(context.store.save_day(day.isoformat(), jobs))
         days[day.isoformat()] = sum(sum(one.runs.values()) for one in jobs)
         seen += days[day.isoformat()]
     return Result(Status.SUCCESS, seen, f"{seen} runs on {len(days)} days", details={"days": days})

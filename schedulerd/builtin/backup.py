@@ -16,10 +16,10 @@ from urllib.parse import quote
 from ..errors import SchedulerdError
 from ..model import Backup, Overlap, Result, Status
 from ..policy import expired
+from ..store import durable
 from . import Context
 
 SQLITE = "sqlite://"
-STORE_SECONDS = 60.0  # how long the catalogue may take to be written
 
 
 class BackupError(SchedulerdError):
@@ -35,7 +35,7 @@ def run(context: Context) -> Result:
     folder = _folder_of(context)
     context.check_stop()
     backup = _make(context, url.removeprefix(SQLITE), folder, source)
-    context.store.add_backup(backup).result(STORE_SECONDS)
+    durable(context.store.add_backup(backup))
     gone = _let_go(context)
     details = {"filename": backup.filename, "size_bytes": backup.size_bytes, "sha256": backup.sha256, "expired": gone}
     return Result(Status.SUCCESS, 1, f"{backup.filename}, {backup.size_bytes} bytes", details=details)
@@ -123,6 +123,6 @@ def _let_go(context: Context) -> list[str]:
         backup = own[created_at]
         with suppress(FileNotFoundError):
             os.unlink(backup.path)
-        context.store.remove_backup(backup.path).result(STORE_SECONDS)
+        durable(context.store.remove_backup(backup.path))
         gone.append(backup.filename)
     return gone

@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ..model import Result, Status
+from ..store import durable
 from . import Context
-
-STORE_SECONDS = 60.0
 
 
 def run(context: Context) -> Result:
     """Delete runs that finished longer ago than `older_than`; never a job's newest row, occurrence or result."""
     before = context.clock.now() - timedelta(seconds=context.options["older_than"])
     runs = freed = 0
-    while gone := context.store.delete_expired(before, context.options["batch"]).result(STORE_SECONDS):
+    while gone := durable(context.store.delete_expired(before, context.options["batch"])):
         runs += len(gone)
         freed += sum(context.output.delete(run_id) for run_id in gone)
         context.check_stop()

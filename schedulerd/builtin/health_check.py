@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..clock import Clock
+from ..errors import SchedulerdError
 from ..model import Result, Status, from_micros, to_text
-from ..secrets import masked
+from ..options import SOURCE_SCHEMES
+from ..secrets import masked, scrubbed
 from . import Context
 
 HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy", "not_configured"
@@ -22,6 +24,10 @@ _WORST_FIRST = (UNHEALTHY, DEGRADED, HEALTHY)
 CPU_SAMPLE_SECONDS = 0.1
 
 Answer = dict[str, Any]
+
+
+class ProbeError(SchedulerdError):
+    """A server could not be probed."""
 
 
 @dataclass
@@ -42,8 +48,7 @@ class _Probe:
         try:
             answer = {"status": HEALTHY, **self.work()}
         except Exception as error:  # whatever a driver raises is the news that we are after
-            text = masked(" ".join(str(error).split())) or type(error).__name__
-            answer = {"status": UNHEALTHY, "error": text[:500]}
+            answer = {"status": UNHEALTHY, "error": _told(error)}
         answer["latency_ms"] = round((self.clock.monotonic() - start) * 1000, 2)
         self.answer = answer
         self.done.set()
@@ -64,9 +69,13 @@ def check(context: Context) -> dict[str, Any]:
     folders = options["storage"] or (context.config.state_dir,)
     work: dict[str, Callable[[], Answer]] = {}
     if options["postgresql"]:
-        work["postgresql"] = lambda: _postgresql(context.url_of(options["postgresql"]), timeout)
+        schemes = SOURCE_SCHEMES["health_check"]["postgresql"]
+        work["postgresql"] = lambda: _service(
+            context.url_of(options["postgresql"]), schemes, lambda url: _postgresql(url, timeout)
+        )
     if options["redis"]:
-        work["redis"] = lambda: _redis(context.url_of(options["redis"]), timeout)
+        kinds = SOURCE_SCHEMES["health_check"]["redis"]
+        work["redis"] = lambda: _service(context.url_of(options["redis"]), kinds, lambda url: _redis(url, timeout))
     work["storage"] = lambda: _storage(folders, options["min_free_percent"], context.run.run_id)
     work["system"] = _system
     answers = _probe_all(work, timeout, context.clock)
@@ -75,6 +84,20 @@ def check(context: Context) -> dict[str, Any]:
     found = {one["status"] for one in services.values()}
     status = next((each for each in _WORST_FIRST if each in found), HEALTHY)
     return {"status": status, "services": services, "system": system}
+
+
+def _told(error: Exception) -> str:
+    return (masked(" ".join(str(error).split())) or type(error).__name__)[:500]
+
+
+def _service(url: str, schemes: tuple[str, ...], probe: Callable[[str], Answer]) -> Answer:
+    """Probe a server; what its driver says of the URL must not give away the password in it."""
+    if not url.startswith(schemes):
+        raise ProbeError(f"the secret is no {' or '.join(schemes)} URL")
+    try:
+        return probe(url)
+    except Exception as error:  # any driver's; told to the operator without what is secret
+        raise ProbeError(scrubbed(_told(error), url)) from None
 
 
 def _probe_all(work: Mapping[str, Callable[[], Answer]], timeout: float, clock: Clock) -> dict[str, Answer]:

@@ -11,9 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from ..errors import StoreError
 from ..model import Backup, JobRecord, Pause, Run
+
+PATIENCE = 30.0  # seconds
+
+T = TypeVar("T")
+
+
+def durable(write: Future[T], seconds: float = PATIENCE) -> T:
+    """Wait until a write is durable, and return its result. Raise StoreError when that takes too long."""
+    try:
+        return write.result(seconds)
+    except TimeoutError:
+        raise StoreError(f"the store has not been written for {seconds:g} s (is its disk full?)") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class Store(Protocol):
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
         """Enter rows into the ledger, all in one transaction; the result are the run_ids that are in it now.
 
-        A run whose occurrence (job_id, scheduled_at; first attempts only) or idempotency key is there already is left
+        A run whose occurrence (job_id, scheduled_at, attempt) or idempotency key is there already is left
         out, and is not in the result: somebody else was first. Recording the same run twice is the same as once.
         """
         ...

@@ -36,6 +36,7 @@ class Writer(threading.Thread):
         self.commits = 0
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._pause = threading.Event()
         self._lock = threading.Lock()
         self._connection = connect()
 
@@ -91,7 +92,7 @@ class Writer(threading.Thread):
                     _fail(batch, StoreError(f"the store could not be written before the end: {error}"))
                     return
                 self._complain(error, len(batch))
-                self._closing.wait(RETRY_SECONDS)
+                self._pause.wait(RETRY_SECONDS)
             except Exception as error:  # whatever a change raises must not end the thread: it fails alone
                 if len(batch) == 1:
                     log.error("the store refused a change: %s", error)

@@ -31,8 +31,8 @@ CREATE TABLE runs (
     idempotency_key TEXT
 ) STRICT, WITHOUT ROWID;
 
--- Each occurrence has exactly one first attempt: this index settles every race about it.
-CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at) WHERE scheduled_at IS NOT NULL AND attempt = 1;
+-- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
+CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_history ON runs (job_id, run_id);
 CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
