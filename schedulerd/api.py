@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from .connections import Gate
 from .durations import format_duration
 from .errors import (
     ForbiddenError,
@@ -109,6 +110,7 @@ class Api:
         self._identify = identify
         self._hosts = hosts
         self._roles: dict[Any, Role] = {}
+        self.gate: Gate | None = None  # the door's, once it is open
 
     def build(self) -> web.Application:
         """Return the application."""
@@ -123,6 +125,8 @@ class Api:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.gate is not None:
+            self.gate.head_came(request.transport)
         try:
             self._check_host(request)
             if request.path not in OPEN_PATHS:

@@ -22,7 +22,7 @@ from .process import Cause, End, ProcessSpec, Supervisor
 
 log = logging.getLogger(__name__)
 
-STARTERS = 2  # Python starts children no faster with more
+STARTERS = 4  # while one is in the kernel, waiting for its child's exec, another prepares the next start
 ERROR_TAIL_BYTES = 1000
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]
@@ -36,6 +36,7 @@ class Finished:
     job: Job
     run: Run
     result: Result
+    ended_at: datetime
     duration_seconds: float | None
 
 
@@ -164,7 +165,7 @@ class Executor:
         except Exception as error:  # at the edge to the operating system and the operator's settings
             self._children.pop(run.run_id, None)
             self._output.settle(run.run_id)
-            self._on_finished([Finished(job, run, self._failure(job, error), None)])
+            self._on_finished([Finished(job, run, self._failure(job, error), self._clock.now(), None)])
 
     def _failure(self, job: Job, error: Exception) -> Result:
         if self._refused is not None:
@@ -185,7 +186,7 @@ class Executor:
         if status is not Status.SUCCESS and output_bytes:
             message = f"{why}: {self._output.tail(end.run_id, ERROR_TAIL_BYTES)}"
         details = {"cpu_seconds": round(end.cpu_seconds, 4), "output_bytes": output_bytes}
-        return Finished(job, run, Result(status, 0, message, end.exit_code, details), end.duration_seconds)
+        return Finished(job, run, Result(status, 0, message, end.exit_code, details), end.ended_at, end.duration_seconds)
 
     def _call(self, job: Job, run: Run) -> None:
         """Call the function of a run in this thread."""
@@ -200,7 +201,7 @@ class Executor:
             result = self._failure(job, error)
         finally:
             del self._stops[run.run_id]
-        self._on_finished([Finished(job, run, result, self._clock.monotonic() - start)])
+        self._on_finished([Finished(job, run, result, self._clock.now(), self._clock.monotonic() - start)])
 
 
 def judge(job: Job, end: End) -> tuple[Status, str | None]:

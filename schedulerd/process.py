@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from .clock import Clock
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 LONGEST_POLL = 3600.0  # seconds: epoll takes no more than 24 days
 LOOK_SECONDS = 0.1  # how often a group that was told to end is looked at, once its leader has
 STUMBLE_SECONDS = 0.2
-UNKNOWN_EXIT = 255
+UNKNOWN_STATUS = 255 << 8  # as wait(2) would tell exit code 255
 
 
 class Cause(StrEnum):
@@ -59,6 +60,7 @@ class End:
 
     run_id: str
     exit_code: int
+    ended_at: datetime
     cause: Cause | None
     duration_seconds: float
     cpu_seconds: float
@@ -208,10 +210,12 @@ class Supervisor(threading.Thread):
         try:
             _, status, usage = os.wait4(child.pid, 0)
         except ChildProcessError:  # somebody else has taken its status: the end is all that is known
-            return End(child.run_id, UNKNOWN_EXIT, child.cause, self._clock.monotonic() - child.started, 0.0)
+            status, cpu_seconds = UNKNOWN_STATUS, 0.0
+        else:
+            cpu_seconds = usage.ru_utime + usage.ru_stime
         return End(
-            run_id=child.run_id, exit_code=os.waitstatus_to_exitcode(status), cause=child.cause,
-            duration_seconds=self._clock.monotonic() - child.started, cpu_seconds=usage.ru_utime + usage.ru_stime,
+            run_id=child.run_id, exit_code=os.waitstatus_to_exitcode(status), ended_at=self._clock.now(),
+            cause=child.cause, duration_seconds=self._clock.monotonic() - child.started, cpu_seconds=cpu_seconds,
         )  # fmt: skip
 
     def _forget_old_steps(self) -> None:

@@ -222,8 +222,7 @@ class Scheduler:
 
     def on_finished(self, ends: list[Finished]) -> None:
         """Write how runs ended, make room for what waits, and then tell who waits for them."""
-        now = self.clock.now()
-        ended = [finish(each.run, each.result, now, each.duration_seconds) for each in ends]
+        ended = [finish(each.run, each.result, each.ended_at, each.duration_seconds) for each in ends]
         for run in ended:
             if run.status is not Status.SUCCESS:
                 log.warning("job %s: run %s %s: %s", run.job_id, run.run_id, run.status, run.error_message)

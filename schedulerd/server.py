@@ -21,6 +21,7 @@ from .api import Api, TooManyFailuresError
 from .auth import Peers, Throttle, Tokens
 from .clock import Clock
 from .config import ApiSettings
+from .connections import Gate
 from .errors import AlreadyRunningError, SchedulerdError, UnauthenticatedError, UnsafeError
 from .model import Actor
 from .service import Service
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 512
 KEEPALIVE_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
 LARGEST_HEADER = 8190  # bytes
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -189,7 +191,7 @@ class Server:
     """Serves the API on sockets that are bound already; one application a door, since each knows its callers its own way."""
 
     def __init__(self) -> None:
-        self._runners: list[web.AppRunner] = []
+        self._doors: list[tuple[asyncio.Server, web.AppRunner]] = []
 
     async def open(self, listener: socket.socket, api: Api) -> None:
         """Answer on a listening socket."""
@@ -198,12 +200,22 @@ class Server:
             max_line_size=LARGEST_HEADER, max_field_size=LARGEST_HEADER, auto_decompress=False,
         )  # fmt: skip
         await runner.setup()
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
-        self._runners.append(runner)
+        assert runner.server is not None  # noqa: S101 - setup has just made it
+        api.gate = Gate(runner.server)
+        loop = asyncio.get_running_loop()
+        if listener.family == socket.AF_UNIX:
+            server = await loop.create_unix_server(api.gate, sock=listener, backlog=BACKLOG)
+        else:
+            server = await loop.create_server(api.gate, sock=listener, backlog=BACKLOG)
+        self._doors.append((server, runner))
 
     async def close(self) -> None:
         """Close the doors; requests that are under way get a moment to end."""
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        for server, runner in self._doors:
+            server.close()
+            if runner.server is not None:
+                await runner.server.shutdown(CLOSE_SECONDS)
+            await runner.cleanup()
 
 
 def unix_api(service: Service, settings: ApiSettings, clock: Clock) -> Api:

@@ -21,7 +21,7 @@ FLOORS = (
     {"actions", "builtin"},
     {"planner", "executor", "board", "scheduler", "roster", "recovery"},
     {"views", "service"},
-    {"auth", "parsing", "api", "server", "client", "ctl"},
+    {"auth", "connections", "parsing", "api", "server", "client", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -144,6 +144,44 @@ def test_a_job_that_was_taken_away_runs_to_its_end(daemon, tmp_path):
     until(lambda: "long" not in [run["job_id"] for run in running.client.get("running")], "its end in the API")
 
 
+def test_runs_that_wait_are_cancelled_when_their_job_is_taken_away(daemon):
+    running = daemon({"q": {"overlap": "queue", "shell": "sleep 2"}, "tick": TICK["tick"]}).start()
+    running.client.post("jobs/q/trigger", wait="false")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "q"], stdout=subprocess.PIPE
+    )
+    until(lambda: running.job("q")["queued"], "the waiting run")
+    running.reload({"jobs": TICK})
+
+    assert b"its job was taken out of the configuration" in waiting.communicate(timeout=10)[0]
+    until(lambda: not [run for run in running.client.get("running") if run["job_id"] == "q"], "the end of the other")
+    assert running.stop(10) == 0
+
+
+def test_a_job_that_is_back_while_it_runs_does_not_run_twice(daemon):
+    jobs = {"long": {"every": "1s", "shell": "sleep 3"}, "tick": TICK["tick"]}
+    running = daemon(jobs, shutdown_grace=0).start()
+    until(lambda: running.job("long")["is_running"], "the run")
+    running.reload({"jobs": TICK})
+    running.reload({"jobs": jobs})
+    count = len(running.history("tick", limit=100))
+    running.until_run("tick", "success", count + 2)
+
+    assert len([run for run in running.client.get("running") if run["job_id"] == "long"]) <= 1
+
+
+def test_a_run_that_waits_does_not_start_while_its_job_is_paused(daemon):
+    running = daemon({"q": {"every": "1s", "overlap": "queue", "shell": "sleep 1.5"}}, shutdown_grace=0).start()
+    until(lambda: running.job("q")["queued"] and running.job("q")["is_running"], "a waiting run")
+    running.client.post("jobs/q/pause")
+    until(lambda: not running.job("q")["is_running"], "the end of the run")
+    until(lambda: running.history("q", status="skipped"), "a skipped occurrence")
+    assert running.job("q")["queued"]
+    assert not running.job("q")["is_running"]
+    running.client.post("jobs/q/resume")
+    until(lambda: running.job("q")["is_running"], "the waiting run")
+
+
 def test_a_bad_file_changes_nothing_and_health_shows_it(daemon):
     running = daemon(TICK).start()
     running.reload("jobs: {tick: {every: 1x, shell: x}, tock: {}}")
@@ -187,6 +225,26 @@ def test_a_second_daemon_on_the_same_socket_is_refused(daemon):
     assert second.spawn().wait(10) == 75
     assert "another schedulerd uses the socket" in second.log()
     assert first.client.ask("GET", "/healthz").status == 200
+
+
+def test_a_second_daemon_on_the_same_history_is_refused(daemon):
+    first = daemon(TICK).start()
+    second = daemon(TICK, store=f"sqlite://{first.folder}/state/history.db")
+
+    assert second.spawn().wait(10) == 75
+    assert "another schedulerd uses the history" in second.log()
+
+
+def test_a_daemon_whose_parent_ignored_the_ends_of_children_hears_of_them(daemon):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        running = daemon(TICK)
+        running.spawn()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    running.wait_for("READY=1")
+
+    running.until_run("tick", "success")
 
 
 def test_a_socket_that_another_program_answers_on_is_not_taken(daemon, tmp_path):

@@ -109,6 +109,21 @@ def test_two_loads_of_a_file_give_equal_jobs(tmp_path):
     assert load(path).jobs == load(path).jobs
 
 
+def test_paths_in_urls_and_secrets_are_taken_from_the_files_folder(tmp_path):
+    text = """
+store: sqlite:////%s/h.db
+sources: {a: "sqlite://a.db", b: "sqlite:////srv/b.db", c: {file: c.url}}
+jobs: {j: {shell: x, env: {K: {file: key}}, }}
+"""
+    config = load(write(tmp_path, text % tmp_path))
+
+    assert config.store == f"sqlite://{tmp_path}/h.db"
+    assert config.sources == {
+        "a": f"sqlite://{tmp_path}/a.db", "b": "sqlite:///srv/b.db", "c": Secret("file", str(tmp_path / "c.url")),
+    }  # fmt: skip
+    assert config.jobs["j"].env == {"K": Secret("file", str(tmp_path / "key"))}
+
+
 def test_included_files_add_jobs_and_have_defaults_of_their_own(tmp_path):
     write(tmp_path, "defaults: {timeout: 5s}\njobs: {b: {shell: y}}", "jobs.d/b.yaml")
     config = load(write(tmp_path, "include: [jobs.d/*.yaml]\ndefaults: {kill_grace: 1s}\njobs: {a: {shell: x}}"))
@@ -174,6 +189,10 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
         ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is no redis:// or"),
         ("sources: {r: 'redis://h'}\njobs: {a: {backup: {source: r}}}", "'r' is no sqlite:// URL or source"),
         ("include: [nothing.yaml]", "there is no file"),
+        ("api: {listen: 'localhost:²'}", "is not HOST:PORT"),
+        ("shutdown_grace: 9999999999d", "at most 100 years"),
+        ("jobs: {a: {shell: x, misfire_grace: 9999999999d}}", "at most 100 years"),
+        ("jobs: {a: {shell: x, every: 9999999999d}}", "at most 100 years"),
         ("a: \"x\0y\"", "not YAML"),
         ("{" * 100_000, "nested deeper"),
         ("[" * 50 + "]" * 50, f"nested deeper than {DEEPEST} levels"),

@@ -19,12 +19,14 @@ def clock():
     return ManualClock(NOON)
 
 
-def planner_for(clock, **changes):
+def planner_for(clock, on_due=None):
     due = []
-    made = Planner(
-        clock, changes.pop("on_due", lambda batch, now: due.append([(each.job_id, list(each.due.times)) for each in batch]))
-    )
-    return made, due
+
+    def note(batch, _now):
+        due.append([(each.job_id, list(each.due.times)) for each in batch])
+        return []
+
+    return Planner(clock, on_due or note), due
 
 
 def test_it_is_the_librarys_scheduler_with_its_registry(clock):
@@ -112,6 +114,7 @@ def test_what_could_not_be_handed_over_is_handed_over_again(clock):
         handed.append([list(each.due.times) for each in batch])
         if len(handed) == 1:
             raise OSError("no")
+        return []
 
     planner, _ = planner_for(clock, on_due=on_due)
     planner.plan("a", IntervalTrigger(60), NOON)
@@ -123,6 +126,24 @@ def test_what_could_not_be_handed_over_is_handed_over_again(clock):
 
     assert handed[0][0] == [NOON + MINUTE]
     assert NOON + MINUTE in handed[1][0]
+
+
+def test_only_what_could_not_be_decided_is_handed_over_again(clock):
+    handed = []
+
+    def on_due(batch, _now):
+        handed.append([each.job_id for each in batch])
+        return [each for each in batch if each.job_id == "bad" and len(handed) == 1]
+
+    planner, _ = planner_for(clock, on_due)
+    for name in ("good", "bad"):
+        planner.plan(name, IntervalTrigger(60), NOON)
+    clock.advance(60)
+    planner.run_pending()
+    clock.advance(10)
+    planner.run_pending()
+
+    assert handed == [["good", "bad"], ["bad"]]
 
 
 def test_a_new_plan_replaces_the_old_one_and_an_end_of_it_ends_it(clock):
@@ -147,6 +168,7 @@ def test_the_loop_goes_on_after_an_error_and_ends_when_told(clock):
         seen.put(now)
         if seen.qsize() == 1:
             raise RuntimeError("once")
+        return []
 
     planner = Planner(clock, on_due)
     planner.plan("a", IntervalTrigger(60), NOON)

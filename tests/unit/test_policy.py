@@ -91,6 +91,16 @@ def test_a_week_of_minutes_is_counted_without_walking_it():
     assert len(due.times) + due.earlier == pytest.approx(7 * 1440, abs=2)
 
 
+def test_a_gap_with_nothing_at_its_end_still_has_its_newest_times():
+    monday, sunday = datetime(2026, 3, 9, 18, tzinfo=UTC), datetime(2026, 3, 15, 12, tzinfo=UTC)
+    due = due_times(CronTrigger("* 8-17 * * mon-fri"), monday, sunday)
+
+    assert 1 <= len(due.times) <= MOST_DUE
+    assert due.times[-1] == datetime(2026, 3, 13, 17, 59, tzinfo=UTC)
+    assert due.first == datetime(2026, 3, 10, 8, tzinfo=UTC)
+    assert due.earlier > 0
+
+
 @pytest.mark.parametrize(
     ("overlap", "running", "queued", "expected"),
     [

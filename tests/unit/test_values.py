@@ -16,7 +16,7 @@ from schedulerd.errors import SecretError, UnauthenticatedError, UnsafeError
 from schedulerd.figures import percentile
 from schedulerd.logs import _OneLine
 from schedulerd.model import Role, Secret, from_micros, new_run_id, to_micros, to_text
-from schedulerd.secrets import masked, resolve
+from schedulerd.secrets import masked, resolve, scrubbed
 from tests.support.builders import NOON
 
 INSTANTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -67,6 +67,18 @@ def test_a_secret_that_is_nowhere_is_told_by_its_reference(secret):
 
 def test_passwords_in_urls_are_masked():
     assert masked("cannot reach postgresql://u:p@h/db") == "cannot reach postgresql://***@h/db"
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("Port could not be cast to integer value as 'CANARYs3cret'", "redis://:CANARYs3cret#x@host"),
+        ("invalid: CANARY", "postgresql://u:pw/CANARY@h/db"),
+        ("auth failed for CANARY", "redis://CANARY"),
+    ],
+)
+def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
+    assert "CANARY" not in scrubbed(text, url)
 
 
 def test_a_log_record_is_one_line_whatever_a_job_printed():

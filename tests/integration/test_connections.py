@@ -1,0 +1,101 @@
+"""Bounds on connections, on a real socket."""
+
+import asyncio
+
+import pytest
+
+from schedulerd import connections
+from schedulerd.connections import Gate
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+async def serve(path):
+    gate = Gate(Echo)
+    return gate, await asyncio.get_running_loop().create_unix_server(gate, path)
+
+
+async def lifetime(path, say=b""):
+    """Return what a connection that says `say` and then nothing hears until it is closed."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(say)
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def lifetime_of_one(reader):
+    """Return the first byte that is heard, or nothing when the connection is refused."""
+    try:
+        return await reader.read(1)
+    except ConnectionResetError:
+        return b""
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+
+
+def test_who_says_nothing_or_half_a_head_is_closed(tmp_path, quick):
+    async def main():
+        _gate, server = await serve(str(tmp_path / "s"))
+        heard = [await lifetime(str(tmp_path / "s"), say) for say in (b"", b"GET / HT")]
+        server.close()
+        return heard
+
+    assert asyncio.run(main()) == [b"", b"GET / HT"]
+
+
+def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
+    async def main():
+        gate, server = await serve(str(tmp_path / "s"))
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"a")
+        await reader.read(1)
+        (transport,) = gate._guards
+        gate.head_came(transport)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.5)
+        writer.close()
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_connections_are_counted_and_one_too_many_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+
+    async def main():
+        gate, server = await serve(str(tmp_path / "s"))
+        held = []
+        for _ in range(3):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            writer.write(b"x")
+            await reader.read(1)
+            held.append(writer)
+        assert await lifetime(str(tmp_path / "s"), b"x") == b""
+        held.pop().close()
+        heard = b""
+        for _ in range(100):  # the door hears of the end a moment later
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+            writer.write(b"y")
+            heard = await lifetime_of_one(reader)
+            if heard:
+                break
+            writer.close()
+        assert heard == b"y"
+        for each in (*held, writer):
+            each.close()
+        server.close()
+
+    asyncio.run(main())

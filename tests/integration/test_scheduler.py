@@ -1,0 +1,178 @@
+"""From due to done with a real store and a launcher that the test holds in its hand."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from schedulerd.board import Board, JobState
+from schedulerd.clock import ManualClock
+from schedulerd.executor import Finished
+from schedulerd.model import Actor, Overlap, Result, Role, Status
+from schedulerd.planner import DueJob
+from schedulerd.policy import Due
+from schedulerd.scheduler import Scheduler
+from tests.support.builders import NOON, a_job
+
+ADMIN = Actor("test", Role.ADMIN)
+MINUTE = timedelta(minutes=1)
+
+
+class Launcher:
+    """Keeps what it is handed; ends runs when it is told to."""
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.launched = []
+        self.fails = False
+
+    def launch(self, job, run):
+        if self.fails:
+            raise RuntimeError("can't start new thread")
+        self.launched.append((job, run))
+
+    def end(self, number):
+        job, run = self.launched[number]
+        run = self.scheduler.on_started(run, NOON)
+        self.scheduler.on_finished([Finished(job, run, Result(Status.SUCCESS), NOON, 1.0)])
+
+
+@pytest.fixture
+def board():
+    return Board()
+
+
+@pytest.fixture
+def scheduler(board, store):
+    return Scheduler(board, store, ManualClock(NOON), "test")
+
+
+@pytest.fixture
+def launcher(scheduler):
+    made = Launcher(scheduler)
+    scheduler.launch_with(made)
+    return made
+
+
+def put(board, *jobs):
+    for job in jobs:
+        board.states[job.job_id] = JobState(job)
+
+
+def due(*job_ids, at=NOON):
+    return [DueJob(job_id, Due([at]), None) for job_id in job_ids]
+
+
+def settle(store):
+    """Return when everything that was handed to the store so far is durable, and its callbacks have run."""
+    for _ in range(3):
+        store.finish([]).result(10)
+
+
+def test_a_row_is_durable_before_its_run_is_launched(board, store, scheduler, launcher):
+    put(board, a_job("a"))
+    seen = []
+    launcher.launch = lambda job, run: seen.append(store.run(run.run_id))
+    scheduler.on_due(due("a"), NOON)
+    settle(store)
+
+    assert [run.status for run in seen] == [Status.RUNNING]
+
+
+def test_an_occurrence_that_is_in_the_ledger_is_not_launched_again(board, store, scheduler, launcher):
+    put(board, a_job("a", overlap=Overlap.ALLOW))
+    scheduler.on_due(due("a"), NOON)
+    scheduler.on_due(due("a"), NOON)
+    settle(store)
+
+    assert len(launcher.launched) == 1
+    assert len(board.states["a"].running) == 1
+
+
+def test_a_waiting_run_starts_when_the_one_before_has_ended(board, store, scheduler, launcher):
+    put(board, a_job("a", overlap=Overlap.QUEUE))
+    for number in range(3):
+        scheduler.on_due(due("a", at=NOON + number * MINUTE), NOON)
+    settle(store)
+    assert len(launcher.launched) == 1
+    for number in range(3):
+        launcher.end(number)
+        settle(store)
+
+    assert [run.scheduled_at for _, run in launcher.launched] == [NOON + number * MINUTE for number in range(3)]
+    assert store.counts() == {"success": 3}
+
+
+def test_no_waiting_run_is_lost_when_ends_and_starts_meet(board, store, scheduler, launcher):
+    put(board, a_job("a", overlap=Overlap.QUEUE))
+    gate = threading.Event()
+    real = store.record
+
+    def slow_record(rows):
+        gate.wait(0.05)  # whoever ends a run meanwhile must wait for the lock
+        return real(rows)
+
+    scheduler.on_due(due("a"), NOON)
+    settle(store)
+    store.record = slow_record
+    thread = threading.Thread(target=scheduler.on_due, args=(due("a", at=NOON + MINUTE), NOON))
+    thread.start()
+    launcher.end(0)
+    thread.join()
+    settle(store)
+    settle(store)
+
+    assert len(launcher.launched) == 2
+    assert store.counts() == {"success": 1, "running": 1}
+
+
+def test_a_run_that_cannot_be_handed_over_has_failed_and_holds_nothing_up(board, store, scheduler, launcher):
+    put(board, a_job("a"), a_job("b"))
+    launcher.fails = True
+    scheduler.on_due(due("a", "b"), NOON)
+    settle(store)
+
+    assert store.counts() == {"failed": 2}
+    assert board.running() == []
+    assert "can't start new thread" in board.states["a"].last_result.error_message
+
+
+def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(board, store, scheduler, launcher):
+    put(board, a_job("bad", misfire_grace_seconds=float("nan")), a_job("good"))
+    undecided = scheduler.on_due(due("bad", "good"), NOON)
+    settle(store)
+
+    assert [each.job_id for each in undecided] == ["bad"]
+    assert [job.job_id for job, _ in launcher.launched] == ["good"]
+
+
+def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(board, store, scheduler, launcher):
+    put(board, a_job("a"))
+    first = scheduler.trigger("a", ADMIN, "key")
+    settle(store)
+    during = scheduler.trigger("a", ADMIN, "key")
+    launcher.end(0)
+    settle(store)
+    after = scheduler.trigger("a", ADMIN, "key")
+
+    ids = {asked.done.result(10).run_id for asked in (first, during, after)}
+    assert ids == {launcher.launched[0][1].run_id}
+    assert len(launcher.launched) == 1
+
+
+def test_what_the_store_refuses_to_pause_is_not_paused(board, store, scheduler, launcher):
+    from schedulerd.model import Pause
+
+    put(board, a_job("a"))
+    scheduler.pause("a", Pause(NOON, "test", "\ud800")).exception(10)
+
+    assert board.states["a"].pause is None
+
+
+def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, scheduler, launcher):
+    put(board, a_job("a"))
+    asked = scheduler.trigger("a", ADMIN)
+    settle(store)
+    scheduler.tell_all()
+
+    assert asked.done.result(1).status is Status.RUNNING
