@@ -76,7 +76,7 @@ def test_connections_are_counted_and_one_too_many_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
 
     async def main():
-        gate, server = await serve(str(tmp_path / "s"))
+        _gate, server = await serve(str(tmp_path / "s"))
         held = []
         for _ in range(3):
             reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
