@@ -114,7 +114,7 @@ class Daemon:
 
     def _on_tick(self, now: datetime) -> None:
         self.notifier.feed_watchdog()
-        self.scheduler.end_pauses(now)
+        self.scheduler.pauses.end_those_over(now)
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
@@ -227,7 +227,7 @@ class Daemon:
         left = self.board.running()
         if left:
             log.error("stopping: %s could not be ended, to be shown as abandoned", counted(len(left), "run"))
-            self.scheduler.tell_all()
+            self.scheduler.waiters.tell(left)
 
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)

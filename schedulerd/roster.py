@@ -89,7 +89,7 @@ class Roster:
                 if state is None:
                     record = known.get(job_id)
                     state = JobState(job, record.pause if record else None, last_result=results.get(job_id))
-                    self._scheduler.watch_pause(state)
+                    self._scheduler.pauses.watch(state)
                 elif state.job != job:
                     state.job = job
                     self._board.touch(state)

@@ -12,19 +12,21 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
 from .board import Board, JobState
 from .clock import Clock
-from .errors import SchedulerdError, StartError, StoppingError, StoreError
+from .errors import StartError
 from .executor import Finished
-from .model import Actor, Job, Origin, Overlap, Pause, Result, Run, Status, finish, new_run_id, to_text
+from .model import Job, Origin, Overlap, Result, Run, Status, finish, new_run_id, to_text
+from .pauses import Pauses
 from .planner import DueJob
 from .policy import Admission, Decision, Missed, admit, decide_due, pause_is_over
 from .store import Store
+from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +41,6 @@ class Launcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A run that was asked for: `recorded` is it as the ledger has it, `done` it when it has ended."""
-
-    recorded: Future[Run]
-    done: Future[Run]
-
-
 class Scheduler:
     """Decides, records and launches. Called from the planner's, the API's and the executor's threads."""
 
@@ -57,9 +51,9 @@ class Scheduler:
         self.node = node
         self.is_stopping = False
         self._launcher: Launcher | None = None
-        self._waiters: dict[str, list[Future[Run]]] = {}
+        self.waiters = Waiters(board)
         self._went_idle = threading.Condition(board.lock)
-        self._timed_pauses: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
+        self.pauses = Pauses(board, store, self.promote)
 
     def launch_with(self, launcher: Launcher) -> None:
         """Name the executor; it is built after the scheduler, which it reports to."""
@@ -86,8 +80,8 @@ class Scheduler:
                 except Exception:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
                     undecided.append(each)
-            recorded = self._record(rows)
-        self._when_recorded(rows, recorded)
+            recorded = self.record(rows)
+        self.when_recorded(rows, recorded)
         return undecided
 
     def _decide(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
@@ -97,7 +91,7 @@ class Scheduler:
         rows = [self._missed_row(state.job, decision.missed, now)] if decision.missed else []
         for start in decision.start:
             origin = Origin.CATCH_UP if start.is_misfire else Origin.SCHEDULE
-            rows.append(self._admitted(state, self._new(state.job, origin, now, start.scheduled_at)))
+            rows.append(self.admitted(state, self.new_run(state.job, origin, now, start.scheduled_at)))
         return rows
 
     def _skipped_by_pause(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
@@ -106,11 +100,11 @@ class Scheduler:
         count = len(each.due.times) + each.due.earlier
         if count > 1:
             details |= {"first": to_text(first), "last": to_text(last), "count": count}
-        run = self._new(state.job, Origin.SCHEDULE, now, last)
+        run = self.new_run(state.job, Origin.SCHEDULE, now, last)
         return [_not_started(run, Status.SKIPPED, "the job is paused", details)]
 
     def _missed_row(self, job: Job, missed: Missed, now: datetime) -> Run:
-        run = self._new(job, Origin.SCHEDULE, now, missed.last)
+        run = self.new_run(job, Origin.SCHEDULE, now, missed.last)
         details = {
             "reason": missed.reason,
             "first": to_text(missed.first),
@@ -119,10 +113,10 @@ class Scheduler:
         }
         return _not_started(run, Status.MISSED, str(missed), details)
 
-    def _new(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
+    def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=self.node)
 
-    def _admitted(self, state: JobState, run: Run) -> Run:
+    def admitted(self, state: JobState, run: Run) -> Run:
         """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
         decision = admit(state.job.overlap, len(state.running), state.waiting)
         if decision is Admission.START:
@@ -143,7 +137,7 @@ class Scheduler:
 
     # The ledger, and the launch behind it
 
-    def _record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
+    def record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
         """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
         if rows:
             return self.store.record(rows)
@@ -151,7 +145,7 @@ class Scheduler:
         nothing.set_result(frozenset())
         return nothing
 
-    def _when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+    def when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
         """Go on with rows when they are durable. The lock is not held: that may be now."""
         recorded.add_done_callback(partial(self._entered, rows))
 
@@ -253,132 +247,19 @@ class Scheduler:
                     free.append(state)
                     if not state.running:
                         self.board.retired.pop(run.job_id, None)
-            waiters = [(run, future) for run in ended for future in self._waiters.pop(run.run_id, [])]
             self._went_idle.notify_all()
-        for run, future in waiters:
-            future.set_result(run)
+        self.waiters.tell(ended)
         for state in free:
             self.promote(state)
-
-    # Asked for
-
-    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
-        """Run a job now, because somebody asks. With an idempotency key, a repeat gets the first run.
-
-        Raise NotFoundError for an unknown job, StoppingError when the daemon is stopping.
-        """
-        asked = Asked(Future(), Future())
-        first = self.store.run_by_key(job_id, key) if key is not None else None
-        with self.board.lock:
-            state = self.board.get(job_id)
-            if first is not None:
-                return self._answered_with(asked, first)
-            if self.is_stopping:
-                raise StoppingError("the daemon is stopping: ask again when it is back")
-            if self.store.trouble is not None:
-                raise StoreError(f"nothing can be started now, the store cannot be written: {self.store.trouble}")
-            run = replace(self._new(state.job, Origin.MANUAL, self.clock.now(), None), actor=actor.name, idempotency_key=key)
-            run = self._admitted(state, run)
-            if run.status is not Status.SKIPPED:
-                self._waiters.setdefault(run.run_id, []).append(asked.done)
-            recorded = self._record([run])
-        recorded.add_done_callback(partial(self._answer, asked, run))
-        self._when_recorded([run], recorded)
-        return asked
-
-    def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
-        try:
-            if run.run_id in recorded.result():
-                asked.recorded.set_result(run)
-                if run.status is Status.SKIPPED:
-                    asked.done.set_result(run)
-                return
-            # Somebody asked with this idempotency key a moment ago: their run is the answer.
-            first = self.store.run_by_key(run.job_id, run.idempotency_key or "")
-            if first is None:
-                raise StoreError("the run with this idempotency key is gone: ask with a new key")
-        except SchedulerdError as error:
-            self._stop_waiting(run)
-            asked.recorded.set_exception(error)
-            asked.done.set_exception(error)
-        else:
-            self._stop_waiting(run)
-            with self.board.lock:
-                self._answered_with(asked, first)
-
-    def _stop_waiting(self, run: Run) -> None:
-        with self.board.lock:
-            self._waiters.pop(run.run_id, None)
-
-    def _answered_with(self, asked: Asked, first: Run) -> Asked:
-        """Let who asked wait for a run that is there already. The lock is held."""
-        asked.recorded.set_result(first)
-        state = self.board.state_of(first)
-        waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
-        if state is not None and (waits or first.run_id in state.running):
-            self._waiters.setdefault(first.run_id, []).append(asked.done)
-        else:
-            asked.done.set_result(self.store.run(first.run_id) or first)
-        return asked
-
-    # Pauses
-
-    def pause(self, job_id: str, pause: Pause) -> Future[None]:
-        """Start a job no more on its own; done when that is durable. A new pause replaces the old one."""
-        return self._set_pause(job_id, pause)
-
-    def resume(self, job_id: str) -> Future[None]:
-        """Start a job on its own again; done when that is durable."""
-        return self._set_pause(job_id, None)
-
-    def _set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
-        with self.board.lock:
-            state = self.board.get(job_id)
-            before, state.pause = state.pause, pause
-            self.watch_pause(state)
-            self.board.touch(state)
-            done = self.store.set_pause(job_id, pause)
-        done.add_done_callback(partial(self._pause_is_set, state, before, pause))
-        return done
-
-    def _pause_is_set(self, state: JobState, before: Pause | None, pause: Pause | None, done: Future[None]) -> None:
-        """Undo in memory what the store refused; let what waited behind a pause go on."""
-        if done.exception() is not None:
-            with self.board.lock:
-                if state.pause is pause:
-                    state.pause = before
-                    self.watch_pause(state)
-                    self.board.touch(state)
-        elif pause is None:
-            self.promote(state)
-
-    def watch_pause(self, state: JobState) -> None:
-        """Remember until when a job is paused, so that its end is not slept through."""
-        self._timed_pauses.pop(state.job.job_id, None)
-        if state.pause is not None and state.pause.until is not None:
-            self._timed_pauses[state.job.job_id] = state.pause.until
-
-    def end_pauses(self, now: datetime) -> None:
-        """Resume the jobs whose pause was set until a moment that has come."""
-        if not self._timed_pauses:
-            return
-        over = [job_id for job_id, until in list(self._timed_pauses.items()) if pause_is_over(until, now)]
-        for job_id in over:
-            with self.board.lock:  # somebody may have set another pause this very moment
-                self._timed_pauses.pop(job_id, None)
-                state = self.board.states.get(job_id)
-                if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
-                    log.info("job %s: its pause is over", job_id)
-                    self.resume(job_id)
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
         """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
         with self.board.lock:
             state = self.board.get(job_id)
-            run = self._new(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
-            run = self._admitted(state, replace(run, attempt=skipped.attempt + 1))
-            recorded = self._record([run])
-        self._when_recorded([run], recorded)
+            run = self.new_run(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
+            run = self.admitted(state, replace(run, attempt=skipped.attempt + 1))
+            recorded = self.record([run])
+        self.when_recorded([run], recorded)
 
     # The end
 
@@ -387,17 +268,7 @@ class Scheduler:
         with self.board.lock:
             self.is_stopping = True
             waiting = [run for state in self.board.states.values() for run in state.queued or ()]
-        self._tell(waiting)
-
-    def tell_all(self) -> None:
-        """Answer who still waits with the run as it is: nobody will see its end."""
-        self._tell(self.board.running())
-
-    def _tell(self, runs: Sequence[Run]) -> None:
-        with self.board.lock:
-            told = [(run, future) for run in runs for future in self._waiters.pop(run.run_id, [])]
-        for run, future in told:
-            future.set_result(run)
+        self.waiters.tell(waiting)
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Return True as soon as nothing runs, False when something still does after `seconds`."""

@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from . import __version__
+from .asking import Asked, Asking
 from .board import Board
 from .clock import Clock
 from .errors import InvalidError
 from .figures import percentile
 from .model import Actor, Pause, Role, Run, Status, to_text
-from .scheduler import PAUSED, Asked, Scheduler
+from .scheduler import PAUSED, Scheduler
 from .store import Store
 from .views import JobList, backup_view, run_view
 
@@ -61,6 +62,7 @@ class Service:
     ) -> None:
         self._board = board
         self._scheduler = scheduler
+        self._asking = Asking(scheduler)
         self._store = store
         self._clock = clock
         self._config = config_state
@@ -91,7 +93,7 @@ class Service:
     @needs(Role.OPERATOR)
     def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
         """Run a job now. Raise NotFoundError or StoppingError."""
-        asked = self._scheduler.trigger(job_id, actor, key)
+        asked = self._asking.trigger(job_id, actor, key)
         log.info("job %s: triggered by %s", job_id, actor.name)
         return asked
 
@@ -113,7 +115,7 @@ class Service:
             raise InvalidError(["body", "until"], "Input should be in the future", to_text(until))
         before = self._pause_of(job_id)
         since = now if before is None else before.paused_at
-        done = self._scheduler.pause(job_id, Pause(since, actor.name, reason, until))
+        done = self._scheduler.pauses.set(job_id, Pause(since, actor.name, reason, until))
         log.info("job %s: paused by %s%s", job_id, actor.name, f": {reason}" if reason else "")
         return done, before
 
@@ -125,7 +127,7 @@ class Service:
     def resume(self, job_id: str, actor: Actor) -> tuple[Future[None], Pause | None]:
         """Resume a job; a job that is not paused stays as it is. Returns the pause before, too. Raise NotFoundError."""
         before = self._pause_of(job_id)
-        done = self._scheduler.resume(job_id)
+        done = self._scheduler.pauses.set(job_id, None)
         log.info("job %s: resumed by %s", job_id, actor.name)
         return done, before
 

@@ -19,7 +19,7 @@ FLOORS = (
     {"triggers", "policy", "schema", "options"},
     {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs"},
     {"actions", "builtin"},
-    {"planner", "executor", "board", "scheduler", "roster", "recovery"},
+    {"planner", "executor", "board", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
     {"views", "service"},
     {"auth", "connections", "parsing", "api", "server", "client", "ctl"},
     {"daemon", "__main__"},

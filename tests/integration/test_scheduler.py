@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from schedulerd.asking import Asking
 from schedulerd.board import Board, JobState
 from schedulerd.clock import ManualClock
 from schedulerd.executor import Finished
-from schedulerd.model import Actor, Overlap, Result, Role, Status
+from schedulerd.model import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.planner import DueJob
 from schedulerd.policy import Due
 from schedulerd.scheduler import Scheduler
@@ -148,12 +149,12 @@ def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(board, sto
 
 def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(board, store, scheduler, launcher):
     put(board, a_job("a"))
-    first = scheduler.trigger("a", ADMIN, "key")
+    first = Asking(scheduler).trigger("a", ADMIN, "key")
     settle(store)
-    during = scheduler.trigger("a", ADMIN, "key")
+    during = Asking(scheduler).trigger("a", ADMIN, "key")
     launcher.end(0)
     settle(store)
-    after = scheduler.trigger("a", ADMIN, "key")
+    after = Asking(scheduler).trigger("a", ADMIN, "key")
 
     ids = {asked.done.result(10).run_id for asked in (first, during, after)}
     assert ids == {launcher.launched[0][1].run_id}
@@ -161,18 +162,16 @@ def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(board, s
 
 
 def test_what_the_store_refuses_to_pause_is_not_paused(board, store, scheduler, launcher):
-    from schedulerd.model import Pause
-
     put(board, a_job("a"))
-    scheduler.pause("a", Pause(NOON, "test", "\ud800")).exception(10)
+    scheduler.pauses.set("a", Pause(NOON, "test", "\ud800")).exception(10)
 
     assert board.states["a"].pause is None
 
 
 def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, scheduler, launcher):
     put(board, a_job("a"))
-    asked = scheduler.trigger("a", ADMIN)
+    asked = Asking(scheduler).trigger("a", ADMIN)
     settle(store)
-    scheduler.tell_all()
+    scheduler.waiters.tell(board.running())
 
     assert asked.done.result(1).status is Status.RUNNING

@@ -1,0 +1,88 @@
+"""Runs that somebody asks for: started now, awaited when wanted, and once per idempotency key."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+
+from .errors import SchedulerdError, StoppingError, StoreError
+from .model import Actor, Origin, Run, Status
+from .scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that was asked for: `recorded` is it as the ledger has it, `done` it when it has ended."""
+
+    recorded: Future[Run]
+    done: Future[Run]
+
+
+class Asking:
+    """Takes wishes for runs to the scheduler."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._board = scheduler.board
+        self._store = scheduler.store
+        self._waiters = scheduler.waiters
+
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
+        """Run a job now, because somebody asks. With an idempotency key, a repeat gets the first run.
+
+        Raise NotFoundError for an unknown job, StoppingError when the daemon is stopping.
+        """
+        asked = Asked(Future(), Future())
+        first = self._store.run_by_key(job_id, key) if key is not None else None
+        with self._board.lock:
+            state = self._board.get(job_id)
+            if first is not None:
+                return self._answered_with(asked, first)
+            if self._scheduler.is_stopping:
+                raise StoppingError("the daemon is stopping: ask again when it is back")
+            if self._store.trouble is not None:
+                raise StoreError(f"nothing can be started now, the store cannot be written: {self._store.trouble}")
+            run = replace(
+                self._scheduler.new_run(state.job, Origin.MANUAL, self._scheduler.clock.now(), None),
+                actor=actor.name,
+                idempotency_key=key,
+            )
+            run = self._scheduler.admitted(state, run)
+            if run.status is not Status.SKIPPED:
+                self._waiters.add(run.run_id, asked.done)
+            recorded = self._scheduler.record([run])
+        recorded.add_done_callback(partial(self._answer, asked, run))
+        self._scheduler.when_recorded([run], recorded)
+        return asked
+
+    def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
+        try:
+            if run.run_id in recorded.result():
+                asked.recorded.set_result(run)
+                if run.status is Status.SKIPPED:
+                    asked.done.set_result(run)
+                return
+            # Somebody asked with this idempotency key a moment ago: their run is the answer.
+            first = self._store.run_by_key(run.job_id, run.idempotency_key or "")
+            if first is None:
+                raise StoreError("the run with this idempotency key is gone: ask with a new key")
+        except SchedulerdError as error:
+            self._waiters.drop(run.run_id)
+            asked.recorded.set_exception(error)
+            asked.done.set_exception(error)
+        else:
+            self._waiters.drop(run.run_id)
+            with self._board.lock:
+                self._answered_with(asked, first)
+
+    def _answered_with(self, asked: Asked, first: Run) -> Asked:
+        """Let who asked wait for a run that is there already. The lock is held."""
+        asked.recorded.set_result(first)
+        state = self._board.state_of(first)
+        waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
+        if state is not None and (waits or first.run_id in state.running):
+            self._waiters.add(first.run_id, asked.done)
+        else:
+            asked.done.set_result(self._store.run(first.run_id) or first)
+        return asked

@@ -1,0 +1,69 @@
+"""Pauses: set and ended by people, ended by time; in memory at once, durable when the future is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime
+from functools import partial
+
+from .board import Board, JobState
+from .model import Pause
+from .policy import pause_is_over
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Pauses:
+    """Which jobs are not started on their own, and until when; `on_resumed` lets go on what waited behind a pause."""
+
+    def __init__(self, board: Board, store: Store, on_resumed: Callable[[JobState], None]) -> None:
+        self._board = board
+        self._store = store
+        self._on_resumed = on_resumed
+        self._timed: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
+
+    def set(self, job_id: str, pause: Pause | None) -> Future[None]:
+        """Pause a job, or end its pause; done when that is durable. What the store refuses is undone.
+
+        Raise NotFoundError when there is no such job.
+        """
+        with self._board.lock:
+            state = self._board.get(job_id)
+            before, state.pause = state.pause, pause
+            self.watch(state)
+            self._board.touch(state)
+            done = self._store.set_pause(job_id, pause)
+        done.add_done_callback(partial(self._is_set, state, before, pause))
+        return done
+
+    def watch(self, state: JobState) -> None:
+        """Remember until when a job is paused, so that its end is not slept through. The board's lock is held."""
+        self._timed.pop(state.job.job_id, None)
+        if state.pause is not None and state.pause.until is not None:
+            self._timed[state.job.job_id] = state.pause.until
+
+    def end_those_over(self, now: datetime) -> None:
+        """Resume the jobs whose pause was set until a moment that has come."""
+        if not self._timed:
+            return
+        for job_id in [job_id for job_id, until in list(self._timed.items()) if pause_is_over(until, now)]:
+            with self._board.lock:  # somebody may have set another pause this very moment
+                self._timed.pop(job_id, None)
+                state = self._board.states.get(job_id)
+                if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
+                    log.info("job %s: its pause is over", job_id)
+                    self.set(job_id, None)
+
+    def _is_set(self, state: JobState, before: Pause | None, pause: Pause | None, done: Future[None]) -> None:
+        if done.exception() is None:
+            if pause is None:
+                self._on_resumed(state)
+            return
+        with self._board.lock:
+            if state.pause is pause:
+                state.pause = before
+                self.watch(state)
+                self._board.touch(state)
