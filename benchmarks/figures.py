@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Burst:
-    """What was seen of one burst: `late` are milliseconds, ascending; `own` and `children` are CPU seconds."""
+    """What was seen of one burst.
+
+    `late` are milliseconds, ascending; `span` is seconds from the first start to the last end; `own` and `children` are
+    CPU seconds.
+    """
 
     late: list[float]
     span: float
