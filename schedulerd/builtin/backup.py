@@ -84,7 +84,7 @@ def _copy(database: str, partial: str) -> None:
     """Copy a live database as it is at one moment, and check the copy."""
     try:
         with (
-            closing(sqlite3.connect(f"file:{quote(database)}?mode=ro", 60.0, uri=True)) as live,
+            closing(sqlite3.connect(f"file:{quote(database)}?mode=ro", timeout=60.0, uri=True)) as live,
             closing(sqlite3.connect(partial, isolation_level=None)) as copy,
         ):
             copy.execute("PRAGMA synchronous=OFF")  # the whole file is fsynced below

@@ -56,7 +56,7 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.close(descriptor)
-        connection = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -75,7 +75,7 @@ class SqliteStore:
                 raise StoreError("the store is closed")
             if connection is None:
                 uri = f"file:{_uri_quoted(self.path)}?mode=ro"
-                connection = sqlite3.connect(uri, BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False)
+                connection = sqlite3.connect(uri, timeout=BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False)
                 connection.row_factory = sqlite3.Row
             yield connection
         except sqlite3.Error as error:
