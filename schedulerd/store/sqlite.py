@@ -75,7 +75,9 @@ class SqliteStore:
                 raise StoreError("the store is closed")
             if connection is None:
                 uri = f"file:{_uri_quoted(self.path)}?mode=ro"
-                connection = sqlite3.connect(uri, timeout=BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False)
+                connection = sqlite3.connect(
+                    uri, timeout=BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False
+                )
                 connection.row_factory = sqlite3.Row
             yield connection
         except sqlite3.Error as error:
