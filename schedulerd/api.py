@@ -125,9 +125,10 @@ class Api:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        if self.gate is not None:
-            self.gate.head_came(request.transport)
+        transport = request.transport
         try:
+            if self.gate is not None:
+                self.gate.head_came(transport)
             self._check_host(request)
             if request.path not in OPEN_PATHS:
                 request["actor"] = self._allow(request)
@@ -141,6 +142,9 @@ class Api:
         except Exception:  # the edge of the API: the caller is told nothing of our insides, the log all
             log.exception("%s %s failed", request.method, request.path)
             return answer({"detail": "internal error: see the daemon's log"}, 500)
+        finally:
+            if self.gate is not None:
+                self.gate.answered(transport)
 
     def _allow(self, request: web.Request) -> Actor:
         """Return the caller. Raise when they are unknown, may not use the route, or were sent by a page of another site."""

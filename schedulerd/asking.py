@@ -35,10 +35,11 @@ class Asking:
         """
         asked = Asked(Future(), Future())
         first = self._store.run_by_key(job_id, key) if key is not None else None
+        if first is not None:
+            self._answer_with(asked, first)
+            return asked
         with self._board.lock:
             state = self._board.get(job_id)
-            if first is not None:
-                return self._answered_with(asked, first)
             if self._scheduler.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
             if self._store.trouble is not None:
@@ -64,25 +65,26 @@ class Asking:
                     asked.done.set_result(run)
                 return
             # Somebody asked with this idempotency key a moment ago: their run is the answer.
+            self._waiters.drop(run.run_id)
             first = self._store.run_by_key(run.job_id, run.idempotency_key or "")
             if first is None:
                 raise StoreError("the run with this idempotency key is gone: ask with a new key")
+            self._answer_with(asked, first)
         except SchedulerdError as error:
             self._waiters.drop(run.run_id)
-            asked.recorded.set_exception(error)
-            asked.done.set_exception(error)
-        else:
-            self._waiters.drop(run.run_id)
-            with self._board.lock:
-                self._answered_with(asked, first)
+            for future in (asked.recorded, asked.done):
+                if not future.done():
+                    future.set_exception(error)
 
-    def _answered_with(self, asked: Asked, first: Run) -> Asked:
-        """Let who asked wait for a run that is there already. The lock is held."""
+    def _answer_with(self, asked: Asked, first: Run) -> None:
+        """Let who asked wait for a run that is there already."""
+        with self._board.lock:  # to choose; the store is read outside
+            state = self._board.state_of(first)
+            waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
+            is_open = state is not None and (waits or first.run_id in state.running)
+            if is_open:
+                self._waiters.add(first.run_id, asked.done)
+        ended = None if is_open else self._store.run(first.run_id) or first
         asked.recorded.set_result(first)
-        state = self._board.state_of(first)
-        waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
-        if state is not None and (waits or first.run_id in state.running):
-            self._waiters.add(first.run_id, asked.done)
-        else:
-            asked.done.set_result(self._store.run(first.run_id) or first)
-        return asked
+        if ended is not None and not asked.done.done():
+            asked.done.set_result(ended)

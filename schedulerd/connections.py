@@ -33,7 +33,14 @@ class Gate:
         """Note that a request's head has come: from here on, its handler decides how long it takes."""
         guard = self._guards.get(transport) if transport is not None else None
         if guard is not None:
+            guard.is_busy = True
             guard.stop_waiting()
+
+    def answered(self, transport: asyncio.BaseTransport | None) -> None:
+        """Note that a request has its answer: what comes now is the next one's head."""
+        guard = self._guards.get(transport) if transport is not None else None
+        if guard is not None:
+            guard.is_busy = False
 
     def admit(self, guard: Guard, transport: asyncio.BaseTransport) -> bool:
         """Count a connection, or say that it is one too many."""
@@ -56,6 +63,7 @@ class Guard(asyncio.Protocol):
 
     def __init__(self, gate: Gate, inner: Any) -> None:
         self.peer = ""
+        self.is_busy = False  # with a request: what comes meanwhile is its body, or the next one's head, which may wait
         self._gate = gate
         self._inner = inner
         self._transport: asyncio.Transport | None = None
@@ -78,7 +86,7 @@ class Guard(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on what came; the first byte of a head starts its time."""
         if self._is_in:
-            if self._timer is None:
+            if self._timer is None and not self.is_busy:
                 self._wait()
             self._inner.data_received(data)
 

@@ -24,8 +24,10 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, TypeVar
 
 from . import __version__, logs
 from .actions import PREPARE
@@ -52,6 +54,8 @@ from .store.sqlite import SqliteStore
 from .systemd import Notifier
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 BUILTINS: dict[str, Callable[[Context], Result]] = {
@@ -92,6 +96,7 @@ class Daemon:
         self.service = Service(self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health)
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
+        self._own_threads = ThreadPoolExecutor(2, "daemon")
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -130,7 +135,8 @@ class Daemon:
     async def _start(self) -> None:
         self._warn(self.config)
         self.executor.start()
-        await asyncio.to_thread(self._recover)
+        async with self._reloading:  # a SIGHUP waits until there is something to reload
+            await asyncio.to_thread(self._recover)
         self.planner.start()
         await self._open(*self._listeners)
         gc.collect()
@@ -198,32 +204,37 @@ class Daemon:
         self.config_state.problems = []
         self.config_state.loaded_at = self.clock.now()
 
+    def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """Call what may wait in a thread of the daemon's own: callers' requests may have taken all the others."""
+        return asyncio.get_running_loop().run_in_executor(self._own_threads, function, *arguments)
+
     async def _stop(self, hurry: asyncio.Event) -> None:
         """Take no new work, let runs end, then end them, record, and close the doors last."""
         self.notifier.stopping()
         log.info("stopping: %s to wait for", counted(len(self.board.running()), "run"))
         self.scheduler.stop()
-        await asyncio.to_thread(self.planner.stop)
+        await self._aside(self.planner.stop)
         await self._drain(hurry)
         await self.server.close()
-        await asyncio.to_thread(self.executor.close, CLOSE_SECONDS)
-        await asyncio.to_thread(self.store.close)
+        await self._aside(self.executor.close, CLOSE_SECONDS)
+        await self._aside(self.store.close)
         remove_socket(self.config.api.socket)
         for descriptor in self._locks:
             os.close(descriptor)
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:
-        idle = asyncio.create_task(asyncio.to_thread(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds))
+        idle = self._aside(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds)
         hurried = asyncio.create_task(hurry.wait())
-        await asyncio.wait({idle, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        first: set[asyncio.Future[Any]] = {idle, hurried}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         running = self.board.running()
         self.executor.end_all(Cause.SHUTDOWN)
         if running:
             log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
-            await asyncio.to_thread(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS)
+            await self._aside(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS)
         left = self.board.running()
         if left:
             log.error("stopping: %s could not be ended, to be shown as abandoned", counted(len(left), "run"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -90,7 +91,12 @@ def instant_from(value: Any) -> datetime | None:
 
 def echo(value: Any) -> Any:
     """Return what an error shows of an input: plain values; of a nested one, who sent it knows what it was."""
-    return value if value is None or isinstance(value, (str, int, float)) else None
+    is_plain = isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
 
 
 def check_params(params: Any) -> None:
@@ -117,7 +123,7 @@ async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_refuse)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text, and cannot be kept
     except (ValueError, RecursionError) as error:
         raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None

@@ -105,6 +105,7 @@ class Supervisor(threading.Thread):
         self._epoll.register(self._wake, select.EPOLLIN)
         self._closing = False
         self._pause = threading.Event()
+        self._groups: set[int] | None = None  # that have living members, once a round has looked
 
     def launch(self, run_id: str, spec: ProcessSpec) -> int:
         """Start a child and return its process id. Raise StartError, with the reason in words, when it cannot start.
@@ -155,17 +156,22 @@ class Supervisor(threading.Thread):
         if self._wake in ready:
             ready.remove(self._wake)
             os.eventfd_read(self._wake)
-        ends = [end for end in map(self._leader_ended, ready) if end is not None]
-        ends += self._climb()  # after the ends: who has ended by itself was not ended by its timeout
-        if ends:
-            self._on_ends(ends)
+        self._groups = None
+        ends: list[End] = []
+        try:
+            for pidfd in ready:
+                ends += self._leader_ended(pidfd)
+            self._climb(ends)  # after the ends: who has ended by itself was not ended by its timeout
+        finally:  # whatever goes wrong with one: an end that was seen is never seen again
+            if ends:
+                self._on_ends(ends)
         self._forget_old_steps()
 
-    def _climb(self) -> list[End]:
-        """Take the steps that are due; return the ends that they found."""
+    def _climb(self, ends: list[End]) -> None:
+        """Take the steps that are due; add the ends that they find."""
         while not self._orders.empty():
             heapq.heappush(self._steps, self._orders.get())
-        now, ends = self._clock.monotonic(), []
+        now = self._clock.monotonic()
         while self._steps and self._steps[0].when <= now:
             step = heapq.heappop(self._steps)
             child = self._children.get(step.pidfd)
@@ -175,7 +181,6 @@ class Supervisor(threading.Thread):
                 ends += self._look(child)
             elif step.signal is not None:
                 self._signal(child, step, step.signal, now)
-        return ends
 
     def _signal(self, child: _Child, step: _Step, which: signal.Signals, now: float) -> None:
         child.cause = child.cause or step.cause
@@ -185,22 +190,27 @@ class Supervisor(threading.Thread):
             child.kill_at = now + child.kill_grace_seconds
             heapq.heappush(self._steps, _Step(child.kill_at, step.pidfd, step.run_id, step.cause, signal.SIGKILL))
 
-    def _leader_ended(self, pidfd: int) -> End | None:
-        """Return the end of a child, or None when others of its group were told to end as well, and may clean up first."""
+    def _leader_ended(self, pidfd: int) -> list[End]:
+        """Return the end of a child; nothing yet when others of its group were told to end too, and may clean up first."""
         child = self._children[pidfd]
         # Unregister first: while a fresh child holds a copy, closing does not take it out of the epoll set.
         self._epoll.unregister(pidfd)
         child.has_ended = True
-        found = self._look(child)
-        return found[0] if found else None
+        return self._look(child)
 
     def _look(self, child: _Child) -> list[End]:
         now = self._clock.monotonic()
-        if child.kill_at is not None and now < child.kill_at and _has_members(child.pid):
+        if child.kill_at is not None and now < child.kill_at and self._has_members(child.pid):
             when = min(now + LOOK_SECONDS, child.kill_at)
             heapq.heappush(self._steps, _Step(when, child.pidfd, child.run_id, child.cause or Cause.CANCEL, None))
             return []
         return [self._reap(child)]
+
+    def _has_members(self, group: int) -> bool:
+        """Return whether a group lives on; one look at all processes serves a whole round."""
+        if self._groups is None:
+            self._groups = _living_groups()
+        return self._groups is None or group in self._groups
 
     def _reap(self, child: _Child) -> End:
         del self._children[child.pidfd]
@@ -228,18 +238,19 @@ class Supervisor(threading.Thread):
         return self._children[step.pidfd].run_id == step.run_id
 
 
-def _has_members(pid: int) -> bool:
-    """Return whether the process group of an ended leader has living members (proc(5): state, parent, group)."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != pid:
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
+def _living_groups() -> set[int] | None:
+    """Return the process groups that have living members (proc(5): state, parent, group), or None when it is not known."""
+    groups = set()
+    try:
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
                     state, _parent, group = file.read().rpartition(b")")[2].split()[:3]
-            except OSError:
-                continue  # it has just ended
-            if int(group) == pid and state not in (b"Z", b"X"):
-                return True
-    return False
+                    if state not in (b"Z", b"X"):
+                        groups.add(int(group))
+    except OSError:  # no descriptor to be had, say: the grace ends the wait
+        return None
+    return groups
 
 
 def keep_descriptors_private() -> None:

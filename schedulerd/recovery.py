@@ -40,7 +40,7 @@ def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:
     """Put waiting runs back into the queues of their jobs, and let the first of each start."""
     for run in waiting:
         with board.lock:
-            state = board.states[run.job_id]
+            state = board.get(run.job_id)
             state.queued = state.queued or deque()
             state.queued.append(run)
             board.touch(state)

@@ -6,7 +6,7 @@ whose rule was changed, disabled or taken away in between, begins now: an edit n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,15 +66,19 @@ class Roster:
             durable(self._store.save_jobs(new_records))
         since = {job_id: record.planned_since for job_id, record in known.items()}
         since |= {record.job_id: record.planned_since for record in new_records}
+        # By what is planned, not by what is stored: an earlier reload may have come to grief between the two.
+        replanned = [job_id for job_id in changes.changed if _rule(before[job_id].job) != _rule(jobs[job_id])]
+        since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
-        self._plan(jobs, changes, {record.job_id for record in new_records}, since)
+        self._planner.unplan(changes.removed)
+        self._plan(jobs, [*changes.added, *replanned], {record.job_id for record in new_records}, since)
         return changes
 
     @staticmethod
     def _rules(jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> dict[str, str]:
         rules = dict.fromkeys(known, NO_RULE)
         for job_id, job in jobs.items():
-            rules[job_id] = job.trigger.text if job.is_scheduled and job.trigger is not None else NO_RULE
+            rules[job_id] = _rule(job)
         return rules
 
     def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
@@ -89,16 +93,16 @@ class Roster:
                 if state is None:
                     record = known.get(job_id)
                     state = JobState(job, record.pause if record else None, last_result=results.get(job_id))
-                    self._scheduler.pauses.watch(state)
                 elif state.job != job:
                     state.job = job
                     self._board.touch(state)
+                self._scheduler.pauses.watch(state)
                 states[job_id] = state
             return self._board.replace(states)
 
-    def _plan(self, jobs: Mapping[str, Job], changes: Changes, rewritten: set[str], since: Mapping[str, datetime]) -> None:
-        self._planner.unplan(changes.removed)
-        touched = [*changes.added, *(job_id for job_id in changes.changed if job_id in rewritten)]
+    def _plan(
+        self, jobs: Mapping[str, Job], touched: Sequence[str], rewritten: set[str], since: Mapping[str, datetime]
+    ) -> None:
         newest = self._store.last_occurrences([job_id for job_id in touched if job_id not in rewritten])
         for job_id in touched:
             job = jobs[job_id]
@@ -111,3 +115,8 @@ class Roster:
                 state = self._board.states[job_id]
                 state.next_run_at = next_at
                 self._board.touch(state)
+
+
+def _rule(job: Job) -> str:
+    """Return what decides when a job is due; another text is planned anew."""
+    return job.trigger.text if job.is_scheduled and job.trigger is not None else NO_RULE

@@ -157,6 +157,8 @@ class Scheduler:
             if run.run_id in taken:
                 if run.status is Status.RUNNING:
                     self._launch(run)
+                elif run.status is Status.QUEUED:
+                    self._promote_of(run)  # what it waits for may have ended meanwhile, or be paused
             else:
                 log.warning("job %s: not started, %s", run.job_id, error or "the ledger has this occurrence already")
                 self._forget(run)
@@ -188,12 +190,19 @@ class Scheduler:
         with self.board.lock:
             if state.running or not state.queued or self.is_stopping:
                 return
-            if state.pause is not None and state.queued[0].origin is not Origin.MANUAL:
+            run = _next_of(state)
+            if run is None:
                 return  # it goes on when the job is resumed
-            run = replace(state.queued.popleft(), status=Status.RUNNING)
+            state.queued.remove(run)
+            run = replace(run, status=Status.RUNNING)
             state.running[run.run_id] = run
             self.board.touch(state)
         self.store.claim(run.run_id).add_done_callback(partial(self._claimed, run))
+
+    def _promote_of(self, run: Run) -> None:
+        state = self.board.state_of(run)
+        if state is not None:
+            self.promote(state)
 
     def _claimed(self, run: Run, claimed: Future[bool]) -> None:
         if claimed.exception() is None and claimed.result():
@@ -274,6 +283,12 @@ class Scheduler:
         """Return True as soon as nothing runs, False when something still does after `seconds`."""
         with self._went_idle:
             return self._went_idle.wait_for(lambda: not self.board.running(), seconds)
+
+
+def _next_of(state: JobState) -> Run | None:
+    """Return the waiting run whose turn it is: while the job is paused, only one that somebody asked for."""
+    waiting = state.queued or ()
+    return next((run for run in waiting if state.pause is None or run.origin is Origin.MANUAL), None)
 
 
 def _not_started(run: Run, status: Status, why: str, details: dict[str, Any]) -> Run:

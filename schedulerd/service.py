@@ -18,7 +18,7 @@ from .errors import InvalidError
 from .figures import percentile
 from .model import Actor, Pause, Role, Run, Status, to_text
 from .scheduler import PAUSED, Scheduler
-from .store import Store
+from .store import Store, durable
 from .views import JobList, backup_view, run_view
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Service:
     def resume_and_catch_up(self, job_id: str, actor: Actor) -> bool:
         """Resume a job, and run once what its pause skipped, if anything. Returns whether something is run."""
         done, pause = self.resume(job_id, actor)
-        done.result()
+        durable(done)
         newest = self._store.history(job_id, 1, statuses=[Status.SKIPPED])
         is_due = (
             pause is not None

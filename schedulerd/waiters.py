@@ -30,4 +30,5 @@ class Waiters:
         with self._board.lock:
             told = [(run, future) for run in runs for future in self._futures.pop(run.run_id, [])]
         for run, future in told:
-            future.set_result(run)
+            if not future.done():  # who was told at a stop that it waits is not told again
+                future.set_result(run)

@@ -64,8 +64,13 @@ def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
         await reader.read(1)
         (transport,) = gate._guards
         gate.head_came(transport)
+        writer.write(b"b")  # a body, while the request is under way
+        assert await reader.read(1) == b"b"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.5)
+        gate.answered(transport)
+        writer.write(b"c")  # the next head begins, and does not go on
+        assert await reader.read() == b"c"
         writer.close()
         server.close()
 

@@ -169,6 +169,25 @@ def test_a_timeout_of_a_month_holds_nothing_up(supervisor, ends, tmp_path):
     assert len(supervisor._steps) <= 102
 
 
+def test_many_that_are_told_to_end_at_once_end_at_once(supervisor, ends, tmp_path):
+    for number in range(200):
+        supervisor.launch(f"r{number}", spec(tmp_path, "sleep 1000", name=f"o{number}", kill_grace_seconds=60))
+    for number in range(200):
+        supervisor.end(f"r{number}", Cause.SHUTDOWN)
+
+    assert {ends.get(timeout=20).cause for _ in range(200)} == {Cause.SHUTDOWN}
+
+
+def test_an_end_that_was_seen_is_told_whatever_goes_wrong_with_another(supervisor, ends, tmp_path, monkeypatch):
+    def fails(child):
+        raise OSError("no descriptor")
+
+    monkeypatch.setattr(supervisor, "_forget_old_steps", lambda: fails(None))
+    supervisor.launch("r", spec(tmp_path, "true"))
+
+    assert ends.get(timeout=10).exit_code == 0
+
+
 def test_a_run_that_is_over_cannot_be_ended(supervisor, ends, tmp_path):
     supervisor.launch("r", spec(tmp_path, "true"))
     ends.get(timeout=10)

@@ -168,6 +168,38 @@ def test_what_the_store_refuses_to_pause_is_not_paused(board, store, scheduler, 
     assert board.states["a"].pause is None
 
 
+def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(board, store, scheduler, launcher):
+    put(board, a_job("a", overlap=Overlap.QUEUE))
+    scheduler.on_due(due("a"), NOON)
+    scheduler.on_due(due("a", at=NOON + MINUTE), NOON)
+    settle(store)
+    scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+    launcher.end(0)
+    settle(store)
+    Asking(scheduler).trigger("a", ADMIN)
+    settle(store)
+    settle(store)
+
+    assert [run.origin for _, run in launcher.launched] == ["schedule", "manual"]
+    launcher.end(1)
+    scheduler.pauses.set("a", None).result(10)
+    settle(store)
+    settle(store)
+    assert [run.scheduled_at for _, run in launcher.launched][2:] == [NOON + MINUTE]
+
+
+def test_who_was_told_at_the_stop_is_not_told_again(board, store, scheduler, launcher):
+    put(board, a_job("a"))
+    asked = [Asking(scheduler).trigger("a", ADMIN, "key") for _ in range(2)]
+    settle(store)
+    scheduler.waiters.tell(board.running())
+    launcher.end(0)
+    settle(store)
+
+    assert {each.done.result(1).run_id for each in asked} == {launcher.launched[0][1].run_id}
+    assert board.running() == []
+
+
 def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, scheduler, launcher):
     put(board, a_job("a"))
     asked = Asking(scheduler).trigger("a", ADMIN)

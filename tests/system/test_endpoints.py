@@ -280,6 +280,8 @@ def test_a_wrong_method_is_405_and_says_which_is_right(client):
         ("pause", b'{"until": "0001-01-01T00:00:00+14:00"}', ["body", "until"]),
         ("pause", b'{"reason": "\\ud800"}', ["body"]),
         ("trigger", b'{"params": ' + b'{"a":' * 990 + b"1" + b"}" * 990 + b"}", None),
+        ("pause", b'{"reason": NaN}', ["body"]),
+        ("pause", b'{"until": 1e999}', ["body", "until"]),
         ("resume", b"no", ["body"]),
         ("resume", b'{"x": 1}', ["body", "x"]),
     ],
