@@ -213,11 +213,7 @@ class _Loader:
         builtin = {name: option.default for name, option in POLICY.items()}
         silent = value.get("defaults")  # its mistakes were reported with the rest of the file
         given = _POLICY.read_given(silent, (), lambda _path, _text: None) if isinstance(silent, Mapping) else {}
-        if "timezone" in given:
-            given["timezone"] = self._zone(given["timezone"], ("defaults", "timezone"), report)
-        if "env" in given:
-            given["env"] = {name: self._secret(each) for name, each in given["env"].items()}
-        return {**builtin, "timezone": timezone, **given}
+        return {**builtin, "timezone": timezone, **self._looked_up(given, ("defaults",), report)}
 
     def _own_defaults(self, value: Mapping[str, Any], report: Report) -> dict[str, Any]:
         given = value.get("defaults")
@@ -226,12 +222,15 @@ class _Loader:
         if not isinstance(given, Mapping):
             report(("defaults",), f"expected a mapping, not {shown(given)}")
             return {}
-        own = _POLICY.read_given(given, ("defaults",), report)
-        if "env" in own:
-            own["env"] = {name: self._secret(each) for name, each in own["env"].items()}
-        if "timezone" in own:
-            own["timezone"] = self._zone(own["timezone"], ("defaults", "timezone"), report)
-        return own
+        return self._looked_up(_POLICY.read_given(given, ("defaults",), report), ("defaults",), report)
+
+    def _looked_up(self, read: dict[str, Any], path: Path, report: Report) -> dict[str, Any]:
+        """Return settings that were read, their zone known to exist, and their secrets' files absolute."""
+        if "timezone" in read:
+            read["timezone"] = self._zone(read["timezone"], (*path, "timezone"), report)
+        if "env" in read:
+            read["env"] = {name: self._secret(value) for name, value in read["env"].items()}
+        return read
 
     def _read_jobs(self, document: Document, jobs: Any, defaults: Mapping[str, Any]) -> None:
         report = self._reporter(document)
@@ -253,17 +252,13 @@ class _Loader:
 
     def _job(self, job_id: str, given: Mapping[str, Any], defaults: Mapping[str, Any], report: Report) -> Job:
         path: Path = ("jobs", job_id)
-        read = _JOB.read_given(given, path, report)
-        value = {**defaults, **read}
-        if "env" in read:
-            value["env"] = {**defaults["env"], **{name: self._secret(each) for name, each in read["env"].items()}}
+        read = self._looked_up(_JOB.read_given(given, path, report), path, report)
+        value = {**defaults, **read, "env": {**defaults["env"], **read.get("env", {})}}
         actions = one_of(list(ACTIONS), given)
         if len(actions) != 1:
             named = f"it has {' and '.join(actions)}" if actions else "it has none"
             report(path, f"a job needs one action ({', '.join(ACTIONS)}): {named}")
         action = actions[0] if actions else "command"
-        if "timezone" in read:
-            value["timezone"] = self._zone(read["timezone"], (*path, "timezone"), report)
         job = Job(
             job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
             enabled=value.get("enabled", True), trigger=self._trigger(given, value["timezone"], path, report),

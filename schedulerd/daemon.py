@@ -269,9 +269,10 @@ def _lock(config: Config) -> list[int]:
 
 def _raise_file_limit() -> None:
     """Each running child costs the daemon one descriptor: allow as many as the system lets us have."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, most) if _soft != resource.RLIM_INFINITY else _soft, hard))
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check(path: str) -> int:

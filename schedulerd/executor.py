@@ -164,7 +164,6 @@ class Executor:
                 self._supervisor.end(run.run_id, self._refused)
         except Exception as error:  # at the edge to the operating system and the operator's settings
             self._children.pop(run.run_id, None)
-            self._output.settle(run.run_id)
             self._on_finished([Finished(job, run, self._failure(job, error), self._clock.now(), None)])
 
     def _failure(self, job: Job, error: Exception) -> Result:
@@ -180,12 +179,14 @@ class Executor:
 
     def _finished(self, end: End) -> Finished:
         job, run = self._children.pop(end.run_id)
-        output_bytes = self._output.settle(end.run_id)
-        status, why = judge(job, end)
-        message = why
-        if status is not Status.SUCCESS and output_bytes:
-            message = f"{why}: {self._output.tail(end.run_id, ERROR_TAIL_BYTES)}"
-        details = {"cpu_seconds": round(end.cpu_seconds, 4), "output_bytes": output_bytes}
+        status, message = judge(job, end)
+        details: dict[str, Any] = {"cpu_seconds": round(end.cpu_seconds, 4)}
+        try:
+            details["output_bytes"] = self._output.settle(end.run_id)
+            if status is not Status.SUCCESS and details["output_bytes"]:
+                message = f"{message}: {self._output.tail(end.run_id, ERROR_TAIL_BYTES)}"
+        except OSError as error:  # the run has ended all the same, and so have the others that ended with it
+            details["output_error"] = str(error)
         return Finished(job, run, Result(status, 0, message, end.exit_code, details), end.ended_at, end.duration_seconds)
 
     def _call(self, job: Job, run: Run) -> None:

@@ -114,10 +114,19 @@ class Supervisor(threading.Thread):
         """
         started = self._clock.monotonic()
         pid = _spawn(spec)
-        pidfd = _watchable(pid)
-        self._children[pidfd] = _Child(run_id, pid, pidfd, started, spec.kill_grace_seconds)
-        self._by_run[run_id] = pidfd
-        self._epoll.register(pidfd, select.EPOLLIN)
+        pidfd = -1
+        try:
+            pidfd = os.pidfd_open(pid)
+            self._children[pidfd] = _Child(run_id, pid, pidfd, started, spec.kill_grace_seconds)
+            self._by_run[run_id] = pidfd
+            self._epoll.register(pidfd, select.EPOLLIN)
+        except OSError as error:  # no descriptor or memory to be had: what cannot be watched must not run
+            self._by_run.pop(run_id, None)
+            if self._children.pop(pidfd, None) is not None:
+                os.close(pidfd)
+            _signal_group(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise StartError(f"its process could not be watched, and was killed at once: {error.strerror}") from error
         if spec.timeout_seconds:
             self._order(_Step(started + spec.timeout_seconds, pidfd, run_id, Cause.TIMEOUT, signal.SIGTERM))
         return pid
@@ -258,16 +267,6 @@ def keep_descriptors_private() -> None:
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists them is gone by now
             os.set_inheritable(int(name), int(name) <= 2)
-
-
-def _watchable(pid: int) -> int:
-    """Return a pidfd for a child; one that cannot be watched must not run."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        _signal_group(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise StartError(f"its process could not be watched, and was killed at once: {error.strerror}") from error
 
 
 def _signal_group(pid: int, which: signal.Signals) -> None:

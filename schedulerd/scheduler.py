@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from .board import Board, JobState
 from .clock import Clock
+from .durations import counted
 from .errors import StartError
 from .executor import Finished
 from .model import Job, Origin, Overlap, Result, Run, Status, finish, new_run_id, to_text
@@ -114,6 +115,7 @@ class Scheduler:
         return _not_started(run, Status.MISSED, str(missed), details)
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
+        """Return the row of a run that may start at once."""
         return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=self.node)
 
     def admitted(self, state: JobState, run: Run) -> Run:
@@ -129,8 +131,8 @@ class Scheduler:
             blocking = min(state.running) if state.running else None
             details = {"reason": "overlap", "blocking_run": blocking}
             why = f"run {blocking} of the job still runs"
-            if state.job.overlap is Overlap.QUEUE:
-                why = f"{state.waiting} runs of the job wait already"
+            if blocking is None or state.job.overlap is Overlap.QUEUE:
+                why = f"{counted(state.waiting, 'run')} of the job wait already"
             run = _not_started(run, Status.SKIPPED, why, details)
         self.board.touch(state)
         return run

@@ -188,6 +188,17 @@ def test_an_end_that_was_seen_is_told_whatever_goes_wrong_with_another(superviso
     assert ends.get(timeout=10).exit_code == 0
 
 
+def test_a_child_that_cannot_be_watched_is_killed_and_told(supervisor, tmp_path, monkeypatch):
+    def fails(pid):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", fails)
+    with pytest.raises(StartError, match="could not be watched, and was killed at once: Too many open files"):
+        supervisor.launch("r", spec(tmp_path, f"sleep 0.5; touch {tmp_path}/went-on"))
+
+    assert supervisor._children == {}
+
+
 def test_a_run_that_is_over_cannot_be_ended(supervisor, ends, tmp_path):
     supervisor.launch("r", spec(tmp_path, "true"))
     ends.get(timeout=10)

@@ -94,5 +94,5 @@ def test_over_tcp_the_token_comes_from_the_environment(ctl, running):
     assert "a token is needed" in ctl("list", door=door, env={"SCHEDULERD_TOKEN": ""}).stderr
 
 
-def test_the_help_of_every_command_is_a_sentence():
+def test_the_help_ends_with_examples():
     assert "examples:" in _parser().format_help()
