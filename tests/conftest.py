@@ -13,7 +13,6 @@ from tests.support.daemon import RunningDaemon
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import until
 
-
 # CI decides about a change, so it tries the same examples each time; people's runs look for new ones.
 settings.register_profile("ci", derandomize=True, database=None)
 if os.environ.get("CI"):

@@ -104,7 +104,7 @@ def test_an_unknown_zone_is_refused():
 
 
 # Against cronsim. Left out, because it decides otherwise: a step on a range of one value ("5-5/2": cronsim goes on to the
-# end of the field, Debian's cron does not), shifts of half an hour (Lord_Howe: cronsim loses times there), and a start inside
+# end of the field, Debian's cron does not), shifts of half an hour (Lord_Howe: cronsim loses times there), and a start in
 # a repeated hour (cronsim then begins with a time of the hour's first pass, which lies before the start).
 
 
