@@ -16,7 +16,7 @@ from .board import Board
 from .clock import Clock
 from .errors import InvalidError
 from .figures import percentile
-from .model import Actor, Pause, Role, Run, Status, to_text
+from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .scheduler import PAUSED, Scheduler
 from .store import Store, durable
 from .views import JobList, backup_view, run_view
@@ -98,7 +98,9 @@ class Service:
         return asked
 
     def as_it_is(self, run: Run) -> Run:
-        """Return a run of the ledger as memory knows it: when it started is written when it ends."""
+        """Return a run of the ledger as memory knows it while it goes on: when it started is written when it ends."""
+        if run.status not in UNFINISHED:  # memory hears of an end a moment after the ledger has it
+            return run
         state = self._board.state_of(run)
         return run if state is None else state.running.get(run.run_id, run)
 
