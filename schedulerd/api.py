@@ -197,6 +197,20 @@ async def _history(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.history, job_id, limit, run_id_from(query.get("before")), statuses))
 
 
+async def _next(api: Api, request: web.Request) -> web.StreamResponse:
+    count = limit_from(request.query.get("count"), "count")
+    return answer(await in_thread(api.service.next_times, _job_id(request), count, request.query.get("after")))
+
+
+async def _why(api: Api, request: web.Request) -> web.StreamResponse:
+    return answer(await in_thread(api.service.why, _job_id(request), request.query.get("at")))
+
+
+async def _simulate(api: Api, request: web.Request) -> web.StreamResponse:
+    start, end = (instant_from(request.query.get(name), "query", name) for name in ("from", "to"))
+    return answer_bytes(await in_thread(lambda: to_bytes(api.service.simulate(start, end))))
+
+
 async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
     wait = wait_from(request.query.get("wait"))
@@ -243,7 +257,7 @@ async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
         raise InvalidError(
             ["body", "reason"], "Input should be a text of at most 1000 characters", echo(reason), "string_type"
         )
-    done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until))
+    done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until, "body", "until"))
     await settled(done)
     message = f"paused until {_end(until)}"
     if before is not None:
@@ -312,6 +326,9 @@ ROUTES = (
     Route("GET", f"{PREFIX}/jobs", _list_jobs, Service.list_jobs),
     Route("GET", f"{PREFIX}/jobs/{{job_id}}", _show_job, Service.show_job),
     Route("GET", f"{PREFIX}/jobs/{{job_id}}/history", _history, Service.history),
+    Route("GET", f"{PREFIX}/jobs/{{job_id}}/next", _next, Service.next_times),
+    Route("GET", f"{PREFIX}/jobs/{{job_id}}/why", _why, Service.why),
+    Route("GET", f"{PREFIX}/simulate", _simulate, Service.simulate),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/trigger", _trigger, Service.trigger),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/pause", _pause, Service.pause),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/resume", _resume, Service.resume),

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from .durations import format_duration
+
+SMALLEST_JUMP = 2.0  # seconds: less is what NTP corrects, and a leap second
+READINGS = 10  # tries to read all clocks at the same moment
 LONGEST_WAIT = 1.0  # seconds: a step of the wall clock is noticed within this time
 
 
@@ -23,6 +28,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds on a clock that is never stepped."""
+        ...
+
+    def boottime(self) -> float:
+        """Return seconds on a clock that is never stepped and that goes on while the host sleeps."""
         ...
 
     def wait(self, wakeup: threading.Event, until: datetime | None) -> None:
@@ -44,6 +53,10 @@ class SystemClock:
         """Return seconds since some fixed moment."""
         return time.monotonic()
 
+    def boottime(self) -> float:
+        """Return seconds since the host was started, asleep or awake (clock_gettime(2), CLOCK_BOOTTIME)."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def wait(self, wakeup: threading.Event, until: datetime | None) -> None:
         """Wait on the absolute wall time, in slices, so that a stepped clock does not make us oversleep."""
         seconds = LONGEST_WAIT
@@ -53,12 +66,60 @@ class SystemClock:
             wakeup.wait(seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """The wall clock went from `before` to `now` without that time passing; `slept` says that the host was asleep."""
+
+    before: datetime
+    now: datetime
+    slept: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Return by how much: above 0 forward, below 0 back."""
+        return (self.now - self.before).total_seconds()
+
+    def __str__(self) -> str:
+        """Return what happened, in words."""
+        if self.slept:
+            return f"the host slept for {format_duration(self.seconds)}"
+        direction = "forward" if self.seconds > 0 else "back"
+        return f"the clock was set {direction} by {format_duration(abs(self.seconds))}"
+
+
+class JumpWatch:
+    """Notices when the wall clock and the others part."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = self._read()
+
+    def look(self) -> Jump | None:
+        """Return what the wall clock did since the last look, when it was more than SMALLEST_JUMP."""
+        (wall, monotonic, boottime), self._last = self._last, self._read()
+        now, passed, real = self._last[0], self._last[1] - monotonic, self._last[2] - boottime
+        before = wall + timedelta(seconds=passed)
+        if abs((now - before).total_seconds()) < SMALLEST_JUMP:
+            return None
+        return Jump(before, now, slept=abs((now - wall).total_seconds() - real) < SMALLEST_JUMP)
+
+    def _read(self) -> tuple[datetime, float, float]:
+        """Read the three clocks together: again when this thread was held up in between, which would look like a jump."""
+        for _ in range(READINGS):
+            start = self._clock.monotonic()
+            found = self._clock.now(), self._clock.monotonic(), self._clock.boottime()
+            if self._clock.monotonic() - start < SMALLEST_JUMP / 10:
+                break
+        return found
+
+
 class ManualClock:
     """A clock for tests: it stands still until it is told to advance, and wakes whoever waits on it."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
         self._monotonic = 0.0
+        self._slept = 0.0
         self._lock = threading.Lock()
         self._waiting: list[threading.Event] = []
 
@@ -71,6 +132,18 @@ class ManualClock:
         """Return the seconds that were advanced so far; a step of the wall does not change them."""
         with self._lock:
             return self._monotonic
+
+    def boottime(self) -> float:
+        """Return the seconds that were advanced and slept so far."""
+        with self._lock:
+            return self._monotonic + self._slept
+
+    def sleep(self, seconds: float) -> None:
+        """Let the host sleep: the wall clock goes on, nobody runs, and the monotonic clock stands still."""
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+            self._slept += seconds
+            self._wake()
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass on both clocks."""

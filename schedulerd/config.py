@@ -9,12 +9,14 @@ import os
 import pwd
 import re
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .calendars import CalendarFileError, read_calendar
 from .errors import ConfigError, Problem, TriggerError
-from .model import Job, Secret
+from .model import Job, Secret, Trigger
 from .options import (
     ACTIONS,
     API,
@@ -23,20 +25,25 @@ from .options import (
     JOB,
     JOB_ID,
     JOB_ID_EXPECTED,
+    MOVERS,
     POLICY,
     SAFE_PATH,
     SOURCE_SCHEMES,
     SQLITE,
     TOP,
+    TRIGGERS,
 )
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .secrets import masked
 from .triggers import trigger_from
-from .triggers.zones import zone_named
+from .triggers.events import mistaken_links
+from .windows import Calendar, blackout_from
 from .yamlfile import Document
+from .zones import zone_named
 
-FIXED_AT_START = ("state_dir", "store", "seats", "api")  # what a reload cannot change
+FIXED_AT_START = ("state_dir", "store", "seats", "catch_up_spread_seconds", "api")  # what a reload cannot change
+BOUNDS = ("not_before", "not_after")
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
 _JOB_ID = TextKind(JOB_ID, JOB_ID_EXPECTED)
@@ -73,6 +80,7 @@ class Config:
     state_dir: str
     store: str
     seats: int
+    catch_up_spread_seconds: float
     shutdown_grace_seconds: float
     sources: Mapping[str, str | Secret]
     api: ApiSettings
@@ -101,6 +109,8 @@ class _Loader:
         self.origin: dict[str, Document] = {}
         self.found_commands: dict[tuple[str, str], bool] = {}
         self.sources: Mapping[str, Any] = {}
+        self.calendars: dict[str, Calendar] = {}
+        self.node = socket.gethostname()
         self.base = os.path.dirname(path)
 
     def load(self) -> Config:
@@ -114,12 +124,14 @@ class _Loader:
         top = Record(TOP).read(head, (), report)
         self.sources = top["sources"] = {name: self._source(url) for name, url in top["sources"].items()}
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
+        self.calendars = self._calendars(top["calendars"], report)
         defaults = self._defaults(value, top["timezone"], report)
         self._read_jobs(document, value.get("jobs", {}), defaults)
         for included in self._included(top["include"], report):
             self._read_included(included, defaults)
         api = self._api(top, document, report)
         self._check_sources(report)
+        self._check_after()
         warnings = tuple(each for each in self.problems if each.is_warning)
         mistakes = [each for each in self.problems if not each.is_warning]
         if mistakes:
@@ -128,7 +140,8 @@ class _Loader:
         return Config(
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
             store=self._store(top["store"], state_dir), seats=top["seats"],
-            shutdown_grace_seconds=top["shutdown_grace"], sources=top["sources"], api=api, jobs=self.jobs,
+            catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
+            sources=top["sources"], api=api, jobs=self.jobs,
             warnings=warnings,
         )  # fmt: skip
 
@@ -180,6 +193,16 @@ class _Loader:
             host=host, port=port, allow_plain_remote=given["allow_plain_remote"], hosts=given["hosts"],
         )  # fmt: skip
 
+    def _calendars(self, given: Mapping[str, str], report: Report) -> dict[str, Calendar]:
+        found = {}
+        for name, path in given.items():
+            try:
+                found[name] = read_calendar(name, self._absolute(path))
+            except CalendarFileError as error:
+                report(("calendars", name), str(error))
+                found[name] = Calendar(name, ())  # so that the jobs that use it have no mistake of their own
+        return found
+
     def _included(self, patterns: tuple[str, ...], report: Report) -> list[str]:
         found: dict[str, None] = {}
         for index, pattern in enumerate(patterns):
@@ -213,7 +236,11 @@ class _Loader:
         builtin = {name: option.default for name, option in POLICY.items()}
         silent = value.get("defaults")  # its mistakes were reported with the rest of the file
         given = _POLICY.read_given(silent, (), lambda _path, _text: None) if isinstance(silent, Mapping) else {}
-        return {**builtin, "timezone": timezone, **self._looked_up(given, ("defaults",), report)}
+        return {
+            **builtin,
+            "timezone": timezone,
+            **self._checked(self._looked_up(given, ("defaults",), report), ("defaults",), report),
+        }
 
     def _own_defaults(self, value: Mapping[str, Any], report: Report) -> dict[str, Any]:
         given = value.get("defaults")
@@ -222,7 +249,8 @@ class _Loader:
         if not isinstance(given, Mapping):
             report(("defaults",), f"expected a mapping, not {shown(given)}")
             return {}
-        return self._looked_up(_POLICY.read_given(given, ("defaults",), report), ("defaults",), report)
+        read = self._looked_up(_POLICY.read_given(given, ("defaults",), report), ("defaults",), report)
+        return self._checked(read, ("defaults",), report)
 
     def _looked_up(self, read: dict[str, Any], path: Path, report: Report) -> dict[str, Any]:
         """Return settings that were read, their zone known to exist, and their secrets' files absolute."""
@@ -230,6 +258,15 @@ class _Loader:
             read["timezone"] = self._zone(read["timezone"], (*path, "timezone"), report)
         if "env" in read:
             read["env"] = {name: self._secret(value) for name, value in read["env"].items()}
+        return read
+
+    def _checked(self, read: dict[str, Any], path: Path, report: Report) -> dict[str, Any]:
+        """Return defaults whose blackout is known to be right, so that a mistake is told once and not for each job."""
+        try:
+            blackout_from(read.get("blackout"), "UTC", self.calendars)
+        except TriggerError as error:
+            report((*path, "blackout"), f"{shown(error.text)}: {error.why}")
+            del read["blackout"]
         return read
 
     def _read_jobs(self, document: Document, jobs: Any, defaults: Mapping[str, Any]) -> None:
@@ -261,10 +298,12 @@ class _Loader:
         action = actions[0] if actions else "command"
         job = Job(
             job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
-            enabled=value.get("enabled", True), trigger=self._trigger(given, value["timezone"], path, report),
+            enabled=value.get("enabled", True), trigger=self._trigger(job_id, read, value, path, report),
             action=action, options=self._options(action, read.get(action)), timezone=value["timezone"],
             timeout_seconds=value["timeout"] or None, kill_grace_seconds=value["kill_grace"],
             overlap=value["overlap"], catch_up=value["catch_up"], misfire_grace_seconds=value["misfire_grace"],
+            catch_up_limit=value["catch_up_limit"], catch_up_age_seconds=value["catch_up_age"],
+            catch_up_spacing_seconds=value["catch_up_spacing"],
             cwd=self._absolute(value["cwd"]) if value["cwd"] else None, env=value["env"],
             success_exit_codes=value["success_exit_codes"],
         )  # fmt: skip
@@ -282,12 +321,24 @@ class _Loader:
             value["storage"] = tuple(map(self._absolute, value["storage"]))
         return value
 
-    def _trigger(self, given: Mapping[str, Any], timezone: str, path: Path, report: Report) -> Any:
+    def _trigger(
+        self, job_id: str, read: Mapping[str, Any], value: Mapping[str, Any], path: Path, report: Report
+    ) -> Trigger | None:
+        """Return the trigger of a job, which `read` names and defaults, in `value`, may move."""
+        given = {key: each for key, each in read.items() if key in TRIGGERS or key in BOUNDS}
+        given |= {key: value[key] for key in MOVERS if value.get(key)}
         try:
-            return trigger_from(given, timezone)
+            return trigger_from(
+                given, value["timezone"], seed=job_id, host=f"{self.node}/{job_id}", calendars=self.calendars
+            )
         except TriggerError as error:
-            report((*path, error.field), f"{shown(error.text)}: {error.why}")
+            report((*path, *error.loc), f"{shown(error.text)}: {error.why}")
             return None
+
+    def _check_after(self) -> None:
+        """Report jobs that are to start after jobs that are not there, or in a circle."""
+        for job_id, text in mistaken_links({job_id: job.trigger for job_id, job in self.jobs.items()}):
+            self._reporter(self.origin[job_id])(("jobs", job_id, "after"), text)
 
     @staticmethod
     def _zone(name: str, path: Path, report: Report) -> str:

@@ -11,8 +11,10 @@ from typing import Any
 
 from . import __version__
 from .client import Client, ClientError, job_path
-from .durations import format_duration
+from .clock import SystemClock
+from .durations import counted, format_duration
 from .errors import SchedulerdError
+from .explain import add_arguments, explained
 
 SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock")
 SOCKET_VARIABLE = "SCHEDULERD_SOCKET"
@@ -22,6 +24,9 @@ EPILOG = """examples:
   schedulerctl list
   schedulerctl history nightly_backup --limit 5
   schedulerctl run nightly_backup          exits with the job's code
+  schedulerctl why nightly_backup 2026-10-25T02:30
+  schedulerctl next nightly_backup --count 3
+  schedulerctl explain --cron "30 2 * * *" --timezone Europe/Rome --after 2026-10-24
   schedulerctl pause report --reason "the printer is away"
   SCHEDULERD_TOKEN=$(cat admin.token) schedulerctl --url http://127.0.0.1:8765 stats"""
 
@@ -81,6 +86,51 @@ def _show_job(client: Client, options: Options) -> int:
 def _history(client: Client, options: Options) -> int:
     runs = client.get(job_path(options.job, "history"), limit=options.limit, status=options.status)
     return _show(options, runs, *_runs(runs))
+
+
+def _next(client: Client, options: Options) -> int:
+    found = client.get(job_path(options.job, "next"), count=options.count, after=options.after)
+    rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
+    _show(options, found, ("LOCAL", "UTC", "REASON"), rows)
+    return _remark(options, found["notes"])
+
+
+def _why(client: Client, options: Options) -> int:
+    found = client.get(job_path(options.job, "why"), at=options.at)
+    rows = [(name, _plain(found[name])) for name in ("at", "local", "trigger", "outcome", "reason")]
+    rows += [("run", found["run"]["run_id"])] if found["run"] else []
+    return _show(options, found, ("FIELD", "VALUE"), rows)
+
+
+def _simulate(client: Client, options: Options) -> int:
+    found = client.get("simulate", **{"from": getattr(options, "from"), "to": options.to})
+    rows = [
+        (each["local"], each["job_id"], each["will"], _seconds(each["expected_seconds"]), "; ".join(each["reasons"]))
+        for each in found["timeline"][: options.limit]
+    ]
+    _show(options, found, ("LOCAL", "JOB", "WILL", "TAKES", "REASON"), rows)
+    skipped = sum(found["skips"].values())
+    peak = f"at most {found['peak']['running']} at once" if found["peak"] else "nothing runs"
+    notes = [f"{counted(found['starts'], 'start')} and {counted(skipped, 'skip')} until {found['played_until']}, {peak}"]
+    if len(found["timeline"]) > len(rows):
+        notes.append(f"the first {len(rows)} of {len(found['timeline'])} are shown (more: --limit N, or --json)")
+    return _remark(options, notes)
+
+
+def _remark(options: Options, notes: Sequence[str]) -> int:
+    """Print what else there is to say, for people."""
+    for note in notes if not options.json else ():
+        print(_printable(note))
+    return 0
+
+
+def _explain(_client: Client, options: Options) -> int:
+    found = explained(options, SystemClock())
+    rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
+    if not options.json:
+        print(found["trigger"] + (f" ({found['dst']})" if "dst" in found and found["dst"] not in found["trigger"] else ""))
+    _show(options, found, ("LOCAL", "UTC", "REASON"), rows)
+    return 0 if rows else _remark(options, ["it has no coming time"])
 
 
 def _running(client: Client, options: Options) -> int:
@@ -210,6 +260,18 @@ def _parser() -> argparse.ArgumentParser:
     history = add("history", _history, "what became of a job's occurrences and runs, newest first", takes_job=True)
     history.add_argument("--limit", type=int, default=10, help="1 to 100 (%(default)s)")
     history.add_argument("--status", help="only these, such as failed,missed")
+    following = add("next", _next, "when a job starts next, and which rules had a say", takes_job=True)
+    following.add_argument("--count", type=int, default=10, help="1 to 100 (%(default)s)")
+    following.add_argument("--after", metavar="TIME", help="after this time (default: now); without a zone, the job's own")
+    why = add("why", _why, "what became of an occurrence, and why", takes_job=True)
+    why.add_argument(
+        "at", nargs="?", metavar="TIME", help="such as 2026-10-25T02:30 of the job's zone (default: the last one)"
+    )
+    simulate = add("simulate", _simulate, "what will start in a stretch of time, for all jobs, with the expected load")
+    simulate.add_argument("--from", metavar="TIME", help="such as 2026-10-25T00:00:00Z (default: now)")
+    simulate.add_argument("--to", metavar="TIME", help="(default: a day later)")
+    simulate.add_argument("--limit", type=int, default=50, help="how many lines are shown (%(default)s)")
+    add_arguments(add("explain", _explain, "what an expression means and its coming times; asks no daemon"))
     run = add("run", _run, "run a job now, wait for its end, and exit with its code", takes_job=True)
     run.add_argument("--no-wait", action="store_true", help="do not wait")
     pause = add("pause", _pause, "start a job no more on its own", takes_job=True)

@@ -34,6 +34,7 @@ from .actions import PREPARE
 from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, backup, cleanup, health_check
+from .chains import Chains
 from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
 from .durations import counted
@@ -84,14 +85,16 @@ class Daemon:
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
-        self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick)
+        self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
+        self.chains = Chains(self.planner, self.store)
+        self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
             self.clock, PREPARE, functions, self.output, config.seats,
             self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
-        self.roster = Roster(self.board, self.planner, self.scheduler, self.store, self.clock)
+        self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         self.service = Service(self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health)
         self.tokens = Tokens(config.state_dir, self.clock)
@@ -148,6 +151,7 @@ class Daemon:
         waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
         self.roster.apply(self.config.jobs)
         queue_again(self.board, self.scheduler, waiting)
+        self.roster.start_up()
 
     async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
         settings = self.config.api

@@ -43,13 +43,21 @@ class ConfigError(SchedulerdError):
 
 
 class TriggerError(SchedulerdError):
-    """A trigger's text cannot be understood or can never be due; names the field, the text and why."""
+    """A trigger's text cannot be understood or can never be due; names the field, the text and why.
 
-    def __init__(self, field: str, text: str, why: str) -> None:
+    `loc` is the path to it in the mapping that the trigger was made from.
+    """
+
+    def __init__(self, field: str, text: str, why: str, loc: tuple[str | int, ...] = ()) -> None:
         super().__init__(f"{field} {text!r}: {why}")
         self.field = field
         self.text = text
         self.why = why
+        self.loc = loc or (field,)
+
+    def inside(self, *path: str | int) -> TriggerError:
+        """Return the same error as one further inside: at `path` and then where it was."""
+        return TriggerError(self.field, self.text, self.why, (*path, *self.loc))
 
 
 class UnsafeError(SchedulerdError):

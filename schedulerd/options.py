@@ -6,12 +6,13 @@ documentation and program together. A new setting is a line here and the code th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .model import CatchUp, Overlap
-from .policy import KEEP_PERIODS
+from .model import CatchUp, Overlap, When
+from .policy import KEEP_PERIODS, MOST_DUE
 from .schema import Anything, Choice, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
 
 JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -74,11 +75,98 @@ ACTIONS: Mapping[str, Kind] = {
     ),
 }
 
+_A_TEXT = {"type": "string"}
+_INTERVAL = {"type": ["string", "number"]}
+_AFTER = {
+    "type": "object",
+    "properties": {
+        "job": _A_TEXT,
+        "all": {"type": "array", "items": _A_TEXT, "minItems": 1},
+        "any": {"type": "array", "items": _A_TEXT, "minItems": 1},
+        "when": {"enum": [str(word) for word in When]},
+    },
+    "additionalProperties": False,
+    "oneOf": [{"required": ["job"]}, {"required": ["all"]}, {"required": ["any"]}],
+}
+_ONE_OF_SEVERAL = {
+    "type": "object",
+    "properties": {
+        **{name: {} for name in ("cron", "calendar", "every", "at")}, "startup": {"type": "boolean"}, "after": _AFTER,
+    },
+    "additionalProperties": False, "minProperties": 1, "maxProperties": 1,
+}  # fmt: skip
+
+
+def _or_list(schema: Mapping[str, Any]) -> Anything:
+    return Anything({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+
+
 TRIGGERS: Mapping[str, Option] = {
-    "cron": Option(Anything({"type": "string"}), 'five fields, such as "30 2 * * *", or a word such as @daily'),
-    "every": Option(
-        Anything({"type": ["string", "number"]}), "an interval of elapsed time, such as 90s or 10m, counted from 1970 UTC"
+    "cron": Option(
+        _or_list(_A_TEXT), 'five fields, or six with seconds first, such as "30 2 * * *", or @daily and the like'
     ),
+    "every": Option(
+        _or_list(_INTERVAL),
+        "elapsed time such as 90s or 10m, counted from 1970 UTC, or a phrase such as day at 03:00 or 5 to 10 minutes",
+    ),
+    "calendar": Option(_or_list(_A_TEXT), 'systemd\'s OnCalendar, such as "Mon..Fri *-*-* 08:30"'),
+    "at": Option(_or_list(_A_TEXT), "an instant or a list of them, such as 2027-01-01T03:00:00 (of the job's zone)"),
+    "startup": Option(Anything({"type": "boolean"}), "true: once whenever the daemon starts"),
+    "after": Option(
+        Anything({"anyOf": [{"const": "finish"}, _AFTER]}),
+        "the results of other jobs: {job: NAME, when: success|failure|always}, all: [NAMES] or any: [NAMES]; "
+        "with every, finish: counted from the end of the last run",
+    ),
+    "triggers": Option(
+        Anything({"type": "array", "items": _ONE_OF_SEVERAL, "minItems": 1}), "several triggers: the job is due with each"
+    ),
+}
+
+
+class GapWord(StrEnum):
+    """What becomes of a local time that does not exist."""
+
+    RUN = "run"
+    SKIP = "skip"
+
+
+class RepeatWord(StrEnum):
+    """What becomes of a local time that comes twice."""
+
+    ONCE = "once"
+    BOTH = "both"
+
+
+class BlackoutWord(StrEnum):
+    """What becomes of an occurrence in a blackout."""
+
+    SKIP = "skip"
+    DEFER = "defer"
+
+
+_WINDOW = {
+    "anyOf": [
+        _A_TEXT,
+        {"type": "object", "properties": {"calendar": _A_TEXT}, "required": ["calendar"], "additionalProperties": False},
+    ]
+}
+MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger, and may stand in defaults too
+    "dst": Option(
+        Record(
+            {
+                "gap": Option(Choice(GapWord), "run: once right after the gap; skip: not on that day"),
+                "repeat": Option(Choice(RepeatWord), "once: the first time only; both: each time"),
+            }
+        ),
+        "what daylight saving does to times; unset, Debian cron's rule (calendar: systemd's)",
+    ),
+    "jitter": Option(Duration(), "each occurrence starts up to this much later, another time each time", 0.0),
+    "spread": Option(Duration(), "each host starts up to this much later, always by the same time", 0.0),
+    "blackout": Option(
+        Anything({"anyOf": [*_WINDOW["anyOf"], {"type": "array", "items": _WINDOW}]}),
+        "windows without starts: sat..sun, 22:00..06:00, 2026-12-24..2026-12-26 or {calendar: NAME}",
+    ),
+    "on_blackout": Option(Choice(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
 }
 
 POLICY: Mapping[str, Option] = {
@@ -87,7 +175,11 @@ POLICY: Mapping[str, Option] = {
     "kill_grace": Option(Duration(), "how long after SIGTERM the process group gets SIGKILL", 10.0),
     "overlap": Option(Choice(Overlap), "what becomes of an occurrence that is due while the job runs", Overlap.SKIP),
     "catch_up": Option(Choice(CatchUp), "what becomes of occurrences that nobody could start in time", CatchUp.LATEST),
+    "catch_up_limit": Option(Whole(1, MOST_DUE), "with catch_up: all, how many of the newest are caught up", 100),
+    "catch_up_age": Option(Duration(), "occurrences older than this are not caught up; 0 is no bound", 0.0),
+    "catch_up_spacing": Option(Duration(), "with catch_up: all, the time between two starts", 1.0),
     "misfire_grace": Option(Duration(), "how late a start still counts as on schedule", 3600.0),
+    **MOVERS,
     "cwd": Option(Text(), "the working directory (default: that of the daemon)"),
     "env": Option(ENVIRONMENT, "environment variables; a value may be a secret such as {file: /etc/key}", {}),
     "success_exit_codes": Option(
@@ -100,6 +192,8 @@ JOB: Mapping[str, Option] = {
     "description": Option(Text(), "what it is for"),
     "enabled": Option(Flag(), "false: it is listed and can be triggered, but never starts on its own", True),
     **TRIGGERS,
+    "not_before": Option(Text(), "no occurrence is earlier, such as 2027-01-01T00:00:00"),
+    "not_after": Option(Text(), "no occurrence is later"),
     **{name: Option(kind, f"the action {name}") for name, kind in ACTIONS.items()},
     **POLICY,
 }
@@ -126,6 +220,14 @@ TOP: Mapping[str, Option] = {
     "state_dir": Option(Text(), "where history, output, tokens and the socket are", "/var/lib/schedulerd"),
     "store": Option(Text(), "sqlite:///PATH (default: history.db in the state directory)"),
     "include": Option(ListOf(Text()), "more files with jobs, as globs beside this file", ()),
+    "calendars": Option(
+        MapOf(Text(), NAME, "a name of a calendar"),
+        "calendars for blackout by name: files, YAML with dates or iCalendar (.ics)",
+        {},
+    ),
+    "catch_up_spread": Option(
+        Duration(), "over how long many jobs are spread that are caught up at the same time; 0 starts all at once", 60.0
+    ),
     "seats": Option(Whole(1, 256), "how many built-in jobs may run at the same time", 8),
     "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
     "sources": Option(
@@ -143,7 +245,7 @@ INCLUDED = ("defaults", "jobs")  # the sections that an included file may have
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration file, for editors."""
     job = Record(JOB).schema()
-    job["allOf"] = [_exactly_one(list(ACTIONS)), _at_most_one(list(TRIGGERS))]
+    job["allOf"] = [_exactly_one(list(ACTIONS)), _at_most_one(list(TRIGGERS)), _FINISH_WITH_EVERY]
     schema = Record(TOP).schema()
     schema["properties"]["jobs"]["additionalProperties"] = job
     return {
@@ -158,4 +260,12 @@ def _exactly_one(names: list[str]) -> dict[str, Any]:
 
 
 def _at_most_one(names: list[str]) -> dict[str, Any]:
-    return {"not": {"required": names}} if len(names) == 2 else {"maxProperties": 1}
+    pairs = [list(pair) for pair in itertools.combinations(names, 2) if set(pair) != {"every", "after"}]
+    return {"not": {"anyOf": [{"required": pair} for pair in pairs]}}
+
+
+_FINISH_WITH_EVERY = {
+    "if": {"required": ["every", "after"]},
+    "then": {"properties": {"after": {"const": "finish"}}},
+    "else": {"properties": {"after": {"type": "object"}}},
+}

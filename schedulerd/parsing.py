@@ -24,9 +24,9 @@ BODY_SECONDS = 30.0
 IDEMPOTENCY_KEY = r"[\x21-\x7e]{1,255}"
 
 
-def limit_from(text: str | None) -> int:
-    """Return how many rows are asked for."""
-    loc: list[str | int] = ["query", "limit"]
+def limit_from(text: str | None, name: str = "limit") -> int:
+    """Return how many rows are asked for with the parameter `name`."""
+    loc: list[str | int] = ["query", name]
     if text is None:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
@@ -75,8 +75,8 @@ def run_id_from(text: str | None) -> str | None:
     return text
 
 
-def instant_from(value: Any) -> datetime | None:
-    """Return the time in a body's `until`, or None."""
+def instant_from(value: Any, *loc: str) -> datetime | None:
+    """Return the time, with a zone, in a value that stands at `loc`; None when there is none."""
     if value is None:
         return None
     try:
@@ -86,7 +86,7 @@ def instant_from(value: Any) -> datetime | None:
         return at.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
         message = "Input should be a time with a zone, such as 2027-01-31T06:00:00Z"
-        raise InvalidError(["body", "until"], message, echo(value), "datetime") from None
+        raise InvalidError([*loc], message, echo(value), "datetime") from None
 
 
 def echo(value: Any) -> Any:

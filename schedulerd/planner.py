@@ -17,40 +17,69 @@ import heapq
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import schedule
 
-from .clock import Clock
-from .model import Trigger
-from .policy import Due, due_times
+from .clock import Clock, Jump, JumpWatch
+from .model import MICROSECOND, Occurrence, Origin, Trigger
+from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
 log = logging.getLogger(__name__)
 
 STUMBLE = timedelta(seconds=5)  # after an error a job is looked at again
+ALWAYS_BLACKED_OUT = timedelta(days=1)  # a job whose blackouts leave no time is looked at this often
 
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
-    """A job that has come due: which occurrences, and when it is due next."""
+    """A job that has come due: which occurrences, when it is due next, and why when it is not its times (`origin`).
+
+    `is_again` says that the clock was set back and these times, or some of them, were decided about before.
+    """
 
     job_id: str
     due: Due
     next_at: datetime | None
+    origin: Origin = Origin.SCHEDULE
+    details: Mapping[str, Any] = field(default_factory=dict)
+    is_again: bool = False
+
+    def left(self, first: datetime, at: datetime) -> Undecided:
+        """Return that from the occurrence `first` on nothing is decided yet, and is to be handed over again at `at`."""
+        return Undecided(self, first - MICROSECOND, at)
+
+    def all_left(self, at: datetime) -> Undecided:
+        """Return that nothing of it is decided yet."""
+        return self.left(self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A due job of which some is left to be decided: what is later than `after`, to be handed over again at `at`."""
+
+    each: DueJob
+    after: datetime
+    at: datetime
 
 
 class PlannedJob(schedule.Job):
     """A job of the library whose times come from a trigger. `next_run` is aware, in UTC, and None when there is none."""
 
-    def __init__(self, job_id: str, trigger: Trigger, after: datetime, planner: Planner) -> None:
+    def __init__(self, job_id: str, trigger: Trigger, after: datetime, planner: Planner, most: int = MOST_DUE) -> None:
         super().__init__(1, planner)
         self.job_id = job_id
         self.trigger = trigger
         self.decided_through = after  # every occurrence up to here has its row in the ledger
+        self.highest = after  # and up to here some have, from before the clock was set back
+        self.most = most
         self.planner = planner
-        self.has_stumbled = False  # then next_run is no due time, but when to look again
+        self.next: Occurrence | None = None
+        self.looks_again = False  # then next_run is no due time, but when to look
+        self.cause: str | None = None  # why it is late
         self.tag(job_id)
 
     @property
@@ -59,64 +88,156 @@ class PlannedJob(schedule.Job):
         return self.next_run is not None and self.next_run <= self.planner.tick_at
 
     def run(self) -> DueJob | None:
-        """Find what is due, and plan on from there. None when nothing is, after a stumble."""
-        now, at = self.planner.tick_at, self.next_run
-        assert at is not None  # noqa: S101 - it is in the heap, so it has a time
-        following = self.trigger.next_after(at)
-        due = Due([at])
-        if self.has_stumbled or (following is not None and following <= now):  # late, or the clock stepped: several
-            due = due_times(self.trigger, self.decided_through, now)
-            following = self.trigger.next_after(due.times[-1] if due.times else self.decided_through)
-        self.next_run, self.has_stumbled = following, False
-        if not due.times:
+        """Find what is due, and plan on from there. None when nothing is, or when a blackout holds it back."""
+        now = self.planner.tick_at
+        due = self._due(now)
+        held_until = self._held_until(due, now) if self.trigger.has_blackouts else None
+        if held_until is not None:
+            self.look_again(held_until)
+            return None
+        if due.occurrences:
+            self.decided_through = due.occurrences[-1].scheduled_at
+        if self.trigger.waits_for_end and due.occurrences:
+            self.next = self.next_run = None  # until the run has ended
+        elif not due.occurrences or self.next is None or self.next.scheduled_at <= self.decided_through:
+            self._schedule_next_run()
+        else:
+            self._set_next(self.next)  # what was to be looked at again has been
+        cause, self.cause, self.looks_again = self.cause, None, False
+        if not due.occurrences:
             return None  # after a stumble: its next time is still to come
-        self.decided_through = due.times[-1]
-        return DueJob(self.job_id, due, self.next_run)
+        if cause is not None and (due.earlier is not None or now - due.occurrences[0].start_at > OVERDUE):
+            due = replace(due, cause=cause)
+        is_again = due.occurrences[0].scheduled_at <= self.highest
+        self.highest = max(self.highest, self.decided_through)
+        return DueJob(self.job_id, due, self.next_run, is_again=is_again)
+
+    def _due(self, now: datetime) -> Due:
+        """Return what is due; in the ordinary case that is the planned occurrence alone."""
+        at = self.next
+        if at is None or self.looks_again:
+            return due_of(self.trigger, self.decided_through, now, self.most)
+        if self.trigger.waits_for_end:
+            return Due([at])
+        following = self.trigger.occurrence_after(at.scheduled_at)
+        if following is not None and following.start_at <= now:  # late, or the clock was set: several
+            return due_of(self.trigger, self.decided_through, now, self.most)
+        self._set_next(following)
+        return Due([at])
+
+    def _held_until(self, due: Due, now: datetime) -> datetime | None:
+        """Return until when a blackout holds back what should have been started before it began, or None."""
+        free = self.trigger.free_at(now)
+        if free == now or not any(each.skipped is None and now - each.start_at > OVERDUE for each in due.occurrences):
+            return None
+        return free or now + ALWAYS_BLACKED_OUT
 
     def look_again(self, at: datetime) -> None:
-        """Look at the job at `at`, whatever its next time is: something went wrong with this one."""
-        self.next_run, self.has_stumbled = at, True
+        """Look at the job at `at`, whatever its next time is: something is in the way of this one."""
+        self.next_run, self.looks_again = at, True
+
+    def is_late(self, now: datetime) -> bool:
+        """Return whether its next occurrence should have been started a while ago, and was not put off yet."""
+        return not self.looks_again and self.next is not None and now - self.next.start_at > OVERDUE
+
+    def step_back(self, jump: Jump) -> None:
+        """Plan anew after the clock was set back."""
+        decided = decided_after_step_back(self.trigger, self.decided_through, jump.before, jump.now)
+        if decided != self.decided_through:
+            self.decided_through = decided
+            if self.next is not None:  # otherwise its next time is counted from an end that is still to come
+                self._schedule_next_run()
+        if self.looks_again:
+            self.next_run = jump.now
 
     def _schedule_next_run(self) -> None:
-        self.next_run = self.trigger.next_after(self.decided_through)
+        self._set_next(self.trigger.occurrence_after(self.decided_through))
+
+    def _set_next(self, occurrence: Occurrence | None) -> None:
+        self.next = occurrence
+        self.next_run = None if occurrence is None else occurrence.start_at
+
+
+class _Once:
+    """A single occurrence that something other than a time of its trigger made due."""
+
+    def __init__(self, due: DueJob, at: datetime) -> None:
+        self._due = due
+        self.next_run: datetime | None = at
+
+    def run(self) -> DueJob:
+        self.next_run = None
+        return self._due
 
 
 class Planner(schedule.Scheduler):
     """Plans jobs, and calls `on_due` from its own thread with those that came due together.
 
-    `on_due(jobs, now)` must be quick; it returns those that it could not decide about, which are handed over again later,
-    as are all when it raises. `on_tick` is called at each turn of the loop, at least once a second: it feeds the watchdog.
+    `on_due(jobs, now)` must be quick; it returns what it left undecided, which is handed over again later, as is all when it
+    raises. `on_tick` is called at each turn of the loop, at least once a second: it feeds the watchdog. Jobs that are found
+    overdue together are looked at one by one within `spread_seconds`, so that catching up does not delay what is on time.
     """
 
     def __init__(
         self,
         clock: Clock,
-        on_due: Callable[[list[DueJob], datetime], list[DueJob]],
+        on_due: Callable[[list[DueJob], datetime], list[Undecided]],
         on_tick: Callable[[datetime], None] = lambda _now: None,
+        spread_seconds: float = 60.0,
     ) -> None:
         super().__init__()
         self.clock = clock
         self.tick_at = clock.now()
+        self.spread_seconds = spread_seconds
         self._on_due = on_due
         self._on_tick = on_tick
+        self._jumps = JumpWatch(clock)
         self._by_id: dict[str, PlannedJob] = {}
-        self._heap: list[tuple[datetime, int, PlannedJob]] = []
+        self._heap: list[tuple[datetime, int, PlannedJob | _Once]] = []
         self._order = itertools.count()
         self._lock = threading.RLock()
         self._wakeup = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="planner", daemon=True)
 
-    def plan(self, job_id: str, trigger: Trigger, after: datetime) -> datetime | None:
-        """Plan a job from its first occurrence later than `after`, instead of any earlier plan; return that time."""
+    def plan(
+        self, job_id: str, trigger: Trigger, after: datetime, most: int = MOST_DUE, cause: str | None = None
+    ) -> datetime | None:
+        """Plan a job from its first occurrence later than `after`, instead of any earlier plan; return when that starts.
+
+        `after` may lie in the future, when the clock was set back since that occurrence was decided about. `most` is how
+        many due occurrences are looked at one by one, `cause` says why those are late that are found so.
+        """
         with self._lock:
             self.unplan([job_id])
-            job = PlannedJob(job_id, trigger, after, self)
+            now = self.clock.now()
+            job = PlannedJob(job_id, trigger, after, self, most)
+            job.cause = cause
+            job.decided_through = decided_after_step_back(trigger, after, after, now)
             job.do(lambda: None)  # the library's way into its registry; it plans the first time
             self._by_id[job_id] = job
             self._push(job)
         self._wakeup.set()
         return job.next_run
+
+    def plan_from_end(self, job_id: str, ended_at: datetime) -> datetime | None:
+        """Plan the next time of a job that is counted from the end of its last run; return it, None for any other job."""
+        with self._lock:
+            job = self._by_id.get(job_id)
+            if job is None or not job.trigger.waits_for_end:
+                return None
+            job.decided_through = ended_at
+            job.looks_again = False
+            job._schedule_next_run()
+            self._push(job)
+        self._wakeup.set()
+        return job.next_run
+
+    def plan_once(self, job_id: str, occurrence: Occurrence, origin: Origin, details: Mapping[str, Any]) -> None:
+        """Make a job due once, besides its times."""
+        with self._lock:
+            self._push(_Once(DueJob(job_id, Due([occurrence]), None, origin, details), occurrence.start_at))
+        self._wakeup.set()
 
     def unplan(self, job_ids: Iterable[Hashable]) -> None:
         """Forget jobs; those that are not planned are passed over."""
@@ -127,7 +248,7 @@ class Planner(schedule.Scheduler):
                 job.next_run = None  # its place in the heap is void now
 
     def next_time(self) -> datetime | None:
-        """Return when the next job is due, or None when none is planned."""
+        """Return when the next job is to be looked at, or None when none is planned."""
         with self._lock:
             while self._heap and self._heap[0][2].next_run != self._heap[0][0]:
                 heapq.heappop(self._heap)
@@ -135,17 +256,21 @@ class Planner(schedule.Scheduler):
 
     def run_pending(self) -> None:
         """Hand over everything that is due now. One look at the heap when nothing is."""
+        jump = self._jumps.look()
+        if jump is not None:
+            self._jumped(jump)
         self.tick_at = now = self.clock.now()
         with self._lock:
-            due = [self._turn(job) for job in self._pop_due()]
+            found = self._put_off(self._pop_due(), jump)
+            due = [self._turn(job) for job in found]
         batch = [each for each in due if each is not None]
         if not batch:
             return
-        undecided = batch
+        undecided: list[Undecided] | None = None
         try:
             undecided = self._on_due(batch, now)
         finally:
-            self._put_back(undecided, now)
+            self._put_back([each.all_left(now + STUMBLE) for each in batch] if undecided is None else undecided)
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -168,34 +293,66 @@ class Planner(schedule.Scheduler):
             self.clock.wait(self._wakeup, self.next_time())
             self._wakeup.clear()
 
-    def _pop_due(self) -> list[PlannedJob]:
-        found = []
+    def _jumped(self, jump: Jump) -> None:
+        """Take note of a step of the clock: a forward one makes jobs overdue, after one back they are planned anew."""
+        log.warning("%s", jump)
+        if jump.seconds > 0:
+            return
+        with self._lock:
+            for job in list(self._by_id.values()):
+                try:
+                    job.step_back(jump)
+                except Exception:
+                    log.exception("job %s: it could not be planned anew, trying again", job.job_id)
+                    job.look_again(jump.now + STUMBLE)
+                self._push(job)
+
+    def _pop_due(self) -> list[PlannedJob | _Once]:
+        found: dict[PlannedJob | _Once, None] = {}  # a job that was planned anew for the same time is in the heap twice
         while self._heap and self._heap[0][0] <= self.tick_at:
             at, _, job = heapq.heappop(self._heap)
             if job.next_run == at:
-                found.append(job)
-        return found
+                found[job] = None
+        return list(found)
 
-    def _turn(self, job: PlannedJob) -> DueJob | None:
+    def _put_off(self, found: list[PlannedJob | _Once], jump: Jump | None) -> list[PlannedJob | _Once]:
+        """Return those that are looked at now; of many that are overdue the others have their turn a little later."""
+        late = [job for job in found if isinstance(job, PlannedJob) and job.is_late(self.tick_at)]
+        if not late:
+            return found
+        waiting = set()
+        for job, seconds in zip(late, spread_out(len(late), self.spread_seconds), strict=True):
+            job.cause = str(jump) if jump is not None else job.cause
+            if seconds > 0:
+                job.look_again(self.tick_at + timedelta(seconds=seconds))
+                self._push(job)
+                waiting.add(job)
+        return [job for job in found if job not in waiting]
+
+    def _turn(self, job: PlannedJob | _Once) -> DueJob | None:
         """Let one due job find its occurrences; a job whose trigger fails must not cost the others theirs."""
         try:
             return job.run()
         except Exception:
-            log.exception("job %s: its next time could not be computed, trying again", job.job_id)
-            job.look_again(self.tick_at + STUMBLE)
+            if isinstance(job, PlannedJob):
+                log.exception("job %s: its next time could not be computed, trying again", job.job_id)
+                job.look_again(self.tick_at + STUMBLE)
             return None
         finally:
             self._push(job)
 
-    def _put_back(self, batch: list[DueJob], now: datetime) -> None:
+    def _put_back(self, undecided: list[Undecided]) -> None:
         with self._lock:
-            for each in batch:
-                job = self._by_id.get(each.job_id)
-                if job is not None:
-                    job.decided_through = (each.due.first or each.due.times[0]) - timedelta(microseconds=1)
-                    job.look_again(now + STUMBLE)
+            for left in undecided:
+                job = self._by_id.get(left.each.job_id)
+                if left.each.origin is not Origin.SCHEDULE:
+                    self._push(_Once(left.each, left.at))
+                elif job is not None:
+                    job.decided_through = left.after
+                    job.cause = left.each.due.cause
+                    job.look_again(left.at)
                     self._push(job)
 
-    def _push(self, job: PlannedJob) -> None:
+    def _push(self, job: PlannedJob | _Once) -> None:
         if job.next_run is not None:
             heapq.heappush(self._heap, (job.next_run, next(self._order), job))

@@ -5,107 +5,246 @@ Pure: values in, decisions out; no clock, no store, no thread. `scheduler` asks,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import groupby
 
-from .model import CatchUp, Job, Overlap, Trigger, to_text
+from .durations import format_duration
+from .model import MICROSECOND, After, CatchUp, Job, Occurrence, Overlap, Status, Trigger, When, to_text
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
+OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody
+CATCH_UP_STEP = 0.1  # seconds between jobs that are caught up at the same time, or less when there are very many
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Occurrences that are told as one: `count` of them from `first` to `last`."""
+
+    first: datetime
+    last: datetime
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The occurrences of one job that have come due: all of them in `times`, ascending, unless there were too many.
+    """The occurrences of one job that have come due: the newest in `occurrences`, ascending, and those before in a `Gap`.
 
-    When there are more than MOST_DUE, `times` are the newest ones and `earlier` counts those before, from `first` on.
+    `cause` says why they are late, when that is known: the daemon was not running, the clock was set, the host slept.
     """
 
-    times: Sequence[datetime]
-    earlier: int = 0
-    first: datetime | None = None
+    occurrences: Sequence[Occurrence]
+    earlier: Gap | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """An occurrence that is to be started; `is_misfire` says that it is later than the job's grace."""
 
-    scheduled_at: datetime
-    is_misfire: bool
+    occurrence: Occurrence
+    is_misfire: bool = False
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """Return the occurrence's time."""
+        return self.occurrence.scheduled_at
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """Occurrences that are not started any more: `count` of them from `first` to `last`, and why."""
+class Passed:
+    """Occurrences that are not started: skipped on purpose or missed. `why` is one word or sentence about all of them."""
 
-    first: datetime
-    last: datetime
-    count: int
-    reason: str
+    status: Status
+    gap: Gap
+    why: str
+    window: str | None = None  # the blackout
 
     def __str__(self) -> str:
-        """Return the reason, and how many occurrences it is about when it is more than one."""
-        if self.count == 1:
-            return self.reason
-        return f"{self.reason} ({self.count} occurrences, {to_text(self.first)} to {to_text(self.last)})"
+        """Return the reason in words, and how many occurrences it is about when it is more than one."""
+        text = {PAUSED: "the job is paused", BLACKOUT: f"in {self.window}"}.get(self.why, self.why)
+        if self.gap.count == 1:
+            return text
+        return f"{text} ({self.gap.count} occurrences, {to_text(self.gap.first)} to {to_text(self.gap.last)})"
+
+
+PAUSED, BLACKOUT = "paused", "blackout"  # reasons of skipped rows
+SUPERSEDED = "a newer occurrence was started instead"
+TOO_LATE = "later than its misfire_grace"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the occurrences that are due; each of them is in exactly one place."""
+    """What becomes of the occurrences that are due; each of them is in exactly one place.
 
-    start: tuple[Start, ...]
-    missed: Missed | None = None
-
-
-def due_times(trigger: Trigger, after: datetime, now: datetime) -> Due:
-    """Return the occurrences later than `after` and not later than `now`.
-
-    A gap of more than MOST_DUE occurrences is not walked in full. The newest of them, 1 to MOST_DUE, are found by
-    bisection; how many lie before is estimated from the density of the first ones. `first` is exact.
+    `later` are left undecided on purpose, because catch-ups are spaced: they are to be looked at again.
     """
-    times = list(islice(_times(trigger, after, now), MOST_DUE + 1))
-    if len(times) <= MOST_DUE:
-        return Due(times)
-    first, each = times[0], (times[-1] - times[0]) / (len(times) - 1)
-    low, high = after, now  # too many later than `low`; `high` is where none may be left
-    since = after
-    while not 1 <= len(times) <= MOST_DUE:
-        low, high = (since, high) if times else (low, since)
-        since = low + (high - low) / 2
-        times = list(islice(_times(trigger, since, now), MOST_DUE + 1))
-    return Due(times, max(1, round((since - after) / each)), first)
+
+    start: tuple[Start, ...] = ()
+    passed: tuple[Passed, ...] = ()
+    later: tuple[Occurrence, ...] = field(default=())
 
 
-def _times(trigger: Trigger, after: datetime, now: datetime) -> Iterable[datetime]:
-    at = trigger.next_after(after)
-    while at is not None and at <= now:
-        yield at
-        at = trigger.next_after(at)
+def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DUE) -> Due:
+    """Return the occurrences later than `after` that start not later than `now`.
+
+    Only the newest `most` are listed; a longer gap is not walked but counted, and where the newest begin is found by
+    bisection. (What is scheduled by now but starts later is left out: it is not due.)
+    """
+    number = trigger.count(after, now)
+    since = after if number <= most else _begin_of_newest(trigger, after, now, most)
+    found = list(_started_by(trigger, since, now))
+    first = trigger.occurrence_after(after)
+    if since == after or not found or first is None:
+        return Due(found)
+    return Due(found, Gap(first.scheduled_at, since, number - trigger.count(since, now)))
+
+
+def most_needed(job: Job) -> int:
+    """Return how many of a job's due occurrences a decision looks at one by one."""
+    if job.trigger is not None and job.trigger.has_blackouts:
+        return MOST_DUE
+    return job.catch_up_limit if job.catch_up is CatchUp.ALL else 1
+
+
+def _begin_of_newest(trigger: Trigger, after: datetime, now: datetime, most: int) -> datetime:
+    """Return the newest occurrence before the newest `most` ones."""
+    low, high = after, now  # more than `most` are later than `low`, not more than `high`
+    span = timedelta(minutes=1)
+    while now - span > after and trigger.count(now - span, now) <= most:  # near ones first: those are quick to count
+        high, span = now - span, span * 2
+    low = max(after, now - span)
+    while high - low > MICROSECOND:
+        middle = low + (high - low) // 2
+        if trigger.count(middle, now) > most:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _started_by(trigger: Trigger, after: datetime, now: datetime) -> Iterator[Occurrence]:
+    found = trigger.occurrence_after(after)
+    while found is not None and found.start_at <= now:
+        yield found
+        found = trigger.occurrence_after(found.scheduled_at)
 
 
 def decide_due(job: Job, due: Due, now: datetime) -> Decision:
     """Choose which of the occurrences that have come due are started.
 
-    An occurrence later than `misfire_grace` is a misfire. `catch_up: all` starts every one. Otherwise at most the newest
-    is started: always with `latest`, only within the grace with `none`; the others are missed, because a newer one
-    stands for them. So a daemon that was away does not start a flood.
+    What is in a blackout is skipped. Of the others, one later than `misfire_grace` is a misfire. Without `catch_up: all` at
+    most the newest is started: always with `latest`, only within the grace with `none`; the others are missed, because a
+    newer one stands for them. With `all` each is started, one after the other with `catch_up_spacing` between them. Misfires
+    older than `catch_up_age`, and with `all` those before the newest `catch_up_limit`, are missed.
     """
-    grace = timedelta(seconds=job.misfire_grace_seconds)
-    starts = [Start(at, now - at > grace) for at in due.times]
+    fates, before = _fates(job, due, now)
+    wanted = [place for place, why in enumerate(fates) if why is None]
+    now_started = wanted[:1] if job.catch_up_spacing_seconds else wanted
+    decided = wanted[1] if len(wanted) > len(now_started) else len(fates)
+    starts = [due.occurrences[place] for place in now_started]
+    passed = _grouped([*zip(due.occurrences[:decided], fates[:decided], strict=True)], due.earlier, before)
+    return Decision(
+        tuple(Start(each, _is_misfire(job, each, now)) for each in starts), tuple(passed), tuple(due.occurrences[decided:])
+    )
+
+
+def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
+    """Return for each occurrence why it is not started, None for those that are; and why those before them are not."""
+    fates = [_fate(job, each, now) for each in due.occurrences]
     if job.catch_up is CatchUp.ALL:
-        kept = starts
-    else:
-        kept = [start for start in starts[-1:] if job.catch_up is CatchUp.LATEST or not start.is_misfire]
-    lost = due.times[: len(starts) - len(kept)]
-    count = len(lost) + due.earlier
-    if not count:
-        return Decision(tuple(kept))
-    last = lost[-1] if lost else due.times[0]
-    reason = "a newer occurrence was started instead" if kept else "later than its misfire_grace"
-    return Decision(tuple(kept), Missed(due.first or due.times[0], last, count, reason))
+        over = f"more than its catch_up_limit of {job.catch_up_limit}"
+        kept = {place for place, why in enumerate(fates) if why is None}
+        kept -= set(sorted(kept)[: -job.catch_up_limit])
+        return [over if why is None and place not in kept else why for place, why in enumerate(fates)], over
+    newest = max((place for place, why in enumerate(fates) if why != BLACKOUT), default=None)
+    instead = SUPERSEDED if newest is not None and fates[newest] is None else TOO_LATE
+    return [why if why == BLACKOUT or place == newest else instead for place, why in enumerate(fates)], instead
+
+
+def skip_all(due: Due, why: str) -> Decision:
+    """Return the decision to skip everything that is due, for one reason such as PAUSED."""
+    first = due.earlier.first if due.earlier else due.occurrences[0].scheduled_at
+    count = len(due.occurrences) + (due.earlier.count if due.earlier else 0)
+    return Decision(passed=(Passed(Status.SKIPPED, Gap(first, due.occurrences[-1].scheduled_at, count), why),))
+
+
+def _is_misfire(job: Job, occurrence: Occurrence, now: datetime) -> bool:
+    return now - occurrence.start_at > timedelta(seconds=job.misfire_grace_seconds)
+
+
+def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
+    """Return why an occurrence cannot be started now, looked at alone; None when it can."""
+    if occurrence.skipped is not None:
+        return BLACKOUT
+    if not _is_misfire(job, occurrence, now):
+        return None
+    if job.catch_up is CatchUp.NONE:
+        return TOO_LATE
+    age = job.catch_up_age_seconds
+    if age and now - occurrence.start_at > timedelta(seconds=age):
+        return f"older than its catch_up_age of {format_duration(age)}"
+    return None
+
+
+def _grouped(fates: Sequence[tuple[Occurrence, str | None]], earlier: Gap | None, before: str) -> Iterator[Passed]:
+    """Yield one element for each unbroken series of occurrences that share their fate; `earlier` joins the first."""
+    if earlier is not None and (not fates or fates[0][1] != before):
+        yield Passed(Status.MISSED, earlier, before)
+        earlier = None
+    for (why, window), series in groupby(fates, lambda pair: (pair[1], pair[0].skipped)):
+        if why is not None:
+            times = [occurrence.scheduled_at for occurrence, _ in series]
+            first, count = (earlier.first, earlier.count) if earlier else (times[0], 0)
+            gap = Gap(first, times[-1], count + len(times))
+            yield Passed(Status.SKIPPED if window else Status.MISSED, gap, why, window)
+        earlier = None
+
+
+def spread_out(count: int, seconds: float) -> list[float]:
+    """Return after how many seconds each of `count` overdue jobs is looked at: a tenth of a second apart, all in `seconds`.
+
+    So a herd of catch-ups after a long silence does not start at once, and delays nothing that is on time.
+    """
+    step = min(CATCH_UP_STEP, seconds / count) if count else 0.0
+    return [place * step for place in range(count)]
+
+
+def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetime, now: datetime) -> datetime:
+    """Return through when a job is decided after the clock was set back from `before` to `now`.
+
+    Coming times are looked at again: the ledger refuses those that were started, so a fixed time is never started again,
+    and one that a wrong clock only passed over is not lost. A job that follows elapsed time goes on in its rhythm, as in
+    Debian's cron(8) "based on the new time immediately", but not sooner than half its period after the last time.
+    """
+    if decided <= now:
+        return decided
+    rhythm = trigger.rhythm
+    if trigger.waits_for_end:
+        return decided - (before - now)
+    following = rhythm.next_after(now) if rhythm is not None else None
+    if rhythm is None or following is None:
+        return now
+    after = rhythm.next_after(following)
+    is_too_soon = after is not None and (following - now) + (before - decided) < (after - following) / 2
+    return following if is_too_soon else now
+
+
+def follows(after: After, ends: Mapping[str, datetime]) -> datetime | None:
+    """Return when a job is due after others, of which those in `ends` ended as it wants since it was due last; or None."""
+    seen = [ends[job_id] for job_id in after.jobs if job_id in ends]
+    if not seen or (after.needs_all and len(seen) < len(after.jobs)):
+        return None
+    return max(seen)
+
+
+def is_wanted(after: After, status: Status) -> bool:
+    """Return whether the end of another job is one of those that a job starts after."""
+    if after.when is When.ALWAYS:
+        return True
+    return (status is Status.SUCCESS) is (after.when is When.SUCCESS) and status is not Status.CANCELLED
 
 
 class Admission(StrEnum):

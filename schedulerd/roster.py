@@ -6,18 +6,24 @@ whose rule was changed, disabled or taken away in between, begins now: an edit n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from .board import Board, JobState
+from .chains import Chains
 from .clock import Clock
-from .model import Job, JobRecord, Run
+from .model import Job, JobRecord, Origin, Run
 from .planner import Planner
+from .policy import most_needed
 from .scheduler import Scheduler
 from .store import Store, durable
 
+log = logging.getLogger(__name__)
+
 NO_RULE = ""
+NOT_RUNNING = "the daemon was not running then"
 GONE = "its job was taken out of the configuration"
 
 
@@ -40,7 +46,10 @@ class Changes:
 class Roster:
     """Puts sets of jobs into place."""
 
-    def __init__(self, board: Board, planner: Planner, scheduler: Scheduler, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, board: Board, planner: Planner, scheduler: Scheduler, chains: Chains, store: Store, clock: Clock
+    ) -> None:
+        self._chains = chains
         self._board = board
         self._planner = planner
         self._scheduler = scheduler
@@ -71,8 +80,20 @@ class Roster:
         since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
         self._planner.unplan(changes.removed)
-        self._plan(jobs, [*changes.added, *replanned], {record.job_id for record in new_records}, since)
+        # Catch-up settings are policy, no rule: such a job keeps its plan, but how far back it looks may have changed.
+        touched = [*changes.added, *replanned]
+        self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
+        self._chains.link(jobs)
         return changes
+
+    def start_up(self) -> None:
+        """Make due what starts when the daemon does: `startup`, and what follows ends that no daemon saw to."""
+        now = self._clock.now()
+        for state in self._board.states.values():
+            trigger = state.job.trigger
+            if state.job.is_scheduled and trigger is not None and trigger.events.at_startup:
+                self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
+        self._chains.follow_what_was_missed()
 
     @staticmethod
     def _rules(jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> dict[str, str]:
@@ -101,7 +122,12 @@ class Roster:
             return self._board.replace(states)
 
     def _plan(
-        self, jobs: Mapping[str, Job], touched: Sequence[str], rewritten: set[str], since: Mapping[str, datetime]
+        self,
+        jobs: Mapping[str, Job],
+        touched: Sequence[str],
+        rewritten: set[str],
+        since: Mapping[str, datetime],
+        cause: str | None,
     ) -> None:
         newest = self._store.last_occurrences([job_id for job_id in touched if job_id not in rewritten])
         for job_id in touched:
@@ -110,11 +136,27 @@ class Roster:
                 self._planner.unplan([job_id])
                 next_at = None
             else:
-                next_at = self._planner.plan(job_id, job.trigger, max(since[job_id], newest.get(job_id, since[job_id])))
+                after = max(since[job_id], newest.get(job_id, since[job_id]))
+                if job.trigger.waits_for_end:
+                    after = self._last_end(job_id, since[job_id])
+                next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause)
+                if next_at is None and job.trigger.kind not in ("startup", "after"):
+                    log.warning("job %s: it has no coming time (%s)", job_id, job.trigger.text)
             with self._board.lock:
                 state = self._board.states[job_id]
-                state.next_run_at = next_at
+                state.next_run_at = self._shown(job, next_at)
                 self._board.touch(state)
+
+    def _last_end(self, job_id: str, since: datetime) -> datetime:
+        """Return from when a job counts that waits for the end of its last run: from `since` when there was none."""
+        last = self._board.states[job_id].last_result
+        return max(since, last.finished_at) if last is not None and last.finished_at is not None else since
+
+    def _shown(self, job: Job, next_at: datetime | None) -> datetime | None:
+        """Return when a job starts next: not at a time that a blackout forbids."""
+        if job.trigger is None or not job.trigger.has_blackouts or next_at is None:
+            return next_at
+        return job.trigger.next_after(self._clock.now())
 
 
 def _rule(job: Job) -> str:

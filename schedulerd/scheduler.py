@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,16 +23,17 @@ from .clock import Clock
 from .durations import counted
 from .errors import StartError
 from .executor import Finished
-from .model import Job, Origin, Overlap, Result, Run, Status, finish, new_run_id, to_text
+from .model import MICROSECOND, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, new_run_id, to_text
 from .pauses import Pauses
-from .planner import DueJob
-from .policy import Admission, Decision, Missed, admit, decide_due, pause_is_over
+from .planner import DueJob, Undecided
+from .policy import OVERDUE, PAUSED, Admission, Decision, Passed, admit, decide_due, pause_is_over, skip_all
 from .store import Store
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
-PAUSED = "paused"
+AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
+LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
 
 
 class Launcher(Protocol):
@@ -52,6 +54,8 @@ class Scheduler:
         self.node = node
         self.is_stopping = False
         self._launcher: Launcher | None = None
+        self._on_end: Callable[[str, datetime], datetime | None] = lambda _job_id, _at: None
+        self._on_ends: Callable[[list[Run]], None] = lambda _runs: None
         self.waiters = Waiters(board)
         self._went_idle = threading.Condition(board.lock)
         self.pauses = Pauses(board, store, self.promote)
@@ -60,59 +64,82 @@ class Scheduler:
         """Name the executor; it is built after the scheduler, which it reports to."""
         self._launcher = launcher
 
+    def tell_ends(self, on_end: Callable[[str, datetime], datetime | None], on_ends: Callable[[list[Run]], None]) -> None:
+        """Name who plans on from the end of a job's run (and says when), and who starts other jobs after ends."""
+        self._on_end, self._on_ends = on_end, on_ends
+
     # Due
 
-    def on_due(self, batch: list[DueJob], now: datetime) -> list[DueJob]:
+    def on_due(self, batch: list[DueJob], now: datetime) -> list[Undecided]:
         """Decide about everything that has come due together, and enter it into the ledger in one go.
 
-        Returns what could not be decided, which is to be handed over again; it must not cost the others theirs.
+        Returns what is left to be decided; what cannot be decided must not cost the others theirs.
         """
         rows: list[Run] = []
-        undecided: list[DueJob] = []
+        undecided: list[Undecided] = []
+        again: set[str] = set()
         with self.board.lock:  # to choose; launching happens outside
             for each in batch:
                 state = self.board.states.get(each.job_id)
                 if state is None or self.is_stopping:
                     continue
-                state.next_run_at = each.next_at
-                self.board.touch(state)
                 try:
-                    rows += self._decide(state, each, now)
+                    decision = self._decide(state, each, now)
+                    decided = self._rows(state, each, decision, now)
                 except Exception:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
-                    undecided.append(each)
+                    undecided.append(each.all_left(now + LOOK_AGAIN))
+                    continue
+                rows += decided
+                again |= {run.run_id for run in decided} if each.is_again else set()
+                self._note_next(state, each, now)
+                if decision.later:
+                    at = now + timedelta(seconds=state.job.catch_up_spacing_seconds)
+                    undecided.append(each.left(decision.later[0].scheduled_at, at))
             recorded = self.record(rows)
-        self.when_recorded(rows, recorded)
+        self.when_recorded(rows, recorded, again)
         return undecided
 
-    def _decide(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
+    def _note_next(self, state: JobState, each: DueJob, now: datetime) -> None:
+        if each.origin is not Origin.SCHEDULE or state.job.trigger is None:
+            return
+        state.next_run_at = state.job.trigger.next_after(now) if state.job.trigger.has_blackouts else each.next_at
+        self.board.touch(state)
+
+    @staticmethod
+    def _decide(state: JobState, each: DueJob, now: datetime) -> Decision:
         if state.pause is not None and not pause_is_over(state.pause.until, now):
-            return self._skipped_by_pause(state, each, now)
-        decision: Decision = decide_due(state.job, each.due, now)
-        rows = [self._missed_row(state.job, decision.missed, now)] if decision.missed else []
+            return skip_all(each.due, PAUSED)
+        return decide_due(state.job, each.due, now)
+
+    def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
+        """Return the row of every part of a decision."""
+        rows = [
+            self._passed_row(state.job, passed, each, now + place * MICROSECOND)
+            for place, passed in enumerate(decision.passed)
+        ]
+        now += len(rows) * MICROSECOND  # run ids sort by time: as what they are about does
         for start in decision.start:
-            origin = Origin.CATCH_UP if start.is_misfire else Origin.SCHEDULE
-            rows.append(self.admitted(state, self.new_run(state.job, origin, now, start.scheduled_at)))
+            origin = Origin.CATCH_UP if start.is_misfire else each.origin
+            run = self.new_run(state.job, origin, now, start.scheduled_at)
+            details = {**each.details}
+            if start.occurrence.reasons:
+                details["moved"] = list(start.occurrence.reasons)
+            if each.due.cause is not None and now - start.occurrence.start_at > OVERDUE:
+                details["cause"] = each.due.cause
+            rows.append(self.admitted(state, replace(run, details=details) if details else run))
         return rows
 
-    def _skipped_by_pause(self, state: JobState, each: DueJob, now: datetime) -> list[Run]:
-        first, last = each.due.first or each.due.times[0], each.due.times[-1]
-        details: dict[str, Any] = {"reason": PAUSED}
-        count = len(each.due.times) + each.due.earlier
-        if count > 1:
-            details |= {"first": to_text(first), "last": to_text(last), "count": count}
-        run = self.new_run(state.job, Origin.SCHEDULE, now, last)
-        return [_not_started(run, Status.SKIPPED, "the job is paused", details)]
-
-    def _missed_row(self, job: Job, missed: Missed, now: datetime) -> Run:
-        run = self.new_run(job, Origin.SCHEDULE, now, missed.last)
-        details = {
-            "reason": missed.reason,
-            "first": to_text(missed.first),
-            "last": to_text(missed.last),
-            "count": missed.count,
-        }
-        return _not_started(run, Status.MISSED, str(missed), details)
+    def _passed_row(self, job: Job, passed: Passed, each: DueJob, now: datetime) -> Run:
+        gap = passed.gap
+        details: dict[str, Any] = {**each.details, "reason": passed.why}
+        if passed.window is not None:
+            details["window"] = passed.window
+        if gap.count > 1 or passed.status is Status.MISSED:
+            details |= {"first": to_text(gap.first), "last": to_text(gap.last), "count": gap.count}
+        if each.due.cause is not None and passed.status is Status.MISSED:
+            details["cause"] = each.due.cause
+        return _not_started(self.new_run(job, each.origin, now, gap.last), passed.status, str(passed), details)
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
@@ -120,7 +147,7 @@ class Scheduler:
 
     def admitted(self, state: JobState, run: Run) -> Run:
         """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
-        decision = admit(state.job.overlap, len(state.running), state.waiting)
+        decision = admit(_overlap_of(state.job, run), len(state.running), state.waiting)
         if decision is Admission.START:
             state.running[run.run_id] = run
         elif decision is Admission.QUEUE:
@@ -133,7 +160,7 @@ class Scheduler:
             why = f"run {blocking} of the job still runs"
             if blocking is None or state.job.overlap is Overlap.QUEUE:
                 why = f"{counted(state.waiting, 'run')} of the job wait already"
-            run = _not_started(run, Status.SKIPPED, why, details)
+            run = _not_started(run, Status.SKIPPED, why, {**run.details, **details})
         self.board.touch(state)
         return run
 
@@ -147,11 +174,13 @@ class Scheduler:
         nothing.set_result(frozenset())
         return nothing
 
-    def when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+    def when_recorded(
+        self, rows: Sequence[Run], recorded: Future[frozenset[str]], again: AbstractSet[str] = frozenset()
+    ) -> None:
         """Go on with rows when they are durable. The lock is not held: that may be now."""
-        recorded.add_done_callback(partial(self._entered, rows))
+        recorded.add_done_callback(partial(self._entered, rows, again))
 
-    def _entered(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+    def _entered(self, rows: Sequence[Run], again: AbstractSet[str], recorded: Future[frozenset[str]]) -> None:
         """Launch what the ledger took; forget what it did not take."""
         error = recorded.exception()
         taken = frozenset() if error is not None else recorded.result()
@@ -161,9 +190,51 @@ class Scheduler:
                     self._launch(run)
                 elif run.status is Status.QUEUED:
                     self._promote_of(run)  # what it waits for may have ended meanwhile, or be paused
+            elif error is None and run.run_id in again:
+                self._come_again(run)
             else:
                 log.warning("job %s: not started, %s", run.job_id, error or "the ledger has this occurrence already")
                 self._forget(run)
+        self._count_on(rows)
+
+    def _come_again(self, run: Run) -> None:
+        """Deal with a time that was decided before the clock was set back: only what follows elapsed time goes on.
+
+        Its run is an occurrence of its own, at the moment of this decision, so that none is started twice.
+        """
+        self._forget(run)
+        state = self.board.state_of(run)
+        trigger = state.job.trigger if state is not None else None
+        rhythm = trigger.rhythm if trigger is not None else None
+        at = run.scheduled_at
+        if state is None or rhythm is None or at is None or rhythm.next_after(at - MICROSECOND) != at:
+            log.info("job %s: %s was decided before the clock was set back: not started again", run.job_id, at)
+            return
+        with self.board.lock:
+            now = self.clock.now()
+            fresh = self.new_run(state.job, Origin.SCHEDULE, now, max(now, at + MICROSECOND))
+            fresh = self.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
+            recorded = self.record([fresh])
+        self.when_recorded([fresh], recorded)
+
+    def _count_on(self, rows: Sequence[Run]) -> None:
+        """Plan jobs that are counted from the end of their last run, of which nothing will run now."""
+        for run in rows:
+            state = self.board.state_of(run)
+            if state is not None and state.job.trigger is not None and state.job.trigger.waits_for_end:
+                with self.board.lock:
+                    is_open = state.running or state.waiting
+                if not is_open:
+                    self.ended_at(run.job_id, self.clock.now())
+
+    def ended_at(self, job_id: str, at: datetime) -> None:
+        """Tell who plans that a run of a job has ended, or will not be; its next time may be counted from there."""
+        next_at = self._on_end(job_id, at)
+        state = self.board.states.get(job_id)
+        if next_at is not None and state is not None:
+            with self.board.lock:
+                state.next_run_at = next_at
+                self.board.touch(state)
 
     def _launch(self, run: Run) -> None:
         """Hand a run to the executor; one that cannot be handed over has failed, and must not hold up the next."""
@@ -262,6 +333,10 @@ class Scheduler:
         self.waiters.tell(ended)
         for state in free:
             self.promote(state)
+            if state.job.trigger is not None and state.job.trigger.waits_for_end and not state.running:
+                self.ended_at(state.job.job_id, self.clock.now())
+        if error is None:
+            self._on_ends(ended)
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
         """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
@@ -291,6 +366,13 @@ def _next_of(state: JobState) -> Run | None:
     """Return the waiting run whose turn it is: while the job is paused, only one that somebody asked for."""
     waiting = state.queued or ()
     return next((run for run in waiting if state.pause is None or run.origin is Origin.MANUAL), None)
+
+
+def _overlap_of(job: Job, run: Run) -> Overlap:
+    """Return the overlap policy of a run: with `catch_up: all` each is wanted, so they wait for one another."""
+    if run.origin is Origin.CATCH_UP and job.catch_up is CatchUp.ALL and job.overlap is Overlap.SKIP:
+        return Overlap.QUEUE
+    return job.overlap
 
 
 def _not_started(run: Run, status: Status, why: str, details: dict[str, Any]) -> Run:

@@ -17,7 +17,9 @@ from .clock import Clock
 from .errors import InvalidError
 from .figures import percentile
 from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
-from .scheduler import PAUSED, Scheduler
+from .outlook import Outlook
+from .policy import PAUSED
+from .scheduler import Scheduler
 from .store import Store, durable
 from .views import JobList, backup_view, run_view
 
@@ -68,6 +70,7 @@ class Service:
         self._config = config_state
         self._check_health = check_health
         self._job_list = JobList(board)
+        self._outlook = Outlook(board, store, clock)
         self._started = clock.monotonic()
         self._started_at = clock.now()
 
@@ -89,6 +92,21 @@ class Service:
         """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
         self._board.get(job_id)
         return [run_view(self.as_it_is(run)) for run in self._store.history(job_id, limit, before, statuses)]
+
+    @needs(Role.VIEWER)
+    def next_times(self, job_id: str, count: int, after: str | None) -> dict[str, Any]:
+        """Return a job's coming starts, each with the rules that had a say. Raise NotFoundError or InvalidError."""
+        return self._outlook.next_times(job_id, count, after)
+
+    @needs(Role.VIEWER)
+    def why(self, job_id: str, at: str | None) -> dict[str, Any]:
+        """Return what became of an occurrence of a job, and why. Raise NotFoundError or InvalidError."""
+        return self._outlook.why(job_id, at)
+
+    @needs(Role.VIEWER)
+    def simulate(self, start: datetime | None, end: datetime | None) -> dict[str, Any]:
+        """Return what will start in a window, for all jobs, with the load that is expected. Raise InvalidError."""
+        return self._outlook.simulate(start, end)
 
     @needs(Role.OPERATOR)
     def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:

@@ -77,6 +77,8 @@ class Document:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             text = " ".join(filter(None, (error.context, error.problem)))
+            if "nesting depth" in text:  # newer versions of libyaml have a limit of their own
+                raise ConfigError([Problem(self.path, line, column, "", f"nested deeper than {DEEPEST} levels")]) from None
             raise ConfigError([Problem(self.path, line, column, "", f"not YAML: {text}")]) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError([Problem(self.path, 1, 1, "", f"not YAML: {str(error).splitlines()[0]}")]) from None

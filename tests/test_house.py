@@ -15,17 +15,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "model", "clock", "durations", "figures"},
-    {"triggers", "policy", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs"},
+    {"errors", "model", "clock", "durations", "figures", "zones"},
+    {"triggers", "windows", "policy", "simulation", "schema", "options"},
+    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars"},
     {"actions", "builtin"},
-    {"planner", "executor", "board", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
-    {"views", "service"},
-    {"auth", "connections", "parsing", "api", "server", "client", "ctl"},
+    {"planner", "executor", "board", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
+    {"views", "outlook", "service"},
+    {"auth", "connections", "parsing", "api", "server", "client", "explain", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PURE = ("triggers", "policy", "schema", "options", "figures", "durations", "model", "errors")
+PURE = ("triggers", "windows", "simulation", "policy", "schema", "options", "figures", "durations", "model", "errors")
 
 
 def room_of(path: Path) -> str:

@@ -127,6 +127,14 @@ class Store(Protocol):
         """Return at most `limit` rows of a job, newest first, those before the run_id `before` when it is given."""
         ...
 
+    def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
+        """Return at most `limit` rows of occurrences of a job from `since` on, in their order, each with its attempts."""
+        ...
+
+    def durations(self, job_ids: Sequence[str], limit: int) -> dict[str, list[float]]:
+        """Return how many seconds the newest (at most `limit`) successful runs of each job took, of jobs that have some."""
+        ...
+
     def run(self, run_id: str) -> Run | None:
         """Return a run, or None when there is none."""
         ...

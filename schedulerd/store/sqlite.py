@@ -211,6 +211,20 @@ class SqliteStore:
         values = {"job_id": job_id, "limit": limit, "before": before or "~", "statuses": wanted}
         return [_to_run(row) for row in self._rows("history", values)]
 
+    def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
+        """Return rows of occurrences, in their order."""
+        return [_to_run(row) for row in self._rows("occurrences", (job_id, to_micros(since), limit))]
+
+    def durations(self, job_ids: Sequence[str], limit: int) -> dict[str, list[float]]:
+        """Return the durations of the newest successful runs."""
+        out = {}
+        with self._reader() as connection:
+            for job_id in job_ids:
+                found = connection.execute(self._sql["durations"], (job_id, limit)).fetchall()
+                if found:
+                    out[job_id] = [seconds for (seconds,) in found]
+        return out
+
     def run(self, run_id: str) -> Run | None:
         """Return a run."""
         return next((_to_run(row) for row in self._rows("run", (run_id,))), None)

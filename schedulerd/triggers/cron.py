@@ -1,10 +1,13 @@
 """Cron expressions, with Debian cron's rules, in any time zone.
 
-The rules are those of cron(8) and crontab(5) of Debian's cron 3.0pl1:
+Five fields, or six with the seconds first. The rules are those of cron(8) and crontab(5) of Debian's cron 3.0pl1:
 
 - day of month and weekday: when both are restricted (neither starts with `*`), a day that matches either is due;
 - daylight saving: a job at fixed times (neither its minute nor its hour starts with `*`) runs once right after the gap
   that swallowed its time, and once in a repeated hour; a job with a wildcard there follows elapsed time.
+
+Beyond Debian's: `L` (the month's last day), `LW` (its last day from Monday to Friday), `5L` (its last Friday) and `mon#2`
+(its second Monday), as in Quartz and cronsim.
 
 Fields are bit masks, days are ordinals and times are integer seconds, because a daemon with 10,000 jobs asks often.
 """
@@ -14,10 +17,13 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
+from functools import lru_cache
 
 from ..errors import TriggerError
-from .zones import Stretch, stretch_at, zone_named
+from ..zones import EPOCH_ORDINAL, zone_named
+from .masks import bits_below, lowest_bit
+from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 
 MACROS = {
     "@yearly": "0 0 1 1 *",
@@ -30,11 +36,9 @@ MACROS = {
 }
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-LONGEST_GAP_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
 
-_DAY = 86_400
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_REMEMBERED = 24  # months: a year or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class _Field:
     names: tuple[str, ...] = ()
 
 
+_SECOND = _Field("second", 0, 59)
 _FIELDS = (
     _Field("minute", 0, 59),
     _Field("hour", 0, 23),
@@ -55,42 +60,159 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class CronTrigger:
-    """A cron expression of five fields, or one of cron's `@` words, in a time zone."""
+class _Days:
+    """Which days match: by date and by weekday, each as masks, and in special places of a month."""
+
+    dates: int
+    weekdays: int
+    months: int
+    either: bool  # both are restricted: a day that matches one of them is due
+    last: bool = False  # L
+    last_workday: bool = False  # LW
+    last_weekdays: int = 0  # 5L
+    nth_weekdays: tuple[tuple[int, int], ...] = ()  # mon#2 as (weekday, nth)
+    _masks: dict[int, int] = field(default_factory=dict, compare=False)  # of the months that were asked for lately
+
+    def in_month(self, year: int, month: int) -> int:
+        """Return the matching days of a month as a mask; bit 1 is the first."""
+        key = year * 12 + month
+        mask = self._masks.get(key)
+        if mask is None:
+            if len(self._masks) >= _REMEMBERED:
+                self._masks.clear()
+            is_named = self.months >> month & 1
+            mask = self._masks[key] = self.of_month(*monthrange(year, month)) if is_named else 0
+        return mask
+
+    def next(self, day: int, last: int) -> int | None:
+        """Return the first matching day (since 1970) in [day, last], or None."""
+        while day <= last:
+            today = date.fromordinal(day + EPOCH_ORDINAL)
+            later = self.in_month(today.year, today.month) >> today.day
+            if later:
+                found = day + lowest_bit(later)
+                return found if found <= last else None
+            day += self._to_next_month(today)
+        return None
+
+    def _to_next_month(self, today: date) -> int:
+        """Return the number of days from `today` to the first day of the next month that is named."""
+        later = self.months >> today.month + 1
+        year, month = (today.year, today.month + 1 + lowest_bit(later)) if later else (
+            today.year + 1, lowest_bit(self.months)
+        )  # fmt: skip
+        return date(year, month, 1).toordinal() - today.toordinal()
+
+    def count(self, first: int, last: int) -> int:
+        """Return how many days in [first, last) match."""
+        number = 0
+        while first < last:
+            start = date.fromordinal(first + EPOCH_ORDINAL)
+            in_range = min(last - first, monthrange(start.year, start.month)[1] - start.day + 1)
+            number += (self.in_month(start.year, start.month) >> start.day & (1 << in_range) - 1).bit_count()
+            first += in_range
+        return number
+
+    def of_month(self, first_weekday: int, length: int) -> int:
+        """Return the matching days of a month as a mask, bit 1 the first day, whose weekday is given (Monday is 0)."""
+        by_date = self.dates
+        if self.last:
+            by_date |= 1 << length
+        if self.last_workday:
+            by_date |= 1 << length - max(0, (first_weekday + length - 1) % 7 - 4)
+        by_weekday = 0
+        for day in range(1, length + 1):
+            weekday = (first_weekday + day) % 7  # Sunday is 0
+            if (
+                self.weekdays >> weekday & 1
+                or (self.last_weekdays >> weekday & 1 and day + 7 > length)
+                or (self.nth_weekdays and (weekday, (day + 6) // 7) in self.nth_weekdays)
+            ):
+                by_weekday |= 1 << day
+        days = by_date | by_weekday if self.either else by_date & by_weekday
+        return days & (1 << length + 1) - 2
+
+    def are_possible(self) -> bool:
+        """Return whether any day of any year matches."""
+        months = [month for month in range(1, 13) if self.months >> month & 1]
+        lengths = {length for month in months for length in {_LONGEST_MONTH[month - 1], 28 if month == 2 else 0} if length}
+        return any(self.of_month(first, length) for length in lengths for first in range(7))
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Which seconds of a day match, as masks."""
+
+    hours: int
+    minutes: int
+    seconds: int
+
+    def next(self, tick: int) -> int | None:
+        """Return the first matching second of the day that is not before `tick`, or None."""
+        minute, second = divmod(tick, 60)
+        later = self.seconds >> second
+        if not later:
+            minute, second = minute + 1, 0
+            later = self.seconds
+        hour, minute = divmod(minute, 60)
+        if self.hours >> hour & 1:
+            if self.minutes >> minute & 1:
+                return hour * 3600 + minute * 60 + second + lowest_bit(later)
+            later = self.minutes >> minute
+            if later:
+                return hour * 3600 + (minute + lowest_bit(later)) * 60 + lowest_bit(self.seconds)
+        later = self.hours >> hour + 1
+        if not later:
+            return None
+        return (hour + 1 + lowest_bit(later)) * 3600 + lowest_bit(self.minutes) * 60 + lowest_bit(self.seconds)
+
+    def before(self, tick: int) -> int:
+        """Return how many matching seconds of the day are before `tick`."""
+        minute, second = divmod(tick, 60)
+        hour, minute = divmod(minute, 60)
+        a_minute = self.seconds.bit_count()
+        number = bits_below(self.hours, hour) * self.minutes.bit_count() * a_minute
+        if self.hours >> hour & 1:
+            number += bits_below(self.minutes, minute) * a_minute
+            if self.minutes >> minute & 1:
+                number += bits_below(self.seconds, second)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class CronTrigger(WallClockRule):
+    """A cron expression of five or six fields, or one of cron's `@` words, in a time zone.
+
+    `daylight` is what the job sets itself; None is Debian cron's rule.
+    """
 
     expression: str
     timezone: str = "UTC"
-    _minutes: int = field(init=False, repr=False, compare=False)
-    _hours: int = field(init=False, repr=False, compare=False)
-    _days: int = field(init=False, repr=False, compare=False)
-    _months: int = field(init=False, repr=False, compare=False)
-    _weekdays: int = field(init=False, repr=False, compare=False)
-    _either_day: bool = field(init=False, repr=False, compare=False)
+    daylight: Daylight = None  # type: ignore[assignment]  # made by __post_init__ when it is not given
     _is_fixed: bool = field(init=False, repr=False, compare=False)
-    _month_days: dict[int, int] = field(init=False, repr=False, compare=False)
+    _times: _Times = field(init=False, repr=False, compare=False)
+    _days: _Days = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Parse. Raise TriggerError when the text is no cron expression or can never be due."""
         zone_named(self.timezone)
         texts = _split(self.expression)
-        minutes, hours, days, months, weekdays = (
-            _parse_field(spec, text, self.expression) for spec, text in zip(_FIELDS, texts, strict=True)
-        )
-        weekdays = (weekdays | weekdays >> 7) & 0x7F  # 7 is Sunday too
-        either = not texts[2].startswith("*") and not texts[4].startswith("*")
-        if not either:
-            _refuse_impossible(days, months, self.expression)
+        seconds = _Parser(_SECOND, self.expression).mask(texts.pop(0)) if len(texts) > len(_FIELDS) else 1
+        minutes, hours = (_Parser(_FIELDS[index], self.expression).mask(texts[index]) for index in (0, 1))
+        is_fixed = not texts[0].startswith("*") and not texts[1].startswith("*")
         for name, value in (
-            ("_minutes", minutes),
-            ("_hours", hours),
-            ("_days", days),
-            ("_months", months),
-            ("_weekdays", weekdays),
-            ("_either_day", either),
-            ("_is_fixed", not texts[0].startswith("*") and not texts[1].startswith("*")),
-            ("_month_days", {}),
+            ("daylight", self.daylight or (FIXED if is_fixed else WILDCARD)),
+            ("_is_fixed", is_fixed),
+            ("_times", _Times(hours, minutes, seconds)),
+            ("_days", self._days_from(*texts[2:])),
         ):
             object.__setattr__(self, name, value)
+
+    def _days_from(self, dates: str, month: str, weekdays: str) -> _Days:
+        try:
+            return _days_named(dates, month, weekdays)
+        except TriggerError as error:
+            raise TriggerError("cron", self.expression, error.why) from None
 
     @property
     def kind(self) -> str:
@@ -100,158 +222,101 @@ class CronTrigger:
     @property
     def text(self) -> str:
         """Return the expression and its zone."""
-        return f"cron: {self.expression} {self.timezone}"
-
-    def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first due time strictly later than `instant`.
-
-        Walks the zone's stretches of constant offset. Entering one, `low` is the first local second that has not been
-        dealt with: after a gap, a fixed time that was swallowed is due at once; after a repeat, fixed times wait until
-        the repeated local time has passed.
-        """
-        second = int(instant.timestamp() // 1) + 1
-        last = second + LONGEST_GAP_YEARS * 366 * _DAY
-        stretch = stretch_at(self.timezone, second)
-        low = max(second + stretch.offset, self._repeated_until(stretch)) if self._is_fixed else second + stretch.offset
-        if self._is_fixed and second == stretch.start and self._was_swallowed(stretch):
-            return datetime.fromtimestamp(second, UTC)
-        while stretch.start < last:
-            found = self._next_local(low, stretch.end + stretch.offset)
-            if found is not None:
-                return datetime.fromtimestamp(found - stretch.offset, UTC)
-            stretch = stretch_at(self.timezone, stretch.end)
-            low = stretch.start + stretch.offset
-            if self._is_fixed:
-                if self._was_swallowed(stretch):
-                    return datetime.fromtimestamp(stretch.start, UTC)
-                low = max(low, self._repeated_until(stretch))
-        return None
-
-    def _was_swallowed(self, stretch: Stretch) -> bool:
-        """Return whether a due local time lies in the gap that ends where `stretch` starts."""
-        before = stretch_at(self.timezone, stretch.start - 1)
-        if before.offset >= stretch.offset:
-            return False
-        gap = stretch.start + before.offset
-        return self._next_local(gap, stretch.start + stretch.offset) is not None
-
-    def _repeated_until(self, stretch: Stretch) -> int:
-        """Return the local second at which `stretch` stops repeating what its forerunner already showed."""
-        before = stretch_at(self.timezone, stretch.start - 1)
-        return stretch.start + max(before.offset, stretch.offset)
-
-    def _next_local(self, low: int, high: int) -> int | None:
-        """Return the first matching local second in [low, high), or None."""
-        day, second = divmod(low, _DAY)
-        minute = -(-second // 60)  # the next whole minute
-        last_day = (high - 1) // _DAY
-        while True:
-            found = self._next_day(day, last_day)
-            if found is None:
-                return None
-            minute = minute if found == day else 0
-            time = self._next_time(minute)
-            if time is not None:
-                local = found * _DAY + time * 60
-                return local if local < high else None
-            day, minute = found + 1, 0
-
-    def _next_time(self, minute: int) -> int | None:
-        """Return the first matching minute of the day that is not before `minute`, or None."""
-        hour, minute = divmod(minute, 60)
-        if self._hours >> hour & 1:
-            later = self._minutes >> minute
-            if later:
-                return hour * 60 + minute + _lowest_bit(later)
-        later = self._hours >> hour + 1
-        if not later:
-            return None
-        return (hour + 1 + _lowest_bit(later)) * 60 + _lowest_bit(self._minutes)
-
-    def _next_day(self, day: int, last_day: int) -> int | None:
-        """Return the first matching day (days since 1970) in [day, last_day], or None."""
-        while day <= last_day:
-            today = date.fromordinal(day + _EPOCH_ORDINAL)
-            later = self._days_of(today.year, today.month) >> today.day
-            if later:
-                found = day + _lowest_bit(later)
-                return found if found <= last_day else None
-            day += monthrange(today.year, today.month)[1] - today.day + 1
-        return None
-
-    def _days_of(self, year: int, month: int) -> int:
-        """Return the matching days of a month as a mask; bit 1 is the first."""
-        key = year * 12 + month
-        mask = self._month_days.get(key)
-        if mask is None:
-            if len(self._month_days) > 24:  # a year or two are enough to remember
-                self._month_days.clear()
-            mask = self._month_days[key] = self._days_made(year, month)
-        return mask
-
-    def _days_made(self, year: int, month: int) -> int:
-        if not self._months >> month & 1:
-            return 0
-        first_weekday, length = monthrange(year, month)  # Monday is 0 there, Sunday is 0 in cron
-        by_weekday = sum(1 << day for day in range(1, length + 1) if self._weekdays >> (first_weekday + day) % 7 & 1)
-        by_date = self._days & (1 << length + 1) - 2
-        return by_date | by_weekday if self._either_day else by_date & by_weekday
-
-
-def _lowest_bit(mask: int) -> int:
-    return (mask & -mask).bit_length() - 1
+        is_default = self.daylight == (FIXED if self._is_fixed else WILDCARD)
+        return f"cron: {self.expression} {self.timezone}" + ("" if is_default else f" ({self.daylight.text})")
 
 
 def _split(expression: str) -> list[str]:
     text = expression.strip().lower()
+    if text == "@reboot":
+        raise TriggerError("cron", expression, "write startup: true, which is once per start of the daemon")
     if text.startswith("@"):
         if text not in MACROS:
             raise TriggerError("cron", expression, f"the words with @ are {', '.join(MACROS)}")
         text = MACROS[text]
     texts = text.split()
-    if len(texts) != len(_FIELDS):
-        wanted = "minute hour day-of-month month weekday"
+    if len(texts) not in (len(_FIELDS), len(_FIELDS) + 1):
+        wanted = "minute hour day-of-month month weekday, and before them the second if there are six"
         raise TriggerError("cron", expression, f"five fields are needed ({wanted}), there are {len(texts)}")
     return texts
 
 
-def _parse_field(spec: _Field, text: str, expression: str) -> int:
-    mask = 0
-    for part in text.split(","):
-        mask |= _parse_part(spec, part, expression)
-    return mask
+@lru_cache(maxsize=4096)
+def _days_named(dates: str, month: str, weekdays: str) -> _Days:
+    """Return the days that the last three fields name, which many jobs share. Raise TriggerError for days of no year."""
+    expression = f"{dates} {month} {weekdays}"
+    date_parts, weekday_parts = dates.split(","), weekdays.split(",")
+    plain_dates = [part for part in date_parts if part not in ("l", "lw")]
+    last = [part.removesuffix("l") for part in weekday_parts if re.fullmatch(r"([0-7]|[a-z]{3})l", part)]
+    nth = [part.split("#") for part in weekday_parts if re.fullmatch(r"[^#]+#[1-5]", part)]
+    special = {f"{name}l" for name in last} | {"#".join(pair) for pair in nth}
+    plain_weekdays = [part for part in weekday_parts if part not in special]
+    weekday = _Parser(_FIELDS[4], expression)
+    days = _Days(
+        dates=_Parser(_FIELDS[2], expression).parts(plain_dates),
+        weekdays=_folded(weekday.parts(plain_weekdays)),
+        months=_Parser(_FIELDS[3], expression).mask(month),
+        either=not dates.startswith("*") and not weekdays.startswith("*"),
+        last="l" in date_parts,
+        last_workday="lw" in date_parts,
+        last_weekdays=_folded(weekday.parts(last)),
+        nth_weekdays=tuple((weekday.value(name) % 7, int(number)) for name, number in nth),
+    )
+    if not days.are_possible():
+        raise TriggerError("cron", expression, "no month that it names has such a day: it can never be due")
+    return days
 
 
-def _parse_part(spec: _Field, part: str, expression: str) -> int:
-    base, slash, step_text = part.partition("/")
-    if slash and not (re.fullmatch(r"[0-9]{1,4}", step_text) and int(step_text) > 0):
-        raise TriggerError("cron", expression, f"the step in {spec.name} {part!r} must be a whole number above 0")
-    step = int(step_text) if slash else 1
-    if base == "*":
-        low, high = spec.low, min(spec.high, 6) if spec.names is WEEKDAYS else spec.high
-    else:
-        first, dash, last = base.partition("-")
-        low = _parse_value(spec, first, expression)
-        high = _parse_value(spec, last, expression) if dash else (spec.high if slash else low)
-        if high < low:
-            raise TriggerError("cron", expression, f"the range {base!r} in {spec.name} runs backwards")
-    return sum(1 << value for value in range(low, high + 1, step))
+def _folded(weekdays: int) -> int:
+    return (weekdays | weekdays >> 7) & 0x7F  # 7 is Sunday too
 
 
-def _parse_value(spec: _Field, text: str, expression: str) -> int:
-    if text in spec.names:
-        return spec.names.index(text) + (1 if spec.names is MONTHS else 0)
-    if not re.fullmatch(r"[0-9]{1,4}", text):
-        known = f" or a name ({', '.join(spec.names)})" if spec.names else ""
-        raise TriggerError("cron", expression, f"{text!r} is no {spec.name}: expected a number{known}, or *")
-    value = int(text)
-    if not spec.low <= value <= spec.high:
-        raise TriggerError("cron", expression, f"{spec.name} {value} is outside {spec.low} to {spec.high}")
-    return value
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    """Reads one field; `expression` is what errors quote."""
 
+    spec: _Field
+    expression: str
 
-def _refuse_impossible(days: int, months: int, expression: str) -> None:
-    for month in range(1, 13):
-        if months >> month & 1 and days & (1 << _LONGEST_MONTH[month - 1] + 1) - 2:
-            return
-    raise TriggerError("cron", expression, "no month that it names has such a day: it can never be due")
+    def mask(self, text: str) -> int:
+        """Return the mask of a field."""
+        return self.parts(text.split(","))
+
+    def parts(self, texts: list[str]) -> int:
+        """Return the mask of the elements of a list."""
+        mask = 0
+        for text in texts:
+            mask |= self._part(text)
+        return mask
+
+    def _part(self, part: str) -> int:
+        spec = self.spec
+        base, slash, step_text = part.partition("/")
+        if slash and not (re.fullmatch(r"[0-9]{1,4}", step_text) and int(step_text) > 0):
+            raise self._error(f"the step in {spec.name} {part!r} must be a whole number above 0")
+        step = int(step_text) if slash else 1
+        if base == "*":
+            low, high = spec.low, min(spec.high, 6) if spec.names is WEEKDAYS else spec.high
+        else:
+            first, dash, last = base.partition("-")
+            low = self.value(first)
+            high = self.value(last) if dash else (spec.high if slash else low)
+            if high < low:
+                raise self._error(f"the range {base!r} in {spec.name} runs backwards")
+        return sum(1 << value for value in range(low, high + 1, step))
+
+    def value(self, text: str) -> int:
+        """Return the number of a name or number. Raise TriggerError."""
+        spec = self.spec
+        if text in spec.names:
+            return spec.names.index(text) + (1 if spec.names is MONTHS else 0)
+        if not re.fullmatch(r"[0-9]{1,4}", text):
+            known = f" or a name ({', '.join(spec.names)})" if spec.names else ""
+            raise self._error(f"{text!r} is no {spec.name}: expected a number{known}, or *")
+        value = int(text)
+        if not spec.low <= value <= spec.high:
+            raise self._error(f"{spec.name} {value} is outside {spec.low} to {spec.high}")
+        return value
+
+    def _error(self, why: str) -> TriggerError:
+        return TriggerError("cron", self.expression, why)

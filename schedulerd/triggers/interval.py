@@ -1,4 +1,4 @@
-"""Intervals of elapsed time, anchored to 1970-01-01 UTC.
+"""Intervals of elapsed time, anchored to 1970-01-01 UTC, or counted from the end of the last run.
 
 The anchor is a constant, so neither a restart nor a reload nor another node shifts the times, and `every: 10m` is due at
 :00, :10, :20. Local midnights and daylight saving are the business of `cron`.
@@ -12,15 +12,17 @@ from datetime import datetime
 from ..durations import format_duration
 from ..errors import TriggerError
 from ..model import from_micros, to_micros
+from .rule import Rule
 
 SHORTEST = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class IntervalTrigger:
-    """Due each `seconds`, counted from 1970-01-01 UTC."""
+class IntervalTrigger(Rule):
+    """Due each `seconds`, counted from 1970-01-01 UTC, or with `from_end` from the end of the last run."""
 
     seconds: float
+    from_end: bool = False
 
     def __post_init__(self) -> None:
         """Raise TriggerError when the interval is too short."""
@@ -35,9 +37,29 @@ class IntervalTrigger:
     @property
     def text(self) -> str:
         """Return the interval."""
-        return f"every: {self.seconds:g}s"
+        return f"every: {self.seconds:g}s" + (" after finish" if self.from_end else "")
+
+    @property
+    def rhythm(self) -> Rule | None:
+        """Return the rule itself; what is counted from the end of the last run needs no help to go on."""
+        return None if self.from_end else self
+
+    @property
+    def waits_for_end(self) -> bool:
+        """Return whether it is counted from the end of the last run."""
+        return self.from_end
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the next multiple of the interval strictly later than `instant`."""
-        step = round(self.seconds * 1_000_000)
-        return from_micros(to_micros(instant) // step * step + step)
+        """Return the next multiple of the interval strictly later than `instant`, which is the last end with `from_end`."""
+        step, micros = self._step, to_micros(instant)
+        return from_micros(micros + step if self.from_end else micros // step * step + step)
+
+    def count(self, after: datetime, upto: datetime) -> int:
+        """Return how many multiples of the interval are in (after, upto]."""
+        if self.from_end:
+            return int(self._step <= to_micros(upto) - to_micros(after))
+        return max(0, to_micros(upto) // self._step - to_micros(after) // self._step)
+
+    @property
+    def _step(self) -> int:
+        return round(self.seconds * 1_000_000)

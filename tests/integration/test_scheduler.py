@@ -11,9 +11,8 @@ from schedulerd.clock import ManualClock
 from schedulerd.executor import Finished
 from schedulerd.model import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.planner import DueJob
-from schedulerd.policy import Due
 from schedulerd.scheduler import Scheduler
-from tests.support.builders import NOON, a_job
+from tests.support.builders import NOON, a_job, due_at
 
 ADMIN = Actor("test", Role.ADMIN)
 MINUTE = timedelta(minutes=1)
@@ -61,7 +60,7 @@ def put(board, *jobs):
 
 
 def due(*job_ids, at=NOON):
-    return [DueJob(job_id, Due([at]), None) for job_id in job_ids]
+    return [DueJob(job_id, due_at(at), None) for job_id in job_ids]
 
 
 def settle(store):
@@ -143,7 +142,7 @@ def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(board, sto
     undecided = scheduler.on_due(due("bad", "good"), NOON)
     settle(store)
 
-    assert [each.job_id for each in undecided] == ["bad"]
+    assert [left.each.job_id for left in undecided] == ["bad"]
     assert [job.job_id for job, _ in launcher.launched] == ["good"]
 
 

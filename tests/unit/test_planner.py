@@ -7,8 +7,9 @@ import pytest
 import schedule
 
 from schedulerd.clock import ManualClock
+from schedulerd.model import Occurrence, Origin
 from schedulerd.planner import Planner
-from schedulerd.triggers import CronTrigger, IntervalTrigger
+from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON
 
 MINUTE = timedelta(minutes=1)
@@ -23,7 +24,7 @@ def planner_for(clock, on_due=None):
     due = []
 
     def note(batch, _now):
-        due.append([(each.job_id, list(each.due.times)) for each in batch])
+        due.append([(each.job_id, [one.scheduled_at for one in each.due.occurrences]) for each in batch])
         return []
 
     return Planner(clock, on_due or note), due
@@ -77,17 +78,143 @@ def test_a_forward_step_finds_all_that_was_passed_over(clock):
     assert due == [[("a", [NOON + 20 * MINUTE, NOON + 40 * MINUTE, NOON + 60 * MINUTE])]]
 
 
-def test_a_backward_step_runs_nothing_again(clock):
-    planner, due = planner_for(clock)
+def test_after_a_backward_step_times_come_again_and_say_so(clock):
+    handed = []
+
+    def on_due(batch, _now):
+        handed.append([(each.due.occurrences[0].scheduled_at, each.is_again) for each in batch])
+        return []
+
+    planner = Planner(clock, on_due)
     planner.plan("a", IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
     clock.step(NOON)
-    for _ in range(3):
+    for _ in range(4):
         clock.advance(30)
         planner.run_pending()
 
-    assert len(due) == 1
+    minutes = [NOON + MINUTE, NOON + MINUTE, NOON + 2 * MINUTE]
+    assert handed == [[(minutes[0], False)], [(minutes[1], True)], [(minutes[2], False)]]
+
+
+def test_a_plan_from_the_future_goes_on_now_and_says_that_times_come_again(clock):
+    handed = []
+
+    def on_due(batch, _now):
+        handed.extend((each.due.occurrences[0].scheduled_at, each.is_again) for each in batch)
+        return []
+
+    planner = Planner(clock, on_due)
+    planner.plan("a", IntervalTrigger(60), NOON + 10 * MINUTE)
+    clock.advance(60)
+    planner.run_pending()
+
+    assert handed == [(NOON + MINUTE, True)]
+
+
+def test_a_step_forward_is_told_as_the_cause_of_what_is_late(clock):
+    causes = []
+
+    def on_due(batch, _now):
+        causes.extend(each.due.cause for each in batch)
+        return []
+
+    planner = Planner(clock, on_due)
+    planner.plan("a", CronTrigger("*/20 * * * *"), NOON)
+    clock.step(NOON + 55 * MINUTE)
+    planner.run_pending()
+    clock.sleep(3600)
+    planner.run_pending()
+    clock.advance(25 * 60)
+    planner.run_pending()
+
+    assert causes == ["the clock was set forward by 55m", "the host slept for 1h", None]
+
+
+def test_many_overdue_jobs_are_looked_at_one_by_one_and_do_not_delay_what_is_on_time(clock):
+    started = {}
+
+    def on_due(batch, now):
+        started.update({each.job_id: now for each in batch})
+        return []
+
+    planner = Planner(clock, on_due, spread_seconds=60)
+    for number in range(500):
+        planner.plan(f"late{number}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
+    planner.plan("on_time", IntervalTrigger(1), NOON)
+    for _ in range(60 * 20):
+        clock.advance(0.05)
+        planner.run_pending()
+        late_by_now = sum(at <= NOON + timedelta(seconds=1) for name, at in started.items() if name != "on_time")
+        if clock.now() == NOON + timedelta(seconds=1):
+            assert started["on_time"] == clock.now()
+            assert late_by_now == 10
+
+    assert len(started) == 501
+    assert max(started[f"late{number}"] for number in range(500)) < NOON + MINUTE
+
+
+def test_what_is_left_undecided_is_looked_at_when_it_is_wanted(clock):
+    handed = []
+
+    def on_due(batch, now):
+        (each,) = batch
+        times = [one.scheduled_at for one in each.due.occurrences]
+        handed.append((now - NOON, len(times)))
+        return [each.left(times[1], now + MINUTE / 2)] if len(times) > 1 else []
+
+    planner = Planner(clock, on_due)
+    planner.plan("a", CronTrigger("* * * * *"), NOON - 3 * MINUTE)
+    for _ in range(5):
+        planner.run_pending()
+        clock.advance(15)
+
+    assert handed == [(0 * MINUTE, 3), (MINUTE / 2, 2), (MINUTE, 2)]
+
+
+def test_a_job_that_counts_from_its_end_waits_until_it_is_told_of_it(clock):
+    planner, due = planner_for(clock)
+    planner.plan("a", trigger_from({"every": "1m", "after": "finish"}), NOON)
+    clock.advance(60)
+    planner.run_pending()
+    clock.advance(3600)
+    planner.run_pending()
+    assert due == [[("a", [NOON + MINUTE])]]
+    assert planner.next_time() is None
+    assert planner.plan_from_end("a", clock.now()) == clock.now() + MINUTE
+    clock.advance(60)
+    planner.run_pending()
+
+    assert due[1] == [("a", [clock.now()])]
+
+
+def test_what_is_due_once_is_handed_over_with_its_reason(clock):
+    handed = []
+
+    def on_due(batch, _now):
+        handed.extend(batch)
+        return [each.all_left(clock.now() + MINUTE) for each in batch] if len(handed) == 1 else []
+
+    planner = Planner(clock, on_due)
+    planner.plan_once("a", Occurrence(NOON, NOON + MINUTE), Origin.AFTER, {"after": {"b": "id"}})
+    for _ in range(4):
+        planner.run_pending()
+        clock.advance(60)
+
+    assert [(each.origin, each.details) for each in handed] == [(Origin.AFTER, {"after": {"b": "id"}})] * 2
+
+
+def test_a_blackout_holds_back_what_is_overdue_until_it_ends(clock):
+    planner, due = planner_for(clock)
+    trigger = trigger_from({"cron": "0 * * * *", "blackout": "11:30..14:10"})
+    planner.plan("a", trigger, NOON - timedelta(hours=1, minutes=10))  # 11:00 was missed, and 12:00 is forbidden
+    planner.run_pending()
+    assert due == []
+    clock.step(NOON + timedelta(hours=2, minutes=10))
+    planner.run_pending()
+
+    assert [at.hour for at in due[0][0][1]] == [11, 12, 13, 14]
 
 
 def test_a_job_whose_trigger_fails_does_not_cost_the_others_theirs(clock, caplog):
@@ -111,7 +238,7 @@ def test_what_could_not_be_handed_over_is_handed_over_again(clock):
     handed = []
 
     def on_due(batch, _now):
-        handed.append([list(each.due.times) for each in batch])
+        handed.append([[one.scheduled_at for one in each.due.occurrences] for each in batch])
         if len(handed) == 1:
             raise OSError("no")
         return []
@@ -133,7 +260,7 @@ def test_only_what_could_not_be_decided_is_handed_over_again(clock):
 
     def on_due(batch, _now):
         handed.append([each.job_id for each in batch])
-        return [each for each in batch if each.job_id == "bad" and len(handed) == 1]
+        return [each.all_left(clock.now()) for each in batch if each.job_id == "bad" and len(handed) == 1]
 
     planner, _ = planner_for(clock, on_due)
     for name in ("good", "bad"):

@@ -1,0 +1,92 @@
+"""Jobs that start after other jobs: which ends count, and since when.
+
+Nothing is stored for it: an end is a row of the ledger, and so is what it started, whose `scheduled_at` is the moment of
+that end. So at a start of the daemon the ends that were not followed yet are those later than the newest occurrence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .model import ENDED, After, Job, Origin, Run
+from .planner import Planner
+from .policy import follows, is_wanted
+from .store import Store
+
+MOST_ENDS = 100  # of one job that are looked at after a start
+
+
+@dataclass(eq=False)
+class _Link:
+    """One `after` of one job, and the ends that it has seen since it was due last."""
+
+    job: Job
+    after: After
+    ends: dict[str, Run] = field(default_factory=dict)
+
+    def due(self, run: Run) -> datetime | None:
+        """Take note of an end; return when the job is due if it is due now."""
+        if run.finished_at is None or not is_wanted(self.after, run.status):
+            return None
+        self.ends[run.job_id] = run
+        return follows(self.after, {job_id: end.finished_at for job_id, end in self.ends.items() if end.finished_at})
+
+
+class Chains:
+    """Hears of ends, and makes the jobs that follow due."""
+
+    def __init__(self, planner: Planner, store: Store) -> None:
+        self._planner = planner
+        self._store = store
+        self._links: list[_Link] = []
+        self._after: dict[str, list[_Link]] = {}  # by the job that ends
+
+    def link(self, jobs: Mapping[str, Job]) -> None:
+        """Follow the jobs that there are now; what was seen for a link that stays the same is kept."""
+        before = {(link.job.job_id, link.after): link.ends for link in self._links}
+        links = [
+            _Link(job, after, before.get((job.job_id, after), {}))
+            for job in jobs.values()
+            if job.is_scheduled and job.trigger is not None
+            for after in job.trigger.events.after
+        ]
+        after: dict[str, list[_Link]] = {}
+        for link in links:
+            for job_id in link.after.jobs:
+                after.setdefault(job_id, []).append(link)
+        self._links, self._after = links, after
+
+    def follow(self, ended: Iterable[Run]) -> None:
+        """Make due what follows the runs that have ended, in the order of their ends."""
+        for run in sorted(ended, key=lambda run: run.finished_at or run.queued_at):
+            for link in self._after.get(run.job_id, ()):
+                self._follow(link, run)
+
+    def follow_what_was_missed(self) -> None:
+        """Make due what follows ends that no daemon saw to: called once, at the start."""
+        if not self._links:
+            return
+        known = self._store.jobs()
+        newest = self._store.last_occurrences([link.job.job_id for link in self._links])
+        for link in self._links:
+            since = max(
+                known[link.job.job_id].planned_since, newest.get(link.job.job_id, known[link.job.job_id].planned_since)
+            )
+            ends = [
+                run
+                for job_id in link.after.jobs
+                for run in self._store.history(job_id, MOST_ENDS, statuses=sorted(ENDED))
+                if run.finished_at is not None and run.finished_at > since
+            ]
+            for run in sorted(ends, key=lambda run: run.finished_at or run.queued_at):
+                self._follow(link, run)
+
+    def _follow(self, link: _Link, run: Run) -> None:
+        at = link.due(run)
+        if at is None or link.job.trigger is None:
+            return
+        details = {"after": {end.job_id: end.run_id for end in link.ends.values()}}
+        link.ends.clear()
+        self._planner.plan_once(link.job.job_id, link.job.trigger.occurrence_at(at), Origin.AFTER, details)

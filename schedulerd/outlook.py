@@ -1,0 +1,328 @@
+"""What will start when, what became of an occurrence, and why: answers from the rules and the ledger together."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from .board import Board, JobState
+from .clock import Clock
+from .durations import format_duration
+from .errors import InvalidError, TriggerError
+from .figures import percentile
+from .model import MICROSECOND, NOT_STARTED, UNFINISHED, Job, Occurrence, Run, to_text
+from .policy import pause_is_over
+from .simulation import Actor, Play, Scene, load_of, play, skips
+from .store import Store
+from .triggers.date import instant_from
+from .triggers.wallclock import gap_around
+from .views import run_view
+
+NEAR_ROWS = 20  # of the ledger that are looked at around an occurrence
+MOST_FUTURE = 1000  # rows of times that are still to come, after the clock was set back
+SKIPS_TOLD = 100  # occurrences in blackouts that are told with the coming times
+DURATIONS = 20  # past runs whose median is the expected duration
+MOST_SCENES = 10_000
+LONGEST_WINDOW = timedelta(days=370)
+A_MINUTE = timedelta(minutes=1)
+
+
+class Outlook:
+    """Looks ahead and back on behalf of callers."""
+
+    def __init__(self, board: Board, store: Store, clock: Clock) -> None:
+        self._board = board
+        self._store = store
+        self._clock = clock
+        self._playing = threading.Lock()  # one simulation at a time: it is all calculation
+
+    # Coming times
+
+    def next_times(self, job_id: str, count: int, after_text: str | None) -> dict[str, Any]:
+        """Return the next `count` starts of a job after a time (default: now), with every rule that had a say.
+
+        A time without a zone is one of the job's. Raise NotFoundError or InvalidError.
+        """
+        state, now = self._state(job_id), self._clock.now()
+        after = _asked_for(after_text, state.job, "after")[0] if after_text is not None else now
+        starts, skipped = self._coming(state.job, count, after, now) if state.job.is_scheduled else ([], [])
+        pause = state.pause
+        if pause is not None and pause_is_over(pause.until, now):
+            pause = None
+        return {
+            **_head(state.job),
+            "after": to_text(after),
+            "is_paused": pause is not None,
+            "notes": _notes(state, starts, count),
+            "times": [self._time(each, state) for each in starts],
+            "skipped": [self._time(each, state) for each in skipped],
+        }
+
+    def _coming(self, job: Job, count: int, after: datetime, now: datetime) -> tuple[list[Occurrence], list[Occurrence]]:
+        """Return the occurrences that start later than `after`, and those in between that a blackout forbids."""
+        trigger = job.trigger
+        starts: list[Occurrence] = []
+        skipped: list[Occurrence] = []
+        if trigger is None or trigger.waits_for_end:
+            return [], []
+        decided = self._decided(job.job_id, now)
+        found = trigger.occurrence_after(trigger.settled_by(after))
+        while found is not None and len(starts) < count and len(skipped) < SKIPS_TOLD:
+            if found.scheduled_at not in decided and found.start_at > after:
+                (starts if found.skipped is None else skipped).append(found)
+            found = trigger.occurrence_after(found.scheduled_at)
+        return [trigger.occurrence_at(each.scheduled_at) for each in starts], skipped
+
+    def _decided(self, job_id: str, now: datetime) -> set[datetime]:
+        """Return the times to come that the ledger has already: the clock was set back since."""
+        rows = self._store.occurrences(job_id, now, MOST_FUTURE)
+        return {run.scheduled_at for run in rows if run.scheduled_at is not None}
+
+    @staticmethod
+    def _time(each: Occurrence, state: JobState) -> dict[str, Any]:
+        reasons = list(each.reasons)
+        if state.pause is not None and not pause_is_over(state.pause.until, each.start_at):
+            reasons.append("the job is paused then: it will be skipped")
+        return {
+            "at": to_text(each.start_at),
+            "scheduled_at": to_text(each.scheduled_at),
+            "local": _local(each.start_at, state.job.timezone),
+            "reasons": reasons,
+        }
+
+    # What became of an occurrence
+
+    def why(self, job_id: str, at_text: str | None) -> dict[str, Any]:
+        """Return what became, or will become, of the occurrence at a time, and why; without a time, of the last one.
+
+        A time without a zone is one of the job's. Raise NotFoundError or InvalidError.
+        """
+        state, now = self._state(job_id), self._clock.now()
+        job = state.job
+        if at_text is None:
+            return self._why_last(job, now)
+        at, gap = _asked_for(at_text, job, "at")
+        found = self._found(job, at)
+        if found is not None:
+            return _told(job, at, found, gap)
+        outcome, reason = self._without_row(state, at, now)
+        return _answer(job, at, outcome, f"{gap} {reason}" if gap else reason)
+
+    def _why_last(self, job: Job, now: datetime) -> dict[str, Any]:
+        newest = self._store.history(job.job_id, 1)
+        if not newest:
+            return _answer(job, now, "unknown", "the ledger has nothing of this job yet")
+        return _told(job, newest[0].scheduled_at or newest[0].queued_at, newest, "")
+
+    def _found(self, job: Job, at: datetime) -> list[Run] | None:
+        """Return the rows of the occurrence at, or within the minute of, `at`, or the row of the gap that it lies in."""
+        rows = self._store.occurrences(job.job_id, at, NEAR_ROWS)
+        is_whole = at.second == 0 and at.microsecond == 0
+        near = [
+            run
+            for run in rows
+            if run.scheduled_at and (run.scheduled_at == at or (is_whole and run.scheduled_at < at + A_MINUTE))
+        ]
+        if near:
+            first = next((run for run in near if run.status not in NOT_STARTED), near[0])
+            return [run for run in near if run.scheduled_at == first.scheduled_at]
+        return next(([run] for run in rows if _covers(run, at)), None)
+
+    def _without_row(self, state: JobState, at: datetime, now: datetime) -> tuple[str, str]:
+        """Return what can be said of a time that the ledger has nothing about."""
+        job, trigger = state.job, state.job.trigger
+        if trigger is None:
+            return "not_due", "the job has no trigger: it is only started by hand"
+        if not job.enabled:
+            return "not_due", "the job is disabled: it never starts on its own"
+        if trigger.waits_for_end:
+            return "not_due", "its times are counted from the end of its last run: only the ledger knows them"
+        following = trigger.occurrence_after(at - MICROSECOND)
+        is_whole = at.second == 0 and at.microsecond == 0
+        if following is None or following.scheduled_at - at >= (A_MINUTE if is_whole else MICROSECOND):
+            return "not_due", _not_due(job, at)
+        occurrence = trigger.occurrence_at(following.scheduled_at)
+        if occurrence.start_at > now:
+            return "coming", _coming_text(occurrence, state)
+        return self._past_without_row(job, occurrence)
+
+    def _past_without_row(self, job: Job, occurrence: Occurrence) -> tuple[str, str]:
+        record = self._store.jobs().get(job.job_id)
+        since = record.planned_since if record else self._clock.now()
+        if occurrence.scheduled_at <= since:
+            return "not_planned", (
+                f"by today's rule it would have been due, but the rule is in force since {_local(since, job.timezone)}: "
+                "before that the job was not there, was disabled, or had another rule"
+            )
+        return "unknown", "it was due, and the ledger has no row of it: it is being decided, or was cleaned up since"
+
+    # Simulation
+
+    def simulate(self, start: datetime | None, end: datetime | None) -> dict[str, Any]:
+        """Return what will start in a window (default: the next 24 hours), for all jobs, with the load that is expected.
+
+        Raise InvalidError for a window that is empty or longer than LONGEST_WINDOW.
+        """
+        start = start or self._clock.now()
+        end = end or start + timedelta(days=1)
+        if end <= start or end - start > LONGEST_WINDOW:
+            message = f"Input should be later than from, by at most {LONGEST_WINDOW.days} days"
+            raise InvalidError(["query", "to"], message, to_text(end))
+        with self._board.lock:
+            states = list(self._board.states.values())
+        with self._playing:
+            expected = self._expected([state.job.job_id for state in states])
+            actors = [Actor(state.job, expected.get(state.job.job_id), state.pause) for state in states]
+            played = play(actors, start, end, MOST_SCENES)
+            return _played(played, start, end, len(states), self._board)
+
+    def _expected(self, job_ids: list[str]) -> dict[str, float]:
+        found = self._store.durations(job_ids, DURATIONS)
+        return {job_id: percentile(seconds, 50) or 0.0 for job_id, seconds in found.items()}
+
+    def _state(self, job_id: str) -> JobState:
+        with self._board.lock:
+            return self._board.get(job_id)
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {"job_id": job.job_id, "trigger": job.trigger.text if job.trigger else None, "timezone": job.timezone}
+
+
+def _local(at: datetime, timezone: str) -> str:
+    return at.astimezone(ZoneInfo(timezone)).isoformat()
+
+
+def _notes(state: JobState, starts: list[Occurrence], count: int) -> list[str]:
+    """Return what else there is to know about the coming times of a job."""
+    job, trigger, notes = state.job, state.job.trigger, []
+    if trigger is None:
+        return ["it has no trigger: it is only started by hand, or by a program"]
+    if not job.enabled:
+        notes.append("it is disabled: it never starts on its own")
+    if trigger.waits_for_end:
+        notes.append("its next time is counted from the end of its last run: only that one is known")
+    if trigger.events.at_startup:
+        notes.append("it starts once whenever the daemon starts")
+    notes += [f"it starts {after}" for after in trigger.events.after]
+    if not notes and len(starts) < count:
+        notes.append("these are all" if starts else "it has no coming time")
+    if state.pause is not None:
+        until = to_text(state.pause.until) if state.pause.until else "it is resumed"
+        notes.append(f"it is paused until {until}" + (f": {state.pause.reason}" if state.pause.reason else ""))
+    return notes
+
+
+def _asked_for(text: str, job: Job, name: str) -> tuple[datetime, str]:
+    """Return the instant that a caller means, and a sentence when that local time does not exist. Raise InvalidError."""
+    try:
+        at = instant_from(name, text, job.timezone)
+    except TriggerError as error:
+        raise InvalidError(["query", name], f"Input should be a time: {error.why}", text, "datetime") from None
+    local = datetime.fromisoformat(text.strip())
+    gap = gap_around(job.timezone, local) if local.tzinfo is None else None
+    if gap is None:
+        return at, ""
+    return gap[1], f"{local:%H:%M} does not exist on {local:%Y-%m-%d} in {job.timezone}: {gap[0]}."
+
+
+def _covers(run: Run, at: datetime) -> bool:
+    """Return whether a row is about a gap of occurrences that `at` lies in."""
+    first, last = run.details.get("first"), run.details.get("last")
+    if run.status not in NOT_STARTED or not isinstance(first, str) or not isinstance(last, str):
+        return False
+    return datetime.fromisoformat(first) <= at <= datetime.fromisoformat(last)
+
+
+def _told(job: Job, at: datetime, rows: list[Run], gap: str) -> dict[str, Any]:
+    """Return the answer that the ledger gives: the last attempt decides."""
+    last = rows[-1]
+    answer = _answer(job, at, str(last.status), f"{gap} {_sentence(last)}".strip())
+    return {**answer, "run": run_view(last), "attempts": [run_view(run) for run in rows]}
+
+
+def _sentence(run: Run) -> str:
+    """Return what a row says, in words."""
+    when = f"{run.origin} run" if run.scheduled_at is None else f"occurrence of {to_text(run.scheduled_at)}"
+    parts = [f"{when}: {str(run.status).replace('_', ' ')}"]
+    if run.status not in NOT_STARTED and run.started_at is not None:
+        late = run.lateness_seconds
+        parts.append(
+            f"started at {to_text(run.started_at)}" + ("" if late is None else f", {format_duration(max(0.0, late))} late")
+        )
+    if run.origin not in ("schedule", "manual"):
+        parts.append(f"origin {run.origin}")
+    if run.error_message:
+        parts.append(run.error_message)
+    parts += [f"{text}" for text in run.details.get("moved", ())]
+    cause = run.details.get("cause")
+    parts += [f"because {cause}"] if cause else []
+    parts += ["it is not over yet"] if run.status in UNFINISHED else []
+    return "; ".join(parts)
+
+
+def _answer(job: Job, at: datetime, outcome: str, reason: str) -> dict[str, Any]:
+    return {
+        **_head(job), "at": to_text(at), "local": _local(at, job.timezone), "outcome": outcome, "reason": reason,
+        "run": None, "attempts": [],
+    }  # fmt: skip
+
+
+def _not_due(job: Job, at: datetime) -> str:
+    """Return why a job is not due at a time, and which times are near."""
+    trigger = job.trigger
+    assert trigger is not None  # noqa: S101 - who asks has looked
+    why = trigger.why_not(at) or "its rule has no time there"
+    following = trigger.occurrence_after(at)
+    if following is not None:
+        why += f"; the next one after it is {_local(following.scheduled_at, job.timezone)}"
+    return why
+
+
+def _coming_text(occurrence: Occurrence, state: JobState) -> str:
+    if state.pause is not None and not pause_is_over(state.pause.until, occurrence.start_at):
+        return "it will be skipped: the job is paused" + (f" ({state.pause.reason})" if state.pause.reason else "")
+    if occurrence.skipped is not None:
+        return f"it will be skipped: {occurrence.skipped}"
+    return "; ".join((f"it will start at {to_text(occurrence.start_at)}", *occurrence.reasons))
+
+
+def _played(played: Play, start: datetime, end: datetime, jobs: int, board: Board) -> dict[str, Any]:
+    """Return a play as the API shows it."""
+    until = end if played.is_whole else played.scenes[-1].at
+    started = [scene for scene in played.scenes if scene.skipped is None]
+    load = load_of(played.scenes, start, until) if until > start else []
+    busiest = max(load, key=lambda part: part.peak, default=None)
+    return {
+        "from": to_text(start),
+        "to": to_text(end),
+        "played_until": to_text(until),
+        "is_whole": played.is_whole,
+        "jobs": jobs,
+        "starts": len(started),
+        "skips": skips(played.scenes),
+        "busy_seconds": round(sum(scene.expected_seconds or 0.0 for scene in started), 3),
+        "unknown_durations": sorted({scene.job_id for scene in started if scene.expected_seconds is None}),
+        "peak": {"running": busiest.peak, "at": to_text(busiest.at)} if busiest else None,
+        "load": [
+            {"at": to_text(part.at), "starts": part.starts, "peak": part.peak, "mean": round(part.mean, 3)} for part in load
+        ],
+        "timeline": [_scene_view(scene, board) for scene in played.scenes],
+    }
+
+
+def _scene_view(scene: Scene, board: Board) -> dict[str, Any]:
+    state = board.states.get(scene.job_id)
+    return {
+        "at": to_text(scene.at),
+        "local": _local(scene.at, state.job.timezone if state else str(UTC)),
+        "job_id": scene.job_id,
+        "scheduled_at": to_text(scene.occurrence.scheduled_at),
+        "origin": scene.origin,
+        "will": "start" if scene.skipped is None else "skip",
+        "reasons": [*scene.occurrence.reasons] if scene.skipped in (None, scene.occurrence.skipped) else [scene.skipped],
+        "expected_seconds": scene.expected_seconds,
+        "expected_end": None if scene.expected_seconds is None or scene.skipped else to_text(scene.end),
+    }

@@ -1,0 +1,91 @@
+"""What all triggers have in common: everything that follows from `next_after` alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+
+from ..model import NO_EVENTS, Events, Occurrence
+
+
+class Rule(ABC):
+    """A trigger without windows and delays: an occurrence starts when it is scheduled. See `model.Trigger`."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Return the `trigger_type` of the API."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """Return the whole rule on one line."""
+
+    @property
+    def rhythm(self) -> Rule | None:
+        """Return the part that follows elapsed time."""
+        return None
+
+    @property
+    def waits_for_end(self) -> bool:
+        """Return whether the next time is counted from the end of the last run."""
+        return False
+
+    @property
+    def events(self) -> Events:
+        """Return what starts the job besides times."""
+        return NO_EVENTS
+
+    @property
+    def has_blackouts(self) -> bool:
+        """Return whether there are times at which nothing may start."""
+        return False
+
+    @abstractmethod
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first time strictly later than `instant`, in UTC, or None."""
+
+    def occurrence_after(self, scheduled_at: datetime) -> Occurrence | None:
+        """Return the first occurrence strictly later than `scheduled_at`, or None."""
+        at = self.next_after(scheduled_at)
+        return None if at is None else Occurrence(at, at)
+
+    def occurrence_at(self, scheduled_at: datetime) -> Occurrence:
+        """Return an occurrence with the reasons for its time."""
+        return Occurrence(scheduled_at, scheduled_at, self.reasons(scheduled_at))
+
+    def count(self, after: datetime, upto: datetime) -> int:
+        """Return how many occurrences are in (after, upto], by walking them; rules that can calculate it do."""
+        number = 0
+        at = self.next_after(after)
+        while at is not None and at <= upto:
+            number += 1
+            at = self.next_after(at)
+        return number
+
+    def settled_by(self, instant: datetime) -> datetime:
+        """Return `instant`: an occurrence starts when it is scheduled."""
+        return instant
+
+    def free_at(self, instant: datetime) -> datetime | None:
+        """Return `instant`: there are no blackouts."""
+        return instant
+
+    def reasons(self, at: datetime) -> tuple[str, ...]:
+        """Return what had a say in the occurrence at `at`, beyond the plain reading of the rule."""
+        return ()
+
+    def why_not(self, instant: datetime) -> str | None:
+        """Return which rule keeps an occurrence from being at `instant`, or None."""
+        return None
+
+    def explain(self, after: datetime, count: int = 5) -> list[Occurrence]:
+        """Return the next `count` occurrences with reasons."""
+        found: list[Occurrence] = []
+        at = self.next_after(after)
+        while at is not None and len(found) < count:
+            found.append(self.occurrence_at(at))
+            at = self.next_after(at)
+        return found

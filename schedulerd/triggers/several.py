@@ -1,0 +1,60 @@
+"""Several triggers of one job: it is due whenever one of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..model import MICROSECOND, Events
+from .rule import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(Rule):
+    """Due when any of `rules` is; a time that several of them have is one occurrence."""
+
+    rules: tuple[Rule, ...]
+
+    @property
+    def kind(self) -> str:
+        """Return that of the first."""
+        return self.rules[0].kind
+
+    @property
+    def text(self) -> str:
+        """Return all rules."""
+        return " | ".join(rule.text for rule in self.rules)
+
+    @property
+    def rhythm(self) -> Rule | None:
+        """Return those that follow elapsed time."""
+        return any_of([each for each in (rule.rhythm for rule in self.rules) if each is not None])
+
+    @property
+    def events(self) -> Events:
+        """Return the events of all."""
+        return Events(
+            any(rule.events.at_startup for rule in self.rules),
+            tuple(after for rule in self.rules for after in rule.events.after),
+        )
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first time of any rule."""
+        return min((at for at in (rule.next_after(instant) for rule in self.rules) if at is not None), default=None)
+
+    def reasons(self, at: datetime) -> tuple[str, ...]:
+        """Return the reasons of the rules that are due then."""
+        due = [rule for rule in self.rules if rule.next_after(at - MICROSECOND) == at]
+        return tuple(reason for rule in due for reason in rule.reasons(at))
+
+    def why_not(self, instant: datetime) -> str | None:
+        """Return the first reason of a rule."""
+        return next((why for why in (rule.why_not(instant) for rule in self.rules) if why is not None), None)
+
+
+def any_of(rules: Sequence[Rule]) -> Rule | None:
+    """Return one rule for all of `rules`: None for none, and of one itself."""
+    if len(rules) < 2:
+        return rules[0] if rules else None
+    return AnyOf(tuple(rules))

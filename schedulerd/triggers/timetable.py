@@ -1,0 +1,173 @@
+"""A rule with what moves or bounds its times: `not_before`, `not_after`, `jitter`, `spread` and `blackout`.
+
+An occurrence keeps the time that its rule gave it as its identity, so that it is the same one on every node and after
+every edit of these settings; what they change is when it starts. Both stay in order: an occurrence is never delayed as far
+as the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..durations import format_duration
+from ..model import MICROSECOND, Events, Occurrence, to_micros, to_text
+from ..windows import Blackout
+from .rule import Rule
+
+MOST_BLACKOUTS = 1000  # that are looked beyond for a start; a rule that is always in one has none
+FURTHEST_BACK = timedelta(days=20_000)
+_MILLISECOND = 1000  # microseconds: delays are whole ones
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable(Rule):
+    """`rule` within bounds, delayed, and kept out of blackouts. Durations are seconds.
+
+    `seed` names the job: it makes the jitter of an occurrence the same on every node. `host` names node and job: it
+    gives each host its own share of `spread_seconds`, the same for all occurrences.
+    """
+
+    rule: Rule
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    jitter_seconds: float = 0.0
+    spread_seconds: float = 0.0
+    blackout: Blackout | None = None
+    seed: str = ""
+    host: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Return that of the rule."""
+        return self.rule.kind
+
+    @property
+    def text(self) -> str:
+        """Return the rule and all that moves it."""
+        parts = [self.rule.text]
+        for name, instant in (("not before", self.not_before), ("not after", self.not_after)):
+            parts += [f"{name} {to_text(instant)}"] if instant else []
+        for name, seconds in (("jitter", self.jitter_seconds), ("spread", self.spread_seconds)):
+            parts += [f"{name} {format_duration(seconds)}"] if seconds else []
+        parts += [self.blackout.text] if self.blackout else []
+        return ", ".join(parts)
+
+    @property
+    def rhythm(self) -> Rule | None:
+        """Return the part of the rule that follows elapsed time."""
+        return self.rule.rhythm
+
+    @property
+    def waits_for_end(self) -> bool:
+        """Return whether the rule counts from the end of the last run."""
+        return self.rule.waits_for_end
+
+    @property
+    def events(self) -> Events:
+        """Return what starts the job besides times."""
+        return self.rule.events
+
+    @property
+    def has_blackouts(self) -> bool:
+        """Return whether there are times at which nothing may start."""
+        return self.blackout is not None
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first start strictly later than `instant`."""
+        after = self.settled_by(instant)
+        for _ in range(MOST_BLACKOUTS):
+            scheduled_at = self._scheduled_after(after)
+            if scheduled_at is None:
+                return None
+            moved, free = self._moved(scheduled_at)
+            start = free if self._defers or free == moved else None
+            if start is not None and start > instant:
+                return start
+            if free is None:
+                return None
+            after = max(scheduled_at, free - self._reach - MICROSECOND) if free > moved else scheduled_at
+        return None
+
+    def settled_by(self, instant: datetime) -> datetime:
+        """Return a time so early that every occurrence up to it starts by `instant`."""
+        back, since = timedelta(hours=1), instant
+        while self._defers and self.free_at(since) != since and back < FURTHEST_BACK:
+            since, back = instant - back, back * 2  # in a blackout: what it defers may lie as far back as it began
+        return since - self._reach
+
+    def occurrence_after(self, scheduled_at: datetime) -> Occurrence | None:
+        """Return the first occurrence strictly later than `scheduled_at`."""
+        found = self._scheduled_after(scheduled_at)
+        return None if found is None else self.occurrence_at(found)
+
+    def occurrence_at(self, scheduled_at: datetime) -> Occurrence:
+        """Return when an occurrence starts, or which blackout forbids it, with every reason."""
+        moved, free = self._moved(scheduled_at)
+        reasons = [*self.rule.reasons(scheduled_at)]
+        if moved > scheduled_at:
+            names = [name for name, is_set in (("jitter", self.jitter_seconds), ("spread", self.spread_seconds)) if is_set]
+            reasons.append(f"delayed {format_duration((moved - scheduled_at).total_seconds())} by {' and '.join(names)}")
+        if free == moved:
+            return Occurrence(scheduled_at, moved, tuple(reasons))
+        window = f"blackout {self.blackout.covering(moved) if self.blackout else ''}"
+        if self._defers and free is not None:
+            return Occurrence(scheduled_at, free, (*reasons, f"deferred to the end of {window}"))
+        return Occurrence(scheduled_at, moved, (*reasons, f"in {window}"), window)
+
+    def count(self, after: datetime, upto: datetime) -> int:
+        """Return how many occurrences are in (after, upto], those that a blackout forbids too."""
+        if self.not_before is not None:
+            after = max(after, self.not_before - MICROSECOND)
+        if self.not_after is not None:
+            upto = min(upto, self.not_after)
+        return self.rule.count(after, upto) if after < upto else 0
+
+    def free_at(self, instant: datetime) -> datetime | None:
+        """Return the first moment from `instant` on that is in no blackout."""
+        return instant if self.blackout is None else self.blackout.free_at(instant)
+
+    def why_not(self, instant: datetime) -> str | None:
+        """Return which bound, or which part of the rule, keeps an occurrence from being at `instant`."""
+        if self.not_before is not None and instant < self.not_before:
+            return f"it is not due before {to_text(self.not_before)} (not_before)"
+        if self.not_after is not None and instant > self.not_after:
+            return f"it is not due after {to_text(self.not_after)} (not_after)"
+        return self.rule.why_not(instant)
+
+    @property
+    def _defers(self) -> bool:
+        return self.blackout is not None and self.blackout.defers
+
+    @property
+    def _reach(self) -> timedelta:
+        return timedelta(seconds=self.jitter_seconds + self.spread_seconds)
+
+    def _scheduled_after(self, after: datetime) -> datetime | None:
+        if self.not_before is not None:
+            after = max(after, self.not_before - MICROSECOND)
+        at = self.rule.next_after(after)
+        return None if at is None or (self.not_after is not None and at > self.not_after) else at
+
+    def _moved(self, scheduled_at: datetime) -> tuple[datetime, datetime | None]:
+        """Return the delayed time of an occurrence, and the first moment from there on that is in no blackout."""
+        moved = scheduled_at + self._delay(scheduled_at)
+        return moved, self.free_at(moved)
+
+    def _delay(self, scheduled_at: datetime) -> timedelta:
+        """Return the delay of an occurrence: scaled down where the next one is nearer than it could reach."""
+        reach = self._reach
+        if not reach:
+            return reach
+        micros = self.jitter_seconds * 1e6 * _share(f"{self.seed}/{to_micros(scheduled_at)}")
+        micros += self.spread_seconds * 1e6 * _share(self.host)
+        following = self.rule.next_after(scheduled_at)
+        if following is not None and following - scheduled_at < reach:
+            micros *= (following - scheduled_at) / reach
+        return timedelta(microseconds=int(micros) // _MILLISECOND * _MILLISECOND)
+
+
+def _share(text: str) -> float:
+    """Return a number in [0, 1) that is always the same for the same text, and looks random."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / (1 << 48)

@@ -1,0 +1,231 @@
+"""Rules that read the wall clock of a zone, and what daylight saving makes of them.
+
+A subclass only knows which days and which times of a day match, in whole ticks (seconds, or parts of them) on the zone's own
+wall. Here is everything about gaps and repeats:
+
+- gap `run`: a time that the gap swallows is due once, right after it; `skip`: it is not due that day;
+- repeat `once`: of a local time that comes twice only the first is due; `both`: each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from ..errors import TriggerError
+from ..model import EPOCH, to_micros
+from ..zones import DAY, FIRST_YEAR, LAST_YEAR, Stretch, stretch_at, wall, zone_named
+from .rule import Rule
+
+HORIZON_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
+GAPS, REPEATS = ("run", "skip"), ("once", "both")
+
+
+class Daylight(NamedTuple):
+    """What becomes of local times that do not exist, and of those that come twice."""
+
+    gap_runs: bool
+    repeat_both: bool
+
+    @property
+    def text(self) -> str:
+        """Return it as the configuration spells it."""
+        return f"gap {GAPS[not self.gap_runs]}, repeat {REPEATS[self.repeat_both]}"
+
+
+FIXED = Daylight(gap_runs=True, repeat_both=False)  # Debian cron's rule for times with neither `*` in minute nor hour
+WILDCARD = Daylight(gap_runs=False, repeat_both=True)  # and for the others: they follow elapsed time
+
+
+def daylight_from(given: Mapping[str, Any] | None, default: Daylight) -> Daylight:
+    """Return the setting `dst` (`gap: run|skip`, `repeat: once|both`) over a default. Raise TriggerError."""
+    if given is None:
+        return default
+    if not isinstance(given, Mapping):
+        raise TriggerError("dst", str(given), "a mapping is needed, such as {gap: skip, repeat: both}")
+    known = {"gap": GAPS, "repeat": REPEATS}
+    for key, value in given.items():
+        if key not in known or (value is not None and value not in known[key]):
+            words = " or ".join(known.get(key, known))
+            raise TriggerError("dst", f"{key}: {value}", f"expected {words}")
+    gap, repeat = given.get("gap"), given.get("repeat")
+    return Daylight(
+        default.gap_runs if gap is None else gap == "run", default.repeat_both if repeat is None else repeat == "both"
+    )
+
+
+class Days(Protocol):
+    """Which days match, as days since 1970 of the zone's own calendar."""
+
+    def next(self, day: int, last: int) -> int | None:
+        """Return the first matching day in [day, last], or None."""
+        ...
+
+    def count(self, first: int, last: int) -> int:
+        """Return how many days in [first, last) match."""
+        ...
+
+
+class Times(Protocol):
+    """Which times of a day match, as ticks since its midnight."""
+
+    def next(self, tick: int) -> int | None:
+        """Return the first matching tick not before `tick`, or None."""
+        ...
+
+    def before(self, tick: int) -> int:
+        """Return how many matching ticks are before `tick`."""
+        ...
+
+
+class WallClockRule(Rule):
+    """A rule on the wall clock of `timezone`: certain times on certain days. Subclasses are immutable."""
+
+    __slots__ = ()
+    TICKS: ClassVar[int] = 1  # per second
+
+    timezone: str
+    daylight: Daylight
+    _days: Days
+    _times: Times
+
+    def _next_local(self, low: int, high: int) -> int | None:
+        """Return the first matching local tick in [low, high), or None."""
+        a_day = DAY * self.TICKS
+        day, tick = divmod(low, a_day)
+        last_day = (high - 1) // a_day
+        while True:
+            found = self._days.next(day, last_day)
+            if found is None:
+                return None
+            time = self._times.next(tick if found == day else 0)
+            if time is not None:
+                local = found * a_day + time
+                return local if local < high else None
+            day, tick = found + 1, 0
+
+    def _count_local(self, low: int, high: int) -> int:
+        """Return how many local ticks in [low, high) match."""
+        if low >= high:
+            return 0
+        a_day, times, days = DAY * self.TICKS, self._times, self._days
+        (first, start), (last, end) = divmod(low, a_day), divmod(high, a_day)
+        whole = times.before(a_day) * days.count(first, last)
+        before = times.before(start) if days.next(first, first) is not None else 0
+        after = times.before(end) if days.next(last, last) is not None else 0
+        return whole - before + after
+
+    @property
+    def rhythm(self) -> Rule | None:
+        """Return the rule itself when it goes through both passes of a repeated hour: then it follows elapsed time."""
+        return self if self.daylight.repeat_both else None
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Return the first time strictly later than `instant`, or None when there is none for 40 years."""
+        if not FIRST_YEAR <= instant.year <= LAST_YEAR - HORIZON_YEARS:
+            return None
+        found = self._next_tick(self._tick_after(instant))
+        return None if found is None else self._instant(found)
+
+    def _next_tick(self, tick: int) -> int | None:
+        """Return the first due tick (since 1970 UTC) not before `tick`: walks the stretches of the zone."""
+        per = self.TICKS
+        last = tick // per + HORIZON_YEARS * 366 * DAY
+        stretch = stretch_at(self.timezone, tick // per)
+        if tick == stretch.start * per and self._was_swallowed(stretch):
+            return tick
+        low = max(tick + stretch.offset * per, self._first_local(stretch))
+        while stretch.start < last:
+            found = self._next_local(low, (stretch.end + stretch.offset) * per)
+            if found is not None:
+                return found - stretch.offset * per
+            stretch = stretch_at(self.timezone, stretch.end)
+            if self._was_swallowed(stretch):
+                return stretch.start * per
+            low = self._first_local(stretch)
+        return None
+
+    def _first_local(self, stretch: Stretch) -> int:
+        """Return the first local tick of a stretch that may be due: after what it repeats, when that is due once."""
+        local = stretch.offset if self.daylight.repeat_both or stretch.before <= stretch.offset else stretch.before
+        return (stretch.start + local) * self.TICKS
+
+    def _was_swallowed(self, stretch: Stretch) -> bool:
+        """Return whether a due local time lies in the gap that ends where `stretch` starts, and is made up for."""
+        return self.daylight.gap_runs and stretch.before < stretch.offset and self._in_gap(stretch) is not None
+
+    def _in_gap(self, stretch: Stretch) -> int | None:
+        return self._next_local((stretch.start + stretch.before) * self.TICKS, (stretch.start + stretch.offset) * self.TICKS)
+
+    def count(self, after: datetime, upto: datetime) -> int:
+        """Return how many times are later than `after` and not later than `upto`, without walking them."""
+        per, number = self.TICKS, 0
+        first, end = self._tick_after(after), self._tick_after(upto)
+        for stretch in self._stretches(first, end):
+            low = max(first + stretch.offset * per, self._first_local(stretch))
+            if first <= stretch.start * per and self._was_swallowed(stretch):
+                number += 1
+                low = max(low, (stretch.start + stretch.offset) * per + 1)
+            number += self._count_local(low, min(end, stretch.end * per) + stretch.offset * per)
+        return number
+
+    def _stretches(self, tick: int, end: int) -> Iterator[Stretch]:
+        while tick < end:
+            stretch = stretch_at(self.timezone, tick // self.TICKS)
+            yield stretch
+            tick = stretch.end * self.TICKS
+
+    def reasons(self, at: datetime) -> tuple[str, ...]:
+        """Return what daylight saving had to do with the time `at`."""
+        second = int(at.timestamp() // 1)
+        stretch = stretch_at(self.timezone, second)
+        local = second + stretch.offset
+        if at == EPOCH + timedelta(seconds=stretch.start) and self._was_swallowed(stretch):
+            swallowed = wall((self._in_gap(stretch) or 0) // self.TICKS)
+            return (f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}: {_gap(stretch)}, it runs right after it",)
+        if local < stretch.start + stretch.before:
+            return ("the second pass of a repeated time: it follows elapsed time, or both are asked for",)
+        following = stretch_at(self.timezone, stretch.end)
+        if local >= following.start + following.offset:
+            rest = "both are due" if self.daylight.repeat_both else "it is due once"
+            return (f"this time comes twice, the first time of two: {rest}",)
+        return ()
+
+    def why_not(self, instant: datetime) -> str | None:
+        """Return that `instant` is the second pass of a time that is due once, or None."""
+        tick = self._tick_after(instant) - 1
+        stretch = stretch_at(self.timezone, tick // self.TICKS)
+        local = tick + stretch.offset * self.TICKS
+        is_repeat = local < self._first_local(stretch)
+        if is_repeat and self._next_local(local, local + 1) is not None:
+            return "the second pass of a repeated time: it was due the first time (dst repeat: once)"
+        return None
+
+    def _tick_after(self, instant: datetime) -> int:
+        """Return the first tick strictly later than `instant`."""
+        if self.TICKS == 1:
+            return int(instant.timestamp() // 1) + 1
+        return to_micros(instant) * self.TICKS // 1_000_000 + 1
+
+    def _instant(self, tick: int) -> datetime:
+        if self.TICKS == 1:
+            return datetime.fromtimestamp(tick, UTC)
+        return EPOCH + timedelta(microseconds=tick * 1_000_000 // self.TICKS)
+
+
+def gap_around(zone: str, local: datetime) -> tuple[str, datetime] | None:
+    """Return why the naive local time `local` does not exist in a zone and when its gap ends; None when it does."""
+    zone_named(zone)
+    second = int(local.replace(tzinfo=UTC).timestamp())
+    stretch = stretch_at(zone, second - DAY)
+    while stretch.start - DAY < second:
+        if stretch.start + stretch.before <= second < stretch.start + stretch.offset:
+            return _gap(stretch), EPOCH + timedelta(seconds=stretch.start)
+        stretch = stretch_at(zone, stretch.end)
+    return None
+
+
+def _gap(stretch: Stretch) -> str:
+    gone, come = wall(stretch.start + stretch.before), wall(stretch.start + stretch.offset)
+    return f"clocks go from {gone:%H:%M} to {come:%H:%M}"

@@ -1,0 +1,410 @@
+"""Blackouts: windows in which a job is not started; weekly ones, dates, and the events of a calendar file.
+
+A window is meant on the wall clock of the job's zone: it begins when that clock first shows its begin or later, and ends
+after the clock last showed a time before its end. So one that reaches into a repeated hour covers both passes of it, and a
+bound in a gap is at the gap's end. Windows are kept as sorted seconds of the wall clock, and an instant is looked up
+among them by bisection: no occurrence of a window is ever calculated, except when it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+
+from .errors import TriggerError
+from .model import EPOCH
+from .schema import did_you_mean, shown
+from .zones import DAY, stretch_at, to_instant, wall, zone_named
+
+WEEK = 7 * DAY
+FURTHEST = 50 * 366 * DAY  # seconds: a rule that is not free within this is never
+MOST_STEPS = 10_000  # from one end of a window to the next, until a free moment is found
+YEARS = range(1600, 9000)  # of dates: well inside of what can be calculated with
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DATES_EXPECTED = (
+    "expected a date (2026-12-24), dates (2026-12-24..2026-12-26) or moments (2026-12-24T18:00..2026-12-27T06:00)"
+)
+EXPECTED = (
+    "expected days (sat..sun), times (22:00..06:00), both (mon..fri 09:00..17:30), moments of the week "
+    "(fri 18:00..mon 06:00), dates (2026-12-24..2026-12-26) or {calendar: NAME}"
+)
+
+_EPOCH_WEEKDAY = 3  # the Unix time begins on a Thursday
+_SECOND = timedelta(seconds=1)
+_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
+
+_TIME = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?"
+_DATE = rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[t ]({_TIME}))?"
+_DATES = re.compile(rf"{_DATE}(?:\.\.{_DATE})?")
+_MOMENTS = re.compile(rf"([^0-9:., ]+) ({_TIME})\.\.([^0-9:., ]+) ({_TIME})")
+_TIMES = re.compile(rf"(?:([^0-9: ]+) )?({_TIME})\.\.({_TIME})")
+_DAYS = re.compile(r"[^0-9: ]+")
+
+_Range = tuple[int, int]  # seconds: from the first until before the second
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time from a calendar file, from `first` until before `last`, in whole seconds.
+
+    Naive times are on the wall clock of the job's zone, whichever that is; aware ones are UTC.
+    """
+
+    first: datetime
+    last: datetime
+    name: str = ""
+
+
+class _Found(NamedTuple):
+    name: str
+    until: int  # when the run of adjoining stretches ends
+
+
+@dataclass(frozen=True, slots=True)
+class _Coverage:
+    """Stretches of seconds, sorted and without overlaps; `runs` are when what adjoins each of them ends."""
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    runs: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def find(self, low: int, high: int) -> _Found | None:
+        """Return what begins by `high` and ends later than `low`."""
+        index = bisect_right(self.starts, high) - 1
+        if index < 0 or self.ends[index] <= low:
+            return None
+        return _Found(self.names[index], self.runs[index])
+
+    def pieces(self) -> Iterable[tuple[int, int, str]]:
+        """Return each stretch: its begin, its end and its name."""
+        return zip(self.starts, self.ends, self.names, strict=True)
+
+
+def _coverage(pieces: Iterable[tuple[int, int, str]]) -> _Coverage:
+    kept: list[tuple[int, int, str]] = []
+    for start, end, name in sorted(pieces, key=lambda piece: piece[0]):
+        begin = max(start, kept[-1][1]) if kept else start
+        if begin < end:
+            kept.append((begin, end, name))
+    starts, ends = tuple(piece[0] for piece in kept), tuple(piece[1] for piece in kept)
+    runs = list(ends)
+    for index in range(len(kept) - 2, -1, -1):
+        if starts[index + 1] == ends[index]:
+            runs[index] = runs[index + 1]
+    return _Coverage(starts, ends, tuple(runs), tuple(piece[2] for piece in kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The spans of a calendar file by `name`, sorted; equal to another with the same name and the same spans."""
+
+    name: str
+    spans: tuple[Span, ...] = field(compare=False)
+    digest: str = field(init=False, repr=False)  # stands for the spans in comparisons: a reload makes many
+    _local: _Coverage = field(init=False, repr=False, compare=False)
+    _universal: _Coverage = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Sort the spans, and prepare to look them up."""
+        spans = tuple(sorted(self.spans, key=lambda span: (span.first.replace(tzinfo=None), span.last.replace(tzinfo=None))))
+        told = "\n".join(f"{span.first.isoformat()} {span.last.isoformat()} {span.name!r}" for span in spans)
+        for name, value in (
+            ("spans", spans),
+            ("digest", hashlib.blake2b(told.encode(errors="backslashreplace"), digest_size=16).hexdigest()),
+            ("_local", _coverage(_piece(span) for span in spans if span.first.tzinfo is None)),
+            ("_universal", _coverage(_piece(span) for span in spans if span.first.tzinfo is not None)),
+        ):
+            object.__setattr__(self, name, value)
+
+    def windows(self) -> tuple[_Window, ...]:
+        """Return the windows of a blackout that names this calendar."""
+        text = f"calendar {self.name}"
+        found: list[_Window] = [_Window(text, self._local)] if self._local.starts else []
+        return (*found, _Universal(text, self._universal)) if self._universal.starts else tuple(found)
+
+
+def _piece(span: Span) -> tuple[int, int, str]:
+    first, last = ((bound.replace(tzinfo=None) - _NAIVE_EPOCH) // _SECOND for bound in (span.first, span.last))
+    return first, last, span.name
+
+
+class _Moment(NamedTuple):
+    """An instant as Unix time, and the same on the wall clock: what begins by `high` and ends after `low` covers it.
+
+    They differ in a repeated hour only. In its first pass, what ended in this pass goes on until the second; in the
+    second, everything has begun that begins in the hour.
+    """
+
+    zone: str
+    second: int
+    low: int
+    high: int
+
+
+def _moment(zone: str, instant: datetime) -> _Moment:
+    second = (instant - EPOCH) // _SECOND
+    near = stretch_at(zone, second)
+    local = second + near.offset
+    if second < near.start + near.before - near.offset:
+        return _Moment(zone, second, local, near.start + near.before - 1)
+    if near.end - second <= DAY:
+        repeat = near.end + stretch_at(zone, near.end).offset
+        return _Moment(zone, second, min(local, repeat), local)
+    return _Moment(zone, second, local, local)
+
+
+def _end(zone: str, local_second: int) -> datetime:
+    """Return the instant after the wall clock last showed a time before `local_second`."""
+    local = wall(local_second)
+    end = to_instant(zone, local, is_end=True)
+    first = to_instant(zone, local)
+    # Where a repeated hour begins, its first pass is no longer before the end: the job at 02:00 runs after ..02:00.
+    return first if first != end and to_instant(zone, local - _SECOND, is_end=True) < first else end
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What one text or calendar covers of the wall clock."""
+
+    text: str
+    coverage: _Coverage
+
+    def covering(self, moment: _Moment) -> str | None:
+        """Return the window, with the event's name, when it covers `moment`."""
+        found = self.find(moment)
+        return None if found is None else f"{self.text}: {found.name}" if found.name else self.text
+
+    def end(self, moment: _Moment) -> datetime | None:
+        """Return when the window ends that covers `moment`, or None; far away it may be told as nearer."""
+        found = self.find(moment)
+        return None if found is None else _end(moment.zone, min(found.until, moment.high + FURTHEST + WEEK))
+
+    def find(self, moment: _Moment) -> _Found | None:
+        """Return what covers `moment`, and until which second."""
+        return self.coverage.find(moment.low, moment.high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Weekly(_Window):
+    """The same in seconds of a week, for three weeks."""
+
+    def find(self, moment: _Moment) -> _Found | None:
+        """Return what covers `moment`, and until which second."""
+        low = (moment.low + _EPOCH_WEEKDAY * DAY) % WEEK
+        found = self.coverage.find(low, low + moment.high - moment.low)
+        return None if found is None else _Found(found.name, found.until + moment.low - low)
+
+
+@dataclass(frozen=True, slots=True)
+class _Universal(_Window):
+    """The same in seconds of Unix time."""
+
+    def end(self, moment: _Moment) -> datetime | None:
+        """Return when the window ends that covers `moment`, or None; far away it may be told as nearer."""
+        found = self.find(moment)
+        return None if found is None else EPOCH + min(found.until, moment.second + FURTHEST + WEEK) * _SECOND
+
+    def find(self, moment: _Moment) -> _Found | None:
+        """Return what covers `moment`, and until which second."""
+        return self.coverage.find(moment.second, moment.second)
+
+
+@dataclass(frozen=True, slots=True)
+class Blackout:
+    """The windows in which a job is not started; what is due in one is skipped, or deferred to its end (`defers`).
+
+    `text` names all of them, a calendar with a hash of its spans: where two texts are equal, so are the windows.
+    """
+
+    text: str
+    timezone: str
+    defers: bool
+    windows: tuple[_Window, ...] = field(repr=False, compare=False)
+
+    def covering(self, instant: datetime) -> str | None:
+        """Return the window that covers `instant`, as it was written, or None."""
+        moment = _moment(self.timezone, instant)
+        for window in self.windows:
+            text = window.covering(moment)
+            if text is not None:
+                return text
+        return None
+
+    def free_at(self, instant: datetime) -> datetime | None:
+        """Return the first moment from `instant` on that no window covers, or None when there is none in 50 years."""
+        free, limit = instant.astimezone(UTC), instant + FURTHEST * _SECOND
+        for _ in range(MOST_STEPS):
+            moment = _moment(self.timezone, free)
+            ends = [end for window in self.windows if (end := window.end(moment)) is not None]
+            if not ends:
+                return free
+            free = max(ends)
+            if free > limit:
+                return None
+        return None
+
+
+def blackout_from(
+    value: object, timezone: str, calendars: Mapping[str, Calendar], *, defers: bool = False
+) -> Blackout | None:
+    """Return the blackout that a YAML value names: a window or a list of them; None when it names none.
+
+    Raise TriggerError, which names the window and why, for one that cannot be understood.
+    """
+    items = list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    if not items:
+        return None
+    try:
+        zone_named(timezone)
+    except ValueError as error:
+        raise TriggerError("timezone", timezone, str(error)) from None
+    windows: list[_Window] = []
+    names: list[str] = []
+    for index, item in enumerate(items):
+        text = _text_of(item)
+        try:
+            name, found = _windows_from(item, text, calendars)
+        except ValueError as error:
+            loc = ("blackout", index) if isinstance(value, (list, tuple)) else ("blackout",)
+            raise TriggerError("blackout", text, str(error), loc) from None
+        windows += found
+        names.append(name)
+    _refuse_whole_week([window for window in windows if isinstance(window, _Weekly)])
+    text = f"blackout {'defers' if defers else 'skips'} {'; '.join(names)}"
+    return Blackout(text, timezone, defers, tuple(windows))
+
+
+def span_from(text: str, name: str = "") -> Span:
+    """Return the span of a date, of dates or of moments as they are written. Raise ValueError, which says why not."""
+    match = _DATES.fullmatch(_normal(text))
+    if match is None:
+        raise ValueError(DATES_EXPECTED)
+    first_day, first_time, last_day, last_time = match.groups()
+    if last_day is None and first_time is not None:
+        raise ValueError(f"its end is missing: {DATES_EXPECTED}")
+    first = _midnight(first_day) + timedelta(seconds=_clock(first_time) if first_time else 0)
+    last = _midnight(last_day or first_day) + timedelta(seconds=_clock(last_time, is_end=True) if last_time else DAY)
+    if last == first:
+        raise ValueError(f"it begins and ends at the same time: {DATES_EXPECTED}")
+    if last < first:
+        raise ValueError(f"it runs backwards: {DATES_EXPECTED}, the earlier one first")
+    return Span(first, last, name)
+
+
+def _windows_from(item: object, text: str, calendars: Mapping[str, Calendar]) -> tuple[str, tuple[_Window, ...]]:
+    """Return the windows of one item, and what names them in the rule's text. Raise ValueError."""
+    if isinstance(item, Mapping):
+        calendar = _calendar_named(item, calendars)
+        return f"calendar {calendar.name} ({calendar.digest[:12]})", calendar.windows()
+    if not isinstance(item, str):
+        raise ValueError(EXPECTED)
+    normal = _normal(text)
+    if re.match(r"[0-9]{4}-", normal):
+        return text, (_Window(text, _coverage([_piece(span_from(text))])),)
+    return text, (_Weekly(text, _each_week(_weekly(normal))),)
+
+
+def _text_of(item: object) -> str:
+    if isinstance(item, str):
+        return " ".join(item.split())
+    if isinstance(item, Mapping):
+        return ", ".join(f"{key}: {each}" for key, each in item.items())
+    return shown(item)
+
+
+def _calendar_named(item: Mapping[object, object], calendars: Mapping[str, Calendar]) -> Calendar:
+    name = item.get("calendar")
+    if len(item) != 1 or not isinstance(name, str):
+        raise ValueError("a mapping names a calendar, such as {calendar: holidays}")
+    if name in calendars:
+        return calendars[name]
+    known = f"there are {', '.join(sorted(calendars))}" if calendars else "none is named under calendars"
+    raise ValueError(f"there is no calendar {name!r}{did_you_mean(name, calendars)}: {known}")
+
+
+def _weekly(text: str) -> list[_Range]:
+    """Return the stretches of a week, in its seconds, that a weekly window covers; one may end in the next week."""
+    match = _MOMENTS.fullmatch(text)
+    if match is not None:
+        begin = _weekday(match[1]) * DAY + _clock(match[2])
+        end = _weekday(match[3]) * DAY + _clock(match[4], is_end=True)
+        return [(begin, begin + _length(begin, end, WEEK))]
+    match = _TIMES.fullmatch(text)
+    if match is not None:
+        begin, end = _clock(match[2]), _clock(match[3], is_end=True)
+        length = _length(begin, end, DAY)
+        return [(day * DAY + begin, day * DAY + begin + length) for day in (_days(match[1]) if match[1] else range(7))]
+    if _DAYS.fullmatch(text):
+        return [(day * DAY, day * DAY + DAY) for day in _days(text)]
+    raise ValueError(EXPECTED)
+
+
+def _length(begin: int, end: int, period: int) -> int:
+    if end == begin:
+        raise ValueError("it begins and ends at the same time: for a whole day leave the times out, such as sat or sat..sun")
+    return end - begin if end > begin else end - begin + period
+
+
+def _each_week(stretches: list[_Range]) -> _Coverage:
+    return _coverage((start + week, end + week, "") for week in (-WEEK, 0, WEEK) for start, end in stretches)
+
+
+def _refuse_whole_week(windows: list[_Weekly]) -> None:
+    found = _coverage(piece for window in windows for piece in window.coverage.pieces()).find(0, 0)
+    if found is not None and found.until >= WEEK:
+        raise TriggerError(
+            "blackout", "; ".join(window.text for window in windows),
+            "the whole week is covered, so that no time is left: to stop a job, write enabled: false",
+        )  # fmt: skip
+
+
+def _days(text: str) -> list[int]:
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        first, dots, last = part.partition("..")
+        begin = _weekday(first)
+        length = (_weekday(last) - begin) % 7 if dots else 0
+        found |= dict.fromkeys((begin + index) % 7 for index in range(length + 1))
+    return list(found)
+
+
+def _weekday(word: str) -> int:
+    for number, name in enumerate(WEEKDAYS):
+        if len(word) >= 3 and name.startswith(word):
+            return number
+    if "-" in word:
+        raise ValueError(f"{word!r} is no weekday: a range has two dots, such as mon..fri")
+    guess = did_you_mean(word, [*WEEKDAYS, *(name[:3] for name in WEEKDAYS)])
+    raise ValueError(f"{word!r} is no weekday{guess}: {EXPECTED}")
+
+
+def _clock(text: str, *, is_end: bool = False) -> int:
+    """Return seconds since midnight."""
+    hour, minute, second = map(int, f"{text}:0".split(":")[:3])
+    seconds = hour * 3600 + minute * 60 + second
+    if minute > 59 or second > 59 or seconds > DAY:
+        raise ValueError(f"{text} is no time of the day, such as 09:00 or 17:30")
+    if seconds == DAY and not is_end:
+        raise ValueError(f"{text} is an end only: a day begins at 00:00")
+    return seconds
+
+
+def _midnight(text: str) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is no date: the day is not in the month, or the month is not in the year") from None
+    if day.year not in YEARS:
+        raise ValueError(f"{text} is too far away: years are {YEARS.start} to {YEARS.stop - 1}")
+    return datetime(day.year, day.month, day.day)  # noqa: DTZ001 - on the wall clock of a zone
+
+
+def _normal(text: str) -> str:
+    return re.sub(r"\s*(\.\.|,)\s*", r"\1", " ".join(text.split())).lower()

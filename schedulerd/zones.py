@@ -1,0 +1,104 @@
+"""Time zones as stretches of constant UTC offset, so that triggers can calculate with plain integers.
+
+Inside a stretch, local time is UTC plus a constant; only at its borders do gaps and repeats happen. `zoneinfo` does not
+tell where the borders are, so they are found by looking at it, once per zone and year.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from .model import EPOCH, MICROSECOND
+
+PROBE = 43_200  # seconds: no zone of the tz database has two transitions nearer to one another that cancel out
+FIRST_YEAR, LAST_YEAR = 2, 9997  # what is asked for outside is told as nothing
+DAY = 86_400
+EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+
+
+class Stretch(NamedTuple):
+    """From `start` until before `end` (Unix seconds), local time is UTC + `offset` seconds; before it, + `before`.
+
+    A stretch never spans a new year (UTC), so neighbours may have equal offsets. When `before` is smaller, the local times
+    from start + before until before start + offset do not exist (a gap); when it is larger, those from start + offset until
+    before start + before come a second time (a repeat).
+    """
+
+    start: int
+    end: int
+    offset: int
+    before: int
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """Return the IANA zone `name`. Raise ValueError when there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"there is no time zone {name!r}") from error
+
+
+def stretch_at(zone: str, second: int) -> Stretch:
+    """Return the stretch of `zone` that holds the Unix time `second`."""
+    starts, stretches = _stretches(zone, date.fromordinal(second // DAY + EPOCH_ORDINAL).year)
+    return stretches[bisect_right(starts, second) - 1]
+
+
+def to_instant(zone: str, local: datetime, *, is_end: bool = False) -> datetime:
+    """Return the instant (UTC) at which a naive local time comes.
+
+    One in a gap comes when the gap ends; one that comes twice is meant the first time, as an end (`is_end`) the second.
+    """
+    micros = (local.replace(tzinfo=None) - EPOCH.replace(tzinfo=None)) // MICROSECOND
+    second, rest = divmod(micros, 1_000_000)
+    near = stretch_at(zone, second - DAY)
+    while True:
+        if second < near.start + near.offset:
+            return EPOCH + timedelta(seconds=near.start)  # in the gap before it
+        if second < near.end + near.offset:
+            following = stretch_at(zone, near.end)
+            if not is_end or second < following.start + following.offset:
+                return EPOCH + timedelta(seconds=second - near.offset, microseconds=rest)
+        near = stretch_at(zone, near.end)
+
+
+def wall(local_second: int) -> datetime:
+    """Return a local second (Unix time plus offset) as a naive datetime."""
+    return datetime.fromtimestamp(local_second, UTC).replace(tzinfo=None)
+
+
+@lru_cache(maxsize=4096)
+def _stretches(name: str, year: int) -> tuple[list[int], list[Stretch]]:
+    zone = ZoneInfo(name)
+    first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+    last = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
+    stretches = []
+    before, start, offset = _offset(zone, first - 1), first, _offset(zone, first)
+    for probe in [*range(first + PROBE, last, PROBE), last - 1]:
+        if _offset(zone, probe) != offset:
+            border = _first_change(zone, max(start, probe - PROBE), probe)
+            stretches.append(Stretch(start, border, offset, before))
+            before, start, offset = offset, border, _offset(zone, border)
+    stretches.append(Stretch(start, last, offset, before))
+    return [stretch.start for stretch in stretches], stretches
+
+
+def _first_change(zone: ZoneInfo, before: int, after: int) -> int:
+    offset = _offset(zone, before)
+    while after - before > 1:
+        middle = (before + after) // 2
+        if _offset(zone, middle) == offset:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def _offset(zone: ZoneInfo, second: int) -> int:
+    shift = datetime.fromtimestamp(second, zone).utcoffset()
+    assert shift is not None  # noqa: S101 - a ZoneInfo always answers
+    return shift.days * DAY + shift.seconds

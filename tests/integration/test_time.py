@@ -1,0 +1,362 @@
+"""Planner, policy, ledger and chains together, on a clock that the test holds: what becomes of each occurrence."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from schedulerd.board import Board
+from schedulerd.chains import Chains
+from schedulerd.clock import ManualClock
+from schedulerd.executor import Finished
+from schedulerd.model import CatchUp, Origin, Overlap, Pause, Result, Status
+from schedulerd.outlook import Outlook
+from schedulerd.planner import Planner
+from schedulerd.roster import Roster
+from schedulerd.scheduler import Scheduler
+from tests.support.builders import NOON, a_job
+
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+class Engine:
+    """Everything between the configuration and the executor; runs end when the test says so, or at once."""
+
+    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0):
+        self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
+        self.board = Board()
+        self.scheduler = Scheduler(self.board, store, clock, "test")
+        self.scheduler.launch_with(self)
+        self.planner = Planner(clock, self.scheduler.on_due, spread_seconds=spread)
+        self.chains = Chains(self.planner, store)
+        self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
+        self.outlook = Outlook(self.board, store, clock)
+        self.started = []
+        self.apply(*jobs)
+        self.roster.start_up()
+
+    def apply(self, *jobs):
+        self.roster.apply({job.job_id: job for job in jobs})
+
+    def launch(self, job, run):
+        self.started.append((job, run))
+        if self.ends_at_once:
+            self.end(job, run)
+
+    def end(self, job, run, status=Status.SUCCESS):
+        run = self.scheduler.on_started(run, self.clock.now())
+        self.scheduler.on_finished([Finished(job, run, Result(status, message="it went wrong"), self.clock.now(), 1.0)])
+
+    def tick(self, seconds=0.0):
+        self.clock.advance(seconds)
+        self.planner.run_pending()
+        self.settle()
+
+    def settle(self):
+        for _ in range(4):
+            self.store.finish([]).result(10)
+
+    def rows(self, job_id):
+        """Return the job's rows, oldest first."""
+        return self.store.history(job_id, 100)[::-1]
+
+    def said(self, job_id):
+        return [(str(run.status), run.origin, run.scheduled_at) for run in self.rows(job_id)]
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(NOON)
+
+
+@pytest.fixture
+def engine(store, clock):
+    return lambda *jobs, **settings: Engine(store, clock, jobs, **settings)
+
+
+def test_a_week_without_a_daemon_is_one_missed_row_and_one_run(engine, clock):
+    first = engine(a_job("a", every="1m"))
+    first.tick(60)
+    clock.advance(7 * 86400)
+    second = engine(a_job("a", every="1m"))
+    second.tick()
+
+    missed, run = second.rows("a")[1:]
+    assert missed.details["count"] == 7 * 1440 - 1
+    assert missed.details["cause"] == "the daemon was not running then"
+    assert (run.origin, run.scheduled_at) == (Origin.SCHEDULE, clock.now())
+
+
+def test_catch_up_all_starts_them_one_after_the_other_although_overlap_says_skip(engine, clock):
+    job = a_job("a", every="1h", catch_up=CatchUp.ALL, catch_up_limit=3, catch_up_spacing_seconds=10.0, misfire_grace_seconds=5.0)
+    engine(job).tick(3600)
+    clock.advance(6 * 3600)
+    after = engine(job, ends_at_once=False)
+    for _ in range(4):
+        after.tick(10)
+
+    assert len(after.started) == 1
+    assert [status for status, *_ in after.said("a")] == ["success", "missed", "running", "queued", "queued"]
+    assert after.rows("a")[1].details["reason"] == "more than its catch_up_limit of 3"
+    while after.started[-1][1].run_id not in {run.run_id for run in after.rows("a") if run.status is Status.SUCCESS}:
+        after.end(*after.started[-1])
+        after.settle()
+    times = [run.scheduled_at for _, run in after.started]
+    assert times == [NOON + 5 * HOUR, NOON + 6 * HOUR, NOON + 7 * HOUR]
+
+
+def test_what_a_blackout_forbids_is_a_skipped_row_with_its_window(engine):
+    found = engine(a_job("a", every="1h", blackout="13:30..14:30"))
+    for _ in range(3):
+        found.tick(3600)
+
+    assert [status for status, *_ in found.said("a")] == ["success", "skipped", "success"]
+    assert found.rows("a")[1].details == {"reason": "blackout", "window": "blackout 13:30..14:30"}
+    assert found.board.states["a"].next_run_at == NOON + 4 * HOUR
+
+
+def test_the_next_time_that_is_shown_is_no_forbidden_one(engine):
+    found = engine(a_job("a", every="1h", blackout="12:30..14:30"))
+
+    assert found.board.states["a"].next_run_at == NOON + 3 * HOUR
+
+
+def test_what_a_blackout_defers_starts_once_at_its_end(engine):
+    found = engine(a_job("a", every="1h", blackout="12:30..14:30", on_blackout="defer"))
+    found.tick(2 * 3600)
+    assert found.said("a") == []
+    found.tick(1800)
+
+    missed, run = found.rows("a")
+    assert (missed.status, missed.scheduled_at) == (Status.MISSED, NOON + HOUR)
+    assert run.scheduled_at == NOON + 2 * HOUR
+    assert run.details["moved"] == ["deferred to the end of blackout 12:30..14:30"]
+
+
+def test_jitter_moves_the_start_and_not_the_occurrence(engine):
+    found = engine(a_job("a", every="1h", jitter="10m"))
+    delay = found.planner.next_time() - NOON - HOUR
+    assert timedelta() < delay < 10 * MINUTE
+    found.tick(3600)
+    assert found.said("a") == []
+    found.tick(600)
+
+    (run,) = found.rows("a")
+    assert run.scheduled_at == NOON + HOUR
+    assert run.details["moved"][0].endswith("by jitter")
+
+
+def test_after_a_step_back_a_rhythm_goes_on_under_new_times_and_a_fixed_time_is_not_started_again(engine, clock):
+    found = engine(a_job("minute", every="1m"), a_job("fixed", cron="2 12 * * *"))
+    for _ in range(5):
+        found.tick(60)
+    clock.step(NOON)
+    for seconds in (0, *[60] * 6):
+        found.tick(seconds)
+
+    times = [run.scheduled_at for _, run in found.started if run.job_id == "minute"]
+    assert len(times) == len(set(times)) == 11
+    again = [run for run in found.rows("minute") if "again" in run.details]
+    assert [run.scheduled_at - NOON for run in again] == [n * MINUTE + timedelta(microseconds=1) for n in range(1, 6)]
+    assert "follows elapsed time" in again[0].details["reason"]
+    assert [run.job_id for _, run in found.started].count("fixed") == 1
+
+
+def test_a_time_that_a_wrong_clock_only_passed_over_is_not_lost(engine, clock):
+    found = engine(a_job("nightly", cron="0 3 * * *"))
+    clock.step(NOON + timedelta(days=40))
+    found.tick()
+    clock.step(NOON)
+    for _ in range(24):
+        found.tick(3600)
+
+    assert [run.scheduled_at.day for _, run in found.started] == [19, 11]
+    assert found.started[1][1].scheduled_at == datetime.fromisoformat("2026-03-11T03:00:00+00:00")
+
+
+def test_every_after_finish_counts_from_each_end_also_over_a_restart(engine, clock):
+    job = a_job("a", every="10m", after="finish")
+    found = engine(job, ends_at_once=False)
+    found.tick(600)
+    found.tick(3600)
+    assert len(found.started) == 1
+    found.end(*found.started[0])
+    found.settle()
+    assert found.board.states["a"].next_run_at == clock.now() + 10 * MINUTE
+    ended_at = clock.now()
+    clock.advance(60)
+    after = engine(job)
+    after.tick(540)
+
+    assert after.started[0][1].scheduled_at == ended_at + 10 * MINUTE
+
+
+def test_a_skipped_time_does_not_end_counting_from_the_end(engine, clock):
+    found = engine(a_job("a", every="10m", after="finish"))
+    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+    found.tick(600)
+    found.tick(600)
+
+    assert [status for status, *_ in found.said("a")] == ["skipped", "skipped"]
+
+
+def test_a_job_follows_a_success_once(engine, clock):
+    found = engine(a_job("sync", every="1h"), a_job("warm", after={"job": "sync"}))
+    for _ in range(2):
+        found.tick(3600)
+        found.tick()
+
+    ends = [run.finished_at for run in found.rows("sync")]
+    assert found.said("warm") == [("success", Origin.AFTER, at) for at in ends]
+    assert found.rows("warm")[0].details["after"] == {"sync": found.rows("sync")[0].run_id}
+
+
+def test_a_failure_starts_who_waits_for_one(engine):
+    jobs = (
+        a_job("sync", every="1h"),
+        a_job("warm", after={"job": "sync"}),
+        a_job("alarm", after={"job": "sync", "when": "failure"}),
+    )
+    found = engine(*jobs, ends_at_once=False)
+    found.tick(3600)
+    found.end(*found.started[0], status=Status.FAILED)
+    found.settle()
+    found.tick()
+
+    assert [run.job_id for _, run in found.started] == ["sync", "alarm"]
+
+
+def test_all_means_that_each_has_ended_since(engine):
+    found = engine(
+        a_job("a", cron="10 * * * *"),
+        a_job("b", cron="20 * * * *"),
+        a_job("both", after={"all": ["a", "b"]}, overlap=Overlap.ALLOW),
+    )
+    for _ in range(12):
+        found.tick(600)
+        found.tick()
+
+    assert [(run.scheduled_at - NOON) / MINUTE for run in found.rows("both")] == [20, 80]
+
+
+def test_an_end_that_no_daemon_saw_to_is_followed_at_the_next_start(engine, store, clock):
+    jobs = a_job("sync", every="1h"), a_job("warm", after={"job": "sync"})
+    first = engine(*jobs)
+    first.chains.follow = lambda _runs: None
+    first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # killed right after the end was written
+    first.tick(3600)
+    second = engine(*jobs)
+    second.tick()
+    third = engine(*jobs)
+    third.tick()
+
+    (row,) = third.rows("warm")
+    assert (row.origin, row.scheduled_at) == (Origin.AFTER, NOON + HOUR)
+
+
+def test_startup_is_once_per_start_and_not_at_a_reload(engine, clock):
+    job = a_job("a", startup=True)
+    found = engine(job)
+    found.tick()
+    found.apply(job, a_job("b", startup=True))
+    found.tick(60)
+    assert found.said("a") == [("success", Origin.STARTUP, NOON)]
+    assert found.said("b") == []
+    again = engine(job)
+    again.tick()
+
+    assert len(again.rows("a")) == 2
+
+
+def test_a_pause_tells_what_it_skipped(engine, clock):
+    found = engine(a_job("a", cron="* * * * *"))
+    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+    found.tick(60)
+    clock.step(NOON + HOUR)
+    found.tick()
+
+    one, many = found.rows("a")
+    assert (one.status, one.details) == (Status.SKIPPED, {"reason": "paused"})
+    assert many.details["count"] == 59
+
+
+# Answers
+
+
+def test_next_tells_starts_with_their_reasons_and_what_a_blackout_skips(engine):
+    found = engine(a_job("a", cron="30 2 * * *", timezone="Europe/Rome", blackout="2026-03-12"))
+    answer = found.outlook.next_times("a", 3, "2026-03-10")
+    night = found.outlook.next_times("a", 1, "2026-03-28T12:00")
+
+    assert [each["local"] for each in answer["times"]] == [
+        "2026-03-10T02:30:00+01:00", "2026-03-11T02:30:00+01:00", "2026-03-13T02:30:00+01:00",
+    ]  # fmt: skip
+    assert [each["local"] for each in answer["skipped"]] == ["2026-03-12T02:30:00+01:00"]
+    assert night["times"][0]["at"] == "2026-03-29T01:00:00Z"
+    assert "does not exist" in night["times"][0]["reasons"][0]
+
+
+def test_next_after_the_clock_was_set_back_leaves_out_what_was_decided(engine, clock):
+    found = engine(a_job("fixed", cron="2 12 * * *"))
+    found.tick(120)
+    clock.step(NOON)
+    found.tick()
+
+    assert found.outlook.next_times("fixed", 1, None)["times"][0]["at"] == "2026-03-11T12:02:00Z"
+
+
+@pytest.mark.parametrize(
+    ("job", "at", "outcome", "words"),
+    [
+        ({"cron": "0 12 * * *"}, "2026-03-12T12:00", "coming", "it will start at 2026-03-12T12:00:00Z"),
+        ({"cron": "0 12 * * *"}, "2026-03-09T12:00", "not_planned", "the rule is in force since"),
+        ({"cron": "0 12 * * *"}, "2026-03-12T13:00", "not_due", "the next one after it is 2026-03-13T12:00:00+00:00"),
+        ({"cron": "0 12 * * *", "blackout": "thu"}, "2026-03-12T12:00", "coming", "it will be skipped: blackout thu"),
+        ({"cron": "0 12 * * *", "enabled": False}, "2026-03-12T12:00", "not_due", "disabled"),
+        ({}, "2026-03-12T12:00", "not_due", "no trigger"),
+        ({"every": "1h", "after": "finish"}, "2026-03-12T12:00", "not_due", "only the ledger knows"),
+        (
+            {"cron": "30 2 * * *", "timezone": "Europe/Rome"},
+            "2026-03-29T02:30",
+            "coming",
+            "02:30 does not exist on 2026-03-29",
+        ),
+        (
+            {"cron": "30 2 * * *", "timezone": "Europe/Rome"},
+            "2026-10-25T01:30Z",
+            "not_due",
+            "second pass of a repeated time",
+        ),
+    ],
+)
+def test_why_answers_for_times_without_a_row(engine, job, at, outcome, words):
+    answer = engine(a_job("a", **job)).outlook.why("a", at)
+
+    assert answer["outcome"] == outcome
+    assert words in answer["reason"]
+
+
+def test_why_tells_what_the_ledger_has(engine, clock):
+    found = engine(a_job("a", cron="* * * * *"))
+    found.tick(60)
+    clock.step(NOON + HOUR)
+    found.tick()
+
+    assert found.outlook.why("a", "2026-03-10T12:01")["outcome"] == "success"
+    missed = found.outlook.why("a", "2026-03-10T12:30")
+    assert missed["outcome"] == "missed"
+    assert "a newer occurrence was started instead" in missed["reason"]
+    assert "because the clock was set forward by 59m" in missed["reason"]
+    assert found.outlook.why("a", None)["run"]["scheduled_at"] == "2026-03-10T13:00:00Z"
+
+
+def test_simulate_takes_expected_durations_from_the_past(engine):
+    found = engine(a_job("a", every="1h"), a_job("b", cron="0 0 1 1 *"))
+    found.tick(3600)
+    answer = found.outlook.simulate(None, None)
+
+    assert answer["starts"] == 24
+    assert answer["timeline"][0]["expected_seconds"] == 1.0
+    assert answer["busy_seconds"] == 24
+    assert answer["peak"]["running"] == 1
+    assert answer["is_whole"]
