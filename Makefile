@@ -42,7 +42,11 @@ lint: $(VENV)/test ## style and types
 bench: $(VENV)/test ## measure a burst against the bare limit of this machine
 	$(VENV)/bin/python benchmarks/burst.py
 
+bench-time: $(VENV)/test ## measure the cost of next times and of a long downtime
+	$(VENV)/bin/python benchmarks/next_time.py
+	$(VENV)/bin/python benchmarks/downtime.py
+
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(OLDEST) var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint bench clean
+.PHONY: help run servers test test-oldest lint bench bench-time clean

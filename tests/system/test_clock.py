@@ -26,7 +26,7 @@ class Watched:
             job_id: {"shell": f'echo "$SCHEDULERD_SCHEDULED_AT" >> {folder}/{job_id}.marks', "catch_up": "latest", **rule}
             for job_id, rule in jobs.items()
         }
-        self.running = daemon(marked, env=self.clock.env, timezone=ROME, catch_up_spread="0s").start()
+        self.running = daemon(marked, env=self.clock.env, timezone=ROME, catch_up_spread="5s").start()
 
     def marks(self, job_id):
         path = self.folder / f"{job_id}.marks"
@@ -168,3 +168,21 @@ def test_a_wrong_year_for_a_moment_does_not_silence_the_nightly_job(watched):
 
     assert seen.twice() == []
     assert len(seen.marks("nightly")) == 2
+
+
+def test_a_week_without_the_daemon_is_one_missed_row_per_job(watched):
+    jobs = {f"minutely{number}": {"cron": "* * * * *"} for number in range(40)}
+    seen = watched(jobs, NIGHT + timedelta(seconds=55))
+    seen.until_marks("minutely39", 1)
+    seen.running.stop()
+    seen.clock.step(7 * 24 * HOUR)
+    seen.running.start()
+    for job_id in jobs:
+        rows = until(lambda job_id=job_id: len(found := sorted(seen.rows(job_id))) >= 3 and found, f"the rows of {job_id}")
+        _, missed, caught_up = rows[:3]
+        assert missed[1] == "missed"
+        assert missed[3] == 7 * 24 * 60 - 1
+        assert caught_up[0] - NIGHT > timedelta(days=7)
+    assert seen.twice() == []
+    why = seen.running.client.get("jobs/minutely0/why", at="2026-06-12T12:00:00Z")
+    assert "the daemon was not running then" in why["reason"]

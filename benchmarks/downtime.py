@@ -1,0 +1,96 @@
+"""What a long downtime costs at the next start: 200 jobs that are due each minute, a daemon that was off for a week.
+
+    .venv/bin/python benchmarks/downtime.py [JOBS]
+
+Prints when the daemon is ready, when the first and the last job were caught up, how late the runs are that came due meanwhile,
+what CPU time the daemon used until then, and how much its memory grew over that of a start without a gap. (Needs gcc: the
+clock of the daemon is shifted as in the tests.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from figures import percentile, print_table
+
+from tests.support.daemon import RunningDaemon
+from tests.support.wallclock import WallClock
+
+WEEK = 7 * 86400
+START = datetime(2026, 6, 10, 1, 20, 55, tzinfo=UTC)
+
+
+def jobs(count: int) -> dict[str, object]:
+    """Return jobs that are due each minute, and one each second, which must not be held up."""
+    made = {f"minutely{number}": {"cron": "* * * * *", "command": ["/bin/true"]} for number in range(count)}
+    return {"tick": {"every": "1s", "command": ["/bin/true"]}, **made}
+
+
+def used(daemon: RunningDaemon) -> tuple[float, float]:
+    """Return the CPU seconds and the resident megabytes of the daemon itself."""
+    assert daemon.process is not None
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    memory = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return (int(fields[11]) + int(fields[12])) / 100, int(memory.split()[1]) / 1024
+
+
+def ask(daemon: RunningDaemon, sql: str) -> list[tuple[object, ...]]:
+    """Return rows of the history."""
+    connection = sqlite3.connect(f"file:{daemon.folder}/state/history.db?mode=ro", uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    """Run it."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clock = WallClock(folder, START)
+        daemon = RunningDaemon(folder, {"jobs": jobs(count)}, clock.env)
+        daemon.start()
+        time.sleep(8)
+        plain = used(daemon)[1]
+        daemon.stop()
+        clock.step(WEEK)
+        began, began_at = time.monotonic(), clock.now()
+        daemon.start()
+        ready = time.monotonic() - began
+        since = int((began_at - timedelta(seconds=1)).timestamp() * 1e6)
+        caught = f"SELECT started_at FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since} ORDER BY started_at"
+        while len(ask(daemon, f"SELECT DISTINCT job_id FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since}")) < count:
+            time.sleep(0.2)
+        cpu, memory = used(daemon)
+        starts = [int(at) / 1e6 - began_at.timestamp() for (at,) in ask(daemon, caught)]  # type: ignore[call-overload]
+        late = ask(daemon, f"SELECT (started_at - scheduled_at) / 1e6 FROM runs WHERE job_id = 'tick' AND scheduled_at > {since}")
+        missed = ask(daemon, "SELECT count(*), sum(json_extract(details, '$.count')) FROM runs WHERE status = 'missed'")[0]
+        lateness = sorted(float(str(seconds)) for (seconds,) in late)
+        daemon.stop()
+        daemon.close()
+    print_table(
+        ["after a week", "figure"],
+        [
+            ["jobs", str(count)],
+            ["ready after s", f"{ready:.2f}"],
+            ["first caught up after s", f"{starts[0]:.2f}"],
+            ["last caught up after s", f"{starts[-1]:.2f}"],
+            ["missed rows, occurrences", f"{missed[0]}, {missed[1]}"],
+            ["on time: lateness p50, p99 ms", f"{percentile(lateness, 50) * 1000:.1f}, {percentile(lateness, 99) * 1000:.1f}"],
+            ["CPU s until then", f"{cpu:.2f}"],
+            ["RSS MB (without a gap)", f"{memory:.1f} ({plain:.1f})"],
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
