@@ -47,7 +47,7 @@ class Outlook:
         """
         state, now = self._state(job_id), self._clock.now()
         after = _asked_for(after_text, state.job, "after")[0] if after_text is not None else now
-        starts, skipped = self._coming(state.job, count, after, now) if state.job.is_scheduled else ([], [])
+        starts, skipped = self._coming(state, count, after, now) if state.job.is_scheduled else ([], [])
         pause = state.pause
         if pause is not None and pause_is_over(pause.until, now):
             pause = None
@@ -60,14 +60,19 @@ class Outlook:
             "skipped": [self._time(each, state) for each in skipped],
         }
 
-    def _coming(self, job: Job, count: int, after: datetime, now: datetime) -> tuple[list[Occurrence], list[Occurrence]]:
+    def _coming(
+        self, state: JobState, count: int, after: datetime, now: datetime
+    ) -> tuple[list[Occurrence], list[Occurrence]]:
         """Return the occurrences that start later than `after`, and those in between that a blackout forbids."""
-        trigger = job.trigger
+        trigger = state.job.trigger
         starts: list[Occurrence] = []
         skipped: list[Occurrence] = []
-        if trigger is None or trigger.waits_for_end:
+        if trigger is None:
             return [], []
-        decided = self._decided(job.job_id, now)
+        if trigger.waits_for_end:
+            known = state.next_run_at
+            return ([Occurrence(known, known)] if known is not None and known > after else []), []
+        decided = self._decided(state.job.job_id, now)
         found = trigger.occurrence_after(trigger.settled_by(after))
         while found is not None and len(starts) < count and len(skipped) < SKIPS_TOLD:
             if found.scheduled_at not in decided and found.start_at > after:

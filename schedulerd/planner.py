@@ -25,6 +25,7 @@ from typing import Any
 import schedule
 
 from .clock import Clock, Jump, JumpWatch
+from .durations import format_duration
 from .model import MICROSECOND, Occurrence, Origin, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
@@ -192,6 +193,7 @@ class Planner(schedule.Scheduler):
         self._on_due = on_due
         self._on_tick = on_tick
         self._jumps = JumpWatch(clock)
+        self._looked_at = clock.monotonic()
         self._by_id: dict[str, PlannedJob] = {}
         self._heap: list[tuple[datetime, int, PlannedJob | _Once]] = []
         self._order = itertools.count()
@@ -219,6 +221,13 @@ class Planner(schedule.Scheduler):
             self._push(job)
         self._wakeup.set()
         return job.next_run
+
+    def look_at_most(self, job_id: str, most: int) -> None:
+        """Change how many due occurrences of a job are looked at one by one; its plan stays."""
+        with self._lock:
+            job = self._by_id.get(job_id)
+            if job is not None:
+                job.most = most
 
     def plan_from_end(self, job_id: str, ended_at: datetime) -> datetime | None:
         """Plan the next time of a job that is counted from the end of its last run; return it, None for any other job."""
@@ -256,12 +265,10 @@ class Planner(schedule.Scheduler):
 
     def run_pending(self) -> None:
         """Hand over everything that is due now. One look at the heap when nothing is."""
-        jump = self._jumps.look()
-        if jump is not None:
-            self._jumped(jump)
+        cause = self._look_at_the_clock()
         self.tick_at = now = self.clock.now()
         with self._lock:
-            found = self._put_off(self._pop_due(), jump)
+            found = self._put_off(self._pop_due(), cause)
             due = [self._turn(job) for job in found]
         batch = [each for each in due if each is not None]
         if not batch:
@@ -293,6 +300,16 @@ class Planner(schedule.Scheduler):
             self.clock.wait(self._wakeup, self.next_time())
             self._wakeup.clear()
 
+    def _look_at_the_clock(self) -> str | None:
+        """Return why jobs may be found overdue now: the clock was set forward, the host slept, or nobody looked."""
+        looked_at, self._looked_at = self._looked_at, self.clock.monotonic()
+        jump = self._jumps.look()
+        if jump is not None:
+            self._jumped(jump)
+            return str(jump)
+        held_up = self._looked_at - looked_at
+        return f"the daemon was held up for {format_duration(held_up)}" if held_up > OVERDUE.total_seconds() else None
+
     def _jumped(self, jump: Jump) -> None:
         """Take note of a step of the clock: a forward one makes jobs overdue, after one back they are planned anew."""
         log.warning("%s", jump)
@@ -315,14 +332,14 @@ class Planner(schedule.Scheduler):
                 found[job] = None
         return list(found)
 
-    def _put_off(self, found: list[PlannedJob | _Once], jump: Jump | None) -> list[PlannedJob | _Once]:
+    def _put_off(self, found: list[PlannedJob | _Once], cause: str | None) -> list[PlannedJob | _Once]:
         """Return those that are looked at now; of many that are overdue the others have their turn a little later."""
         late = [job for job in found if isinstance(job, PlannedJob) and job.is_late(self.tick_at)]
         if not late:
             return found
         waiting = set()
         for job, seconds in zip(late, spread_out(len(late), self.spread_seconds), strict=True):
-            job.cause = str(jump) if jump is not None else job.cause
+            job.cause = job.cause or cause
             if seconds > 0:
                 job.look_again(self.tick_at + timedelta(seconds=seconds))
                 self._push(job)

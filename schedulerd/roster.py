@@ -80,7 +80,8 @@ class Roster:
         since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
         self._planner.unplan(changes.removed)
-        # Catch-up settings are policy, no rule: such a job keeps its plan, but how far back it looks may have changed.
+        for job_id in changes.changed:  # those that keep their plan may have another policy now
+            self._planner.look_at_most(job_id, most_needed(jobs[job_id]))
         touched = [*changes.added, *replanned]
         self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
         self._chains.link(jobs)

@@ -16,17 +16,18 @@ from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from .board import Board, JobState
 from .clock import Clock
 from .durations import counted
+from .entries import details_of, new_run, not_started, passed_run
 from .errors import StartError
 from .executor import Finished
-from .model import MICROSECOND, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, new_run_id, to_text
+from .model import MICROSECOND, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
 from .pauses import Pauses
 from .planner import DueJob, Undecided
-from .policy import OVERDUE, PAUSED, Admission, Decision, Passed, admit, decide_due, pause_is_over, skip_all
+from .policy import PAUSED, Admission, Decision, admit, decide_due, pause_is_over, skip_all
 from .store import Store
 from .waiters import Waiters
 
@@ -113,37 +114,20 @@ class Scheduler:
         return decide_due(state.job, each.due, now)
 
     def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
-        """Return the row of every part of a decision."""
+        """Return the row of every part of a decision; their ids sort as their times do."""
+        ids_at = [now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start))]
         rows = [
-            self._passed_row(state.job, passed, each, now + place * MICROSECOND)
-            for place, passed in enumerate(decision.passed)
+            passed_run(state.job, passed, each, at, self.node) for passed, at in zip(decision.passed, ids_at, strict=False)
         ]
-        now += len(rows) * MICROSECOND  # run ids sort by time: as what they are about does
-        for start in decision.start:
+        for start, at in zip(decision.start, ids_at[len(rows) :], strict=True):
             origin = Origin.CATCH_UP if start.is_misfire else each.origin
-            run = self.new_run(state.job, origin, now, start.scheduled_at)
-            details = {**each.details}
-            if start.occurrence.reasons:
-                details["moved"] = list(start.occurrence.reasons)
-            if each.due.cause is not None and now - start.occurrence.start_at > OVERDUE:
-                details["cause"] = each.due.cause
-            rows.append(self.admitted(state, replace(run, details=details) if details else run))
+            run = self.new_run(state.job, origin, at, start.scheduled_at)
+            rows.append(self.admitted(state, replace(run, details=details_of(start, each, now))))
         return rows
-
-    def _passed_row(self, job: Job, passed: Passed, each: DueJob, now: datetime) -> Run:
-        gap = passed.gap
-        details: dict[str, Any] = {**each.details, "reason": passed.why}
-        if passed.window is not None:
-            details["window"] = passed.window
-        if gap.count > 1 or passed.status is Status.MISSED:
-            details |= {"first": to_text(gap.first), "last": to_text(gap.last), "count": gap.count}
-        if each.due.cause is not None and passed.status is Status.MISSED:
-            details["cause"] = each.due.cause
-        return _not_started(self.new_run(job, each.origin, now, gap.last), passed.status, str(passed), details)
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
-        return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=self.node)
+        return new_run(job, origin, now, scheduled_at, self.node)
 
     def admitted(self, state: JobState, run: Run) -> Run:
         """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
@@ -160,7 +144,7 @@ class Scheduler:
             why = f"run {blocking} of the job still runs"
             if blocking is None or state.job.overlap is Overlap.QUEUE:
                 why = f"{counted(state.waiting, 'run')} of the job wait already"
-            run = _not_started(run, Status.SKIPPED, why, {**run.details, **details})
+            run = not_started(run, Status.SKIPPED, why, {**run.details, **details})
         self.board.touch(state)
         return run
 
@@ -190,7 +174,7 @@ class Scheduler:
                     self._launch(run)
                 elif run.status is Status.QUEUED:
                     self._promote_of(run)  # what it waits for may have ended meanwhile, or be paused
-            elif error is None and run.run_id in again:
+            elif error is None and run.run_id in again and run.status in UNFINISHED:
                 self._come_again(run)
             else:
                 log.warning("job %s: not started, %s", run.job_id, error or "the ledger has this occurrence already")
@@ -373,8 +357,3 @@ def _overlap_of(job: Job, run: Run) -> Overlap:
     if run.origin is Origin.CATCH_UP and job.catch_up is CatchUp.ALL and job.overlap is Overlap.SKIP:
         return Overlap.QUEUE
     return job.overlap
-
-
-def _not_started(run: Run, status: Status, why: str, details: dict[str, Any]) -> Run:
-    """Return the row of an occurrence that was decided not to be started."""
-    return finish(run, Result(status, message=why, details=details), run.queued_at, None)

@@ -19,7 +19,7 @@ FLOORS = (
     {"triggers", "windows", "policy", "simulation", "schema", "options"},
     {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars"},
     {"actions", "builtin"},
-    {"planner", "executor", "board", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
+    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
     {"views", "outlook", "service"},
     {"auth", "connections", "parsing", "api", "server", "client", "explain", "ctl"},
     {"daemon", "__main__"},

@@ -50,7 +50,7 @@ class Timetable(Rule):
         for name, instant in (("not before", self.not_before), ("not after", self.not_after)):
             parts += [f"{name} {to_text(instant)}"] if instant else []
         for name, seconds in (("jitter", self.jitter_seconds), ("spread", self.spread_seconds)):
-            parts += [f"{name} {format_duration(seconds)}"] if seconds else []
+            parts += [f"{name} {seconds:g}s"] if seconds else []
         parts += [self.blackout.text] if self.blackout else []
         return ", ".join(parts)
 

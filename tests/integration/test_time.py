@@ -88,7 +88,9 @@ def test_a_week_without_a_daemon_is_one_missed_row_and_one_run(engine, clock):
 
 
 def test_catch_up_all_starts_them_one_after_the_other_although_overlap_says_skip(engine, clock):
-    job = a_job("a", every="1h", catch_up=CatchUp.ALL, catch_up_limit=3, catch_up_spacing_seconds=10.0, misfire_grace_seconds=5.0)
+    job = a_job(
+        "a", every="1h", catch_up=CatchUp.ALL, catch_up_limit=3, catch_up_spacing_seconds=10.0, misfire_grace_seconds=5.0
+    )
     engine(job).tick(3600)
     clock.advance(6 * 3600)
     after = engine(job, ends_at_once=False)
@@ -360,3 +362,31 @@ def test_simulate_takes_expected_durations_from_the_past(engine):
     assert answer["busy_seconds"] == 24
     assert answer["peak"]["running"] == 1
     assert answer["is_whole"]
+
+
+def test_next_knows_the_one_time_that_is_counted_from_an_end(engine):
+    found = engine(a_job("a", every="10m", after="finish"))
+
+    assert [each["at"] for each in found.outlook.next_times("a", 5, None)["times"]] == ["2026-03-10T12:10:00Z"]
+
+
+def test_a_pause_also_holds_while_times_come_again(engine, clock):
+    found = engine(a_job("a", every="1m"))
+    for _ in range(3):
+        found.tick(60)
+    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+    clock.step(NOON)
+    for seconds in (0, *[60] * 5):
+        found.tick(seconds)
+
+    assert len(found.started) == 3
+
+
+def test_a_new_bound_of_catch_up_holds_after_a_reload(engine, clock):
+    found = engine(a_job("a", every="1m"))
+    found.apply(
+        a_job("a", every="1m", catch_up=CatchUp.ALL, catch_up_limit=5, catch_up_spacing_seconds=0.0, overlap=Overlap.ALLOW)
+    )
+    found.tick(600)
+
+    assert len(found.started) == 5
