@@ -118,7 +118,7 @@ def _entry(text: object, name: object) -> Span:
 
 
 def _one_line(text: str) -> str:
-    return "".join(filter(str.isprintable, " ".join(text.split())))[:LONGEST_NAME]
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:LONGEST_NAME]
 
 
 # iCalendar
@@ -171,7 +171,7 @@ def _events(path: str, text: str) -> list[_Event]:
     except Exception as error:  # the library's versions raise whatever they stumble over
         raise _error(path, 1, f"is not iCalendar: {_one_line(str(error)) or type(error).__name__}") from None
     if len(calendars) < sum(line.strip().upper() == _BEGIN for line in lines):
-        raise _error(path, len(lines), "is cut off: expected END:VCALENDAR")
+        raise _error(path, text.rstrip().count("\n") + 1, "is cut off: expected END:VCALENDAR")
     places = [number for number, line in enumerate(lines, 1) if line.strip().upper() == "BEGIN:VEVENT"]
     places += [1] * (len(found) - len(places))
     return [_Event(component, line) for component, line in zip(found, places, strict=False)]
@@ -321,7 +321,7 @@ class _Event:
     def _repeats(self, name: str) -> Iterator[datetime]:
         """Yield the local times of the rules `name`, up to the last year."""
         for rule in self._all(name):
-            for number, local in enumerate(_expanded(rule, self._first, self._until(rule))):
+            for number, local in enumerate(_expanded(name, rule, self._first, self._until(rule))):
                 if number >= MOST_SPANS:
                     raise _too_many("it has")
                 yield local
@@ -373,18 +373,26 @@ def _moment(name: str, value: Any, tzid: str | None) -> date:
     return zone.instant(zone.local(value))
 
 
-def _expanded(rule: Any, first: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the local times of an RRULE that begins at `first`, up to `until`."""
-    from dateutil.rrule import rrulestr
-
-    parts = rule.to_ical().decode().split(";")
-    text = ";".join(part for part in parts if not part.upper().startswith("UNTIL="))
+def _expanded(name: str, rule: Any, first: datetime, until: datetime) -> Iterator[datetime]:
+    """Yield the local times of the rule `name` that begins at `first`, up to `until`."""
     if first.year > LAST_YEAR:
         return
     # dateutil looks for a rule's next time up to the year 9999, which takes long when there is none; after 400 years all
     # dates have the same weekdays again, so that it can start late.
-    for local in rrulestr(text, dtstart=first.replace(year=first.year + _CYCLE)):
-        found = local.replace(year=local.year - _CYCLE)
-        if found > until:
+    for late in _parsed(name, rule, first.replace(year=first.year + _CYCLE)):
+        local = late.replace(year=late.year - _CYCLE)
+        if local > until:
             return
-        yield found
+        yield local
+
+
+def _parsed(name: str, rule: Any, first: datetime) -> Iterable[datetime]:
+    from dateutil.rrule import rrulestr
+
+    if any(isinstance(number, int) and number < 1 for number in rule.get("INTERVAL", [1])):
+        raise ValueError(f"{name} is not understood: INTERVAL is at least 1")
+    try:
+        parts = rule.to_ical().decode().split(";")
+        return rrulestr(";".join(part for part in parts if not part.startswith("UNTIL=")), dtstart=first)
+    except Exception as error:  # the libraries' versions raise whatever they stumble over
+        raise ValueError(f"{name} is not understood: {_one_line(str(error))}, expected such as FREQ=YEARLY") from None

@@ -83,9 +83,9 @@ class Rule(ABC):
 
     def explain(self, after: datetime, count: int = 5) -> list[Occurrence]:
         """Return the next `count` occurrences with reasons."""
-        found: list[Occurrence] = []
-        at = self.next_after(after)
-        while at is not None and len(found) < count:
-            found.append(self.occurrence_at(at))
-            at = self.next_after(at)
-        return found
+        told: list[Occurrence] = []
+        found = self.occurrence_after(after)
+        while found is not None and len(told) < count:
+            told.append(self.occurrence_at(found.scheduled_at))
+            found = self.occurrence_after(found.scheduled_at)
+        return told

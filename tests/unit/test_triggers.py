@@ -1,5 +1,6 @@
 """`trigger_from`: every trigger by its key, lists of them, and what moves and bounds their times."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -239,3 +240,56 @@ def test_equal_mappings_make_equal_triggers():
     assert trigger_from(mapping, ROME, seed="a") == trigger_from(dict(mapping), ROME, seed="a")
     assert trigger_from(mapping, ROME, seed="a") != trigger_from({**mapping, "jitter": "6m"}, ROME, seed="a")
     assert trigger_from(mapping, ROME).text != trigger_from({**mapping, "blackout": ["sat"]}, ROME).text
+
+
+EVERY_KIND = [
+    {"cron": "30 2 * * *"}, {"cron": "*/7 1-3 * * *"}, {"cron": "5 0 12 L * *"}, {"cron": ["0 * * * *", "30 2 * * sun"]},
+    {"cron": "30 2 * * *", "dst": {"gap": "skip", "repeat": "both"}}, {"cron": "30 * * * *", "dst": {"repeat": "once"}},
+    {"calendar": "Mon..Fri *-*-* 01..03:00/20"}, {"calendar": "*-*~01 02:30"}, {"calendar": "*:0/30:0/0.5"},
+    {"every": "90s"}, {"every": "36h"}, {"every": "day at 02:30"}, {"every": "3 days at 02:30"}, {"every": "hour at :15"},
+    {"every": "2 hours at :15"}, {"every": "5 to 10 minutes"}, {"at": ["2026-03-29T02:30", "2026-10-25T02:30"]},
+    {"triggers": [{"every": "40m"}, {"calendar": "02:30"}, {"at": "2026-10-25T02:30"}]},
+    {"cron": "0 * * * *", "jitter": "30m", "spread": "2h"}, {"cron": "*/10 * * * *", "blackout": "02:15..02:45"},
+    {"cron": "*/10 * * * *", "blackout": ["sun", "22:00..02:30"], "on_blackout": "defer", "jitter": "1m"},
+    {"every": "1h", "not_before": "2026-03-29T02:30", "not_after": "2026-10-25T02:30"},
+]  # fmt: skip
+NIGHTS = st.sampled_from(
+    [utc("2026-03-28T20:00"), utc("2026-10-24T20:00"), utc("2026-04-04T10:00"), utc("2026-10-03T10:00")]
+)
+INSTANTS = st.tuples(NIGHTS, st.integers(0, 12 * 3600 * 10**6)).map(lambda pair: pair[0] + timedelta(microseconds=pair[1]))
+ZONES = st.sampled_from([ROME, "Australia/Lord_Howe", "America/New_York", "UTC"])
+
+
+@given(st.sampled_from(EVERY_KIND), ZONES, INSTANTS, st.integers(0, 7200))
+def test_the_next_time_is_later_monotone_and_idempotent(mapping, zone, instant, later):
+    trigger = trigger_from(mapping, zone, seed="job")
+    found = trigger.next_after(instant)
+    if found is None:
+        return
+    assert found > instant
+    assert found.utcoffset() == timedelta()
+    assert trigger.next_after(instant) == found
+    assert trigger.next_after(found - MICROSECOND) == found
+    after = trigger.next_after(instant + timedelta(seconds=later))
+    assert after is None or after >= found
+    if instant + timedelta(seconds=later) < found:
+        assert after == found
+
+
+@given(st.sampled_from(EVERY_KIND), ZONES, INSTANTS, st.integers(1, 6 * 3600))
+def test_occurrences_are_in_order_counted_exactly_and_each_starts_once(mapping, zone, instant, seconds):
+    trigger, end = trigger_from(mapping, zone, seed="job"), instant + timedelta(seconds=seconds)
+    walked = []
+    found = trigger.occurrence_after(instant)
+    while found is not None and found.scheduled_at <= end:
+        walked.append(found)
+        found = trigger.occurrence_after(found.scheduled_at)
+
+    assert trigger.count(instant, end) == len(walked)
+    assert len({each.scheduled_at for each in walked}) == len(walked)
+    starts = [each.start_at for each in walked if each.skipped is None]
+    assert starts == sorted(starts)
+    assert all(each.start_at >= each.scheduled_at for each in walked)
+    for first, second in itertools.pairwise(dict.fromkeys(starts)):
+        assert trigger.next_after(first) == second
+    assert [each.scheduled_at for each in trigger.explain(instant, len(walked))] == [each.scheduled_at for each in walked]
