@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/downtime.py [JOBS]
 
-Prints when the daemon is ready, when the first and the last job were caught up, how late the runs are that came due meanwhile,
-what CPU time the daemon used until then, and how much its memory grew over that of a start without a gap. (Needs gcc: the
-clock of the daemon is shifted as in the tests.)
+Prints when the daemon is ready, when the first and the last job were caught up, how late the runs are that came due
+meanwhile, what CPU time the daemon used until then, and how much its memory grew over that of a start without a gap.
+(Needs gcc: the clock of the daemon is shifted as in the tests.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,45 +51,52 @@ def ask(daemon: RunningDaemon, sql: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def main() -> None:
-    """Run it."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clock = WallClock(folder, START)
-        daemon = RunningDaemon(folder, {"jobs": jobs(count)}, clock.env)
-        daemon.start()
-        time.sleep(8)
-        plain = used(daemon)[1]
-        daemon.stop()
-        clock.step(WEEK)
-        began, began_at = time.monotonic(), clock.now()
-        daemon.start()
-        ready = time.monotonic() - began
-        since = int((began_at - timedelta(seconds=1)).timestamp() * 1e6)
-        caught = f"SELECT started_at FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since} ORDER BY started_at"
-        while len(ask(daemon, f"SELECT DISTINCT job_id FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since}")) < count:
-            time.sleep(0.2)
-        cpu, memory = used(daemon)
-        starts = [int(at) / 1e6 - began_at.timestamp() for (at,) in ask(daemon, caught)]  # type: ignore[call-overload]
-        late = ask(daemon, f"SELECT (started_at - scheduled_at) / 1e6 FROM runs WHERE job_id = 'tick' AND scheduled_at > {since}")
-        missed = ask(daemon, "SELECT count(*), sum(json_extract(details, '$.count')) FROM runs WHERE status = 'missed'")[0]
-        lateness = sorted(float(str(seconds)) for (seconds,) in late)
-        daemon.stop()
-        daemon.close()
-    print_table(
-        ["after a week", "figure"],
-        [
-            ["jobs", str(count)],
-            ["ready after s", f"{ready:.2f}"],
-            ["first caught up after s", f"{starts[0]:.2f}"],
-            ["last caught up after s", f"{starts[-1]:.2f}"],
-            ["missed rows, occurrences", f"{missed[0]}, {missed[1]}"],
-            ["on time: lateness p50, p99 ms", f"{percentile(lateness, 50) * 1000:.1f}, {percentile(lateness, 99) * 1000:.1f}"],
-            ["CPU s until then", f"{cpu:.2f}"],
-            ["RSS MB (without a gap)", f"{memory:.1f} ({plain:.1f})"],
-        ],
+def until_all_ran(daemon: RunningDaemon, count: int, since: int) -> list[float]:
+    """Wait until each of the jobs has started since then, and return when they did (Unix seconds), ascending."""
+    started = f"FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since}"
+    while ask(daemon, f"SELECT count(DISTINCT job_id) {started}") != [(count,)]:
+        time.sleep(0.2)
+    return [float(str(at)) / 1e6 for (at,) in ask(daemon, f"SELECT started_at {started} ORDER BY started_at")]
+
+
+def measure(folder: Path, count: int) -> list[list[str]]:
+    """Run it, and return the rows of the table."""
+    clock = WallClock(folder, START)
+    daemon = RunningDaemon(folder, {"jobs": jobs(count)}, clock.env)
+    daemon.start()
+    time.sleep(8)
+    plain = used(daemon)[1]
+    daemon.stop()
+    clock.step(WEEK)
+    began, began_at = time.monotonic(), clock.now().timestamp()
+    daemon.start()
+    ready, since = time.monotonic() - began, int((began_at - 1) * 1e6)
+    starts = until_all_ran(daemon, count, since)
+    cpu, memory = used(daemon)
+    late = ask(
+        daemon, f"SELECT (started_at - scheduled_at) / 1e6 FROM runs WHERE job_id = 'tick' AND scheduled_at > {since}"
     )
+    lateness = [f"{percentile(sorted(float(str(seconds)) for (seconds,) in late), share) * 1000:.1f}" for share in (50, 99)]
+    missed = ask(daemon, "SELECT count(*), sum(json_extract(details, '$.count')) FROM runs WHERE status = 'missed'")[0]
+    daemon.stop()
+    daemon.close()
+    return [
+        ["jobs", str(count)],
+        ["ready after s", f"{ready:.2f}"],
+        ["first caught up after s", f"{starts[0] - began_at:.2f}"],
+        ["last caught up after s", f"{starts[-1] - began_at:.2f}"],
+        ["missed rows, occurrences", f"{missed[0]}, {missed[1]}"],
+        ["on time: lateness p50, p99 ms", ", ".join(lateness)],
+        ["CPU s until then", f"{cpu:.2f}"],
+        ["RSS MB (without a gap)", f"{memory:.1f} ({plain:.1f})"],
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as name:
+        rows = measure(Path(name), int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    print_table(["after a week", "figure"], rows)
 
 
 if __name__ == "__main__":

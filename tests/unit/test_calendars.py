@@ -494,7 +494,7 @@ def test_a_missing_library_is_named(refusal, spans, monkeypatch, library):
     assert spans("[]", "holidays.yaml") == []  # YAML needs none
 
 
-@settings(max_examples=6000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_in_words_or_read(tmp_path_factory, data):
     text = ics(
