@@ -265,7 +265,7 @@ class _Loader:
         try:
             blackout_from(read.get("blackout"), "UTC", self.calendars)
         except TriggerError as error:
-            report((*path, "blackout"), f"{shown(error.text)}: {error.why}")
+            report((*path, *error.loc), f"{shown(error.text)}: {error.why}")
             del read["blackout"]
         return read
 

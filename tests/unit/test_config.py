@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +14,7 @@ from schedulerd.errors import ConfigError
 from schedulerd.model import CatchUp, Overlap, Secret
 from schedulerd.options import json_schema
 from schedulerd.yamlfile import DEEPEST, Document
+from tests.support.builders import NOON
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,18 +243,81 @@ def test_only_true_and_false_are_booleans_and_times_stay_texts(tmp_path):
 def test_the_example_is_right_and_has_no_warnings():
     config = load(str(ROOT / "config.example.yaml"))
 
-    assert {"health_check", "daily_analytics", "history_backup", "cleanup", "disk_usage", "heartbeat"} == set(config.jobs)
+    builtin = {"health_check", "daily_analytics", "history_backup", "cleanup"}
+    assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours"} == set(config.jobs)
     assert config.warnings == ()
 
 
 def test_the_commented_examples_are_right_too(tmp_path):
     lines = (ROOT / "config.example.yaml").read_text().splitlines()
     start = lines.index("  # nightly_report:            # only started by hand or by a program: no trigger")
-    text = "\n".join(
-        ["sources: {notes: 'sqlite:////srv/notes.db'}", "jobs:", *(line.replace("  # ", "  ", 1) for line in lines[start:])]
-    )
+    head = ["sources: {notes: 'sqlite:////srv/notes.db'}", "calendars: {holidays: holidays.yaml}", "jobs:"]
+    write(tmp_path, "- 2026-12-25", "holidays.yaml")
+    text = "\n".join([*head, *(line.replace("  # ", "  ", 1) for line in lines[start:])])
 
-    assert set(load(write(tmp_path, text)).jobs) == {"nightly_report", "notes_backup", "sync"}
+    shown = {"nightly_report", "notes_backup", "month_end", "mirror", "moving_day", "both", "sync"}
+    assert set(load(write(tmp_path, text)).jobs) == shown
+
+
+TIMES = """\
+calendars: {feasts: feasts.yaml, none: none.ics}
+defaults: {blackout: [sat..sum]}
+jobs:
+  a: {cron: ["0 3 * * *", "61 * * * *"], shell: x}
+  b: {calendar: "*-02-30", shell: x}
+  c: {every: 2 mondays, shell: x}
+  d: {at: [2027-01-01, soon], shell: x}
+  e: {triggers: [{every: 1m}, {cron: x}], shell: x}
+  f: {after: {job: aa}, shell: x}
+  g: {after: {all: [h, d]}, shell: x}
+  h: {after: {job: g, when: failure}, shell: x}
+  i: {cron: "0 3 * * *", dst: {gap: maybe}, shell: x}
+  j: {every: 1m, after: g, shell: x}
+  k: {cron: "0 3 * * *", blackout: {calendar: feast}, shell: x}
+  l: {every: 1m, blackout: [mon..sun], shell: x}
+  m: {cron: "0 3 * * *", not_before: 2027-01-01, not_after: 2026-01-01, shell: x}
+  n: {cron: "0 3 * * *", jitter: often, on_blackout: wait, shell: x}
+"""
+
+
+def test_mistakes_about_time_are_told_in_their_places(tmp_path):
+    write(tmp_path, "- 2027-01-06", "feasts.yaml")
+    found = mistakes(tmp_path, TIMES)
+
+    expected = [
+        ("1:34", "calendars.none: "), ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is no weekday (did you mean 'sun'?)"),
+        ("4:27", "jobs.a.cron[1]: '61 * * * *': minute 61"), ("5:7", "jobs.b.calendar: '*-02-30': no year"),
+        ("6:7", "jobs.c.every: '2 mondays'"), ("7:7", "jobs.d.at: 'soon': expected a date and time"),
+        ("8:32", "jobs.e.triggers[1].cron: 'x': five fields"),
+        ("9:7", "jobs.f.after: there is no job 'aa' (did you mean 'a'?)"),
+        ("10:7", "jobs.g.after: a circle, which would never end: g after h after g"), ("11:7", "jobs.h.after: a circle"),
+        ("12:32", "jobs.i.dst.gap: expected run or skip, not 'maybe'"), ("13:18", "jobs.j.after: 'g': the job already"),
+        ("14:26", "jobs.k.blackout: 'calendar: feast': there is no calendar 'feast' (did you mean 'feasts'?)"),
+        ("15:18", "jobs.l.blackout: 'mon..sun': the whole week"), ("16:50", "jobs.m.not_after: "),
+        ("17:26", "jobs.n.jitter: 'often'"), ("17:41", "jobs.n.on_blackout: expected skip or defer"),
+    ]  # fmt: skip
+    assert [text.split(": ")[0] for text in found] == [place for place, _ in expected]
+    assert [text for text, (_, words) in zip(found, expected, strict=True) if words not in text] == []
+
+
+def test_a_default_blackout_holds_for_every_job_and_a_job_may_have_none(tmp_path):
+    jobs = load(
+        write(
+            tmp_path,
+            "defaults: {blackout: sat..sun}\njobs: {a: {every: 1m, shell: x}, b: {every: 1m, blackout: [], shell: x}}",
+        )
+    ).jobs
+
+    assert jobs["a"].trigger.has_blackouts
+    assert not jobs["b"].trigger.has_blackouts
+
+
+def test_every_job_has_its_own_jitter_and_every_host_its_own_spread(tmp_path):
+    text = "defaults: {jitter: 1h, spread: 1h}\njobs: {a: {cron: '0 3 * * *', shell: x}, b: {cron: '0 3 * * *', shell: x}}"
+    one, two = (job.trigger for job in load(write(tmp_path, text)).jobs.values())
+
+    assert one.next_after(NOON) != two.next_after(NOON)
+    assert one.host == f"{socket.gethostname()}/a"
 
 
 # The JSON Schema and the loader say the same of a file, as far as a schema can say it.
@@ -276,6 +341,13 @@ def test_the_published_schema_is_the_one_of_the_program():
         "jobs: {a: {command: [a, 1], env: {A: true, B: {credential: c}}}}",
         "jobs: {a: {every: 90, health_check: {storage: [/], min_free_percent: 3}}}",
         "jobs: {a: {timeout: 1h 30m, shell: x}}",
+        "jobs: {a: {every: 10m, after: finish, shell: x}}",
+        "jobs: {a: {cron: ['0 3 * * *', '@weekly'], dst: {gap: skip}, jitter: 5m, spread: 900, shell: x}}",
+        "jobs: {a: {calendar: daily, not_before: '2027-01-01', not_after: '2028-01-01', shell: x}}",
+        "jobs: {a: {at: ['2027-01-01T03:00'], blackout: [sat..sun], on_blackout: defer, shell: x}}",
+        "jobs: {a: {startup: true, shell: x}, b: {after: {all: [a], when: always}, shell: x}}",
+        "jobs: {a: {triggers: [{startup: true}, {every: 1h}], catch_up: all, catch_up_limit: 3, shell: x}}",
+        "defaults: {blackout: '22:00..06:00', dst: {repeat: both}, catch_up_age: 1d}\ncatch_up_spread: 0\njobs: {}",
     ],
 )
 def test_what_the_loader_takes_the_schema_takes(tmp_path, text):
@@ -303,6 +375,15 @@ def test_what_the_loader_takes_the_schema_takes(tmp_path, text):
         "jobs: {a: {shell: x, env: {A: {env: X, file: Y}}}}",
         "jobs: {a: {backup: {}}}",
         "jobs: {a: {backup: {source: history, keep: {last: -1}}}}",
+        "jobs: {a: {every: 1m, after: {job: a}, shell: x}}",
+        "jobs: {a: {after: finish, shell: x}}",
+        "jobs: {a: {after: {job: b, when: sometimes}, shell: x}, b: {shell: x}}",
+        "jobs: {a: {triggers: [{cron: '* * * * *', every: 1m}], shell: x}}",
+        "jobs: {a: {cron: [], shell: x}}",
+        "jobs: {a: {cron: '* * * * *', dst: {gap: maybe}, shell: x}}",
+        "jobs: {a: {cron: '* * * * *', on_blackout: wait, shell: x}}",
+        "jobs: {a: {every: 1m, catch_up_limit: 0, shell: x}}",
+        "calendars: {a b: x}",
         "seats: 0",
         "api: {listen: here}",
         "api: {peers: [{user: x}]}",

@@ -35,6 +35,7 @@ CRONSIM_DIFFERS = {
     "America/Havana": "the same, where the shift is at midnight and the day is the last or the n-th one",
     "America/Sao_Paulo": "the same",
     "Asia/Gaza": "the same",
+    "Asia/Tehran": "the same",
     "America/Santiago": "the same",
     "Pacific/Apia": "it makes up for wildcards that a skipped day swallowed; Debian's cron(8) does so for fixed times only",
 }
