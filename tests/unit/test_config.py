@@ -285,7 +285,8 @@ def test_mistakes_about_time_are_told_in_their_places(tmp_path):
     found = mistakes(tmp_path, TIMES)
 
     expected = [
-        ("1:34", "calendars.none: "), ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is no weekday (did you mean 'sun'?)"),
+        ("1:34", "calendars.none: "),
+        ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is no weekday (did you mean 'sun'?)"),
         ("4:27", "jobs.a.cron[1]: '61 * * * *': minute 61"), ("5:7", "jobs.b.calendar: '*-02-30': no year"),
         ("6:7", "jobs.c.every: '2 mondays'"), ("7:7", "jobs.d.at: 'soon': expected a date and time"),
         ("8:32", "jobs.e.triggers[1].cron: 'x': five fields"),

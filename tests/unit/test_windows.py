@@ -1,7 +1,6 @@
 """Blackouts against known nights, and against a walk over every minute of two weeks."""
 
 import re
-import timeit
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -460,16 +459,3 @@ def test_overlapping_events_agree_with_a_look_at_each(drawn, night):
             free = max(span.last for span in spans if span.first <= free < span.last)
         assert windows.covering(at) in (names or {None})
         assert windows.free_at(at) == free
-
-
-def test_a_look_costs_little_with_thousands_of_events():
-    spans = [
-        Span(local("2026-01-01") + timedelta(days=3 * each), local("2026-01-02") + timedelta(days=3 * each))
-        for each in range(5000)
-    ]
-    windows = blackout("sat..sun", "mon..fri 09:00..17:30", HOLIDAYS, zone=ROME, calendars=(calendar(*spans),))
-    inside, outside = utc("2026-10-21T08:00"), utc("2026-10-20T20:00")
-    assert windows.free_at(inside) != inside
-    for at in (inside, outside):
-        assert min(timeit.repeat(lambda at=at: windows.covering(at), number=100, repeat=5)) / 100 < 200e-6
-        assert min(timeit.repeat(lambda at=at: windows.free_at(at), number=100, repeat=5)) / 100 < 500e-6
