@@ -20,7 +20,8 @@ from zoneinfo import ZoneInfo
 
 from .errors import ConfigError, Problem, SchedulerdError
 from .schema import Path, shown
-from .windows import YEARS, Calendar, Span, span_from
+from .spans import Calendar, Span
+from .windows import YEARS, span_from
 from .yamlfile import Document
 from .zones import to_instant, zone_named
 

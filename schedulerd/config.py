@@ -36,9 +36,10 @@ from .options import (
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .secrets import masked
+from .spans import Calendar
 from .triggers import trigger_from
 from .triggers.events import mistaken_links
-from .windows import Calendar, blackout_from
+from .windows import blackout_from
 from .yamlfile import Document
 from .zones import zone_named
 

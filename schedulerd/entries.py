@@ -1,14 +1,48 @@
-"""The rows that decisions become, before the ledger has them."""
+"""What the planner hands over and gets back, and the rows that decisions about it become."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .model import Job, Origin, Result, Run, Status, finish, new_run_id, to_text
-from .planner import DueJob
-from .policy import OVERDUE, Passed, Start
+from .model import MICROSECOND, Job, Origin, Result, Run, Status, finish, new_run_id, to_text
+from .policy import OVERDUE, Due, Passed, Start
+
+
+@dataclass(frozen=True, slots=True)
+class DueJob:
+    """A job that has come due: which occurrences, when it is due next, and why when it is not its times (`origin`).
+
+    `is_again` says that the clock was set back, that these times were decided about before, and that the last ones are long
+    enough ago for a job that follows elapsed time to go on. `plan` is who planned it.
+    """
+
+    job_id: str
+    due: Due
+    next_at: datetime | None
+    origin: Origin = Origin.SCHEDULE
+    details: Mapping[str, Any] = field(default_factory=dict)
+    is_again: bool = False
+    plan: object = field(default=None, compare=False, repr=False)
+
+    def left(self, first: datetime, at: datetime) -> Undecided:
+        """Return that from the occurrence `first` on nothing is decided yet, and is to be handed over again at `at`."""
+        return Undecided(self, first - MICROSECOND, at)
+
+    def all_left(self, at: datetime) -> Undecided:
+        """Return that nothing of it is decided yet."""
+        return self.left(self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A due job of which some is left to be decided: what is later than `after`, to be handed over again at `at`."""
+
+    each: DueJob
+    after: datetime
+    at: datetime
 
 
 def new_run(job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None, node: str) -> Run:
@@ -34,11 +68,14 @@ def passed_run(job: Job, passed: Passed, each: DueJob, now: datetime, node: str)
     return not_started(new_run(job, each.origin, now, gap.last, node), passed.status, str(passed), details)
 
 
-def details_of(start: Start, each: DueJob, now: datetime) -> dict[str, Any]:
-    """Return what the row of a start says besides its times: what it follows, what moved it, why it is late."""
+def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str, Any]:
+    """Return what the row of a start says besides its times: what it follows, which rules had a say, why it is late."""
     details = {**each.details}
-    if start.occurrence.reasons:
-        details["moved"] = list(start.occurrence.reasons)
+    rules = start.occurrence.reasons
+    if not rules and job.trigger is not None and each.origin is Origin.SCHEDULE:
+        rules = job.trigger.occurrence_at(start.scheduled_at).reasons
+    if rules:
+        details["rules"] = list(rules)
     if each.due.cause is not None and now - start.occurrence.start_at > OVERDUE:
         details["cause"] = each.due.cause
     return details

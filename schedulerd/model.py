@@ -133,6 +133,11 @@ class Trigger(Protocol):
         ...
 
     @property
+    def moves_starts(self) -> bool:
+        """Return whether an occurrence may start later than it is scheduled."""
+        ...
+
+    @property
     def has_blackouts(self) -> bool:
         """Return whether there are times at which nothing may start."""
         ...

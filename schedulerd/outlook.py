@@ -261,7 +261,7 @@ def _sentence(run: Run) -> str:
         parts.append(f"origin {run.origin}")
     if run.error_message:
         parts.append(run.error_message)
-    parts += [f"{text}" for text in run.details.get("moved", ())]
+    parts += [f"{text}" for text in run.details.get("rules", ())]
     cause = run.details.get("cause")
     parts += [f"because {cause}"] if cause else []
     parts += ["it is not over yet"] if run.status in UNFINISHED else []

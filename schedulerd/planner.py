@@ -18,7 +18,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,45 +26,15 @@ import schedule
 
 from .clock import Clock, Jump, JumpWatch
 from .durations import format_duration
-from .model import MICROSECOND, Occurrence, Origin, Trigger
+from .entries import DueJob, Undecided
+from .model import Occurrence, Origin, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
 log = logging.getLogger(__name__)
 
 STUMBLE = timedelta(seconds=5)  # after an error a job is looked at again
+MOST_VOID = 1000  # places in the heap that mean nothing any more
 ALWAYS_BLACKED_OUT = timedelta(days=1)  # a job whose blackouts leave no time is looked at this often
-
-
-@dataclass(frozen=True, slots=True)
-class DueJob:
-    """A job that has come due: which occurrences, when it is due next, and why when it is not its times (`origin`).
-
-    `is_again` says that the clock was set back and these times, or some of them, were decided about before.
-    """
-
-    job_id: str
-    due: Due
-    next_at: datetime | None
-    origin: Origin = Origin.SCHEDULE
-    details: Mapping[str, Any] = field(default_factory=dict)
-    is_again: bool = False
-
-    def left(self, first: datetime, at: datetime) -> Undecided:
-        """Return that from the occurrence `first` on nothing is decided yet, and is to be handed over again at `at`."""
-        return Undecided(self, first - MICROSECOND, at)
-
-    def all_left(self, at: datetime) -> Undecided:
-        """Return that nothing of it is decided yet."""
-        return self.left(self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at, at)
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """A due job of which some is left to be decided: what is later than `after`, to be handed over again at `at`."""
-
-    each: DueJob
-    after: datetime
-    at: datetime
 
 
 class PlannedJob(schedule.Job):
@@ -76,6 +46,7 @@ class PlannedJob(schedule.Job):
         self.trigger = trigger
         self.decided_through = after  # every occurrence up to here has its row in the ledger
         self.highest = after  # and up to here some have, from before the clock was set back
+        self.handed_at = planner.clock.monotonic()  # when it last was
         self.most = most
         self.planner = planner
         self.next: Occurrence | None = None
@@ -106,12 +77,21 @@ class PlannedJob(schedule.Job):
             self._set_next(self.next)  # what was to be looked at again has been
         cause, self.cause, self.looks_again = self.cause, None, False
         if not due.occurrences:
-            return None  # after a stumble: its next time is still to come
+            if self.should_run:  # nothing is due although it is time: look again, but not at once for ever
+                self.look_again(now + STUMBLE)
+            return None  # after a stumble its next time is still to come
+        now_monotonic = self.planner.clock.monotonic()
+        is_again = self._goes_on(due.occurrences[0].scheduled_at, now_monotonic - self.handed_at)
+        self.handed_at = now_monotonic
         if cause is not None and (due.earlier is not None or now - due.occurrences[0].start_at > OVERDUE):
             due = replace(due, cause=cause)
-        is_again = due.occurrences[0].scheduled_at <= self.highest
-        self.highest = max(self.highest, self.decided_through)
-        return DueJob(self.job_id, due, self.next_run, is_again=is_again)
+        return DueJob(self.job_id, due, self.next_run, is_again=is_again, plan=self)
+
+    def _goes_on(self, scheduled_at: datetime, elapsed_seconds: float) -> bool:
+        """Return whether a time comes again, and the job was handed over long enough ago to be started all the same."""
+        rhythm = self.trigger.rhythm
+        following = rhythm.next_after(scheduled_at) if rhythm is not None and scheduled_at <= self.highest else None
+        return following is not None and elapsed_seconds >= (following - scheduled_at).total_seconds() / 2
 
     def _due(self, now: datetime) -> Due:
         """Return what is due; in the ordinary case that is the planned occurrence alone."""
@@ -141,15 +121,22 @@ class PlannedJob(schedule.Job):
         """Return whether its next occurrence should have been started a while ago, and was not put off yet."""
         return not self.looks_again and self.next is not None and now - self.next.start_at > OVERDUE
 
-    def step_back(self, jump: Jump) -> None:
-        """Plan anew after the clock was set back."""
-        decided = decided_after_step_back(self.trigger, self.decided_through, jump.before, jump.now)
+    def step(self, jump: Jump) -> bool:
+        """Plan anew, where that is needed, after the clock was set; return whether it was."""
+        decided = self.decided_through
+        if jump.seconds < 0:
+            decided = decided_after_step_back(self.trigger, decided, jump.before, jump.now)
+            self.highest = max(self.highest, self.decided_through)
+        elif not self.trigger.waits_for_end and decided < self.highest <= jump.now:
+            decided = self.highest  # back on the time from before a step back: it is decided up to there
         if decided != self.decided_through:
             self.decided_through = decided
             if self.next is not None:  # otherwise its next time is counted from an end that is still to come
                 self._schedule_next_run()
-        if self.looks_again:
+            return True
+        if self.looks_again and jump.seconds < 0:
             self.next_run = jump.now
+        return self.looks_again
 
     def _schedule_next_run(self) -> None:
         self._set_next(self.trigger.occurrence_after(self.decided_through))
@@ -248,6 +235,13 @@ class Planner(schedule.Scheduler):
             self._push(_Once(DueJob(job_id, Due([occurrence]), None, origin, details), occurrence.start_at))
         self._wakeup.set()
 
+    def overdue(self, job_ids: Iterable[str], now: datetime) -> list[DueJob]:
+        """Return of which of the jobs something is due that was not handed over yet: it is spaced, put off or held back."""
+        with self._lock:
+            found = [job for job in map(self._by_id.get, job_ids) if job is not None and job.looks_again]
+            due = [(job, due_of(job.trigger, job.decided_through, now, 1)) for job in found]
+        return [DueJob(job.job_id, each, None, plan=job) for job, each in due if each.occurrences]
+
     def unplan(self, job_ids: Iterable[Hashable]) -> None:
         """Forget jobs; those that are not planned are passed over."""
         with self._lock:
@@ -313,16 +307,15 @@ class Planner(schedule.Scheduler):
     def _jumped(self, jump: Jump) -> None:
         """Take note of a step of the clock: a forward one makes jobs overdue, after one back they are planned anew."""
         log.warning("%s", jump)
-        if jump.seconds > 0:
-            return
         with self._lock:
             for job in list(self._by_id.values()):
                 try:
-                    job.step_back(jump)
+                    if job.step(jump):
+                        self._push(job)
                 except Exception:
                     log.exception("job %s: it could not be planned anew, trying again", job.job_id)
                     job.look_again(jump.now + STUMBLE)
-                self._push(job)
+                    self._push(job)
 
     def _pop_due(self) -> list[PlannedJob | _Once]:
         found: dict[PlannedJob | _Once, None] = {}  # a job that was planned anew for the same time is in the heap twice
@@ -341,7 +334,9 @@ class Planner(schedule.Scheduler):
         for job, seconds in zip(late, spread_out(len(late), self.spread_seconds), strict=True):
             job.cause = job.cause or cause
             if seconds > 0:
-                job.look_again(self.tick_at + timedelta(seconds=seconds))
+                following = job.trigger.next_after(self.tick_at)  # which is not to be late with the others
+                put_off = self.tick_at + timedelta(seconds=seconds)
+                job.look_again(put_off if following is None else min(put_off, following))
                 self._push(job)
                 waiting.add(job)
         return [job for job in found if job not in waiting]
@@ -361,10 +356,10 @@ class Planner(schedule.Scheduler):
     def _put_back(self, undecided: list[Undecided]) -> None:
         with self._lock:
             for left in undecided:
-                job = self._by_id.get(left.each.job_id)
-                if left.each.origin is not Origin.SCHEDULE:
+                job = left.each.plan
+                if not isinstance(job, PlannedJob):
                     self._push(_Once(left.each, left.at))
-                elif job is not None:
+                elif self._by_id.get(job.job_id) is job:  # it was not planned anew meanwhile
                     job.decided_through = left.after
                     job.cause = left.each.due.cause
                     job.look_again(left.at)
@@ -373,3 +368,7 @@ class Planner(schedule.Scheduler):
     def _push(self, job: PlannedJob | _Once) -> None:
         if job.next_run is not None:
             heapq.heappush(self._heap, (job.next_run, next(self._order), job))
+        if len(self._heap) > 2 * len(self._by_id) + MOST_VOID:
+            live = {job: (at, order, job) for at, order, job in self._heap if job.next_run == at}
+            self._heap = list(live.values())
+            heapq.heapify(self._heap)

@@ -93,13 +93,28 @@ def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DU
     Only the newest `most` are listed; a longer gap is not walked but counted, and where the newest begin is found by
     bisection. (What is scheduled by now but starts later is left out: it is not due.)
     """
-    number = trigger.count(after, now)
-    since = after if number <= most else _begin_of_newest(trigger, after, now, most)
+    upto = _newest_started(trigger, after, now) if trigger.moves_starts else now
+    number = trigger.count(after, upto)
+    since = after if number <= most else _begin_of_newest(trigger, after, upto, most)
     found = list(_started_by(trigger, since, now))
     first = trigger.occurrence_after(after)
     if since == after or not found or first is None:
         return Due(found)
-    return Due(found, Gap(first.scheduled_at, since, number - trigger.count(since, now)))
+    return Due(found, Gap(first.scheduled_at, since, number - trigger.count(since, upto)))
+
+
+def _newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime:
+    """Return the newest occurrence later than `after` that starts by `now`, or `after`: starts are in order."""
+    low, high = after, now
+    while high - low > MICROSECOND:
+        middle = low + (high - low) // 2
+        found = trigger.occurrence_after(middle)
+        if found is not None and found.start_at <= now:
+            low = found.scheduled_at
+        else:
+            high = middle
+    found = trigger.occurrence_after(low)
+    return low if found is None or found.start_at > now else found.scheduled_at
 
 
 def most_needed(job: Job) -> int:
@@ -164,11 +179,11 @@ def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
     return [why if why == BLACKOUT or place == newest else instead for place, why in enumerate(fates)], instead
 
 
-def skip_all(due: Due, why: str) -> Decision:
-    """Return the decision to skip everything that is due, for one reason such as PAUSED."""
+def pass_all(due: Due, status: Status, why: str) -> Decision:
+    """Return the decision to start nothing of what is due, for one reason such as PAUSED."""
     first = due.earlier.first if due.earlier else due.occurrences[0].scheduled_at
     count = len(due.occurrences) + (due.earlier.count if due.earlier else 0)
-    return Decision(passed=(Passed(Status.SKIPPED, Gap(first, due.occurrences[-1].scheduled_at, count), why),))
+    return Decision(passed=(Passed(status, Gap(first, due.occurrences[-1].scheduled_at, count), why),))
 
 
 def _is_misfire(job: Job, occurrence: Occurrence, now: datetime) -> bool:

@@ -17,7 +17,7 @@ from .clock import Clock
 from .model import Job, JobRecord, Origin, Run
 from .planner import Planner
 from .policy import most_needed
-from .scheduler import Scheduler
+from .scheduler import CHANGED, Scheduler
 from .store import Store, durable
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Roster:
         replanned = [job_id for job_id in changes.changed if _rule(before[job_id].job) != _rule(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
+        self._give_up(before, [*changes.removed, *replanned], now)
         self._planner.unplan(changes.removed)
         for job_id in changes.changed:  # those that keep their plan may have another policy now
             self._planner.look_at_most(job_id, most_needed(jobs[job_id]))
@@ -95,6 +96,11 @@ class Roster:
             if state.job.is_scheduled and trigger is not None and trigger.events.at_startup:
                 self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
         self._chains.follow_what_was_missed()
+
+    def _give_up(self, before: Mapping[str, JobState], job_ids: Sequence[str], now: datetime) -> None:
+        """Let nothing be lost of jobs whose plan ends here: what was due and waits to be looked at is missed."""
+        for each in self._planner.overdue(job_ids, now):
+            self._scheduler.give_up(before[each.job_id].job, each, CHANGED)
 
     @staticmethod
     def _rules(jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> dict[str, str]:

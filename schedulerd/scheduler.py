@@ -21,19 +21,19 @@ from typing import Protocol
 from .board import Board, JobState
 from .clock import Clock
 from .durations import counted
-from .entries import details_of, new_run, not_started, passed_run
+from .entries import DueJob, Undecided, details_of, new_run, not_started, passed_run
 from .errors import StartError
 from .executor import Finished
-from .model import MICROSECOND, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
+from .model import MICROSECOND, NO_EVENTS, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
 from .pauses import Pauses
-from .planner import DueJob, Undecided
-from .policy import PAUSED, Admission, Decision, admit, decide_due, pause_is_over, skip_all
+from .policy import PAUSED, Admission, Decision, admit, decide_due, pass_all, pause_is_over
 from .store import Store
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
 
 AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
+CHANGED = "its rule was changed before it was started"
 LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
 
 
@@ -87,13 +87,16 @@ class Scheduler:
                 try:
                     decision = self._decide(state, each, now)
                     decided = self._rows(state, each, decision, now)
+                    next_at = self._next_of(state, each, now)
                 except Exception:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
                     undecided.append(each.all_left(now + LOOK_AGAIN))
                     continue
-                rows += decided
-                again |= {run.run_id for run in decided} if each.is_again else set()
-                self._note_next(state, each, now)
+                admitted = [self.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
+                rows += admitted
+                again |= {run.run_id for run in admitted} if each.is_again else set()
+                state.next_run_at = next_at
+                self.board.touch(state)
                 if decision.later:
                     at = now + timedelta(seconds=state.job.catch_up_spacing_seconds)
                     undecided.append(each.left(decision.later[0].scheduled_at, at))
@@ -101,29 +104,35 @@ class Scheduler:
         self.when_recorded(rows, recorded, again)
         return undecided
 
-    def _note_next(self, state: JobState, each: DueJob, now: datetime) -> None:
+    @staticmethod
+    def _next_of(state: JobState, each: DueJob, now: datetime) -> datetime | None:
         if each.origin is not Origin.SCHEDULE or state.job.trigger is None:
-            return
-        state.next_run_at = state.job.trigger.next_after(now) if state.job.trigger.has_blackouts else each.next_at
-        self.board.touch(state)
+            return state.next_run_at
+        return state.job.trigger.next_after(now) if state.job.trigger.has_blackouts else each.next_at
 
     @staticmethod
     def _decide(state: JobState, each: DueJob, now: datetime) -> Decision:
+        if not _still_starts(state.job, each.origin):
+            return pass_all(each.due, Status.MISSED, CHANGED)
         if state.pause is not None and not pause_is_over(state.pause.until, now):
-            return skip_all(each.due, PAUSED)
+            return pass_all(each.due, Status.SKIPPED, PAUSED)
         return decide_due(state.job, each.due, now)
 
     def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
-        """Return the row of every part of a decision; their ids sort as their times do."""
-        ids_at = [now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start))]
-        rows = [
-            passed_run(state.job, passed, each, at, self.node) for passed, at in zip(decision.passed, ids_at, strict=False)
-        ]
-        for start, at in zip(decision.start, ids_at[len(rows) :], strict=True):
-            origin = Origin.CATCH_UP if start.is_misfire else each.origin
-            run = self.new_run(state.job, origin, at, start.scheduled_at)
-            rows.append(self.admitted(state, replace(run, details=details_of(start, each, now))))
+        """Return the row of every part of a decision; their ids sort as their times do. Nothing is admitted yet."""
+        ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
+        rows = [passed_run(state.job, passed, each, next(ids_at), self.node) for passed in decision.passed]
+        for start in decision.start:
+            is_catch_up = start.is_misfire and each.origin is Origin.SCHEDULE
+            run = self.new_run(state.job, Origin.CATCH_UP if is_catch_up else each.origin, next(ids_at), start.scheduled_at)
+            rows.append(replace(run, details=details_of(state.job, start, each, now)))
         return rows
+
+    def give_up(self, job: Job, each: DueJob, why: str) -> None:
+        """Enter into the ledger that something due will not be started any more."""
+        (passed,) = pass_all(each.due, Status.MISSED, why).passed
+        run = passed_run(job, passed, each, self.clock.now(), self.node)
+        self.when_recorded([run], self.store.record([run]))
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
@@ -350,6 +359,14 @@ def _next_of(state: JobState) -> Run | None:
     """Return the waiting run whose turn it is: while the job is paused, only one that somebody asked for."""
     waiting = state.queued or ()
     return next((run for run in waiting if state.pause is None or run.origin is Origin.MANUAL), None)
+
+
+def _still_starts(job: Job, origin: Origin) -> bool:
+    """Return whether a job is still one that what made it due starts: it may have been changed since."""
+    events = job.trigger.events if job.trigger is not None else NO_EVENTS
+    if origin is Origin.SCHEDULE:
+        return job.enabled
+    return job.enabled and (events.at_startup if origin is Origin.STARTUP else bool(events.after))
 
 
 def _overlap_of(job: Job, run: Run) -> Overlap:

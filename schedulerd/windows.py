@@ -8,10 +8,8 @@ among them by bisection: no occurrence of a window is ever calculated, except wh
 
 from __future__ import annotations
 
-import hashlib
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -19,11 +17,12 @@ from typing import NamedTuple
 from .errors import TriggerError
 from .model import EPOCH
 from .schema import did_you_mean, shown
+from .spans import Calendar, Coverage, Found, Span, coverage_of, piece_of
 from .zones import DAY, stretch_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY
 FURTHEST = 50 * 366 * DAY  # seconds: a rule that is not free within this is never
-MOST_STEPS = 10_000  # from one end of a window to the next, until a free moment is found
+MOST_STEPS = 2_000  # from one end of a window to the next, until a free moment is found
 YEARS = range(1600, 9000)  # of dates: well inside of what can be calculated with
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -37,7 +36,6 @@ EXPECTED = (
 
 _EPOCH_WEEKDAY = 3  # the Unix time begins on a Thursday
 _SECOND = timedelta(seconds=1)
-_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 
 _TIME = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?"
 _DATE = rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?:[t ]({_TIME}))?"
@@ -47,92 +45,6 @@ _TIMES = re.compile(rf"(?:([^0-9: ]+) )?({_TIME})\.\.({_TIME})")
 _DAYS = re.compile(r"[^0-9: ]+")
 
 _Range = tuple[int, int]  # seconds: from the first until before the second
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of time from a calendar file, from `first` until before `last`, in whole seconds.
-
-    Naive times are on the wall clock of the job's zone, whichever that is; aware ones are UTC.
-    """
-
-    first: datetime
-    last: datetime
-    name: str = ""
-
-
-class _Found(NamedTuple):
-    name: str
-    until: int  # when the run of adjoining stretches ends
-
-
-@dataclass(frozen=True, slots=True)
-class _Coverage:
-    """Stretches of seconds, sorted and without overlaps; `runs` are when what adjoins each of them ends."""
-
-    starts: tuple[int, ...]
-    ends: tuple[int, ...]
-    runs: tuple[int, ...]
-    names: tuple[str, ...]
-
-    def find(self, low: int, high: int) -> _Found | None:
-        """Return what begins by `high` and ends later than `low`."""
-        index = bisect_right(self.starts, high) - 1
-        if index < 0 or self.ends[index] <= low:
-            return None
-        return _Found(self.names[index], self.runs[index])
-
-    def pieces(self) -> Iterable[tuple[int, int, str]]:
-        """Return each stretch: its begin, its end and its name."""
-        return zip(self.starts, self.ends, self.names, strict=True)
-
-
-def _coverage(pieces: Iterable[tuple[int, int, str]]) -> _Coverage:
-    kept: list[tuple[int, int, str]] = []
-    for start, end, name in sorted(pieces, key=lambda piece: piece[0]):
-        begin = max(start, kept[-1][1]) if kept else start
-        if begin < end:
-            kept.append((begin, end, name))
-    starts, ends = tuple(piece[0] for piece in kept), tuple(piece[1] for piece in kept)
-    runs = list(ends)
-    for index in range(len(kept) - 2, -1, -1):
-        if starts[index + 1] == ends[index]:
-            runs[index] = runs[index + 1]
-    return _Coverage(starts, ends, tuple(runs), tuple(piece[2] for piece in kept))
-
-
-@dataclass(frozen=True, slots=True)
-class Calendar:
-    """The spans of a calendar file by `name`, sorted; equal to another with the same name and the same spans."""
-
-    name: str
-    spans: tuple[Span, ...] = field(compare=False)
-    digest: str = field(init=False, repr=False)  # stands for the spans in comparisons: a reload makes many
-    _local: _Coverage = field(init=False, repr=False, compare=False)
-    _universal: _Coverage = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Sort the spans, and prepare to look them up."""
-        spans = tuple(sorted(self.spans, key=lambda span: (span.first.replace(tzinfo=None), span.last.replace(tzinfo=None))))
-        told = "\n".join(f"{span.first.isoformat()} {span.last.isoformat()} {span.name!r}" for span in spans)
-        for name, value in (
-            ("spans", spans),
-            ("digest", hashlib.blake2b(told.encode(errors="backslashreplace"), digest_size=16).hexdigest()),
-            ("_local", _coverage(_piece(span) for span in spans if span.first.tzinfo is None)),
-            ("_universal", _coverage(_piece(span) for span in spans if span.first.tzinfo is not None)),
-        ):
-            object.__setattr__(self, name, value)
-
-    def windows(self) -> tuple[_Window, ...]:
-        """Return the windows of a blackout that names this calendar."""
-        text = f"calendar {self.name}"
-        found: list[_Window] = [_Window(text, self._local)] if self._local.starts else []
-        return (*found, _Universal(text, self._universal)) if self._universal.starts else tuple(found)
-
-
-def _piece(span: Span) -> tuple[int, int, str]:
-    first, last = ((bound.replace(tzinfo=None) - _NAIVE_EPOCH) // _SECOND for bound in (span.first, span.last))
-    return first, last, span.name
 
 
 class _Moment(NamedTuple):
@@ -171,22 +83,22 @@ def _end(zone: str, local_second: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What one text or calendar covers of the wall clock."""
+    """What a calendar, or all texts of one kind together, cover of the wall clock; `text` names the calendar."""
 
     text: str
-    coverage: _Coverage
+    coverage: Coverage
 
     def covering(self, moment: _Moment) -> str | None:
         """Return the window, with the event's name, when it covers `moment`."""
         found = self.find(moment)
-        return None if found is None else f"{self.text}: {found.name}" if found.name else self.text
+        return None if found is None else ": ".join(filter(None, (self.text, found.name)))
 
     def end(self, moment: _Moment) -> datetime | None:
         """Return when the window ends that covers `moment`, or None; far away it may be told as nearer."""
         found = self.find(moment)
         return None if found is None else _end(moment.zone, min(found.until, moment.high + FURTHEST + WEEK))
 
-    def find(self, moment: _Moment) -> _Found | None:
+    def find(self, moment: _Moment) -> Found | None:
         """Return what covers `moment`, and until which second."""
         return self.coverage.find(moment.low, moment.high)
 
@@ -195,11 +107,11 @@ class _Window:
 class _Weekly(_Window):
     """The same in seconds of a week, for three weeks."""
 
-    def find(self, moment: _Moment) -> _Found | None:
+    def find(self, moment: _Moment) -> Found | None:
         """Return what covers `moment`, and until which second."""
         low = (moment.low + _EPOCH_WEEKDAY * DAY) % WEEK
         found = self.coverage.find(low, low + moment.high - moment.low)
-        return None if found is None else _Found(found.name, found.until + moment.low - low)
+        return None if found is None else Found(found.name, found.until + moment.low - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +123,7 @@ class _Universal(_Window):
         found = self.find(moment)
         return None if found is None else EPOCH + min(found.until, moment.second + FURTHEST + WEEK) * _SECOND
 
-    def find(self, moment: _Moment) -> _Found | None:
+    def find(self, moment: _Moment) -> Found | None:
         """Return what covers `moment`, and until which second."""
         return self.coverage.find(moment.second, moment.second)
 
@@ -276,8 +188,9 @@ def blackout_from(
             raise TriggerError("blackout", text, str(error), loc) from None
         windows += found
         names.append(name)
-    _refuse_whole_week([window for window in windows if isinstance(window, _Weekly)])
-    text = f"blackout {'defers' if defers else 'skips'} {'; '.join(names)}"
+    windows = _merged(windows)
+    _refuse_whole_week(windows)
+    text = f"blackout {'defers' if defers else 'skips'} {'; '.join(names)} ({timezone})"
     return Blackout(text, timezone, defers, tuple(windows))
 
 
@@ -302,13 +215,29 @@ def _windows_from(item: object, text: str, calendars: Mapping[str, Calendar]) ->
     """Return the windows of one item, and what names them in the rule's text. Raise ValueError."""
     if isinstance(item, Mapping):
         calendar = _calendar_named(item, calendars)
-        return f"calendar {calendar.name} ({calendar.digest[:12]})", calendar.windows()
+        return f"calendar {calendar.name} ({calendar.digest[:12]})", _windows_of(calendar)
     if not isinstance(item, str):
         raise ValueError(EXPECTED)
     normal = _normal(text)
     if re.match(r"[0-9]{4}-", normal):
-        return text, (_Window(text, _coverage([_piece(span_from(text))])),)
-    return text, (_Weekly(text, _each_week(_weekly(normal))),)
+        return text, (_Window("", coverage_of([piece_of(span_from(text, text))])),)
+    return text, (_Weekly("", _each_week(_weekly(normal), text)),)
+
+
+def _windows_of(calendar: Calendar) -> tuple[_Window, ...]:
+    text = f"calendar {calendar.name}"
+    found: list[_Window] = [_Window(text, calendar.local)] if calendar.local.starts else []
+    return (*found, _Universal(text, calendar.universal)) if calendar.universal.starts else tuple(found)
+
+
+def _merged(windows: list[_Window]) -> list[_Window]:
+    """Return the windows with those of texts made one of each kind, however many there are: a look is a bisection each."""
+    merged = [window for window in windows if window.text]
+    for kind in (_Window, _Weekly):
+        same = [window for window in windows if type(window) is kind and not window.text]
+        if same:
+            merged.append(kind("", coverage_of(piece for window in same for piece in window.coverage.pieces())))
+    return merged
 
 
 def _text_of(item: object) -> str:
@@ -352,17 +281,17 @@ def _length(begin: int, end: int, period: int) -> int:
     return end - begin if end > begin else end - begin + period
 
 
-def _each_week(stretches: list[_Range]) -> _Coverage:
-    return _coverage((start + week, end + week, "") for week in (-WEEK, 0, WEEK) for start, end in stretches)
+def _each_week(stretches: list[_Range], name: str) -> Coverage:
+    return coverage_of((start + week, end + week, name) for week in (-WEEK, 0, WEEK) for start, end in stretches)
 
 
-def _refuse_whole_week(windows: list[_Weekly]) -> None:
-    found = _coverage(piece for window in windows for piece in window.coverage.pieces()).find(0, 0)
-    if found is not None and found.until >= WEEK:
-        raise TriggerError(
-            "blackout", "; ".join(window.text for window in windows),
-            "the whole week is covered, so that no time is left: to stop a job, write enabled: false",
-        )  # fmt: skip
+def _refuse_whole_week(windows: list[_Window]) -> None:
+    for window in windows:
+        found = window.coverage.find(0, 0) if isinstance(window, _Weekly) else None
+        if found is not None and found.until >= WEEK:
+            names = "; ".join(dict.fromkeys(window.coverage.names))
+            why = "the whole week is covered, so that no time is left: to stop a job, write enabled: false"
+            raise TriggerError("blackout", names, why)
 
 
 def _days(text: str) -> list[int]:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones"},
-    {"triggers", "windows", "policy", "simulation", "schema", "options"},
+    {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
     {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
@@ -25,7 +25,19 @@ FLOORS = (
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PURE = ("triggers", "windows", "simulation", "policy", "schema", "options", "figures", "durations", "model", "errors")
+PURE = (
+    "triggers",
+    "spans",
+    "windows",
+    "simulation",
+    "policy",
+    "schema",
+    "options",
+    "figures",
+    "durations",
+    "model",
+    "errors",
+)
 
 
 def room_of(path: Path) -> str:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from ..durations import parse_duration
 from ..errors import TriggerError
 from ..model import Trigger
-from ..windows import Calendar, blackout_from
+from ..spans import Calendar
+from ..windows import blackout_from
 from ..zones import zone_named
 from .calendar import CalendarTrigger
 from .cron import CronTrigger

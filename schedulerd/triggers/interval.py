@@ -37,7 +37,7 @@ class IntervalTrigger(Rule):
     @property
     def text(self) -> str:
         """Return the interval."""
-        return f"every: {self.seconds:g}s" + (" after finish" if self.from_end else "")
+        return f"every: {self.seconds:.15g}s" + (" after finish" if self.from_end else "")
 
     @property
     def rhythm(self) -> Rule | None:

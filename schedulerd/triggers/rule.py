@@ -39,6 +39,11 @@ class Rule(ABC):
         return NO_EVENTS
 
     @property
+    def moves_starts(self) -> bool:
+        """Return whether an occurrence may start later than it is scheduled."""
+        return False
+
+    @property
     def has_blackouts(self) -> bool:
         """Return whether there are times at which nothing may start."""
         return False

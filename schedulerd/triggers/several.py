@@ -9,6 +9,8 @@ from datetime import datetime
 from ..model import MICROSECOND, Events
 from .rule import Rule
 
+MOST_WALKED = 2000  # times: more are not counted one by one
+
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(Rule):
@@ -42,6 +44,13 @@ class AnyOf(Rule):
     def next_after(self, instant: datetime) -> datetime | None:
         """Return the first time of any rule."""
         return min((at for at in (rule.next_after(instant) for rule in self.rules) if at is not None), default=None)
+
+    def count(self, after: datetime, upto: datetime) -> int:
+        """Return how many times are in (after, upto]; of very many, those that rules share count for each of them."""
+        counts = [number for number in (rule.count(after, upto) for rule in self.rules) if number]
+        if len(counts) < 2 or sum(counts) > MOST_WALKED:
+            return sum(counts)
+        return Rule.count(self, after, upto)
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
         """Return the reasons of the rules that are due then."""

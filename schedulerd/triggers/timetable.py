@@ -8,16 +8,18 @@ as the next one.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..durations import format_duration
-from ..model import MICROSECOND, Events, Occurrence, to_micros, to_text
+from ..model import EPOCH, MICROSECOND, Events, Occurrence, to_micros, to_text
 from ..windows import Blackout
 from .rule import Rule
 
 MOST_BLACKOUTS = 1000  # that are looked beyond for a start; a rule that is always in one has none
 FURTHEST_BACK = timedelta(days=20_000)
+FEW = 4  # occurrences that are looked at one by one before they are searched by halves
 _MILLISECOND = 1000  # microseconds: delays are whole ones
 
 
@@ -50,7 +52,7 @@ class Timetable(Rule):
         for name, instant in (("not before", self.not_before), ("not after", self.not_after)):
             parts += [f"{name} {to_text(instant)}"] if instant else []
         for name, seconds in (("jitter", self.jitter_seconds), ("spread", self.spread_seconds)):
-            parts += [f"{name} {seconds:g}s"] if seconds else []
+            parts += [f"{name} {seconds:.15g}s"] if seconds else []
         parts += [self.blackout.text] if self.blackout else []
         return ", ".join(parts)
 
@@ -70,32 +72,56 @@ class Timetable(Rule):
         return self.rule.events
 
     @property
+    def moves_starts(self) -> bool:
+        """Return whether an occurrence may start later than it is scheduled."""
+        return bool(self._reach) or self._defers
+
+    @property
     def has_blackouts(self) -> bool:
         """Return whether there are times at which nothing may start."""
         return self.blackout is not None
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first start strictly later than `instant`."""
-        after = self.settled_by(instant)
+        """Return the first start strictly later than `instant`; None as well when there is none between MOST_BLACKOUTS."""
+        scheduled_at = self._scheduled_after(self.settled_by(instant))
         for _ in range(MOST_BLACKOUTS):
-            scheduled_at = self._scheduled_after(after)
             if scheduled_at is None:
                 return None
             moved, free = self._moved(scheduled_at)
-            start = free if self._defers or free == moved else None
-            if start is not None and start > instant:
-                return start
-            if free is None:
-                return None
-            after = max(scheduled_at, free - self._reach - MICROSECOND) if free > moved else scheduled_at
+            if free is None or free == moved or self._defers:
+                return free
+            scheduled_at = self._scheduled_after(self._last_before(free, scheduled_at))
         return None
 
     def settled_by(self, instant: datetime) -> datetime:
-        """Return a time so early that every occurrence up to it starts by `instant`."""
-        back, since = timedelta(hours=1), instant
-        while self._defers and self.free_at(since) != since and back < FURTHEST_BACK:
-            since, back = instant - back, back * 2  # in a blackout: what it defers may lie as far back as it began
-        return since - self._reach
+        """Return a time up to which every occurrence starts, or is skipped, by `instant`; the next one does so later."""
+        low, back = instant, timedelta(hours=1)
+        while self._defers and self.free_at(low) != low and back < FURTHEST_BACK:
+            low, back = _earlier(instant, back), back * 2  # what a blackout defers may lie as far back as it began
+        low = _earlier(low, self._reach)
+        return low if low == instant else self._bisected(low, instant, lambda start: start <= instant)
+
+    def _last_before(self, instant: datetime, scheduled_at: datetime) -> datetime:
+        """Return a time up to which every occurrence from `scheduled_at` on is moved to before `instant`."""
+        if not self._reach:
+            return instant - MICROSECOND
+        return self._bisected(scheduled_at, instant, lambda start: start < instant)
+
+    def _bisected(self, low: datetime, high: datetime, is_early: Callable[[datetime], bool]) -> datetime:
+        """Return the latest occurrence in (low, high] whose start is early, or `low`; starts are in order as they are."""
+        for _ in range(FEW):  # most often there is only one to look at
+            found = self.occurrence_after(low)
+            if found is None or found.scheduled_at > high or not is_early(found.start_at):
+                return low
+            low = found.scheduled_at
+        while high - low > MICROSECOND:
+            middle = low + (high - low) // 2
+            found = self.occurrence_after(middle)
+            if found is not None and found.scheduled_at <= high and is_early(found.start_at):
+                low = found.scheduled_at
+            else:
+                high = middle
+        return low
 
     def occurrence_after(self, scheduled_at: datetime) -> Occurrence | None:
         """Return the first occurrence strictly later than `scheduled_at`."""
@@ -166,6 +192,10 @@ class Timetable(Rule):
         if following is not None and following - scheduled_at < reach:
             micros *= (following - scheduled_at) / reach
         return timedelta(microseconds=int(micros) // _MILLISECOND * _MILLISECOND)
+
+
+def _earlier(instant: datetime, back: timedelta) -> datetime:
+    return max(EPOCH, instant - back) if instant > EPOCH else instant
 
 
 def _share(text: str) -> float:

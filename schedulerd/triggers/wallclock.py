@@ -178,7 +178,7 @@ class WallClockRule(Rule):
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
         """Return what daylight saving had to do with the time `at`."""
-        second = int(at.timestamp() // 1)
+        second = to_micros(at) // 1_000_000
         stretch = stretch_at(self.timezone, second)
         local = second + stretch.offset
         if at == EPOCH + timedelta(seconds=stretch.start) and self._was_swallowed(stretch):
@@ -204,9 +204,9 @@ class WallClockRule(Rule):
 
     def _tick_after(self, instant: datetime) -> int:
         """Return the first tick strictly later than `instant`."""
-        if self.TICKS == 1:
-            return int(instant.timestamp() // 1) + 1
-        return to_micros(instant) * self.TICKS // 1_000_000 + 1
+        since = instant - EPOCH
+        seconds = since.days * DAY + since.seconds  # exact in any year, which a float is not
+        return seconds + 1 if self.TICKS == 1 else seconds * self.TICKS + since.microseconds * self.TICKS // 1_000_000 + 1
 
     def _instant(self, tick: int) -> datetime:
         if self.TICKS == 1:

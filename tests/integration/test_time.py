@@ -132,7 +132,7 @@ def test_what_a_blackout_defers_starts_once_at_its_end(engine):
     missed, run = found.rows("a")
     assert (missed.status, missed.scheduled_at) == (Status.MISSED, NOON + HOUR)
     assert run.scheduled_at == NOON + 2 * HOUR
-    assert run.details["moved"] == ["deferred to the end of blackout 12:30..14:30"]
+    assert run.details["rules"] == ["deferred to the end of blackout 12:30..14:30"]
 
 
 def test_jitter_moves_the_start_and_not_the_occurrence(engine):
@@ -145,7 +145,7 @@ def test_jitter_moves_the_start_and_not_the_occurrence(engine):
 
     (run,) = found.rows("a")
     assert run.scheduled_at == NOON + HOUR
-    assert run.details["moved"][0].endswith("by jitter")
+    assert run.details["rules"][0].endswith("by jitter")
 
 
 def test_after_a_step_back_a_rhythm_goes_on_under_new_times_and_a_fixed_time_is_not_started_again(engine, clock):

@@ -23,8 +23,8 @@ from schedulerd.policy import (
     follows,
     is_wanted,
     most_needed,
+    pass_all,
     pause_is_over,
-    skip_all,
     spread_out,
 )
 from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
@@ -161,7 +161,7 @@ def test_every_due_time_is_in_exactly_one_place(ages, catch_up, grace, earlier, 
 
 
 def test_everything_due_of_a_paused_job_is_one_skipped_row():
-    decision = skip_all(due_at(*LATE, earlier=Gap(NOON - 9 * MINUTE, NOON - 4 * MINUTE, 6)), PAUSED)
+    decision = pass_all(due_at(*LATE, earlier=Gap(NOON - 9 * MINUTE, NOON - 4 * MINUTE, 6)), Status.SKIPPED, PAUSED)
 
     (skipped,) = decision.passed
     assert skipped.gap == Gap(NOON - 9 * MINUTE, LATE[-1], 9)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from schedulerd.errors import TriggerError
 from schedulerd.model import MICROSECOND, After, When
+from schedulerd.spans import Calendar, Span
 from schedulerd.triggers import trigger_from
-from schedulerd.windows import Calendar, Span
 
 ROME = "Europe/Rome"
 START = datetime(2026, 3, 1, tzinfo=UTC)

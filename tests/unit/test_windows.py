@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedulerd.errors import TriggerError
-from schedulerd.windows import Calendar, Span, blackout_from, span_from
+from schedulerd.spans import Calendar, Span
+from schedulerd.windows import blackout_from, span_from
 
 ROME = "Europe/Rome"
 LORD_HOWE = "Australia/Lord_Howe"
@@ -230,8 +231,8 @@ def test_an_empty_calendar_covers_nothing():
 def test_the_text_names_all_windows_and_what_they_do():
     windows = blackout("sat..sun", HOLIDAYS, calendars=(calendar(CHRISTMAS),))
 
-    assert re.fullmatch(r"blackout skips sat\.\.sun; calendar holidays \([0-9a-f]{12}\)", windows.text)
-    assert blackout("sat..sun", "22:00..06:00", defers=True).text == "blackout defers sat..sun; 22:00..06:00"
+    assert re.fullmatch(r"blackout skips sat\.\.sun; calendar holidays \([0-9a-f]{12}\) \(UTC\)", windows.text)
+    assert blackout("sat..sun", "22:00..06:00", defers=True).text == "blackout defers sat..sun; 22:00..06:00 (UTC)"
 
 
 def test_an_edited_calendar_makes_another_text():
