@@ -18,6 +18,7 @@ from aiohttp import web
 from .connections import Gate
 from .durations import format_duration
 from .errors import (
+    BusyError,
     ForbiddenError,
     InvalidError,
     NotFoundError,
@@ -79,6 +80,7 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
     WrongHostError: 421,
     InvalidError: 422,
     TooManyFailuresError: 429,
+    BusyError: 429,
     StoppingError: 503,
     StoreError: 503,
     UnsafeError: 503,

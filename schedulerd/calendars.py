@@ -33,6 +33,7 @@ MOST_TOLD = 3  # mistakes in one file
 
 _BEGIN = "BEGIN:VCALENDAR"
 _ENTRY_EXPECTED = "expected a list of dates, each such as 2026-12-25 or 2026-12-25: Christmas"
+_FREQUENCIES = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _CYCLE = 19 * 400  # years
 _WHEN = re.compile(r"\b(DTSTART|DTEND|DURATION|RRULE|RDATE|EXDATE|EXRULE|RECURRENCE-ID)\b")
 _DAY = timedelta(days=1)
@@ -390,6 +391,9 @@ def _expanded(name: str, rule: Any, first: datetime, until: datetime) -> Iterato
 def _parsed(name: str, rule: Any, first: datetime) -> Iterable[datetime]:
     from dateutil.rrule import rrulestr
 
+    if not {str(each).upper() for each in rule.get("FREQ", [])} <= _FREQUENCIES:
+        expected = f"expected FREQ={', '.join(sorted(_FREQUENCIES))} (for what recurs within a day write a weekly window)"
+        raise ValueError(f"{name} with FREQ={rule['FREQ'][0]} is not supported: {expected}")
     if any(isinstance(number, int) and number < 1 for number in rule.get("INTERVAL", [1])):
         raise ValueError(f"{name} is not understood: INTERVAL is at least 1")
     try:

@@ -1,11 +1,12 @@
 """Jobs that start after other jobs: which ends count, and since when.
 
 Nothing is stored for it: an end is a row of the ledger, and so is what it started, whose `scheduled_at` is the moment of
-that end. So at a start of the daemon the ends that were not followed yet are those later than the newest occurrence.
+that end. So at a start of the daemon the ends that were not followed yet are those without such a row.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from datetime import datetime
 from .model import ENDED, After, Job, Origin, Run
 from .planner import Planner
 from .policy import follows, is_wanted
-from .store import Store
+from .store import FOLLOWED_FOR, Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
 
@@ -42,6 +43,7 @@ class Chains:
         self._store = store
         self._links: list[_Link] = []
         self._after: dict[str, list[_Link]] = {}  # by the job that ends
+        self._lock = threading.Lock()  # ends are heard of in whichever thread the store answers
 
     def link(self, jobs: Mapping[str, Job]) -> None:
         """Follow the jobs that there are now; what was seen for a link that stays the same is kept."""
@@ -60,33 +62,40 @@ class Chains:
 
     def follow(self, ended: Iterable[Run]) -> None:
         """Make due what follows the runs that have ended, in the order of their ends."""
+        if not self._after:
+            return
         for run in sorted(ended, key=lambda run: run.finished_at or run.queued_at):
             for link in self._after.get(run.job_id, ()):
                 self._follow(link, run)
 
-    def follow_what_was_missed(self) -> None:
+    def follow_what_was_missed(self, now: datetime) -> None:
         """Make due what follows ends that no daemon saw to: called once, at the start."""
         if not self._links:
             return
         known = self._store.jobs()
-        newest = self._store.last_occurrences([link.job.job_id for link in self._links])
         for link in self._links:
-            since = max(
-                known[link.job.job_id].planned_since, newest.get(link.job.job_id, known[link.job.job_id].planned_since)
-            )
-            ends = [
-                run
-                for job_id in link.after.jobs
-                for run in self._store.history(job_id, MOST_ENDS, statuses=sorted(ENDED))
-                if run.finished_at is not None and run.finished_at > since
-            ]
-            for run in sorted(ends, key=lambda run: run.finished_at or run.queued_at):
+            since = max(known[link.job.job_id].planned_since, now - FOLLOWED_FOR)
+            for run in self._not_followed(link, since):
                 self._follow(link, run)
 
+    def _not_followed(self, link: _Link, since: datetime) -> list[Run]:
+        """Return the ends later than `since` that the ledger does not know as followed, in their order."""
+        followed = self._store.followed(link.job.job_id, since)
+        if link.after.needs_all:  # an end that was overtaken by a later one of the same job is in no row of its own
+            since = max(followed, default=since)
+        ends = [
+            run
+            for job_id in link.after.jobs
+            for run in self._store.history(job_id, MOST_ENDS, statuses=sorted(ENDED))
+            if run.finished_at is not None and run.finished_at > since and run.finished_at not in followed
+        ]
+        return sorted(ends, key=lambda run: run.finished_at or run.queued_at)
+
     def _follow(self, link: _Link, run: Run) -> None:
-        at = link.due(run)
-        if at is None or link.job.trigger is None:
-            return
-        details = {"after": {end.job_id: end.run_id for end in link.ends.values()}}
-        link.ends.clear()
+        with self._lock:
+            at = link.due(run)
+            if at is None or link.job.trigger is None:
+                return
+            details = {"after": {end.job_id: end.run_id for end in link.ends.values()}}
+            link.ends.clear()
         self._planner.plan_once(link.job.job_id, link.job.trigger.occurrence_at(at), Origin.AFTER, details)

@@ -92,7 +92,12 @@ def _next(client: Client, options: Options) -> int:
     found = client.get(job_path(options.job, "next"), count=options.count, after=options.after)
     rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
     _show(options, found, ("LOCAL", "UTC", "REASON"), rows)
-    return _remark(options, found["notes"])
+    skipped = (
+        [f"{counted(len(found['skipped']), 'time')} in blackouts skipped in between (see --json)"]
+        if found["skipped"]
+        else []
+    )
+    return _remark(options, [*skipped, *found["notes"]])
 
 
 def _why(client: Client, options: Options) -> int:
@@ -235,6 +240,12 @@ def _seconds(value: float | None) -> str:
     return "-" if value is None else format_duration(max(0.0, value))
 
 
+def _above_zero(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="schedulerctl", description="Ask and steer schedulerd.", epilog=EPILOG,
@@ -269,8 +280,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     simulate = add("simulate", _simulate, "what will start in a stretch of time, for all jobs, with the expected load")
     simulate.add_argument("--from", metavar="TIME", help="such as 2026-10-25T00:00:00Z (default: now)")
-    simulate.add_argument("--to", metavar="TIME", help="(default: a day later)")
-    simulate.add_argument("--limit", type=int, default=50, help="how many lines are shown (%(default)s)")
+    simulate.add_argument("--to", metavar="TIME", help="with its zone, too (default: a day later)")
+    simulate.add_argument("--limit", type=_above_zero, default=50, help="how many lines are shown (%(default)s)")
     add_arguments(add("explain", _explain, "what an expression means and its coming times; asks no daemon"))
     run = add("run", _run, "run a job now, wait for its end, and exit with its code", takes_job=True)
     run.add_argument("--no-wait", action="store_true", help="do not wait")

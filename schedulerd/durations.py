@@ -32,7 +32,7 @@ def _seconds(value: object) -> float:
         return float(text)
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text).strip():
-        raise ValueError("a duration is seconds (90) or a text such as 90s, 10m, 1h30m, 1d")
+        raise ValueError("a duration is seconds (90) or a text such as 90s, 10m, 1h30m, 1d, 2w")
     return sum(float(number) * SECONDS[unit] for number, unit in parts)
 
 

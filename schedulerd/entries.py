@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ class DueJob:
     due: Due
     next_at: datetime | None
     origin: Origin = Origin.SCHEDULE
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[datetime, Mapping[str, Any]] = field(default_factory=dict)  # by occurrence
     is_again: bool = False
     plan: object = field(default=None, compare=False, repr=False)
 
@@ -34,6 +34,15 @@ class DueJob:
     def all_left(self, at: datetime) -> Undecided:
         """Return that nothing of it is decided yet."""
         return self.left(self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at, at)
+
+    def with_all_of(self, other: DueJob) -> DueJob:
+        """Return this with the occurrences of another one for the same reason: they are decided together."""
+        both = sorted([*self.due.occurrences, *other.due.occurrences], key=lambda each: each.scheduled_at)
+        return replace(self, due=Due(both), details={**self.details, **other.details})
+
+    def later_than(self, after: datetime) -> DueJob:
+        """Return this with only the occurrences later than `after`."""
+        return replace(self, due=Due([each for each in self.due.occurrences if each.scheduled_at > after]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ def not_started(run: Run, status: Status, why: str, details: Mapping[str, Any]) 
 def passed_run(job: Job, passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
     """Return the row of occurrences that are skipped or missed: one for all of them, at the last one's time."""
     gap = passed.gap
-    details: dict[str, Any] = {**each.details, "reason": passed.why}
+    details: dict[str, Any] = {**each.details.get(gap.last, {}), "reason": passed.why}
     if passed.window is not None:
         details["window"] = passed.window
     if gap.count > 1 or passed.status is Status.MISSED:
@@ -70,7 +79,7 @@ def passed_run(job: Job, passed: Passed, each: DueJob, now: datetime, node: str)
 
 def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str, Any]:
     """Return what the row of a start says besides its times: what it follows, which rules had a say, why it is late."""
-    details = {**each.details}
+    details = {**each.details.get(start.scheduled_at, {})}
     rules = start.occurrence.reasons
     if not rules and job.trigger is not None and each.origin is Origin.SCHEDULE:
         rules = job.trigger.occurrence_at(start.scheduled_at).reasons

@@ -92,6 +92,10 @@ class StoppingError(SchedulerdError):
     """The daemon is stopping and takes no new work."""
 
 
+class BusyError(SchedulerdError):
+    """The same costly question is being answered already: ask again in a moment."""
+
+
 class UnauthenticatedError(SchedulerdError):
     """The caller did not say who they are, or not so that it can be believed."""
 

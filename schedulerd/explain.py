@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from .clock import Clock
 from .errors import SchedulerdError
 from .model import Occurrence, Trigger, to_text
-from .triggers import trigger_from
+from .triggers import Timetable, trigger_from
 from .triggers.calendar import CalendarTrigger
 from .triggers.date import instant_from
 from .triggers.wallclock import WallClockRule
@@ -51,7 +51,7 @@ def explained(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
         "trigger": trigger.text,
         "trigger_type": trigger.kind,
         "timezone": options.timezone,
-        **_of_rule(getattr(trigger, "rule", trigger)),
+        **_of_rule(trigger.rule if isinstance(trigger, Timetable) else trigger),
         "after": to_text(after),
         "times": [_time(each, zone) for each in _starts(trigger, after, options.count)],
     }

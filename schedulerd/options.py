@@ -176,7 +176,7 @@ POLICY: Mapping[str, Option] = {
     "overlap": Option(Choice(Overlap), "what becomes of an occurrence that is due while the job runs", Overlap.SKIP),
     "catch_up": Option(Choice(CatchUp), "what becomes of occurrences that nobody could start in time", CatchUp.LATEST),
     "catch_up_limit": Option(Whole(1, MOST_DUE), "with catch_up: all, how many of the newest are caught up", 100),
-    "catch_up_age": Option(Duration(), "occurrences older than this are not caught up; 0 is no bound", 0.0),
+    "catch_up_age": Option(Duration(), "occurrences older than this are not started any more; 0 is no bound", 0.0),
     "catch_up_spacing": Option(Duration(), "with catch_up: all, the time between two starts", 1.0),
     "misfire_grace": Option(Duration(), "how late a start still counts as on schedule", 3600.0),
     **MOVERS,

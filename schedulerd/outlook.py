@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from .board import Board, JobState
 from .clock import Clock
 from .durations import format_duration
-from .errors import InvalidError, TriggerError
+from .errors import BusyError, InvalidError, TriggerError
 from .figures import percentile
-from .model import MICROSECOND, NOT_STARTED, UNFINISHED, Job, Occurrence, Run, to_text
+from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Occurrence, Run, Trigger, to_text
 from .policy import pause_is_over
 from .simulation import Actor, Play, Scene, load_of, play, skips
 from .store import Store
@@ -24,9 +24,11 @@ NEAR_ROWS = 20  # of the ledger that are looked at around an occurrence
 MOST_FUTURE = 1000  # rows of times that are still to come, after the clock was set back
 SKIPS_TOLD = 100  # occurrences in blackouts that are told with the coming times
 DURATIONS = 20  # past runs whose median is the expected duration
-MOST_SCENES = 10_000
+MOST_SCENES = 50_000  # that are played
+MOST_TOLD = 10_000  # ... and that are told one by one
+YEARS = range(1900, 2501)  # that may be asked about
 LONGEST_WINDOW = timedelta(days=370)
-A_MINUTE = timedelta(minutes=1)
+A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
 class Outlook:
@@ -74,8 +76,13 @@ class Outlook:
             return ([Occurrence(known, known)] if known is not None and known > after else []), []
         decided = self._decided(state.job.job_id, now)
         found = trigger.occurrence_after(trigger.settled_by(after))
-        while found is not None and len(starts) < count and len(skipped) < SKIPS_TOLD:
+        while found is not None and len(starts) < count:
+            if found.skipped is not None and len(skipped) == SKIPS_TOLD:
+                found = _after_the_blackout(trigger, found)
+                continue
             if found.scheduled_at not in decided and found.start_at > after:
+                if found.skipped is None and _is_replaced(state.job, found, starts):
+                    starts.pop()
                 (starts if found.skipped is None else skipped).append(found)
             found = trigger.occurrence_after(found.scheduled_at)
         return [trigger.occurrence_at(each.scheduled_at) for each in starts], skipped
@@ -107,7 +114,7 @@ class Outlook:
         state, now = self._state(job_id), self._clock.now()
         job = state.job
         if at_text is None:
-            return self._why_last(job, now)
+            return self._why_last(state, now)
         at, gap = _asked_for(at_text, job, "at")
         found = self._found(job, at)
         if found is not None:
@@ -115,25 +122,32 @@ class Outlook:
         outcome, reason = self._without_row(state, at, now)
         return _answer(job, at, outcome, f"{gap} {reason}" if gap else reason)
 
-    def _why_last(self, job: Job, now: datetime) -> dict[str, Any]:
+    def _why_last(self, state: JobState, now: datetime) -> dict[str, Any]:
+        job = state.job
         newest = self._store.history(job.job_id, 1)
         if not newest:
-            return _answer(job, now, "unknown", "the ledger has nothing of this job yet")
+            why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
+            return _answer(job, now, "unknown", "; ".join(why))
         return _told(job, newest[0].scheduled_at or newest[0].queued_at, newest, "")
 
     def _found(self, job: Job, at: datetime) -> list[Run] | None:
         """Return the rows of the occurrence at, or within the minute of, `at`, or the row of the gap that it lies in."""
         rows = self._store.occurrences(job.job_id, at, NEAR_ROWS)
-        is_whole = at.second == 0 and at.microsecond == 0
-        near = [
-            run
-            for run in rows
-            if run.scheduled_at and (run.scheduled_at == at or (is_whole and run.scheduled_at < at + A_MINUTE))
-        ]
+        until = at + _precision(at)
+        near = [run for run in rows if run.scheduled_at is not None and run.scheduled_at < until]
         if near:
-            first = next((run for run in near if run.status not in NOT_STARTED), near[0])
-            return [run for run in near if run.scheduled_at == first.scheduled_at]
-        return next(([run] for run in rows if _covers(run, at)), None)
+            exact = any(run.scheduled_at == at for run in near)
+            meant = at if exact else next((run for run in near if run.status not in NOT_STARTED), near[0]).scheduled_at
+            return [run for run in near if run.scheduled_at == meant]
+        covering = next((run for run in rows if _covers(run, at)), None)
+        return None if covering is None or not self._was_due(job, at, until, covering) else [covering]
+
+    def _was_due(self, job: Job, at: datetime, until: datetime, covering: Run) -> bool:
+        """Return whether a time in a gap was one of its occurrences: asked of the rule when that was in force then."""
+        record = self._store.jobs().get(job.job_id)
+        if job.trigger is None or record is None or record.planned_since > covering.queued_at:
+            return True  # an earlier rule, of which only the ledger tells
+        return job.trigger.count(at - MICROSECOND, until - MICROSECOND) > 0
 
     def _without_row(self, state: JobState, at: datetime, now: datetime) -> tuple[str, str]:
         """Return what can be said of a time that the ledger has nothing about."""
@@ -145,8 +159,7 @@ class Outlook:
         if trigger.waits_for_end:
             return "not_due", "its times are counted from the end of its last run: only the ledger knows them"
         following = trigger.occurrence_after(at - MICROSECOND)
-        is_whole = at.second == 0 and at.microsecond == 0
-        if following is None or following.scheduled_at - at >= (A_MINUTE if is_whole else MICROSECOND):
+        if following is None or following.scheduled_at - at >= _precision(at):
             return "not_due", _not_due(job, at)
         occurrence = trigger.occurrence_at(following.scheduled_at)
         if occurrence.start_at > now:
@@ -170,18 +183,22 @@ class Outlook:
 
         Raise InvalidError for a window that is empty or longer than LONGEST_WINDOW.
         """
-        start = start or self._clock.now()
-        end = end or start + timedelta(days=1)
+        start = _within_reach(start or self._clock.now(), "from")
+        end = _within_reach(end or start + timedelta(days=1), "to")
         if end <= start or end - start > LONGEST_WINDOW:
             message = f"Input should be later than from, by at most {LONGEST_WINDOW.days} days"
             raise InvalidError(["query", "to"], message, to_text(end))
         with self._board.lock:
             states = list(self._board.states.values())
-        with self._playing:
+        if not self._playing.acquire(blocking=False):
+            raise BusyError("another simulation is being played: ask again in a moment")
+        try:
             expected = self._expected([state.job.job_id for state in states])
             actors = [Actor(state.job, expected.get(state.job.job_id), state.pause) for state in states]
             played = play(actors, start, end, MOST_SCENES)
             return _played(played, start, end, len(states), self._board)
+        finally:
+            self._playing.release()
 
     def _expected(self, job_ids: list[str]) -> dict[str, float]:
         found = self._store.durations(job_ids, DURATIONS)
@@ -194,6 +211,24 @@ class Outlook:
 
 def _head(job: Job) -> dict[str, Any]:
     return {"job_id": job.job_id, "trigger": job.trigger.text if job.trigger else None, "timezone": job.timezone}
+
+
+def _precision(at: datetime) -> timedelta:
+    """Return how exactly a time is meant: 10:00 is all of its minute, 10:00:20 all of its second."""
+    if at.microsecond:
+        return MICROSECOND
+    return A_SECOND if at.second else A_MINUTE
+
+
+def _is_replaced(job: Job, found: Occurrence, starts: list[Occurrence]) -> bool:
+    """Return whether an occurrence takes the place of the last one: of what starts together, the newest does."""
+    return bool(starts) and starts[-1].start_at == found.start_at and job.catch_up is not CatchUp.ALL
+
+
+def _after_the_blackout(trigger: Trigger, found: Occurrence) -> Occurrence | None:
+    """Return the first occurrence that is not in the blackout of `found`; None when there is none in reach."""
+    start = trigger.next_after(found.start_at)
+    return None if start is None else trigger.occurrence_after(trigger.settled_by(start - MICROSECOND))
 
 
 def _local(at: datetime, timezone: str) -> str:
@@ -220,12 +255,21 @@ def _notes(state: JobState, starts: list[Occurrence], count: int) -> list[str]:
     return notes
 
 
+def _within_reach(at: datetime, name: str) -> datetime:
+    """Return a time that is asked for. Raise InvalidError when it is too far away to be calculated with."""
+    if at.year not in YEARS:
+        message = f"Input should be a time in the years {YEARS.start} to {YEARS.stop - 1}"
+        raise InvalidError(["query", name], message, to_text(at), "datetime")
+    return at
+
+
 def _asked_for(text: str, job: Job, name: str) -> tuple[datetime, str]:
     """Return the instant that a caller means, and a sentence when that local time does not exist. Raise InvalidError."""
     try:
         at = instant_from(name, text, job.timezone)
     except TriggerError as error:
         raise InvalidError(["query", name], f"Input should be a time: {error.why}", text, "datetime") from None
+    _within_reach(at, name)
     local = datetime.fromisoformat(text.strip())
     gap = gap_around(job.timezone, local) if local.tzinfo is None else None
     if gap is None:
@@ -291,6 +335,9 @@ def _coming_text(occurrence: Occurrence, state: JobState) -> str:
         return "it will be skipped: the job is paused" + (f" ({state.pause.reason})" if state.pause.reason else "")
     if occurrence.skipped is not None:
         return f"it will be skipped: {occurrence.skipped}"
+    following = state.job.trigger.occurrence_after(occurrence.scheduled_at) if state.job.trigger else None
+    if following is not None and _is_replaced(state.job, following, [occurrence]):
+        return "; ".join((*occurrence.reasons, "it will be missed: a newer one starts at the same moment instead"))
     return "; ".join((f"it will start at {to_text(occurrence.start_at)}", *occurrence.reasons))
 
 
@@ -310,11 +357,11 @@ def _played(played: Play, start: datetime, end: datetime, jobs: int, board: Boar
         "skips": skips(played.scenes),
         "busy_seconds": round(sum(scene.expected_seconds or 0.0 for scene in started), 3),
         "unknown_durations": sorted({scene.job_id for scene in started if scene.expected_seconds is None}),
-        "peak": {"running": busiest.peak, "at": to_text(busiest.at)} if busiest else None,
+        "peak": {"running": busiest.peak, "at": to_text(busiest.peak_at)} if busiest else None,
         "load": [
             {"at": to_text(part.at), "starts": part.starts, "peak": part.peak, "mean": round(part.mean, 3)} for part in load
         ],
-        "timeline": [_scene_view(scene, board) for scene in played.scenes],
+        "timeline": [_scene_view(scene, board) for scene in played.scenes[:MOST_TOLD]],
     }
 
 
@@ -328,6 +375,6 @@ def _scene_view(scene: Scene, board: Board) -> dict[str, Any]:
         "origin": scene.origin,
         "will": "start" if scene.skipped is None else "skip",
         "reasons": [*scene.occurrence.reasons] if scene.skipped in (None, scene.occurrence.skipped) else [scene.skipped],
-        "expected_seconds": scene.expected_seconds,
+        "expected_seconds": None if scene.skipped else scene.expected_seconds,
         "expected_end": None if scene.expected_seconds is None or scene.skipped else to_text(scene.end),
     }

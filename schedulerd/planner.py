@@ -232,7 +232,8 @@ class Planner(schedule.Scheduler):
     def plan_once(self, job_id: str, occurrence: Occurrence, origin: Origin, details: Mapping[str, Any]) -> None:
         """Make a job due once, besides its times."""
         with self._lock:
-            self._push(_Once(DueJob(job_id, Due([occurrence]), None, origin, details), occurrence.start_at))
+            due = DueJob(job_id, Due([occurrence]), None, origin, {occurrence.scheduled_at: details})
+            self._push(_Once(due, occurrence.start_at))
         self._wakeup.set()
 
     def overdue(self, job_ids: Iterable[str], now: datetime) -> list[DueJob]:
@@ -263,8 +264,7 @@ class Planner(schedule.Scheduler):
         self.tick_at = now = self.clock.now()
         with self._lock:
             found = self._put_off(self._pop_due(), cause)
-            due = [self._turn(job) for job in found]
-        batch = [each for each in due if each is not None]
+            batch = _together([each for each in map(self._turn, found) if each is not None])
         if not batch:
             return
         undecided: list[Undecided] | None = None
@@ -358,7 +358,7 @@ class Planner(schedule.Scheduler):
             for left in undecided:
                 job = left.each.plan
                 if not isinstance(job, PlannedJob):
-                    self._push(_Once(left.each, left.at))
+                    self._push(_Once(left.each.later_than(left.after), left.at))
                 elif self._by_id.get(job.job_id) is job:  # it was not planned anew meanwhile
                     job.decided_through = left.after
                     job.cause = left.each.due.cause
@@ -372,3 +372,12 @@ class Planner(schedule.Scheduler):
             live = {job: (at, order, job) for at, order, job in self._heap if job.next_run == at}
             self._heap = list(live.values())
             heapq.heapify(self._heap)
+
+
+def _together(batch: list[DueJob]) -> list[DueJob]:
+    """Return what is due with the single occurrences of a job made one, as they would be if its times had made them."""
+    found: dict[tuple[str, Origin], DueJob] = {}
+    for each in batch:
+        key = each.job_id, each.origin
+        found[key] = found[key].with_all_of(each) if key in found else each
+    return list(found.values())

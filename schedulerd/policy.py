@@ -152,8 +152,8 @@ def decide_due(job: Job, due: Due, now: datetime) -> Decision:
 
     What is in a blackout is skipped. Of the others, one later than `misfire_grace` is a misfire. Without `catch_up: all` at
     most the newest is started: always with `latest`, only within the grace with `none`; the others are missed, because a
-    newer one stands for them. With `all` each is started, one after the other with `catch_up_spacing` between them. Misfires
-    older than `catch_up_age`, and with `all` those before the newest `catch_up_limit`, are missed.
+    newer one stands for them. With `all` each is started, one after the other with `catch_up_spacing` between them. What is
+    older than `catch_up_age`, and with `all` what is before the newest `catch_up_limit`, is missed.
     """
     fates, before = _fates(job, due, now)
     wanted = [place for place, why in enumerate(fates) if why is None]
@@ -194,12 +194,10 @@ def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
     """Return why an occurrence cannot be started now, looked at alone; None when it can."""
     if occurrence.skipped is not None:
         return BLACKOUT
-    if not _is_misfire(job, occurrence, now):
-        return None
-    if job.catch_up is CatchUp.NONE:
+    if job.catch_up is CatchUp.NONE and _is_misfire(job, occurrence, now):
         return TOO_LATE
     age = job.catch_up_age_seconds
-    if age and now - occurrence.start_at > timedelta(seconds=age):
+    if age and now - occurrence.start_at > max(timedelta(seconds=age), OVERDUE):
         return f"older than its catch_up_age of {format_duration(age)}"
     return None
 

@@ -22,6 +22,7 @@ from .store import Store, durable
 
 log = logging.getLogger(__name__)
 
+MOST_NAMED = 5  # jobs, in the log
 NO_RULE = ""
 NOT_RUNNING = "the daemon was not running then"
 GONE = "its job was taken out of the configuration"
@@ -36,7 +37,11 @@ class Changes:
     removed: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [f"{len(ids)} {what}" for what, ids in self._parts() if ids]
+        parts = [
+            f"{len(ids)} {what} ({', '.join(ids[:MOST_NAMED])}{', …' * (len(ids) > MOST_NAMED)})"
+            for what, ids in self._parts()
+            if ids
+        ]
         return ", ".join(parts) or "no job changed"
 
     def _parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -95,7 +100,7 @@ class Roster:
             trigger = state.job.trigger
             if state.job.is_scheduled and trigger is not None and trigger.events.at_startup:
                 self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
-        self._chains.follow_what_was_missed()
+        self._chains.follow_what_was_missed(now)
 
     def _give_up(self, before: Mapping[str, JobState], job_ids: Sequence[str], now: datetime) -> None:
         """Let nothing be lost of jobs whose plan ends here: what was due and waits to be looked at is missed."""
@@ -164,6 +169,10 @@ class Roster:
         if job.trigger is None or not job.trigger.has_blackouts or next_at is None:
             return next_at
         return job.trigger.next_after(self._clock.now())
+
+
+def _named(job_ids: Sequence[str]) -> str:
+    return ", ".join([*job_ids[:MOST_NAMED], *(["…"] if len(job_ids) > MOST_NAMED else [])])
 
 
 def _rule(job: Job) -> str:

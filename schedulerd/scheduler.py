@@ -310,7 +310,7 @@ class Scheduler:
         error = written.exception()
         if error is not None:
             log.error("the end of %d runs could not be written: %s", len(ended), error)
-        free: list[JobState] = []
+        free: list[tuple[JobState, Run]] = []
         with self.board.lock:
             for run in ended:
                 state = self.board.state_of(run)
@@ -319,15 +319,15 @@ class Scheduler:
                     if state.last_result is None or state.last_result.run_id < run.run_id:
                         state.last_result = run
                     self.board.touch(state)
-                    free.append(state)
+                    free.append((state, run))
                     if not state.running:
                         self.board.retired.pop(run.job_id, None)
             self._went_idle.notify_all()
         self.waiters.tell(ended)
-        for state in free:
+        for state, run in free:
             self.promote(state)
             if state.job.trigger is not None and state.job.trigger.waits_for_end and not state.running:
-                self.ended_at(state.job.job_id, self.clock.now())
+                self.ended_at(run.job_id, run.finished_at or self.clock.now())
         if error is None:
             self._on_ends(ended)
 

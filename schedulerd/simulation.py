@@ -46,11 +46,12 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One part of the window: how many runs start in it, how many run at once at most, and how many on average."""
+    """One part of the window: how many runs start in it, how many run at once at most and when, and how many on average."""
 
     at: datetime
     starts: int
     peak: int
+    peak_at: datetime
     mean: float
 
 
@@ -166,22 +167,23 @@ def load_of(scenes: Sequence[Scene], start: datetime, end: datetime, parts: int 
             busy[number] += (min(scene.end, edges[number + 1]) - max(scene.at, edges[number])).total_seconds()
     peaks = _peaks(runs, edges)
     return [
-        Load(edges[number], starts[number], peaks[number], busy[number] / step.total_seconds()) for number in range(parts)
+        Load(edges[number], starts[number], *peaks[number], busy[number] / step.total_seconds()) for number in range(parts)
     ]
 
 
-def _peaks(runs: Sequence[Scene], edges: Sequence[datetime]) -> list[int]:
+def _peaks(runs: Sequence[Scene], edges: Sequence[datetime]) -> list[tuple[int, datetime]]:
     """Return the most runs at once in each part; at one moment ends come before starts, and no run takes no time at all."""
     ends = [max(run.end, run.at + MICROSECOND) for run in runs]
     changes = sorted([(run.at, 1) for run in runs] + [(end, -1) for end in ends])
     peaks, now, place = [], 0, 0
-    for edge in edges[1:]:
-        peak = now
+    for begin, edge in itertools.pairwise(edges):
+        peak, peak_at = now, begin
         while place < len(changes) and changes[place][0] < edge:
             now += changes[place][1]
-            peak = max(peak, now)
+            if now > peak:
+                peak, peak_at = now, changes[place][0]
             place += 1
-        peaks.append(peak)
+        peaks.append((peak, peak_at))
     return peaks
 
 

@@ -204,9 +204,9 @@ def span_from(text: str, name: str = "") -> Span:
         raise ValueError(f"its end is missing: {DATES_EXPECTED}")
     first = _midnight(first_day) + timedelta(seconds=_clock(first_time) if first_time else 0)
     last = _midnight(last_day or first_day) + timedelta(seconds=_clock(last_time, is_end=True) if last_time else DAY)
-    if last == first:
+    if last == first and last_day == first_day:
         raise ValueError(f"it begins and ends at the same time: {DATES_EXPECTED}")
-    if last < first:
+    if last <= first:
         raise ValueError(f"it runs backwards: {DATES_EXPECTED}, the earlier one first")
     return Span(first, last, name)
 

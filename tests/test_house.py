@@ -26,17 +26,8 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
-    "triggers",
-    "spans",
-    "windows",
-    "simulation",
-    "policy",
-    "schema",
-    "options",
-    "figures",
-    "durations",
-    "model",
-    "errors",
+    *("triggers", "spans", "windows", "simulation", "policy", "schema", "options"),
+    *("figures", "durations", "model", "errors", "zones"),
 )
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Pause, Run
 
 PATIENCE = 30.0  # seconds
+FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
+FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -89,7 +91,8 @@ class Store(Protocol):
     def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
         """Delete at most `limit` rows that finished before, oldest first; return their run_ids, none when done.
 
-        Never an unfinished row, nor a job's newest row, newest occurrence or newest result.
+        Never an unfinished row, nor a job's newest row, newest occurrence or newest result; rows of origin `after` stay
+        FOLLOWED_KEPT longer, because they tell which ends need not be followed any more.
         """
         ...
 
@@ -110,7 +113,10 @@ class Store(Protocol):
         ...
 
     def last_occurrences(self, job_ids: Sequence[str]) -> dict[str, datetime]:
-        """Return the newest occurrence in the ledger of each of the jobs that have one."""
+        """Return the newest occurrence in the ledger of each of the jobs that have one.
+
+        Only times of the job's own rule count (origin `schedule` or `catch_up`).
+        """
         ...
 
     def last_results(self, job_ids: Sequence[str]) -> dict[str, Run]:
@@ -129,6 +135,10 @@ class Store(Protocol):
 
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return at most `limit` rows of occurrences of a job from `since` on, in their order, each with its attempts."""
+        ...
+
+    def followed(self, job_id: str, since: datetime) -> set[datetime]:
+        """Return the ends of other jobs, from `since` on, that a job was due after (its occurrences of origin `after`)."""
         ...
 
     def durations(self, job_ids: Sequence[str], limit: int) -> dict[str, list[float]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
-from . import DayOfJob, Ended
+from . import FOLLOWED_KEPT, DayOfJob, Ended
 from .queries import load_migrations, load_queries
 from .writer import Writer
 
@@ -133,7 +133,8 @@ class SqliteStore:
         """Delete old rows; see `Store.delete_expired`."""
 
         def change(connection: sqlite3.Connection) -> list[str]:
-            found = connection.execute(self._sql["expired_runs"], (to_micros(before), limit)).fetchall()
+            bounds = (to_micros(before), limit, to_micros(before - FOLLOWED_KEPT))
+            found = connection.execute(self._sql["expired_runs"], bounds).fetchall()
             connection.executemany(self._sql["delete_run"], found)
             return [run_id for (run_id,) in found]
 
@@ -184,9 +185,9 @@ class SqliteStore:
         out = {}
         with self._reader() as connection:
             for job_id in job_ids:
-                (newest,) = connection.execute(self._sql["last_occurrence"], (job_id,)).fetchone()
+                newest = connection.execute(self._sql["last_occurrence"], (job_id,)).fetchone()
                 if newest is not None:
-                    out[job_id] = from_micros(newest)
+                    out[job_id] = from_micros(newest[0])
         return out
 
     def last_results(self, job_ids: Sequence[str]) -> dict[str, Run]:
@@ -214,6 +215,10 @@ class SqliteStore:
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return rows of occurrences, in their order."""
         return [_to_run(row) for row in self._rows("occurrences", (job_id, to_micros(since), limit))]
+
+    def followed(self, job_id: str, since: datetime) -> set[datetime]:
+        """Return the ends that a job was due after."""
+        return {from_micros(at) for (at,) in self._rows("followed", (job_id, to_micros(since)))}
 
     def durations(self, job_ids: Sequence[str], limit: int) -> dict[str, list[float]]:
         """Return the durations of the newest successful runs."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..durations import parse_duration
 from ..errors import TriggerError
-from ..model import Trigger
+from ..model import EPOCH, MICROSECOND, NO_EVENTS, Trigger
 from ..spans import Calendar
 from ..windows import blackout_from
 from ..zones import zone_named
@@ -42,6 +42,7 @@ __all__ = [
 
 FINISH = "finish"  # `every: 10m` with `after: finish` counts from the end of the last run
 SEVERAL = "triggers"
+LONGEST_DELAY = 366 * 86_400.0  # seconds
 SKIP, DEFER = ON_BLACKOUT = ("skip", "defer")
 
 
@@ -118,7 +119,32 @@ def trigger_from(
     except ValueError as error:
         raise TriggerError("timezone", timezone, str(error)) from None
     rule = any_of(_rules(mapping, _Place(timezone, mapping.get("dst"), seed)))
-    return None if rule is None else _moved(rule, mapping, timezone, Names(seed, host or seed), calendars or {})
+    if rule is None:
+        _check_without_rule(mapping, timezone, calendars or {})
+        return None
+    moved = _moved(rule, mapping, timezone, Names(seed, host or seed), calendars or {})
+    if isinstance(moved, Timetable):
+        _refuse_never_due(moved, mapping)
+    return moved
+
+
+def _check_without_rule(mapping: Mapping[str, Any], timezone: str, calendars: Mapping[str, Calendar]) -> None:
+    """Check what stands beside a trigger that is not there, and refuse what would only have a sense with one."""
+    if SEVERAL in mapping:
+        raise TriggerError(SEVERAL, str(mapping[SEVERAL]), "none of them makes the job due")
+    for name in ("not_before", "not_after"):
+        if mapping.get(name) is not None:
+            raise TriggerError(name, str(mapping[name]), "the job has no trigger that it could bound")
+    _moved(EventTrigger(NO_EVENTS), mapping, timezone, Names("", ""), calendars)
+
+
+def _refuse_never_due(table: Timetable, mapping: Mapping[str, Any]) -> None:
+    """Raise TriggerError when bounds or blackouts leave no time at all (to be found: see MOST_BLACKOUTS)."""
+    if table.events != NO_EVENTS or table.waits_for_end or table.rule.next_after(EPOCH) is None:
+        return
+    if table.next_after(max(EPOCH, table.not_before - MICROSECOND) if table.not_before else EPOCH) is None:
+        field = "blackout" if table.blackout is not None else "not_after" if table.not_after is not None else "not_before"
+        raise TriggerError(field, str(mapping[field]), f"no time of {table.rule.text} is left: it can never be due")
 
 
 class Names(NamedTuple):
@@ -214,6 +240,9 @@ def _bound(field: str, given: Mapping[str, Any], timezone: str) -> datetime | No
 def _seconds(field: str, given: Mapping[str, Any]) -> float:
     value = given.get(field)
     try:
-        return 0.0 if value is None else parse_duration(value)
+        seconds = 0.0 if value is None else parse_duration(value)
     except ValueError as error:
         raise TriggerError(field, str(value), str(error)) from None
+    if seconds > LONGEST_DELAY:
+        raise TriggerError(field, str(value), "a delay is at most 366 days")
+    return seconds

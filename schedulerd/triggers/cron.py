@@ -37,6 +37,10 @@ MACROS = {
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
+_SPECIAL = {
+    "day of month": ", L (the last day), LW (the last one from Monday to Friday)",
+    "weekday": ", 5L (the last Friday), mon#2 (the second Monday, up to #5)",
+}
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _REMEMBERED = 24  # months: a year or two
 
@@ -234,6 +238,8 @@ def _split(expression: str) -> list[str]:
         if text not in MACROS:
             raise TriggerError("cron", expression, f"the words with @ are {', '.join(MACROS)}")
         text = MACROS[text]
+    if "=" in text:
+        raise TriggerError("cron", expression, "a zone is set beside it, with timezone:")
     texts = text.split()
     if len(texts) not in (len(_FIELDS), len(_FIELDS) + 1):
         wanted = "minute hour day-of-month month weekday, and before them the second if there are six"
@@ -311,8 +317,9 @@ class _Parser:
         if text in spec.names:
             return spec.names.index(text) + (1 if spec.names is MONTHS else 0)
         if not re.fullmatch(r"[0-9]{1,4}", text):
-            known = f" or a name ({', '.join(spec.names)})" if spec.names else ""
-            raise self._error(f"{text!r} is no {spec.name}: expected a number{known}, or *")
+            known = f", a name ({', '.join(spec.names)})" if spec.names else ""
+            special = _SPECIAL.get(spec.name, "")
+            raise self._error(f"{text!r} is no {spec.name}: expected a number{known}{special} or *")
         value = int(text)
         if not spec.low <= value <= spec.high:
             raise self._error(f"{spec.name} {value} is outside {spec.low} to {spec.high}")

@@ -9,10 +9,11 @@ from datetime import UTC, date, datetime
 
 from ..errors import TriggerError
 from ..model import to_text
-from ..zones import FIRST_YEAR, LAST_YEAR, to_instant
+from ..zones import to_instant
 from .rule import Rule
 from .wallclock import FIXED, Daylight, gap_around
 
+YEARS = range(1900, 2501)
 EXPECTED = "expected a date and time such as 2027-01-01T03:00:00 (of the job's zone) or 2027-01-01T03:00:00Z"
 
 
@@ -21,6 +22,7 @@ class DateTrigger(Rule):
     """Due at each of `instants`, which ascend."""
 
     instants: tuple[datetime, ...]
+    notes: tuple[str, ...] = ()  # of each instant: what daylight saving had to do with it, or nothing
 
     @property
     def kind(self) -> str:
@@ -37,6 +39,11 @@ class DateTrigger(Rule):
         place = bisect_right(self.instants, instant)
         return self.instants[place] if place < len(self.instants) else None
 
+    def reasons(self, at: datetime) -> tuple[str, ...]:
+        """Return what daylight saving had to do with an instant."""
+        place = bisect_right(self.instants, at) - 1
+        return (self.notes[place],) if place < len(self.notes) and self.notes[place] else ()
+
     def count(self, after: datetime, upto: datetime) -> int:
         """Return how many instants are in (after, upto]."""
         return max(0, bisect_right(self.instants, upto) - bisect_right(self.instants, after))
@@ -48,19 +55,30 @@ def dates_from(texts: Sequence[object], timezone: str, daylight: Daylight | None
     Raise TriggerError for what is no time, or when every time lies in a gap that is skipped.
     """
     rule = daylight or FIXED
-    found: set[datetime] = set()
+    found: dict[datetime, str] = {}
     for text in texts:
-        naive = _parsed("at", text)
-        if naive.tzinfo is not None:
-            found.add(naive.astimezone(UTC))
-        elif rule.gap_runs or gap_around(timezone, naive) is None:
-            found.add(to_instant(timezone, naive))
-            if rule.repeat_both:
-                found.add(to_instant(timezone, naive, is_end=True))
+        found |= _instants(_parsed("at", text), timezone, rule)
     if not found:
         why = "this time does not exist in the job's zone (dst gap: skip): it can never be due" if texts else EXPECTED
-        raise TriggerError("at", ", ".join(map(str, texts)), why)
-    return DateTrigger(tuple(sorted(found)))
+        raise TriggerError("at", ", ".join(map(str, texts)) or "[]", why)
+    ordered = sorted(found)
+    return DateTrigger(tuple(ordered), tuple(found[at] for at in ordered) if any(found.values()) else ())
+
+
+def _instants(at: datetime, timezone: str, rule: Daylight) -> dict[datetime, str]:
+    """Return when a time that was written comes, with what daylight saving has to do with it."""
+    if at.tzinfo is not None:
+        return {at.astimezone(UTC): ""}
+    gap, first, last = gap_around(timezone, at), to_instant(timezone, at), to_instant(timezone, at, is_end=True)
+    if gap is not None:
+        note = f"{at:%H:%M:%S} does not exist on {at:%Y-%m-%d}: {gap[0]}, it runs right after it"
+        return {first: note} if rule.gap_runs else {}
+    if first == last:
+        return {first: ""}
+    twice = "this time comes twice, the first time of two: "
+    if not rule.repeat_both:
+        return {first: twice + "it is due once"}
+    return {first: twice + "both are due", last: "the second pass of a repeated time: both are asked for"}
 
 
 def instant_from(field: str, text: object, timezone: str, *, is_end: bool = False) -> datetime:
@@ -79,6 +97,6 @@ def _parsed(field: str, text: object) -> datetime:
             at = datetime.fromisoformat(text.strip() if isinstance(text, str) else "")
         except ValueError:
             raise TriggerError(field, str(text), EXPECTED) from None
-    if not FIRST_YEAR < at.year < LAST_YEAR:
-        raise TriggerError(field, str(text), f"a year from {FIRST_YEAR + 1} to {LAST_YEAR - 1} is expected")
+    if at.year not in YEARS:
+        raise TriggerError(field, str(text), f"a year from {YEARS.start} to {YEARS.stop - 1} is expected")
     return at

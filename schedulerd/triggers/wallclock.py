@@ -183,7 +183,11 @@ class WallClockRule(Rule):
         local = second + stretch.offset
         if at == EPOCH + timedelta(seconds=stretch.start) and self._was_swallowed(stretch):
             swallowed = wall((self._in_gap(stretch) or 0) // self.TICKS)
-            return (f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}: {_gap(stretch)}, it runs right after it",)
+            local_gap = ((stretch.start + each) * self.TICKS for each in (stretch.before, stretch.offset))
+            others = self._count_local(*local_gap) - 1
+            more = f" (nor {others} more of its times)" if others else ""
+            told = f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}{more}: {_gap(stretch)}"
+            return (f"{told}, it runs right after it",)
         if local < stretch.start + stretch.before:
             return ("the second pass of a repeated time: it follows elapsed time, or both are asked for",)
         following = stretch_at(self.timezone, stretch.end)

@@ -7,6 +7,7 @@ import pytest
 from schedulerd.board import Board
 from schedulerd.chains import Chains
 from schedulerd.clock import ManualClock
+from schedulerd.errors import BusyError
 from schedulerd.executor import Finished
 from schedulerd.model import CatchUp, Origin, Overlap, Pause, Result, Status
 from schedulerd.outlook import Outlook
@@ -390,3 +391,129 @@ def test_a_new_bound_of_catch_up_holds_after_a_reload(engine, clock):
     found.tick(600)
 
     assert len(found.started) == 5
+
+
+def test_a_kill_while_catch_ups_are_put_off_loses_nothing(engine, clock):
+    jobs = [a_job(f"j{number:02}", triggers=[{"cron": "0 13 * * *"}, {"startup": True}]) for number in range(30)]
+    engine(*jobs)
+    clock.advance(2 * 3600)
+    killed = engine(*jobs, spread=60.0)
+    killed.tick()
+    clock.advance(1)
+    after = engine(*jobs)
+    for _ in range(3):
+        after.tick(1)
+
+    for job in jobs:
+        assert NOON + HOUR in [run.scheduled_at for run in after.rows(job.job_id)]
+
+
+def test_ends_are_followed_after_a_kill_whatever_else_starts_the_job(engine, clock):
+    both = {"after": {"all": ["a", "b"]}}
+    jobs = a_job("a"), a_job("b"), a_job("j", triggers=[{"cron": "* * * * *"}, both]), a_job("k", **both)
+    first = engine(*jobs)
+    first.tick(1)
+    end_of(first, "a")
+    first.tick(60)
+    second = engine(*jobs)
+    end_of(second, "b")
+    for _ in range(3):
+        second.tick()
+
+    assert [run.origin for run in second.rows("k")] == [Origin.AFTER]
+    assert Origin.AFTER in [run.origin for run in second.rows("j")]
+
+
+def test_every_end_is_followed_after_a_kill_also_those_whose_start_jitter_delayed(engine, clock):
+    jobs = a_job("a"), a_job("j", after={"job": "a"}, jitter="60s", overlap=Overlap.ALLOW, catch_up=CatchUp.ALL)
+    first = engine(*jobs)
+    for _ in range(12):
+        first.tick(1)
+        end_of(first, "a")
+    second = engine(*jobs)
+    for _ in range(150):
+        second.tick(1)
+
+    ends = {run.finished_at for run in second.rows("a")}
+    assert len(ends) == 12
+    assert {run.scheduled_at for run in second.rows("j")} == ends
+    assert len(second.rows("j")) == 12
+
+
+def end_of(engine, job_id):
+    """Run a job by hand, to its end."""
+    state = engine.board.states[job_id]
+    run = engine.scheduler.new_run(state.job, Origin.MANUAL, engine.clock.now(), None)
+    engine.store.record([run]).result(10)
+    engine.end(state.job, run)
+    engine.settle()
+
+
+def test_a_reload_that_ends_a_plan_leaves_a_row_of_what_was_still_to_be_caught_up(engine, clock):
+    policy = {"catch_up": CatchUp.ALL, "catch_up_spacing_seconds": 2.0}
+    engine(a_job("a", every="1m", **policy))
+    clock.advance(30 * 60)
+    found = engine(a_job("a", every="1m", **policy), a_job("b", every="1m", **policy))
+    for _ in range(3):
+        found.tick(2)
+    found.apply(a_job("a", every="7m", **policy))
+    found.settle()
+
+    missed = next(run for run in found.rows("a") if run.status is Status.MISSED)
+    assert missed.details["reason"] == "its rule was changed before it was started"
+    assert missed.details["count"] == 27
+    assert found.outlook.why("a", "2026-03-10T12:20")["outcome"] == "missed"
+
+
+def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_disabled_meanwhile(engine):
+    found = engine(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m"))
+    found.tick(3600)
+    found.apply(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m", enabled=False))
+    found.tick(3500)
+
+    assert [run.status for run in found.rows("b")] == [Status.MISSED]
+    assert [run.job_id for _, run in found.started] == ["a"]
+
+
+def test_next_looks_beyond_any_number_of_forbidden_times(engine):
+    found = engine(
+        a_job("a", every="1m", blackout="wed..sun"), a_job("b", every="1m", blackout="wed..sun", on_blackout="defer")
+    )
+    skipped, deferred = (found.outlook.next_times(job_id, 2, "2026-03-11") for job_id in "ab")
+
+    assert [each["at"] for each in skipped["times"]] == ["2026-03-16T00:00:00Z", "2026-03-16T00:01:00Z"]
+    assert len(skipped["skipped"]) == 100
+    assert [each["scheduled_at"] for each in deferred["times"]] == ["2026-03-16T00:00:00Z", "2026-03-16T00:01:00Z"]
+    assert "a newer one starts at the same moment instead" in found.outlook.why("b", "2026-03-12T10:00")["reason"]
+
+
+def test_why_means_the_very_time_that_is_asked_for(engine, clock):
+    found = engine(
+        a_job("a", calendar="*:*:00,40", blackout="2026-03-10T12:01:00..2026-03-10T12:01:30"), a_job("hourly", every="1h")
+    )
+    found.tick(60)
+    found.tick(40)
+    clock.step(NOON + 5 * HOUR)
+    found.tick()
+
+    assert found.outlook.why("a", "2026-03-10T12:01")["outcome"] == "skipped"
+    assert found.outlook.why("a", "2026-03-10T12:01:40")["outcome"] == "success"
+    assert found.outlook.why("hourly", "2026-03-10T14:00")["outcome"] == "missed"
+    assert found.outlook.why("hourly", "2026-03-10T14:07")["outcome"] == "not_due"
+
+
+def test_a_row_tells_that_daylight_saving_had_a_say(engine, clock):
+    found = engine(a_job("a", cron="30 2 * * *", timezone="Europe/Rome"))
+    clock.step(datetime.fromisoformat("2026-03-29T01:00:00+00:00"))
+    found.tick()
+
+    assert "does not exist" in found.rows("a")[-1].details["rules"][0]
+    assert "does not exist" in found.outlook.why("a", "2026-03-29T03:00")["reason"]
+
+
+def test_one_simulation_at_a_time_is_played(engine):
+    found = engine(a_job("a", every="1h"))
+    with found.outlook._playing, pytest.raises(BusyError, match="ask again"):
+        found.outlook.simulate(None, None)
+
+    assert found.outlook.simulate(None, None)["starts"] == 24

@@ -162,11 +162,12 @@ def test_why_tells_of_other_times_what_the_rules_say(running, job_id, at, outcom
 
 def test_simulate_plays_a_window_for_all_jobs(running):
     running.until_run("second", "success")
-    answer = running.client.get("simulate", **{"from": "2027-03-27T23:00:00Z", "to": "2027-03-28T03:00:00Z"})
+    answer = running.client.get("simulate", **{"from": "2027-03-27T23:00:00Z", "to": "2027-03-28T23:00:00Z"})
 
     assert answer["jobs"] == len(JOBS)
     assert answer["is_whole"] is False
     assert answer["played_until"] < answer["to"]
+    assert len(answer["timeline"]) == 10_000
     whole = running.client.get("simulate", **{"from": "2027-03-28T00:59:00Z", "to": "2027-03-28T01:01:00Z"})
     (night,) = (each for each in whole["timeline"] if each["job_id"] == "night")
     assert (night["local"], night["will"]) == ("2027-03-28T03:00:00+02:00", "start")
@@ -185,6 +186,10 @@ def test_simulate_plays_a_window_for_all_jobs(running):
         ("jobs/night/why?at=9999-12-31T23:59:59", ["query", "at"]),
         ("jobs/night/next?after=0001-01-01T00:00:00", ["query", "after"]),
         ("simulate?from=2027-01-01", ["query", "from"]),
+        ("simulate?from=0001-01-01T00:00:00Z", ["query", "from"]),
+        ("simulate?from=9999-12-31T00:00:00Z", ["query", "from"]),
+        ("jobs/office/next?after=9996-01-01", ["query", "after"]),
+        ("jobs/office/why?at=9957-01-01", ["query", "at"]),
         ("simulate?from=2027-01-02T00:00:00Z&to=2027-01-01T00:00:00Z", ["query", "to"]),
         ("simulate?from=2027-01-01T00:00:00Z&to=2029-01-01T00:00:00Z", ["query", "to"]),
     ],

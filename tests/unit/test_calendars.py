@@ -417,7 +417,7 @@ def test_a_rule_is_written_out_as_dateutil_does_it(tmp_path_factory, rule, inter
             "DTSTART;VALUE=DATE:20260102\nRRULE:FREQ=DAILY",
             "event: it has more than 20,000 stretches of time until the end of 2100: end",
         ),
-        ("DTSTART:20260102T100000Z\nDURATION:PT1S\nRRULE:FREQ=SECONDLY", "event: it has more than 20,000"),
+        ("DTSTART:20260102T100000Z\nDURATION:PT1S\nRRULE:FREQ=SECONDLY", "event: RRULE with FREQ=SECONDLY is not"),
     ],
 )
 def test_a_mistake_in_an_event_is_told_with_its_line(refusal, event, why):
@@ -459,9 +459,7 @@ def test_a_large_file_is_refused(refusal, name):
     assert refusal(b" " * (4 * 1024 * 1024 + 1), name) == "1:1: is larger than 4 MiB"
 
 
-@pytest.mark.parametrize(
-    "rule", ["DAILY;BYMONTH=2;BYMONTHDAY=30", "SECONDLY;BYMONTH=2;BYMONTHDAY=30", "YEARLY;BYMONTH=2;BYMONTHDAY=30"]
-)
+@pytest.mark.parametrize("rule", ["DAILY;BYMONTH=2;BYMONTHDAY=30", "YEARLY;BYMONTH=2;BYMONTHDAY=30"])
 def test_a_rule_that_never_comes_is_known_soon(spans, rule):
     assert len(spans(ics(f"UID:1\nDTSTART;VALUE=DATE:20260101\nRRULE:FREQ={rule}"))) == 1
 

@@ -202,7 +202,7 @@ def test_what_is_due_once_is_handed_over_with_its_reason(clock):
         planner.run_pending()
         clock.advance(60)
 
-    assert [(each.origin, each.details) for each in handed] == [(Origin.AFTER, {"after": {"b": "id"}})] * 2
+    assert [(each.origin, each.details) for each in handed] == [(Origin.AFTER, {NOON: {"after": {"b": "id"}}})] * 2
 
 
 def test_a_blackout_holds_back_what_is_overdue_until_it_ends(clock):
@@ -326,3 +326,127 @@ def test_looking_costs_the_same_with_many_jobs_that_are_not_due(clock):
         planner.run_pending()
 
     assert Counted.asked == planned
+
+
+def test_a_job_with_nothing_due_at_its_time_is_not_looked_at_for_ever(clock):
+    class Wrong(IntervalTrigger):
+        def count(self, after, upto):
+            return 5  # more than there are
+
+        def occurrence_after(self, scheduled_at):
+            found = super().occurrence_after(scheduled_at)
+            return found if scheduled_at == NOON else Occurrence(found.scheduled_at, found.start_at + 2 * MINUTE)
+
+    planner, _ = planner_for(clock)
+    planner.plan("a", Wrong(60), NOON, most=1)
+    clock.advance(120)
+    planner.run_pending()
+
+    assert planner.next_time() > clock.now()
+
+
+def test_what_is_put_off_is_looked_at_again_when_its_next_time_comes(clock):
+    handed = {}
+
+    def on_due(batch, now):
+        for each in batch:
+            handed.setdefault(each.job_id, []).append((now, each.due.occurrences[-1].start_at))
+        return []
+
+    planner = Planner(clock, on_due)
+    for number in range(300):
+        planner.plan(f"late{number:03}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
+    planner.plan("often", CronTrigger("5-59/10 * * * * *"), NOON - timedelta(hours=5), most=1)
+    for _ in range(250):
+        clock.advance(0.1)
+        planner.run_pending()
+
+    late = [(now - at).total_seconds() for now, at in handed["often"]]
+    assert len(late) == 4
+    assert max(late[1:]) < 0.2  # the first was overdue
+
+
+def test_a_new_plan_is_not_touched_by_what_the_old_one_left(clock):
+    planner, handed = None, []
+
+    def on_due(batch, now):
+        handed.extend(each.due.occurrences[-1].scheduled_at for each in batch)
+        if len(handed) > 1:
+            return []
+        planner.plan("a", IntervalTrigger(420), now)  # a reload, while the old plan is being decided about
+        return [each.all_left(now) for each in batch]
+
+    planner = Planner(clock, on_due)
+    planner.plan("a", CronTrigger("* * * * *"), NOON - 60 * MINUTE)
+    for _ in range(2):
+        planner.run_pending()
+        clock.advance(1)
+
+    assert len(handed) == 1
+    assert planner.next_time() == IntervalTrigger(420).next_after(NOON)
+
+
+def test_plans_that_were_replaced_leave_no_trace(clock):
+    planner, _ = planner_for(clock)
+    for _ in range(60):
+        for number in range(100):
+            planner.plan(f"job{number}", CronTrigger("0 0 1 1 *"), NOON)
+
+    assert len(planner._heap) < 2000
+
+
+def test_back_and_forth_within_seconds_hands_nothing_over_twice(clock):
+    planner, due = planner_for(clock)
+    for name, trigger in (
+        ("cron", CronTrigger("0 * * * *")),
+        ("half", IntervalTrigger(1800)),
+        ("fixed", CronTrigger("0 13 * * *")),
+    ):
+        planner.plan(name, trigger, NOON + timedelta(minutes=119))
+    clock.step(NOON + timedelta(hours=2))
+    planner.run_pending()
+    assert sorted(job for batch in due for job, _ in batch) == ["cron", "half"]
+    clock.step(NOON)
+    planner.run_pending()
+    clock.advance(3)
+    planner.run_pending()
+    clock.step(NOON + timedelta(hours=2, seconds=6))
+    planner.run_pending()
+
+    assert len(due) == 1
+
+
+def test_a_time_that_comes_again_too_soon_is_not_gone_on_with(clock):
+    again = []
+
+    def on_due(batch, _now):
+        again.extend((each.due.occurrences[0].scheduled_at, each.is_again) for each in batch)
+        return []
+
+    planner = Planner(clock, on_due)
+    planner.plan("a", IntervalTrigger(600), NOON)
+    clock.advance(600)
+    planner.run_pending()
+    clock.step(NOON - timedelta(hours=1))
+    planner.run_pending()
+    clock.step(NOON + timedelta(seconds=595))  # nearly back
+    planner.run_pending()
+    clock.advance(5)
+    planner.run_pending()
+
+    assert [is_again for at, is_again in again if at == NOON + timedelta(seconds=600)] in ([False], [False, False])
+
+
+def test_several_single_times_of_a_job_are_decided_together(clock):
+    handed = []
+
+    def on_due(batch, _now):
+        handed.append([[one.scheduled_at for one in each.due.occurrences] for each in batch])
+        return []
+
+    planner = Planner(clock, on_due)
+    for minutes in (3, 1, 2):
+        planner.plan_once("a", Occurrence(NOON - minutes * MINUTE, NOON), Origin.AFTER, {})
+    planner.run_pending()
+
+    assert handed == [[[NOON - 3 * MINUTE, NOON - 2 * MINUTE, NOON - MINUTE]]]

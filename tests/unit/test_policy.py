@@ -61,7 +61,7 @@ def test_latest_starts_the_newest_however_late_it_is():
 
 
 def test_latest_starts_nothing_that_is_older_than_catch_up_age():
-    decision = decide_due(a_job(misfire_grace_seconds=1, catch_up_age_seconds=30), due_at(*LATE), NOON)
+    decision = decide_due(a_job(catch_up_age_seconds=30), due_at(*LATE), NOON)
 
     assert decision.start == ()
     assert sum(passed.gap.count for passed in decision.passed) == 3
@@ -190,6 +190,16 @@ def test_a_gap_with_nothing_at_its_end_still_has_its_newest_times():
 
     assert times(due.occurrences) == [datetime(2026, 3, 13, 17, 59, tzinfo=UTC)]
     assert due.earlier == Gap(datetime(2026, 3, 10, 8, tzinfo=UTC), datetime(2026, 3, 13, 17, 58, tzinfo=UTC), 4 * 600 - 1)
+
+
+def test_what_starts_later_than_now_is_not_due_and_hides_nothing_before_it():
+    trigger = trigger_from({"cron": "0 0 * * *", "spread": "8h"}, seed="j", host="h4")
+    delay = trigger.occurrence_at(datetime(2026, 3, 10, tzinfo=UTC)).start_at - datetime(2026, 3, 10, tzinfo=UTC)
+    assert delay > 30 * MINUTE
+    due = due_of(trigger, datetime(2026, 3, 6, 1, tzinfo=UTC), datetime(2026, 3, 10, 0, 30, tzinfo=UTC), 1)
+
+    assert times(due.occurrences) == [datetime(2026, 3, 9, tzinfo=UTC)]
+    assert due.earlier.count == 2
 
 
 @given(st.sampled_from(["*/7 * * * *", "30 2 * * *", "*/20 1-3 * * sun"]), st.integers(1, 30), st.integers(0, 3000))

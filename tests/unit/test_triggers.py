@@ -220,8 +220,74 @@ def test_what_is_deferred_is_found_from_inside_its_blackout():
     assert trigger.next_after(utc("2026-03-08T12:00")) == utc("2026-03-09T06:00")
 
 
-def test_a_job_that_is_always_in_a_blackout_has_no_next_time():
-    assert trigger_from({"cron": "0 3 * * sun", "blackout": "sat..sun"}).next_after(START) is None
+@pytest.mark.parametrize(
+    ("mapping", "field"),
+    [
+        ({"cron": "0 3 * * sun", "blackout": "sat..sun"}, "blackout"),
+        ({"at": "2027-01-01", "not_after": "2026-01-01"}, "not_after"),
+        ({"at": "2026-01-01", "not_before": "2027-01-01"}, "not_before"),
+        ({"triggers": [{"startup": False}]}, "triggers"),
+        ({"not_before": "2027-01-01"}, "not_before"),
+        ({"jitter": "often"}, "jitter"),
+        ({"cron": "* * * * *", "jitter": "400d"}, "jitter"),
+        ({"at": "9990-01-01"}, "at"),
+    ],
+)
+def test_what_bounds_or_blackouts_leave_nothing_of_is_refused(mapping, field):
+    with pytest.raises(TriggerError) as error:
+        trigger_from(mapping)
+
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"every": "1s", "spread": "1h"}, {"every": "1s", "jitter": "30m"}, {"every": "5s", "jitter": "2h"},
+        {"every": "1s", "blackout": "2026-01-01..2026-12-31", "on_blackout": "defer"},
+        {"every": "1s", "blackout": "2026-01-01..2026-12-31", "jitter": "1h"},
+        {"every": "1m", "blackout": [f"2026-{month:02}-{day:02}" for month in range(1, 13) for day in range(1, 29)]},
+    ],
+)  # fmt: skip
+def test_long_blackouts_and_long_delays_are_searched_by_halves(mapping):
+    trigger = trigger_from(mapping, seed="job", host="host/job")
+    found = trigger.next_after(utc("2026-06-01T00:00"))
+
+    assert found is not None
+    settled = trigger.occurrence_after(trigger.settled_by(found))
+    assert settled.start_at > found
+    assert trigger.next_after(found - MICROSECOND) == found
+
+
+def test_far_years_are_as_exact_as_near_ones():
+    trigger = trigger_from({"cron": "0 * * * *"}, ROME)
+    at = utc("2950-05-05T03:00")
+
+    assert trigger.next_after(at - MICROSECOND) == at
+    assert trigger.next_after(at) == at + HOUR
+    assert trigger_from({"every": "1d", "jitter": "366d"}, seed="x").next_after(utc("9999-12-01T00:00")) is not None
+
+
+def test_many_triggers_are_counted_without_a_walk_over_years():
+    assert (
+        trigger_from({"triggers": [{"every": "10s"}, {"startup": True}]}).count(START, START + 3652 * 24 * HOUR)
+        == 31_553_280
+    )
+    assert trigger_from({"every": ["1s", "1m"]}).count(START, START + 3652 * 24 * HOUR) > 3652 * 86_400
+
+
+def test_the_text_of_a_rule_tells_all_that_decides_about_its_times():
+    texts = {
+        trigger_from({"every": "10m", **more}, zone).text
+        for more, zone in (
+            ({}, ROME), ({"blackout": "sat"}, ROME), ({"blackout": "sat"}, "UTC"), ({"jitter": 5400}, ROME),
+            ({"jitter": 5430}, ROME), ({"blackout": "sat", "on_blackout": "defer"}, ROME),
+            ({"spread": 1234567.25}, ROME), ({"spread": 1234567.5}, ROME),
+        )
+    }  # fmt: skip
+
+    assert len(texts) == 8
+    assert trigger_from({"every": 1209600.5}).text == "every: 1209600.5s"
 
 
 def test_a_named_calendar_is_a_blackout():

@@ -30,7 +30,14 @@ UPDATE jobs SET paused_at = ?, paused_by = ?, pause_reason = ?, paused_until = ?
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
 -- last_occurrence --
-SELECT max(scheduled_at) FROM runs WHERE job_id = ? AND scheduled_at IS NOT NULL AND attempt = 1;
+-- The newest time of a job's own rule that was decided about (what else started it says nothing about its times).
+SELECT scheduled_at FROM runs
+WHERE job_id = ? AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+ORDER BY scheduled_at DESC LIMIT 1;
+
+-- followed --
+-- The ends of other jobs, from one on, that a job was due after.
+SELECT scheduled_at FROM runs WHERE job_id = ? AND scheduled_at >= ? AND attempt = 1 AND origin = 'after';
 
 -- last_result --
 -- The newest run of a job that was started and has ended.
@@ -80,13 +87,15 @@ WHERE run_id >= ? AND scheduled_at IS NOT NULL AND started_at IS NOT NULL ORDER 
 
 -- expired_runs --
 -- Finished rows that may go, oldest first: never a job's newest row, nor its newest occurrence (planning goes on from it),
--- nor its newest result (the list of jobs shows it).
+-- nor its newest result (the list of jobs shows it), nor, for some time more, which ends of other jobs it followed.
 SELECT run_id FROM runs AS old
 WHERE finished_at < ?1
     AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id)
     AND (scheduled_at IS NULL OR attempt > 1 OR EXISTS (
         SELECT 1 FROM runs AS newer
-        WHERE newer.job_id = old.job_id AND newer.scheduled_at > old.scheduled_at AND newer.attempt = 1))
+        WHERE newer.job_id = old.job_id AND newer.scheduled_at > old.scheduled_at AND newer.attempt = 1
+            AND newer.origin IN ('schedule', 'catch_up')))
+    AND (origin <> 'after' OR finished_at < ?3)
     AND (status IN ('skipped', 'missed') OR EXISTS (
         SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id
             AND newer.status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')))
