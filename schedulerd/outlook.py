@@ -145,7 +145,7 @@ class Outlook:
     def _was_due(self, job: Job, at: datetime, until: datetime, covering: Run) -> bool:
         """Return whether a time in a gap was one of its occurrences: asked of the rule when that was in force then."""
         record = self._store.jobs().get(job.job_id)
-        if job.trigger is None or record is None or record.planned_since > covering.queued_at:
+        if job.trigger is None or record is None or record.planned_since >= covering.queued_at:
             return True  # an earlier rule, of which only the ledger tells
         return job.trigger.count(at - MICROSECOND, until - MICROSECOND) > 0
 

@@ -130,7 +130,7 @@ def test_a_reload_is_a_difference_and_leaves_the_rest_alone(daemon, tmp_path):
     assert (listed["b"]["description"], listed["b"]["is_running"]) == ("new", True)
     assert running.client.ask("GET", "/api/v1/scheduler/jobs/gone").status == 404
     running.until_run("new", "success")
-    assert "reloaded: 1 added, 1 changed, 1 removed" in running.log()
+    assert "reloaded: 1 added (new), 1 changed (b), 1 removed (gone)" in running.log()
 
 
 def test_a_job_that_was_taken_away_runs_to_its_end(daemon, tmp_path):
