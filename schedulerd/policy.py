@@ -242,7 +242,7 @@ def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetim
         return now
     after = rhythm.next_after(following)
     is_too_soon = after is not None and (following - now) + (before - decided) < (after - following) / 2
-    return following if is_too_soon else now
+    return min(following, decided) if is_too_soon else now
 
 
 def follows(after: After, ends: Mapping[str, datetime]) -> datetime | None:

@@ -4,65 +4,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schedulerd.board import Board
-from schedulerd.chains import Chains
 from schedulerd.clock import ManualClock
 from schedulerd.errors import BusyError
-from schedulerd.executor import Finished
-from schedulerd.model import CatchUp, Origin, Overlap, Pause, Result, Status
-from schedulerd.outlook import Outlook
-from schedulerd.planner import Planner
-from schedulerd.roster import Roster
-from schedulerd.scheduler import Scheduler
+from schedulerd.model import CatchUp, Origin, Overlap, Pause, Status
 from tests.support.builders import NOON, a_job
+from tests.support.engine import Engine
 
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-
-
-class Engine:
-    """Everything between the configuration and the executor; runs end when the test says so, or at once."""
-
-    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0):
-        self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
-        self.board = Board()
-        self.scheduler = Scheduler(self.board, store, clock, "test")
-        self.scheduler.launch_with(self)
-        self.planner = Planner(clock, self.scheduler.on_due, spread_seconds=spread)
-        self.chains = Chains(self.planner, store)
-        self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
-        self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
-        self.outlook = Outlook(self.board, store, clock)
-        self.started = []
-        self.apply(*jobs)
-        self.roster.start_up()
-
-    def apply(self, *jobs):
-        self.roster.apply({job.job_id: job for job in jobs})
-
-    def launch(self, job, run):
-        self.started.append((job, run))
-        if self.ends_at_once:
-            self.end(job, run)
-
-    def end(self, job, run, status=Status.SUCCESS):
-        run = self.scheduler.on_started(run, self.clock.now())
-        self.scheduler.on_finished([Finished(job, run, Result(status, message="it went wrong"), self.clock.now(), 1.0)])
-
-    def tick(self, seconds=0.0):
-        self.clock.advance(seconds)
-        self.planner.run_pending()
-        self.settle()
-
-    def settle(self):
-        for _ in range(4):
-            self.store.finish([]).result(10)
-
-    def rows(self, job_id):
-        """Return the job's rows, oldest first."""
-        return self.store.history(job_id, 100)[::-1]
-
-    def said(self, job_id):
-        return [(str(run.status), run.origin, run.scheduled_at) for run in self.rows(job_id)]
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 @pytest.fixture

@@ -252,6 +252,12 @@ def test_a_small_step_back_repeats_nothing():
     assert trigger.next_after(decided) == NOON + MINUTE
 
 
+def test_a_step_back_before_the_first_time_decides_nothing_that_was_not():
+    trigger = CronTrigger("7 * * * *")
+
+    assert decided_after_step_back(trigger, NOON, NOON, NOON - timedelta(seconds=2)) == NOON
+
+
 @given(st.integers(1, 7200), st.integers(3, 20_000), st.integers(0, 7199))
 def test_after_a_step_back_a_rhythm_is_never_silent_for_two_periods(period, step, since):
     trigger = IntervalTrigger(float(period))
