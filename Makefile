@@ -9,7 +9,7 @@ help: ## show this
 
 $(VENV)/run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[postgresql,redis]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[postgresql,redis,calendars]'
 	touch $@
 
 $(VENV)/test: pyproject.toml
