@@ -97,11 +97,11 @@ def our_times(expression: str, zone: str, start: datetime) -> list[datetime]:
 
 
 def cronsim_times(expression: str, zone: str, start: datetime) -> list[datetime]:
-    found = []
-    for at in CronSim(expression, start.astimezone(ZoneInfo(zone))):
-        if at.astimezone(UTC) >= start + WINDOW:
+    found: list[datetime] = []
+    for at in (each.astimezone(UTC) for each in CronSim(expression, start.astimezone(ZoneInfo(zone)))):
+        if at >= start + WINDOW or (found and at <= found[-1]):  # it can go round in circles, for ever
             break
-        found.append(at.astimezone(UTC))
+        found.append(at)
     return found
 
 
