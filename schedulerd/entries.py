@@ -54,9 +54,9 @@ class Undecided:
     at: datetime
 
 
-def new_run(job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None, node: str) -> Run:
+def new_run(job_id: str, origin: Origin, now: datetime, scheduled_at: datetime | None, node: str) -> Run:
     """Return the row of a run that may start at once."""
-    return Run(new_run_id(now), job.job_id, origin, Status.RUNNING, now, scheduled_at, node=node)
+    return Run(new_run_id(now), job_id, origin, Status.RUNNING, now, scheduled_at, node=node)
 
 
 def not_started(run: Run, status: Status, why: str, details: Mapping[str, Any]) -> Run:
@@ -64,7 +64,7 @@ def not_started(run: Run, status: Status, why: str, details: Mapping[str, Any]) 
     return finish(run, Result(status, message=why, details=details), run.queued_at, None)
 
 
-def passed_run(job: Job, passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
+def passed_run(passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
     """Return the row of occurrences that are skipped or missed: one for all of them, at the last one's time."""
     gap = passed.gap
     details: dict[str, Any] = {**each.details.get(gap.last, {}), "reason": passed.why}
@@ -74,7 +74,7 @@ def passed_run(job: Job, passed: Passed, each: DueJob, now: datetime, node: str)
         details |= {"first": to_text(gap.first), "last": to_text(gap.last), "count": gap.count}
     if each.due.cause is not None and passed.status is Status.MISSED:
         details["cause"] = each.due.cause
-    return not_started(new_run(job, each.origin, now, gap.last, node), passed.status, str(passed), details)
+    return not_started(new_run(each.job_id, each.origin, now, gap.last, node), passed.status, str(passed), details)
 
 
 def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class Outlook:
             if found.skipped is not None and len(skipped) == SKIPS_TOLD:
                 found = _after_the_blackout(trigger, found)
                 continue
+            found = _newest_of_its_start(state.job, found)
             if found.scheduled_at not in decided and found.start_at > after:
                 if found.skipped is None and _is_replaced(state.job, found, starts):
                     starts.pop()
@@ -223,6 +224,14 @@ def _precision(at: datetime) -> timedelta:
 def _is_replaced(job: Job, found: Occurrence, starts: list[Occurrence]) -> bool:
     """Return whether an occurrence takes the place of the last one: of what starts together, the newest does."""
     return bool(starts) and starts[-1].start_at == found.start_at and job.catch_up is not CatchUp.ALL
+
+
+def _newest_of_its_start(job: Job, found: Occurrence) -> Occurrence:
+    """Return the newest of the occurrences that a blackout defers to the same moment: it is the one that starts."""
+    if found.skipped is not None or job.trigger is None or not job.trigger.moves_starts or job.catch_up is CatchUp.ALL:
+        return found
+    newest = job.trigger.settled_by(found.start_at)
+    return job.trigger.occurrence_at(newest) if newest > found.scheduled_at else found
 
 
 def _after_the_blackout(trigger: Trigger, found: Occurrence) -> Occurrence | None:

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import schedule
 
@@ -31,6 +32,8 @@ from .model import Occurrence, Origin, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STUMBLE = timedelta(seconds=5)  # after an error a job is looked at again
 MOST_VOID = 1000  # places in the heap that mean nothing any more
@@ -71,10 +74,8 @@ class PlannedJob(schedule.Job):
             self.decided_through = due.occurrences[-1].scheduled_at
         if self.trigger.waits_for_end and due.occurrences:
             self.next = self.next_run = None  # until the run has ended
-        elif not due.occurrences or self.next is None or self.next.scheduled_at <= self.decided_through:
-            self._schedule_next_run()
-        else:
-            self._set_next(self.next)  # what was to be looked at again has been
+        elif self.looks_again or self.next is None or self.next.scheduled_at <= self.decided_through:
+            self._schedule_next_run()  # what was planned may be far from what has been decided now
         cause, self.cause, self.looks_again = self.cause, None, False
         if not due.occurrences:
             if self.should_run:  # nothing is due although it is time: look again, but not at once for ever
@@ -96,10 +97,10 @@ class PlannedJob(schedule.Job):
     def _due(self, now: datetime) -> Due:
         """Return what is due; in the ordinary case that is the planned occurrence alone."""
         at = self.next
+        if self.trigger.waits_for_end:
+            return Due([at] if at is not None and at.start_at <= now else [])
         if at is None or self.looks_again:
             return due_of(self.trigger, self.decided_through, now, self.most)
-        if self.trigger.waits_for_end:
-            return Due([at])
         following = self.trigger.occurrence_after(at.scheduled_at)
         if following is not None and following.start_at <= now:  # late, or the clock was set: several
             return due_of(self.trigger, self.decided_through, now, self.most)
@@ -116,6 +117,22 @@ class PlannedJob(schedule.Job):
     def look_again(self, at: datetime) -> None:
         """Look at the job at `at`, whatever its next time is: something is in the way of this one."""
         self.next_run, self.looks_again = at, True
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Return whether something of it is due that was not handed over yet."""
+        return self.looks_again or (self.next is not None and self.next.start_at <= now)
+
+    def due_by(self, now: datetime) -> Due:
+        """Return what is due by now, and change nothing."""
+        if self.trigger.waits_for_end:
+            return Due([self.next] if self.next is not None and self.next.start_at <= now else [])
+        return due_of(self.trigger, self.decided_through, now, 1)
+
+    def put_off(self, now: datetime, seconds: float) -> None:
+        """Look at it later, but not later than its next time, which is not to be late with the others."""
+        following = None if self.trigger.waits_for_end else self.trigger.next_after(now)
+        later = now + timedelta(seconds=seconds)
+        self.look_again(later if following is None else min(later, following))
 
     def is_late(self, now: datetime) -> bool:
         """Return whether its next occurrence should have been started a while ago, and was not put off yet."""
@@ -239,8 +256,8 @@ class Planner(schedule.Scheduler):
     def overdue(self, job_ids: Iterable[str], now: datetime) -> list[DueJob]:
         """Return of which of the jobs something is due that was not handed over yet: it is spaced, put off or held back."""
         with self._lock:
-            found = [job for job in map(self._by_id.get, job_ids) if job is not None and job.looks_again]
-            due = [(job, due_of(job.trigger, job.decided_through, now, 1)) for job in found]
+            found = [job for job in map(self._by_id.get, job_ids) if job is not None and job.is_overdue(now)]
+            due = [(job, job.due_by(now)) for job in found]
         return [DueJob(job.job_id, each, None, plan=job) for job, each in due if each.occurrences]
 
     def unplan(self, job_ids: Iterable[Hashable]) -> None:
@@ -309,12 +326,7 @@ class Planner(schedule.Scheduler):
         log.warning("%s", jump)
         with self._lock:
             for job in list(self._by_id.values()):
-                try:
-                    if job.step(jump):
-                        self._push(job)
-                except Exception:
-                    log.exception("job %s: it could not be planned anew, trying again", job.job_id)
-                    job.look_again(jump.now + STUMBLE)
+                if self._guarded(job, partial(job.step, jump)) is not False:
                     self._push(job)
 
     def _pop_due(self) -> list[PlannedJob | _Once]:
@@ -334,24 +346,25 @@ class Planner(schedule.Scheduler):
         for job, seconds in zip(late, spread_out(len(late), self.spread_seconds), strict=True):
             job.cause = job.cause or cause
             if seconds > 0:
-                following = job.trigger.next_after(self.tick_at)  # which is not to be late with the others
-                put_off = self.tick_at + timedelta(seconds=seconds)
-                job.look_again(put_off if following is None else min(put_off, following))
+                self._guarded(job, partial(job.put_off, self.tick_at, seconds))
                 self._push(job)
                 waiting.add(job)
         return [job for job in found if job not in waiting]
 
     def _turn(self, job: PlannedJob | _Once) -> DueJob | None:
-        """Let one due job find its occurrences; a job whose trigger fails must not cost the others theirs."""
+        """Let one due job find its occurrences."""
+        found = job.run() if isinstance(job, _Once) else self._guarded(job, job.run)
+        self._push(job)
+        return found
+
+    def _guarded(self, job: PlannedJob, act: Callable[[], T]) -> T | None:
+        """Do something with a job's times; one whose trigger fails must not cost the others theirs."""
         try:
-            return job.run()
+            return act()
         except Exception:
-            if isinstance(job, PlannedJob):
-                log.exception("job %s: its next time could not be computed, trying again", job.job_id)
-                job.look_again(self.tick_at + STUMBLE)
+            log.exception("job %s: its next time could not be computed, trying again", job.job_id)
+            job.look_again(self.clock.now() + STUMBLE)
             return None
-        finally:
-            self._push(job)
 
     def _put_back(self, undecided: list[Undecided]) -> None:
         with self._lock:
@@ -362,6 +375,8 @@ class Planner(schedule.Scheduler):
                 elif self._by_id.get(job.job_id) is job:  # it was not planned anew meanwhile
                     job.decided_through = left.after
                     job.cause = left.each.due.cause
+                    if job.trigger.waits_for_end:
+                        job.next = left.each.due.occurrences[0]
                     job.look_again(left.at)
                     self._push(job)
 

@@ -6,7 +6,7 @@ Pure: values in, decisions out; no clock, no store, no thread. `scheduler` asks,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
@@ -177,6 +177,17 @@ def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
     newest = max((place for place, why in enumerate(fates) if why != BLACKOUT), default=None)
     instead = SUPERSEDED if newest is not None and fates[newest] is None else TOO_LATE
     return [why if why == BLACKOUT or place == newest else instead for place, why in enumerate(fates)], instead
+
+
+def one_by_one(decision: Decision, due: Due) -> Decision:
+    """Return a decision with an element of its own for each occurrence that is not started."""
+    passed = [
+        Passed(one.status, Gap(each.scheduled_at, each.scheduled_at, 1), one.why, one.window)
+        for one in decision.passed
+        for each in due.occurrences
+        if one.gap.first <= each.scheduled_at <= one.gap.last
+    ]
+    return replace(decision, passed=tuple(passed))
 
 
 def pass_all(due: Due, status: Status, why: str) -> Decision:

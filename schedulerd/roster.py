@@ -84,7 +84,7 @@ class Roster:
         replanned = [job_id for job_id in changes.changed if _rule(before[job_id].job) != _rule(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
-        self._give_up(before, [*changes.removed, *replanned], now)
+        self._give_up([*changes.removed, *replanned], now)
         self._planner.unplan(changes.removed)
         for job_id in changes.changed:  # those that keep their plan may have another policy now
             self._planner.look_at_most(job_id, most_needed(jobs[job_id]))
@@ -102,10 +102,10 @@ class Roster:
                 self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
         self._chains.follow_what_was_missed(now)
 
-    def _give_up(self, before: Mapping[str, JobState], job_ids: Sequence[str], now: datetime) -> None:
+    def _give_up(self, job_ids: Sequence[str], now: datetime) -> None:
         """Let nothing be lost of jobs whose plan ends here: what was due and waits to be looked at is missed."""
         for each in self._planner.overdue(job_ids, now):
-            self._scheduler.give_up(before[each.job_id].job, each, CHANGED)
+            self._scheduler.give_up(each, CHANGED)
 
     @staticmethod
     def _rules(jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> dict[str, str]:
@@ -152,11 +152,12 @@ class Roster:
                 if job.trigger.waits_for_end:
                     after = self._last_end(job_id, since[job_id])
                 next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause)
+                next_at = self._shown(job, next_at)
                 if next_at is None and job.trigger.kind not in ("startup", "after"):
                     log.warning("job %s: it has no coming time (%s)", job_id, job.trigger.text)
             with self._board.lock:
                 state = self._board.states[job_id]
-                state.next_run_at = self._shown(job, next_at)
+                state.next_run_at = next_at
                 self._board.touch(state)
 
     def _last_end(self, job_id: str, since: datetime) -> datetime:

@@ -26,7 +26,7 @@ from .errors import StartError
 from .executor import Finished
 from .model import MICROSECOND, NO_EVENTS, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
 from .pauses import Pauses
-from .policy import PAUSED, Admission, Decision, admit, decide_due, pass_all, pause_is_over
+from .policy import PAUSED, Admission, Decision, admit, decide_due, one_by_one, pass_all, pause_is_over
 from .store import Store
 from .waiters import Waiters
 
@@ -82,7 +82,10 @@ class Scheduler:
         with self.board.lock:  # to choose; launching happens outside
             for each in batch:
                 state = self.board.states.get(each.job_id)
-                if state is None or self.is_stopping:
+                if self.is_stopping:
+                    continue
+                if state is None:  # taken away a moment ago
+                    rows.append(self._given_up(each, CHANGED, now))
                     continue
                 try:
                     decision = self._decide(state, each, now)
@@ -112,31 +115,32 @@ class Scheduler:
 
     @staticmethod
     def _decide(state: JobState, each: DueJob, now: datetime) -> Decision:
-        if not _still_starts(state.job, each.origin):
-            return pass_all(each.due, Status.MISSED, CHANGED)
-        if state.pause is not None and not pause_is_over(state.pause.until, now):
-            return pass_all(each.due, Status.SKIPPED, PAUSED)
-        return decide_due(state.job, each.due, now)
+        decision = _decided(state, each, now)
+        # What another job's end made due is told one by one: the ledger must know each end that was dealt with.
+        return decision if each.origin is Origin.SCHEDULE else one_by_one(decision, each.due)
+
+    def _given_up(self, each: DueJob, why: str, now: datetime) -> Run:
+        (passed,) = pass_all(each.due, Status.MISSED, why).passed
+        return passed_run(passed, each, now, self.node)
 
     def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
         """Return the row of every part of a decision; their ids sort as their times do. Nothing is admitted yet."""
         ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
-        rows = [passed_run(state.job, passed, each, next(ids_at), self.node) for passed in decision.passed]
+        rows = [passed_run(passed, each, next(ids_at), self.node) for passed in decision.passed]
         for start in decision.start:
             is_catch_up = start.is_misfire and each.origin is Origin.SCHEDULE
             run = self.new_run(state.job, Origin.CATCH_UP if is_catch_up else each.origin, next(ids_at), start.scheduled_at)
             rows.append(replace(run, details=details_of(state.job, start, each, now)))
         return rows
 
-    def give_up(self, job: Job, each: DueJob, why: str) -> None:
+    def give_up(self, each: DueJob, why: str) -> None:
         """Enter into the ledger that something due will not be started any more."""
-        (passed,) = pass_all(each.due, Status.MISSED, why).passed
-        run = passed_run(job, passed, each, self.clock.now(), self.node)
+        run = self._given_up(each, why, self.clock.now())
         self.when_recorded([run], self.store.record([run]))
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
-        return new_run(job, origin, now, scheduled_at, self.node)
+        return new_run(job.job_id, origin, now, scheduled_at, self.node)
 
     def admitted(self, state: JobState, run: Run) -> Run:
         """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
@@ -359,6 +363,14 @@ def _next_of(state: JobState) -> Run | None:
     """Return the waiting run whose turn it is: while the job is paused, only one that somebody asked for."""
     waiting = state.queued or ()
     return next((run for run in waiting if state.pause is None or run.origin is Origin.MANUAL), None)
+
+
+def _decided(state: JobState, each: DueJob, now: datetime) -> Decision:
+    if not _still_starts(state.job, each.origin):
+        return pass_all(each.due, Status.MISSED, CHANGED)
+    if state.pause is not None and not pause_is_over(state.pause.until, now):
+        return pass_all(each.due, Status.SKIPPED, PAUSED)
+    return decide_due(state.job, each.due, now)
 
 
 def _still_starts(job: Job, origin: Origin) -> bool:

@@ -140,6 +140,11 @@ class Blackout:
     defers: bool
     windows: tuple[_Window, ...] = field(repr=False, compare=False)
 
+    @property
+    def is_weekly(self) -> bool:
+        """Return whether it is the same in every week."""
+        return all(isinstance(window, _Weekly) for window in self.windows)
+
     def covering(self, instant: datetime) -> str | None:
         """Return the window that covers `instant`, as it was written, or None."""
         moment = _moment(self.timezone, instant)

@@ -140,7 +140,8 @@ def _check_without_rule(mapping: Mapping[str, Any], timezone: str, calendars: Ma
 
 def _refuse_never_due(table: Timetable, mapping: Mapping[str, Any]) -> None:
     """Raise TriggerError when bounds or blackouts leave no time at all (to be found: see MOST_BLACKOUTS)."""
-    if table.events != NO_EVENTS or table.waits_for_end or table.rule.next_after(EPOCH) is None:
+    is_lasting = table.blackout is None or table.blackout.is_weekly  # dates and calendars end some time
+    if table.events != NO_EVENTS or table.waits_for_end or not is_lasting or table.rule.next_after(EPOCH) is None:
         return
     if table.next_after(max(EPOCH, table.not_before - MICROSECOND) if table.not_before else EPOCH) is None:
         field = "blackout" if table.blackout is not None else "not_after" if table.not_after is not None else "not_before"

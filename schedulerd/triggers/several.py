@@ -9,7 +9,7 @@ from datetime import datetime
 from ..model import MICROSECOND, Events
 from .rule import Rule
 
-MOST_WALKED = 2000  # times: more are not counted one by one
+MOST_WALKED = 2000  # times of a rule: more are not counted one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AnyOf(Rule):
     def count(self, after: datetime, upto: datetime) -> int:
         """Return how many times are in (after, upto]; of very many, those that rules share count for each of them."""
         counts = [number for number in (rule.count(after, upto) for rule in self.rules) if number]
-        if len(counts) < 2 or sum(counts) > MOST_WALKED:
+        if len(counts) < 2 or sum(counts) > MOST_WALKED * len(counts):
             return sum(counts)
         return Rule.count(self, after, upto)
 

@@ -465,3 +465,80 @@ def test_one_simulation_at_a_time_is_played(engine):
         found.outlook.simulate(None, None)
 
     assert found.outlook.simulate(None, None)["starts"] == 24
+
+
+def test_ends_that_were_told_to_be_missed_are_not_followed_after_a_restart(engine, clock):
+    dark = {"blackout": "21:50..06:00", "on_blackout": "defer"}
+    jobs = a_job("a", every="1h"), a_job("x", after={"job": "a"}, **dark)
+    found = engine(*jobs)
+    clock.step(NOON + timedelta(hours=9, minutes=55))
+    for _ in range(9):
+        found.tick(3600)
+    found.tick()
+    count = len(found.rows("x"))
+    for _ in range(3):
+        found = engine(*jobs)
+        found.tick(1)
+
+    assert count == len({run.scheduled_at for run in found.rows("x")}) == len(found.rows("x"))
+    assert {run.scheduled_at for run in found.rows("x")} == {run.finished_at for run in found.rows("a") if run.finished_at}
+
+
+def test_what_counts_from_an_end_has_one_time_however_late_it_is(engine, clock):
+    policy = {"catch_up": CatchUp.ALL, "catch_up_spacing_seconds": 0.0, "overlap": Overlap.ALLOW}
+    found = engine(a_job("k", every="1m"), a_job("f", every="10m", after="finish", **policy), spread=20.0)
+    clock.step(NOON + HOUR)
+    for _ in range(5):
+        found.tick(1)
+
+    assert [run.scheduled_at for run in found.rows("f")] == [NOON + 10 * MINUTE]
+
+
+def test_what_came_due_a_moment_before_a_reload_has_a_row(engine, clock):
+    found = engine(a_job("k", cron="0 13 * * *"), a_job("gone", cron="0 13 * * *"))
+    clock.advance(3600.5)
+    found.apply(a_job("k", cron="0 14 * * *"))
+    found.tick(1)
+
+    for job_id in ("k", "gone"):
+        assert [(run.status, run.scheduled_at) for run in found.rows(job_id)] == [(Status.MISSED, NOON + HOUR)]
+
+
+def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_taken_away(engine):
+    found = engine(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m"))
+    found.tick(3600)
+    found.apply(a_job("a", every="1h"))
+    found.tick(3500)
+
+    assert [run.status for run in found.rows("b")] == [Status.MISSED]
+
+
+def test_next_before_a_long_deferring_blackout_answers_with_the_newest_of_those_that_start_together(engine):
+    found = engine(a_job("a", every="1s", blackout="2026-03-11..2026-03-20", on_blackout="defer"))
+    answer = found.outlook.next_times("a", 3, "2026-03-10T23:59:58")
+
+    assert [each["scheduled_at"] for each in answer["times"]] == [
+        "2026-03-10T23:59:59Z", "2026-03-21T00:00:00Z", "2026-03-21T00:00:01Z",
+    ]  # fmt: skip
+
+
+def test_old_rows_of_jobs_without_times_of_their_own_go_too(engine, clock, store):
+    found = engine(a_job("a", every="1h"), a_job("x", after={"job": "a"}))
+    for _ in range(10):
+        found.tick(3600)
+        found.tick()
+    clock.advance(400 * 86400)
+    store.delete_expired(clock.now() - timedelta(days=100), 1000).result(10)
+
+    assert len(found.rows("x")) == 1
+    assert len(found.rows("a")) == 1
+
+
+def test_rules_that_share_their_times_are_all_caught_up(engine, clock):
+    rules = [{"every": "1m"}, {"cron": "* * * * *"}, {"calendar": "*-*-* *:*:00"}]
+    policy = {"catch_up": CatchUp.ALL, "catch_up_spacing_seconds": 0.0, "overlap": Overlap.ALLOW, "catch_up_limit": 1000}
+    found = engine(a_job("a", triggers=rules, **policy))
+    clock.step(NOON + 900 * MINUTE)
+    found.tick()
+
+    assert len(found.started) == 900

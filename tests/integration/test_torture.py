@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schedulerd.clock import ManualClock
@@ -125,6 +125,8 @@ def lost(world, job_id, until):
 
 @settings(max_examples=60, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=12))
+@example(operations=[("step", 14878), ("back", 860), ("step", 1240), ("back", 860), ("pass", 1009), ("pass", 2593)])
+@example(operations=[("back", 2), ("pass", 422)])
 def test_nothing_starts_twice_or_early_and_nothing_is_lost(tmp_path_factory, operations):
     world = World(tmp_path_factory.mktemp("torture"))
     for what, value in operations:

@@ -450,3 +450,25 @@ def test_several_single_times_of_a_job_are_decided_together(clock):
     planner.run_pending()
 
     assert handed == [[[NOON - 3 * MINUTE, NOON - 2 * MINUTE, NOON - MINUTE]]]
+
+
+def test_a_job_that_cannot_be_put_off_does_not_cost_the_others_theirs(clock):
+    class Broken(IntervalTrigger):
+        broken = True
+
+        def next_after(self, instant):
+            if Broken.broken and instant > NOON + 10 * MINUTE:
+                raise RuntimeError("broken")
+            return super().next_after(instant)
+
+    planner, due = planner_for(clock)
+    for name, trigger in (("a", IntervalTrigger(600)), ("bad", Broken(600)), ("z", IntervalTrigger(600))):
+        planner.plan(name, trigger, NOON)
+    clock.step(NOON + 15 * MINUTE)
+    planner.run_pending()
+    Broken.broken = False
+    for _ in range(10):
+        clock.advance(60)
+        planner.run_pending()
+
+    assert {job_id for batch in due for job_id, _ in batch} == {"a", "bad", "z"}

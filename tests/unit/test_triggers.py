@@ -359,3 +359,16 @@ def test_occurrences_are_in_order_counted_exactly_and_each_starts_once(mapping, 
     for first, second in itertools.pairwise(dict.fromkeys(starts)):
         assert trigger.next_after(first) == second
     assert [each.scheduled_at for each in trigger.explain(instant, len(walked))] == [each.scheduled_at for each in walked]
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"every": "1h", "blackout": "1970-01-01..2025-12-31"},
+        {"cron": "0 5 * * *", "not_before": "2026-01-01", "blackout": "2026-01-01..2077-12-31"},
+        {"at": "2020-01-01", "not_before": "2019-01-01", "blackout": "sat"},
+        {"cron": "0 0 29 2 *", "blackout": ["mon..sat"]},
+    ],
+)
+def test_what_is_due_only_after_a_long_time_is_not_refused(mapping):
+    assert trigger_from(mapping) is not None

@@ -91,7 +91,7 @@ WHERE run_id >= ? AND scheduled_at IS NOT NULL AND started_at IS NOT NULL ORDER 
 SELECT run_id FROM runs AS old
 WHERE finished_at < ?1
     AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id)
-    AND (scheduled_at IS NULL OR attempt > 1 OR EXISTS (
+    AND (scheduled_at IS NULL OR attempt > 1 OR origin NOT IN ('schedule', 'catch_up') OR EXISTS (
         SELECT 1 FROM runs AS newer
         WHERE newer.job_id = old.job_id AND newer.scheduled_at > old.scheduled_at AND newer.attempt = 1
             AND newer.origin IN ('schedule', 'catch_up')))
