@@ -13,7 +13,7 @@ from .durations import format_duration
 from .errors import BusyError, InvalidError, TriggerError
 from .figures import percentile
 from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Occurrence, Run, Trigger, to_text
-from .policy import pause_is_over
+from .policy import newest_started, pause_is_over
 from .simulation import Actor, Play, Scene, load_of, play, skips
 from .store import Store
 from .triggers.date import instant_from
@@ -230,7 +230,7 @@ def _newest_of_its_start(job: Job, found: Occurrence) -> Occurrence:
     """Return the newest of the occurrences that a blackout defers to the same moment: it is the one that starts."""
     if found.skipped is not None or job.trigger is None or not job.trigger.moves_starts or job.catch_up is CatchUp.ALL:
         return found
-    newest = job.trigger.settled_by(found.start_at)
+    newest = newest_started(job.trigger, found.scheduled_at, found.start_at)
     return job.trigger.occurrence_at(newest) if newest > found.scheduled_at else found
 
 

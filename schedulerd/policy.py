@@ -93,7 +93,7 @@ def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DU
     Only the newest `most` are listed; a longer gap is not walked but counted, and where the newest begin is found by
     bisection. (What is scheduled by now but starts later is left out: it is not due.)
     """
-    upto = _newest_started(trigger, after, now) if trigger.moves_starts else now
+    upto = newest_started(trigger, after, now) if trigger.moves_starts else now
     number = trigger.count(after, upto)
     since = after if number <= most else _begin_of_newest(trigger, after, upto, most)
     found = list(_started_by(trigger, since, now))
@@ -103,7 +103,7 @@ def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DU
     return Due(found, Gap(first.scheduled_at, since, number - trigger.count(since, upto)))
 
 
-def _newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime:
+def newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime:
     """Return the newest occurrence later than `after` that starts by `now`, or `after`: starts are in order."""
     low, high = after, now
     while high - low > MICROSECOND:
