@@ -82,8 +82,6 @@ class Outlook:
                 continue
             found = _newest_of_its_start(state.job, found)
             if found.scheduled_at not in decided and found.start_at > after:
-                if found.skipped is None and _is_replaced(state.job, found, starts):
-                    starts.pop()
                 (starts if found.skipped is None else skipped).append(found)
             found = trigger.occurrence_after(found.scheduled_at)
         return [trigger.occurrence_at(each.scheduled_at) for each in starts], skipped
@@ -221,11 +219,6 @@ def _precision(at: datetime) -> timedelta:
     return A_SECOND if at.second else A_MINUTE
 
 
-def _is_replaced(job: Job, found: Occurrence, starts: list[Occurrence]) -> bool:
-    """Return whether an occurrence takes the place of the last one: of what starts together, the newest does."""
-    return bool(starts) and starts[-1].start_at == found.start_at and job.catch_up is not CatchUp.ALL
-
-
 def _newest_of_its_start(job: Job, found: Occurrence) -> Occurrence:
     """Return the newest of the occurrences that a blackout defers to the same moment: it is the one that starts."""
     if found.skipped is not None or job.trigger is None or not job.trigger.moves_starts or job.catch_up is CatchUp.ALL:
@@ -344,8 +337,7 @@ def _coming_text(occurrence: Occurrence, state: JobState) -> str:
         return "it will be skipped: the job is paused" + (f" ({state.pause.reason})" if state.pause.reason else "")
     if occurrence.skipped is not None:
         return f"it will be skipped: {occurrence.skipped}"
-    following = state.job.trigger.occurrence_after(occurrence.scheduled_at) if state.job.trigger else None
-    if following is not None and _is_replaced(state.job, following, [occurrence]):
+    if _newest_of_its_start(state.job, occurrence).scheduled_at > occurrence.scheduled_at:
         return "; ".join((*occurrence.reasons, "it will be missed: a newer one starts at the same moment instead"))
     return "; ".join((f"it will start at {to_text(occurrence.start_at)}", *occurrence.reasons))
 

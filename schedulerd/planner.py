@@ -98,7 +98,7 @@ class PlannedJob(schedule.Job):
         """Return what is due; in the ordinary case that is the planned occurrence alone."""
         at = self.next
         if self.trigger.waits_for_end:
-            return Due([at] if at is not None and at.start_at <= now else [])
+            return self.due_by(now)
         if at is None or self.looks_again:
             return due_of(self.trigger, self.decided_through, now, self.most)
         following = self.trigger.occurrence_after(at.scheduled_at)

@@ -37,11 +37,7 @@ class Changes:
     removed: tuple[str, ...]
 
     def __str__(self) -> str:
-        parts = [
-            f"{len(ids)} {what} ({', '.join(ids[:MOST_NAMED])}{', …' * (len(ids) > MOST_NAMED)})"
-            for what, ids in self._parts()
-            if ids
-        ]
+        parts = [f"{len(ids)} {what} ({_named(ids)})" for what, ids in self._parts() if ids]
         return ", ".join(parts) or "no job changed"
 
     def _parts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
