@@ -134,6 +134,15 @@ class Executor:
         else:
             self._starters.submit(self._start, job, run)
 
+    def end(self, run_id: str, cause: Cause) -> bool:
+        """Let one run end as `cause` says: the kill ladder for its processes, a word for its function. False: it is over."""
+        if self._supervisor.end(run_id, cause):
+            return True
+        stop = self._stops.get(run_id)
+        if stop is not None:
+            stop.set()
+        return stop is not None
+
     def end_all(self, cause: Cause) -> None:
         """Let everything that runs end: the kill ladder for processes, a word for functions; start nothing more."""
         self._refused = cause

@@ -40,6 +40,32 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     CANCEL = "cancel"
     SHUTDOWN = "shutdown"
+    REPLACE = "replace"  # a newer run of the job takes its place
+    DEADLINE = "deadline"  # the time for all attempts is over
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a child runs as; set only by root. `groups` are all of its supplementary groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a child may use. `rlimits` are (soft, hard) by their name in the resource module, without RLIMIT_.
+
+    `memory_bytes`, `cpus` and `pids` are for the whole run, and need a control group.
+    """
+
+    rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    nice: int | None = None
+    ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +78,12 @@ class ProcessSpec:
     cwd: str | None = None
     timeout_seconds: float | None = None
     kill_grace_seconds: float = 10.0
+    input: bytes | None = None  # what it can read from its standard input; None is /dev/null
+    output_limit_bytes: int | None = None  # head and tail of its output are kept; None is no limit
+    identity: Identity | None = None
+    limits: Limits | None = None
+    umask: int | None = None
+    keeps_leftovers: bool = False  # what it leaves behind goes on when it has ended
 
 
 @dataclass(frozen=True, slots=True)

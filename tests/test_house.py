@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "model", "clock", "durations", "figures", "zones"},
+    {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
     {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars"},
     {"actions", "builtin"},

@@ -1,0 +1,58 @@
+"""Fault points: places where a test stops, kills or delays this process, to see that nothing is lost or run twice there.
+
+Inert unless the variable `SCHEDULERD_FAULT` is set, to `POINT:ACTION:PROBABILITY`, or several of them between commas. An
+action is `stop` (SIGSTOP to itself), `kill` (SIGKILL) or `sleep:SECONDS`; for example `after_fork:kill:0.2`.
+
+| point           | where                                                              | process |
+|-----------------|--------------------------------------------------------------------|---------|
+| before_claim    | a decision was made, its rows are not handed to the store yet      | daemon  |
+| in_claim        | in the transaction that enters rows, before its commit             | daemon  |
+| after_claim     | the rows are durable, nothing of them was started                  | daemon  |
+| before_start    | after the last check, before the order to start is given           | daemon  |
+| after_fork      | the child runs, and its start is not recorded yet                  | keeper  |
+| before_result   | the child has ended, and its end is not recorded yet               | keeper  |
+| in_result       | in the transaction that writes ends, before its commit             | daemon  |
+| in_reload       | new jobs were read and checked, and are not in place yet           | daemon  |
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+
+VARIABLE = "SCHEDULERD_FAULT"
+POINTS = (
+    "before_claim", "in_claim", "after_claim", "before_start", "after_fork", "before_result", "in_result", "in_reload",
+)  # fmt: skip
+
+
+def parse(text: str) -> dict[str, tuple[str, float, float]]:
+    """Return action, seconds and probability by point. Raise ValueError with what is wrong."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        point, *action, probability = part.strip().split(":")
+        if point not in POINTS:
+            raise ValueError(f"{VARIABLE}: {point!r} is no fault point (there are {', '.join(POINTS)})")
+        seconds = float(action[1]) if len(action) == 2 and action[0] == "sleep" else 0.0
+        if action not in (["stop"], ["kill"]) and not seconds:
+            raise ValueError(f"{VARIABLE}: {':'.join(action)!r} is no action (stop, kill or sleep:SECONDS)")
+        found[point] = action[0], seconds, float(probability)
+    return found
+
+
+_FAULTS = parse(os.environ.get(VARIABLE, ""))
+
+
+def fault_point(name: str) -> None:
+    """Do here what SCHEDULERD_FAULT says, if it says anything."""
+    if not _FAULTS or name not in _FAULTS:
+        return
+    action, seconds, probability = _FAULTS[name]
+    if random.random() >= probability:  # noqa: S311 - chance, no secret
+        return
+    if action == "sleep":
+        threading.Event().wait(seconds)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)
