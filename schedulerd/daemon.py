@@ -7,7 +7,7 @@
 | store-writer  | store      | the disk               | decides anything                         |
 | starter-N     | executor   | short tasks            | waits for a child                        |
 | seat-N        | executor   | a built-in job         |                                          |
-| supervisor    | process    | pidfds and deadlines   | does anything but signal, reap and hand over |
+| supervisor    | process    | the keepers            | does anything but hear and hand over     |
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -45,7 +44,7 @@ from .options import ACTIONS, json_schema
 from .output import OutputFolder
 from .planner import Planner
 from .process import Cause, keep_descriptors_private
-from .recovery import close_open_runs, queue_again
+from .recovery import close_open_runs, queue_again, watch_again
 from .roster import Roster
 from .scheduler import Scheduler
 from .schema import Record
@@ -67,7 +66,6 @@ BUILTINS: dict[str, Callable[[Context], Result]] = {
 }
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
-MOST_FILES = 65_536
 SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
 
 
@@ -90,7 +88,7 @@ class Daemon:
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
-            self.clock, PREPARE, functions, self.output, config.seats,
+            self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), config.seats,
             self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
@@ -137,7 +135,6 @@ class Daemon:
 
     async def _start(self) -> None:
         self._warn(self.config)
-        self.executor.start()
         async with self._reloading:  # a SIGHUP waits until there is something to reload
             await asyncio.to_thread(self._recover)
         self.planner.start()
@@ -148,9 +145,13 @@ class Daemon:
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
 
     def _recover(self) -> None:
-        waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
+        known = self.executor.recover()
+        builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
+        still = close_open_runs(self.store, self.clock, set(self.config.jobs), known, builtin)
         self.roster.apply(self.config.jobs)
-        queue_again(self.board, self.scheduler, waiting)
+        watch_again(self.board, still.running, self.executor.adopt)
+        self.executor.start()
+        queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
 
     async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
@@ -271,14 +272,6 @@ def _lock(config: Config) -> list[int]:
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
 
 
-def _raise_file_limit() -> None:
-    """Each running child costs the daemon one descriptor: allow as many as the system lets us have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
 def _check(path: str) -> int:
     config = load(path)
     check_listen(config.api)
@@ -308,7 +301,6 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.check_config:
             return _check(options.config)
-        _raise_file_limit()
         keep_descriptors_private()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a careless parent may have left it ignored: then no end is heard
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -15,10 +15,12 @@ from datetime import datetime
 from typing import Any
 
 from .clock import Clock
-from .errors import SchedulerdError, StoppingError
+from .durations import counted
+from .errors import SchedulerdError, StartError, StoppingError
+from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
-from .process import Cause, End, ProcessSpec, Supervisor
+from .process import Cause, End, Known, ProcessSpec, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ class Executor:
         prepare: Mapping[str, Prepare],
         functions: Mapping[str, Function],
         output: OutputFolder,
+        keepers: str,
         seats: int,
         on_started: Callable[[Run, datetime], Run],
         on_finished: Callable[[list[Finished]], None],
@@ -118,14 +121,26 @@ class Executor:
         self._on_finished = on_finished
         self._starters = Pool("starter", STARTERS)
         self._seats = Pool("seat", seats)
-        self._supervisor = Supervisor(clock, lambda ends: self._starters.submit(self._ended, ends))
+        self._supervisor = Supervisor(keepers, clock, self)
         self._children: dict[str, tuple[Job, Run]] = {}  # by run_id, while their process runs
         self._stops: dict[str, threading.Event] = {}  # by run_id, while their function runs
         self._refused: Cause | None = None
 
+    def recover(self) -> dict[str, Known]:
+        """Connect to the keepers, and return what they know of runs. Raise StartError when there is none to be had."""
+        return self._supervisor.recover()
+
+    def adopt(self, job: Job, run: Run) -> None:
+        """Take over a run that an earlier daemon started and that a keeper knows: its end will be heard of."""
+        self._children[run.run_id] = (job, run)
+
     def start(self) -> None:
-        """Start hearing of ends."""
+        """Start hearing of children; those of the runs that nobody adopted are none of ours."""
         self._supervisor.start()
+
+    def forget(self, run_ids: list[str]) -> None:
+        """Tell the keepers that the ends of runs are in the store."""
+        self._supervisor.forget(run_ids)
 
     def launch(self, job: Job, run: Run) -> None:
         """Start a run that is in the ledger. It ends, whatever happens, in one `Finished`."""
@@ -166,14 +181,13 @@ class Executor:
             if self._refused is not None:
                 raise StoppingError("not started: the daemon is stopping")
             spec = self._prepare[job.action](job, run, self._output.make(run.run_id))
-            started = self._on_started(run, self._clock.now())
-            self._children[run.run_id] = (job, started)  # before the launch: its end may come at once
+            fault_point("before_start")
             self._supervisor.launch(run.run_id, spec)
             if self._refused is not None:
                 self._supervisor.end(run.run_id, self._refused)
         except Exception as error:  # at the edge to the operating system and the operator's settings
             self._children.pop(run.run_id, None)
-            self._on_finished([Finished(job, run, self._failure(job, error), self._clock.now(), None)])
+            self._failed(job, run, error)
 
     def _failure(self, job: Job, error: Exception) -> Result:
         if self._refused is not None:
@@ -183,13 +197,38 @@ class Executor:
             return Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
         return Result(Status.FAILED, message=str(error))
 
+    def started(self, run_id: str, at: datetime) -> None:
+        """Hear from the keeper that a run's child was started at `at`."""
+        job, run = self._children[run_id]
+        self._children[run_id] = (job, self._on_started(run, at))
+
+    def refused(self, run_id: str, why: str) -> None:
+        """Hear from the keeper that a run's child could not be started."""
+        job, run = self._children.pop(run_id)
+        self._starters.submit(self._failed, job, run, StartError(why))
+
+    def ended(self, ends: list[End]) -> None:
+        """Hear from the keeper that children have ended."""
+        self._starters.submit(self._ended, ends)
+
+    def _failed(self, job: Job, run: Run, error: Exception) -> None:
+        self._on_finished([Finished(job, run, self._failure(job, error), self._clock.now(), None)])
+
     def _ended(self, ends: list[End]) -> None:
-        self._on_finished([self._finished(end) for end in ends])
+        strangers = [end.run_id for end in ends if end.run_id not in self._children]
+        if strangers:  # the store has their ends already, or has never heard of them
+            log.info("the keepers knew %s that the store has no open row of", counted(len(strangers), "run"))
+            self.forget(strangers)
+        ours = [end for end in ends if end.run_id in self._children]
+        if ours:
+            self._on_finished([self._finished(end) for end in ours])
 
     def _finished(self, end: End) -> Finished:
         job, run = self._children.pop(end.run_id)
         status, message = judge(job, end)
-        details: dict[str, Any] = {"cpu_seconds": round(end.cpu_seconds, 4)}
+        details: dict[str, Any] = {}
+        if end.cpu_seconds is not None:
+            details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         try:
             details["output_bytes"] = self._output.settle(end.run_id)
             if status is not Status.SUCCESS and details["output_bytes"]:
@@ -216,14 +255,20 @@ class Executor:
 
 def judge(job: Job, end: End) -> tuple[Status, str | None]:
     """Return the status of a run whose child ended, and the reason in words when it is no success."""
+    if end.lost is not None:
+        return Status.ABANDONED, end.lost
     if end.cause is Cause.TIMEOUT:
         return Status.TIMED_OUT, f"ended after its timeout of {job.timeout_seconds:g} s"
     if end.cause is Cause.SHUTDOWN:
         return Status.CANCELLED, "ended because the daemon was stopped"
+    if end.cause is Cause.REPLACE:
+        return Status.CANCELLED, "ended because a newer run of the job takes its place"
+    if end.cause is Cause.DEADLINE:
+        return Status.TIMED_OUT, "ended because the time for all attempts is over"
     if end.cause is Cause.CANCEL:
         return Status.CANCELLED, "cancelled"
     if end.exit_code in job.success_exit_codes:
         return Status.SUCCESS, None
-    if end.exit_code < 0:
+    if end.exit_code is not None and end.exit_code < 0:
         return Status.FAILED, f"killed by signal {-end.exit_code}"
     return Status.FAILED, f"exit status {end.exit_code}"

@@ -18,7 +18,6 @@ action is `stop` (SIGSTOP to itself), `kill` (SIGKILL) or `sleep:SECONDS`; for e
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 
@@ -50,7 +49,7 @@ def fault_point(name: str) -> None:
     if not _FAULTS or name not in _FAULTS:
         return
     action, seconds, probability = _FAULTS[name]
-    if random.random() >= probability:  # noqa: S311 - chance, no secret
+    if int.from_bytes(os.urandom(4), "big") >= probability * 2**32:
         return
     if action == "sleep":
         threading.Event().wait(seconds)

@@ -1,37 +1,33 @@
-"""Start child processes, hear of their ends, and end them: the only file that does.
+"""The daemon's side of its children: orders to the keepers that start them, and what the keepers report.
 
-Each child leads a session and process group of its own; its output goes straight into a file that it holds itself. One
-thread, the supervisor, waits on the pidfds of all children, keeps their timeouts and climbs the kill ladder (SIGTERM to
-the group, `kill_grace`, SIGKILL), so a run that waits for its child costs no thread. That thread alone signals and reaps:
-a process id is never signalled after it was given back.
+The keepers (`keeper/`) are the parents of all children and outlive the daemon; this file starts and connects them, and is
+the only way to start a child. One thread, the supervisor, hears of all starts and ends, so a run that waits for its child
+costs no thread. A keeper that was killed is started again, and told again what it had not taken.
 """
 
 from __future__ import annotations
 
-import heapq
+import json
 import logging
 import os
-import queue
 import select
-import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, Protocol
 
 from .clock import Clock
 from .errors import StartError
-from .spawn import spawn
+from .link import Link
 
 log = logging.getLogger(__name__)
 
-
-LONGEST_POLL = 3600.0  # seconds: epoll takes no more than 24 days
-LOOK_SECONDS = 0.1  # how often a group that was told to end is looked at, once its leader has
+MOST_KEEPERS = 2  # one is as quick as one core starts processes
+AGAIN_SECONDS = 1.0
 STUMBLE_SECONDS = 0.2
-UNKNOWN_STATUS = 255 << 8  # as wait(2) would tell exit code 255
 
 
 class Cause(StrEnum):
@@ -88,210 +84,259 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a child ended: `exit_code` is negative for a signal, as in the subprocess module."""
+    """How a child ended: `exit_code` is negative for a signal, as in the subprocess module.
+
+    `lost` says why its true end is not known (then the other figures are not, either).
+    """
 
     run_id: str
-    exit_code: int
+    exit_code: int | None
     ended_at: datetime
-    cause: Cause | None
-    duration_seconds: float
-    cpu_seconds: float
-
-
-@dataclass(slots=True)
-class _Child:
-    run_id: str
-    pid: int
-    pidfd: int
-    started: float  # monotonic
-    kill_grace_seconds: float
     cause: Cause | None = None
-    kill_at: float | None = None  # monotonic, once it was told to end
-    has_ended: bool = False  # its leader has; others of its group may still be cleaning up
+    duration_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    lost: str | None = None
 
 
-@dataclass(order=True, slots=True)
-class _Step:
-    """A step of the kill ladder that is due at `when` (monotonic seconds); without a signal it only looks."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a keeper knows of a run that an earlier daemon gave it."""
 
-    when: float
-    pidfd: int
-    run_id: str = field(compare=False)
-    cause: Cause = field(compare=False)
-    signal: signal.Signals | None = field(compare=False)
+    started_at: datetime | None
+    has_ended: bool
+
+
+class Listener(Protocol):
+    """Who is told of children, from the supervisor's thread."""
+
+    def started(self, run_id: str, at: datetime) -> None:
+        """Hear that a child runs."""
+        ...
+
+    def refused(self, run_id: str, why: str) -> None:
+        """Hear that a child could not be started, with the reason in words."""
+        ...
+
+    def ended(self, ends: list[End]) -> None:
+        """Hear of the ends that came together."""
+        ...
 
 
 class Supervisor(threading.Thread):
-    """Parent of all children; calls `on_ends` from its own thread with those that ended together."""
+    """The daemon's side of its keepers: gives orders, and tells `listener` what they report."""
 
-    def __init__(self, clock: Clock, on_ends: Callable[[list[End]], None]) -> None:
+    def __init__(self, folder: str, clock: Clock, listener: Listener, keepers: int = 0) -> None:
+        """`folder` is where the keepers live; `keepers` is how many (0: two, or one on a single core)."""
         super().__init__(name="supervisor", daemon=True)
         self._clock = clock
-        self._on_ends = on_ends
-        self._children: dict[int, _Child] = {}  # by pidfd; added by starters, taken out by this thread
-        self._by_run: dict[str, int] = {}
-        self._steps: list[_Step] = []
-        self._orders: queue.SimpleQueue[_Step] = queue.SimpleQueue()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._listener = listener
+        number = keepers or min(MOST_KEEPERS, os.cpu_count() or 1)
+        self._links = [Link(os.path.join(folder, str(place))) for place in range(number)]
+        self._links += [Link(path) for path in _others(folder, number)]  # of a daemon that had more
+        self._number = number
+        self._next = 0
+        self._of_run: dict[str, Link] = {}
+        self._waiting: list[End] = []  # of before our start
         self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
-        self._closing = False
-        self._pause = threading.Event()
-        self._groups: set[int] | None = None  # that have living members, once a round has looked
+        self._by_descriptor: dict[int, Link] = {}
+        self._closing = threading.Event()
 
-    def launch(self, run_id: str, spec: ProcessSpec) -> int:
-        """Start a child and return its process id. Raise StartError, with the reason in words, when it cannot start.
+    def recover(self) -> dict[str, Known]:
+        """Connect to all keepers; return what they know of runs. Their ends are told when the thread is started.
 
-        A supervisor that was never started as a thread still starts children; nobody hears of their ends then.
+        Raise StartError when there is no keeper to be had.
         """
-        started = self._clock.monotonic()
-        pid = _spawn(spec)
-        pidfd = -1
-        try:
-            pidfd = os.pidfd_open(pid)
-            self._children[pidfd] = _Child(run_id, pid, pidfd, started, spec.kill_grace_seconds)
-            self._by_run[run_id] = pidfd
-            self._epoll.register(pidfd, select.EPOLLIN)
-        except OSError as error:  # no descriptor or memory to be had: what cannot be watched must not run
-            self._by_run.pop(run_id, None)
-            if self._children.pop(pidfd, None) is not None:
-                os.close(pidfd)
-            _signal_group(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise StartError(f"its process could not be watched, and was killed at once: {error.strerror}") from error
-        if spec.timeout_seconds:
-            self._order(_Step(started + spec.timeout_seconds, pidfd, run_id, Cause.TIMEOUT, signal.SIGTERM))
-        return pid
+        known: dict[str, Known] = {}
+        for link in self._links:
+            with link.lock:
+                runs = link.connect()["runs"]
+                self._watch(link)
+            for run_id, told in runs.items():
+                link.runs[run_id], self._of_run[run_id] = None, link
+                start, end = told["start"], told["end"]
+                known[run_id] = Known(_at(start["at"]) if start else None, end is not None)
+                if end is not None:
+                    self._waiting.append(_end(run_id, end))
+        return known
+
+    def launch(self, run_id: str, spec: ProcessSpec) -> None:
+        """Order the start of a child; the listener hears what becomes of it. Raise StartError when no keeper is there."""
+        order = _order(run_id, spec)
+        link = self._links[self._next % self._number]
+        self._next += 1
+        with link.lock:
+            if link.socket is None:
+                raise StartError("the keeper, which starts all processes, is gone and could not be started again")
+            link.runs[run_id], self._of_run[run_id] = order, link
+            link.send(order)
 
     def end(self, run_id: str, cause: Cause) -> bool:
         """Climb the kill ladder for a run, now. False when it has no child (any more)."""
-        pidfd = self._by_run.get(run_id)
-        if pidfd is None:
+        link = self._of_run.get(run_id)
+        if link is None:
             return False
-        self._order(_Step(self._clock.monotonic(), pidfd, run_id, cause, signal.SIGTERM))
+        with link.lock:
+            link.send(_line({"end": run_id, "cause": cause}))
         return True
 
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Tell the keepers that the ends of runs are recorded."""
+        mine = list(run_ids)
+        if not mine:
+            return
+        for link in self._links:
+            with link.lock:
+                link.send(_line({"forget": mine}))
+
     def close(self) -> None:
-        """End the thread; children that still run are left alone."""
-        self._closing = True
+        """End the thread; children that still run go on."""
+        self._closing.set()
         os.eventfd_write(self._wake, 1)
         if self.is_alive():
             self.join()
-
-    def _order(self, step: _Step) -> None:
-        self._orders.put(step)
-        os.eventfd_write(self._wake, 1)
+        for link in self._links:
+            link.close()
 
     def run(self) -> None:
-        """Wait for ends and deadlines until closed."""
-        while not self._closing:
+        """Hear what the keepers report, until closed."""
+        if self._waiting:
+            self._heard_ends(self._waiting)
+        while not self._closing.is_set():
             try:
                 self._round()
             except Exception:  # this loop must not die: no run would ever end again
                 log.exception("the supervisor stumbled and goes on")
-                self._pause.wait(STUMBLE_SECONDS)
+                self._closing.wait(STUMBLE_SECONDS)
 
     def _round(self) -> None:
-        wait = max(0.0, self._steps[0].when - self._clock.monotonic()) if self._steps else LONGEST_POLL
-        ready = [pidfd for pidfd, _ in self._epoll.poll(min(wait, LONGEST_POLL))]
-        if self._wake in ready:
-            ready.remove(self._wake)
-            os.eventfd_read(self._wake)
-        self._groups = None
-        ends: list[End] = []
-        try:
-            for pidfd in ready:
-                ends += self._leader_ended(pidfd)
-            self._climb(ends)  # after the ends: who has ended by itself was not ended by its timeout
-        finally:  # whatever goes wrong with one: an end that was seen is never seen again
-            if ends:
-                self._on_ends(ends)
-        self._forget_old_steps()
+        for descriptor, _ in self._epoll.poll():
+            link = self._by_descriptor.get(descriptor)
+            if link is not None and not self._closing.is_set():
+                reports = link.receive()
+                if reports is None:
+                    self._begin_again(link, descriptor)
+                else:
+                    self._hear(link, reports)
 
-    def _climb(self, ends: list[End]) -> None:
-        """Take the steps that are due; add the ends that they find."""
-        while not self._orders.empty():
-            heapq.heappush(self._steps, self._orders.get())
-        now = self._clock.monotonic()
-        while self._steps and self._steps[0].when <= now:
-            step = heapq.heappop(self._steps)
-            child = self._children.get(step.pidfd)
-            if child is None or child.run_id != step.run_id:
-                continue  # it ended by itself; the number of its pidfd may serve another by now
-            if child.has_ended:
-                ends += self._look(child)
-            elif step.signal is not None:
-                self._signal(child, step, step.signal, now)
+    def _hear(self, link: Link, reports: list[dict[str, Any]]) -> None:
+        ends = []
+        for report in reports:
+            if "started" in report:
+                self._heard_start(link, report["started"], report["at"])
+            elif "ended" in report:
+                ends.append(_end(report["ended"], report))
+            elif "refused" in report:
+                self._drop(report["refused"])
+                self._listener.refused(report["refused"], report["why"])
+            elif "trouble" in report:
+                log.error("%s", report["trouble"])
+        if ends:
+            self._heard_ends(ends)
 
-    def _signal(self, child: _Child, step: _Step, which: signal.Signals, now: float) -> None:
-        child.cause = child.cause or step.cause
-        _signal_group(child.pid, which)
-        if which == signal.SIGTERM and child.kill_at is None:
-            _signal_group(child.pid, signal.SIGCONT)  # a stopped process would not hear SIGTERM
-            child.kill_at = now + child.kill_grace_seconds
-            heapq.heappush(self._steps, _Step(child.kill_at, step.pidfd, step.run_id, step.cause, signal.SIGKILL))
+    def _heard_start(self, link: Link, run_id: str, at: float) -> None:
+        link.runs[run_id] = None
+        self._listener.started(run_id, _at(at))
 
-    def _leader_ended(self, pidfd: int) -> list[End]:
-        """Return the end of a child; nothing yet when others of its group were told to end too, and may clean up first."""
-        child = self._children[pidfd]
-        # Unregister first: while a fresh child holds a copy, closing does not take it out of the epoll set.
-        self._epoll.unregister(pidfd)
-        child.has_ended = True
-        return self._look(child)
+    def _heard_ends(self, ends: list[End]) -> None:
+        for end in ends:
+            self._drop(end.run_id)
+        self._listener.ended(ends)
 
-    def _look(self, child: _Child) -> list[End]:
-        now = self._clock.monotonic()
-        if child.kill_at is not None and now < child.kill_at and self._has_members(child.pid):
-            when = min(now + LOOK_SECONDS, child.kill_at)
-            heapq.heappush(self._steps, _Step(when, child.pidfd, child.run_id, child.cause or Cause.CANCEL, None))
-            return []
-        return [self._reap(child)]
+    def _drop(self, run_id: str) -> None:
+        link = self._of_run.pop(run_id, None)
+        if link is not None:
+            link.runs.pop(run_id, None)
 
-    def _has_members(self, group: int) -> bool:
-        """Return whether a group lives on; one look at all processes serves a whole round."""
-        if self._groups is None:
-            self._groups = _living_groups()
-        return self._groups is None or group in self._groups
+    # When a keeper is gone
 
-    def _reap(self, child: _Child) -> End:
-        del self._children[child.pidfd]
-        self._by_run.pop(child.run_id, None)
-        os.close(child.pidfd)
-        _signal_group(child.pid, signal.SIGKILL)  # leftovers of its group, while its own zombie still holds the number
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except ChildProcessError:  # somebody else has taken its status: the end is all that is known
-            status, cpu_seconds = UNKNOWN_STATUS, 0.0
-        else:
-            cpu_seconds = usage.ru_utime + usage.ru_stime
-        return End(
-            run_id=child.run_id, exit_code=os.waitstatus_to_exitcode(status), ended_at=self._clock.now(),
-            cause=child.cause, duration_seconds=self._clock.monotonic() - child.started, cpu_seconds=cpu_seconds,
-        )  # fmt: skip
+    def _watch(self, link: Link) -> None:
+        assert link.socket is not None  # noqa: S101 - it was just connected
+        self._by_descriptor[link.socket.fileno()] = link
+        self._epoll.register(link.socket.fileno(), select.EPOLLIN)
 
-    def _forget_old_steps(self) -> None:
-        """Drop the steps of children that are gone, when they are most of the heap: a timeout may be days away."""
-        if len(self._steps) > 2 * len(self._children) + 100:
-            self._steps = [step for step in self._steps if step.pidfd in self._children and self._is_of_child(step)]
-            heapq.heapify(self._steps)
+    def _begin_again(self, link: Link, descriptor: int) -> None:
+        """Start another keeper in the place of one that was killed; it knows from the journal what was going on."""
+        log.error("the keeper of %s is gone: another one takes its place", link.folder)
+        del self._by_descriptor[descriptor]
+        with link.lock:
+            link.reap()
+            if link.socket is not None:
+                link.socket.close()
+                link.socket = None
+            greeting = self._connect_patiently(link)
+            if greeting is None:
+                return
+            self._watch(link)
+            told = greeting["runs"]
+            for run_id, order in link.runs.items():
+                if run_id not in told and order is not None:
+                    link.send(order)  # it was never taken: its intent is written before anything is started
+        self._heard_ends([_end(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs])
+        self._catch_up(link, told)
 
-    def _is_of_child(self, step: _Step) -> bool:
-        return self._children[step.pidfd].run_id == step.run_id
+    def _catch_up(self, link: Link, told: Mapping[str, Any]) -> None:
+        gone = "its keeper was killed, and its journal is gone"
+        for run_id, order in list(link.runs.items()):
+            if run_id in told and order is not None and told[run_id]["start"]:
+                self._heard_start(link, run_id, told[run_id]["start"]["at"])
+            elif run_id not in told and order is None:
+                self._heard_ends([End(run_id, None, self._clock.now(), lost=gone)])
 
-
-def _living_groups() -> set[int] | None:
-    """Return the process groups that have living members (proc(5): state, parent, group), or None when it is not known."""
-    groups = set()
-    try:
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{name}/stat", "rb") as file:
-                    state, _parent, group = file.read().rpartition(b")")[2].split()[:3]
-                    if state not in (b"Z", b"X"):
-                        groups.add(int(group))
-    except OSError:  # no descriptor to be had, say: the grace ends the wait
+    def _connect_patiently(self, link: Link) -> dict[str, Any] | None:
+        while not self._closing.is_set():
+            try:
+                return link.connect()
+            except StartError as error:
+                log.error("%s", error)
+                self._closing.wait(AGAIN_SECONDS)
         return None
-    return groups
+
+
+def _others(folder: str, number: int) -> list[str]:
+    return [
+        os.path.join(folder, name)
+        for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ())
+        if name.isdigit() and int(name) >= number
+    ]
+
+
+def _line(order: Mapping[str, Any]) -> bytes:
+    return json.dumps(order, separators=(",", ":")).encode() + b"\n"
+
+
+def _order(run_id: str, spec: ProcessSpec) -> bytes:
+    """Return the order to start a child. Raise StartError for what no process can be given."""
+    if any("\0" in text for text in (*spec.argv, *spec.env, *spec.env.values())):
+        raise StartError("a NUL character in an argument or variable")
+    order: dict[str, Any] = {
+        "start": run_id, "argv": spec.argv, "env": dict(spec.env), "output": spec.output_path, "cwd": spec.cwd,
+        "timeout": spec.timeout_seconds, "grace": spec.kill_grace_seconds, "limit": spec.output_limit_bytes,
+        "keep": spec.keeps_leftovers, "umask": spec.umask,
+    }  # fmt: skip
+    if spec.input is not None:
+        order["input"] = spec.input.decode("latin-1")
+    if spec.identity is not None:
+        order["identity"] = [spec.identity.uid, spec.identity.gid, list(spec.identity.groups)]
+    if spec.limits is not None:
+        order["limits"] = {
+            "rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice,
+            "memory": spec.limits.memory_bytes, "cpus": spec.limits.cpus, "pids": spec.limits.pids,
+        }  # fmt: skip
+    return _line(order)
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _end(run_id: str, told: Mapping[str, Any]) -> End:
+    return End(
+        run_id, told.get("code"), _at(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
+        told.get("cpu"), told.get("peak"), told.get("lost"),
+    )  # fmt: skip
 
 
 def keep_descriptors_private() -> None:
@@ -299,32 +344,3 @@ def keep_descriptors_private() -> None:
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the one that lists them is gone by now
             os.set_inheritable(int(name), int(name) <= 2)
-
-
-def _signal_group(pid: int, which: signal.Signals) -> None:
-    # Nothing of the group is left, or it has become another user's (setuid) and only its end can be awaited.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, which)
-
-
-def _spawn(spec: ProcessSpec) -> int:
-    try:
-        return spawn(spec.argv, spec.env, spec.output_path, spec.cwd)
-    except (OSError, ValueError) as error:
-        raise StartError(_why(spec, error)) from error
-
-
-def _why(spec: ProcessSpec, error: OSError | ValueError) -> str:
-    program = spec.argv[0]
-    if spec.cwd is not None and not os.path.isdir(spec.cwd):
-        return f"cwd {spec.cwd!r} is not a folder"
-    if spec.cwd is not None and not os.access(spec.cwd, os.X_OK):
-        return f"cwd {spec.cwd!r} may not be entered by the daemon's user"
-    if isinstance(error, PermissionError) and not os.path.exists(program):
-        return f"{program!r} may not be reached by the daemon's user"
-    if not os.path.exists(program):
-        return f"there is no program {program!r}"
-    if not os.access(program, os.X_OK):
-        return f"{program!r} may not be executed: chmod +x it, or name its interpreter first"
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{program!r} could not be started: {reason}"

@@ -4,36 +4,65 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 
-from .board import Board
+from .board import Board, JobState
 from .clock import Clock
-from .model import Result, Run, Status, finish
+from .model import Job, Result, Run, Status, finish
+from .process import Known
 from .roster import GONE
 from .scheduler import Scheduler
 from .store import Store, durable
 
 log = logging.getLogger(__name__)
 
-ABANDONED = "the daemon ended while it ran, and its end was not seen"
+NEVER_STARTED = "the daemon ended when it was about to start it: it was never started"
+BUILT_IN = "the daemon ended while it ran, and it ran in the daemon"
 
 
-def close_open_runs(store: Store, clock: Clock, configured: set[str]) -> list[Run]:
-    """Finish what cannot go on: runs that were running, and waiting runs of jobs that are gone.
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The runs that an earlier daemon left unfinished and that go on: those that wait, and those a keeper knows."""
 
-    Returns the waiting runs that can still start, oldest first. Durable when it returns.
+    waiting: list[Run]
+    running: list[Run]
+
+
+def close_open_runs(store: Store, clock: Clock, configured: Set[str], known: Mapping[str, Known], builtin: Set[str]) -> Open:
+    """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
+
+    `builtin` are the jobs whose action runs in the daemon. Returns the others, oldest first. Durable when it returns.
     """
-    ended, waiting = [], []
+    ended: list[Run] = []
+    still = Open([], [])
     for run in store.unfinished():
-        if run.status is Status.RUNNING:
-            ended.append(finish(run, Result(Status.ABANDONED, message=ABANDONED), clock.now(), None))
-            log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, ABANDONED)
+        if run.run_id in known:
+            still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
+        elif run.status is Status.RUNNING:
+            why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
+            ended.append(finish(run, Result(Status.ABANDONED, message=why), clock.now(), None))
+            log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
         elif run.job_id in configured:
-            waiting.append(run)
+            still.waiting.append(run)
         else:
             ended.append(finish(run, Result(Status.CANCELLED, message=GONE), clock.now(), None))
     if ended:
         durable(store.finish(ended))
-    return waiting
+    return still
+
+
+def watch_again(board: Board, running: list[Run], adopt: Callable[[Job, Run], None]) -> None:
+    """Count runs whose children live on, or have ended meanwhile, as running again; `adopt` hears of their ends."""
+    for run in running:
+        with board.lock:
+            state = board.states.get(run.job_id)
+            if state is None:  # its job was taken out of the configuration
+                state = board.retired.setdefault(run.job_id, JobState(Job(run.job_id, run.job_id, "command", {})))
+            state.running[run.run_id] = run
+            board.touch(state)
+        adopt(state.job, run)
+        log.info("job %s: run %s is watched again", run.job_id, run.run_id)
 
 
 def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:

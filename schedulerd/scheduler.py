@@ -44,6 +44,10 @@ class Launcher(Protocol):
         """Start a run that is in the ledger."""
         ...
 
+    def forget(self, run_ids: list[str]) -> None:
+        """Hear that the ends of runs are in the ledger."""
+        ...
+
 
 class Scheduler:
     """Decides, records and launches. Called from the planner's, the API's and the executor's threads."""
@@ -333,6 +337,8 @@ class Scheduler:
             if state.job.trigger is not None and state.job.trigger.waits_for_end and not state.running:
                 self.ended_at(run.job_id, run.finished_at or self.clock.now())
         if error is None:
+            if self._launcher is not None:
+                self._launcher.forget([run.run_id for run in ended])
             self._on_ends(ended)
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:

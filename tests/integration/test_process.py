@@ -3,31 +3,66 @@
 import json
 import os
 import queue
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from schedulerd.clock import SystemClock
 from schedulerd.errors import StartError
-from schedulerd.process import Cause, ProcessSpec, Supervisor, keep_descriptors_private
+from schedulerd.process import Cause, Identity, Limits, ProcessSpec, Supervisor, keep_descriptors_private
 from tests.support.waiting import until
 
 ENV = {"PATH": "/usr/bin:/bin"}
 
 
-@pytest.fixture
-def ends():
-    return queue.SimpleQueue()
+class Heard:
+    """Keeps what the supervisor tells."""
+
+    def __init__(self):
+        self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
+
+    def started(self, run_id, at):
+        self.starts.put((run_id, at))
+
+    def refused(self, run_id, why):
+        self.refusals.put((run_id, why))
+
+    def ended(self, ends):
+        for end in ends:
+            self.ends.put(end)
 
 
 @pytest.fixture
-def supervisor(ends):
-    made = Supervisor(SystemClock(), lambda batch: [ends.put(end) for end in batch])
+def heard():
+    return Heard()
+
+
+@pytest.fixture
+def ends(heard):
+    return heard.ends
+
+
+@pytest.fixture
+def supervisor(heard, tmp_path):
+    made = Supervisor(str(tmp_path / "keeper"), SystemClock(), heard)
+    made.recover()
     made.start()
     yield made
     made.close()
+
+
+def keepers(folder: Path) -> list[int]:
+    """Return the process ids of the keepers below a folder."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if f"{folder}/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                found.append(int(name))
+    return found
 
 
 def spec(folder: Path, script: str, name: str = "out", **changes) -> ProcessSpec:
@@ -94,12 +129,19 @@ def test_a_child_can_start_in_another_folder(supervisor, ends, tmp_path):
         (["/no/such/program"], "/", "there is no program"),
         (["/etc/passwd"], None, "may not be executed"),
         (["/bin/true"], "/no/folder", "is not a folder"),
-        (["/bin/echo", "a\0b"], None, "NUL"),
     ],
 )
-def test_what_cannot_start_says_why(supervisor, tmp_path, argv, cwd, why):
-    with pytest.raises(StartError, match=why):
-        supervisor.launch("r", ProcessSpec(argv, ENV, str(tmp_path / "out"), cwd=cwd))
+def test_what_cannot_start_says_why(supervisor, heard, tmp_path, argv, cwd, why):
+    supervisor.launch("r", ProcessSpec(argv, ENV, str(tmp_path / "out"), cwd=cwd))
+
+    run_id, told = heard.refusals.get(timeout=10)
+    assert run_id == "r"
+    assert why in told
+
+
+def test_a_nul_is_refused_at_once(supervisor, tmp_path):
+    with pytest.raises(StartError, match="NUL"):
+        supervisor.launch("r", ProcessSpec(["/bin/echo", "a\0b"], ENV, str(tmp_path / "out")))
 
 
 def test_a_timeout_ends_the_whole_group(supervisor, ends, tmp_path):
@@ -123,7 +165,8 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(supervisor, ends, tmp_pat
 
 
 def test_a_stopped_child_can_be_ended_too(supervisor, ends, tmp_path):
-    pid = supervisor.launch("r", spec(tmp_path, "kill -STOP $$"))
+    supervisor.launch("r", spec(tmp_path, "echo $$; kill -STOP $$"))
+    pid = int(until(lambda: (tmp_path / "out").exists() and (tmp_path / "out").read_text(), "its process id"))
     until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
 
     assert supervisor.end("r", Cause.CANCEL)
@@ -166,8 +209,6 @@ def test_a_timeout_of_a_month_holds_nothing_up(supervisor, ends, tmp_path):
     for _ in range(300):
         assert ends.get(timeout=10).cause is None
 
-    assert len(supervisor._steps) <= 102
-
 
 def test_many_that_are_told_to_end_at_once_end_at_once(supervisor, ends, tmp_path):
     for number in range(200):
@@ -176,27 +217,6 @@ def test_many_that_are_told_to_end_at_once_end_at_once(supervisor, ends, tmp_pat
         supervisor.end(f"r{number}", Cause.SHUTDOWN)
 
     assert {ends.get(timeout=20).cause for _ in range(200)} == {Cause.SHUTDOWN}
-
-
-def test_an_end_that_was_seen_is_told_whatever_goes_wrong_with_another(supervisor, ends, tmp_path, monkeypatch):
-    def fails(child):
-        raise OSError("no descriptor")
-
-    monkeypatch.setattr(supervisor, "_forget_old_steps", lambda: fails(None))
-    supervisor.launch("r", spec(tmp_path, "true"))
-
-    assert ends.get(timeout=10).exit_code == 0
-
-
-def test_a_child_that_cannot_be_watched_is_killed_and_told(supervisor, tmp_path, monkeypatch):
-    def fails(pid):
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(os, "pidfd_open", fails)
-    with pytest.raises(StartError, match="could not be watched, and was killed at once: Too many open files"):
-        supervisor.launch("r", spec(tmp_path, f"sleep 0.5; touch {tmp_path}/went-on"))
-
-    assert supervisor._children == {}
 
 
 def test_a_run_that_is_over_cannot_be_ended(supervisor, ends, tmp_path):
@@ -213,3 +233,160 @@ def test_many_children_are_all_heard_of_once(supervisor, ends, tmp_path):
 
     assert {end.run_id: end.exit_code for end in found} == {f"r{number}": number % 7 for number in range(200)}
     assert ends.empty()
+
+
+ESCAPES = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:  # its parent dies, so that nothing but its environment tells whose it is
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        print(os.getpid(), flush=True)
+        while True:
+            time.sleep(1)
+    os._exit(0)
+time.sleep(LEADER)
+"""
+
+
+def escaping(folder: Path, leader: float, **changes) -> ProcessSpec:
+    argv = [sys.executable, "-S", "-c", ESCAPES.replace("LEADER", str(leader))]
+    return ProcessSpec(argv, {**ENV, "SCHEDULERD_RUN_ID": "r"}, str(folder / "out"), **changes)
+
+
+def grandchild(folder: Path) -> int:
+    return int(until(lambda: (folder / "out").exists() and (folder / "out").read_text(), "the grandchild"))
+
+
+def test_the_timeout_ends_who_has_left_the_session(supervisor, ends, tmp_path):
+    supervisor.launch("r", escaping(tmp_path, 1000, timeout_seconds=1.5, kill_grace_seconds=0.3))
+    pid = grandchild(tmp_path)
+
+    assert ends.get(timeout=15).cause is Cause.TIMEOUT
+    assert not alive(pid)
+
+
+def test_who_is_left_behind_in_another_session_is_killed(supervisor, ends, tmp_path):
+    supervisor.launch("r", escaping(tmp_path, 0.2))
+    pid = grandchild(tmp_path)
+
+    end = ends.get(timeout=15)
+    assert (end.exit_code, end.cause) == (0, None)
+    assert not alive(pid)
+
+
+def test_leftovers_can_be_kept(supervisor, ends, tmp_path):
+    supervisor.launch("r", spec(tmp_path, "sleep 1000 & echo $!", keeps_leftovers=True))
+
+    assert ends.get(timeout=10).exit_code == 0
+    pid = int((tmp_path / "out").read_text())
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_flood_keeps_its_head_and_its_tail(supervisor, ends, tmp_path):
+    script = "echo first; head -c 60000000 /dev/zero | tr '\\0' x; echo; echo last"
+    supervisor.launch("r", spec(tmp_path, script, output_limit_bytes=1_000_000))
+    assert ends.get(timeout=30).exit_code == 0
+
+    out = tmp_path / "out"
+    assert out.stat().st_size == 60_000_000 + len("first\n\nlast\n")
+    assert out.stat().st_blocks * 512 < 1_300_000
+    with out.open("rb") as file:
+        assert file.read(7) == b"first\nx"
+        file.seek(-7, os.SEEK_END)
+        assert file.read() == b"x\nlast\n"
+
+
+def test_a_child_reads_its_input(supervisor, ends, tmp_path):
+    supervisor.launch("r", spec(tmp_path, "cat", input=b"\x00\xffbytes"))
+
+    ends.get(timeout=10)
+    assert (tmp_path / "out").read_bytes() == b"\x00\xffbytes"
+
+
+def test_limits_and_umask_are_the_childs_alone(supervisor, ends, tmp_path):
+    limits = Limits({"NOFILE": (77, 78), "CORE": (0, 0)}, nice=5)
+    supervisor.launch("r", spec(tmp_path, "ulimit -Sn; ulimit -Hn; umask; nice", limits=limits, umask=0o027))
+    ends.get(timeout=10)
+    supervisor.launch("s", spec(tmp_path, "ulimit -Sn; nice", name="other"))
+    ends.get(timeout=10)
+
+    assert (tmp_path / "out").read_text().split() == ["77", "78", "0027", "5"]
+    assert (tmp_path / "other").read_text().split() == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), "0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_child_becomes_another_user_for_good(supervisor, heard, tmp_path):
+    script = "id -u; id -g; id -G; python3 -c 'import os; os.setuid(0)' 2>&1 | tail -1"
+    supervisor.launch("r", spec(tmp_path, script, identity=Identity(65534, 65534, (65534, 100))))
+    heard.ends.get(timeout=10)
+    said = (tmp_path / "out").read_text().splitlines()
+
+    assert said[:2] == ["65534", "65534"]
+    assert set(said[2].split()) == {"65534", "100"}
+    assert "PermissionError" in said[3]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_who_cannot_become_another_user_does_not_run(supervisor, heard, tmp_path):
+    supervisor.launch("r", spec(tmp_path, f"touch {tmp_path}/ran", identity=Identity(2**32 - 1, 0)))
+
+    assert "user" in heard.refusals.get(timeout=10)[1]
+    assert not (tmp_path / "ran").exists()
+
+
+def again(tmp_path: Path) -> tuple[Supervisor, Heard, dict]:
+    """Return another daemon's side of the same keepers."""
+    heard = Heard()
+    made = Supervisor(str(tmp_path / "keeper"), SystemClock(), heard)
+    return made, heard, made.recover()
+
+
+def test_children_outlive_the_daemon_and_their_ends_are_told_to_the_next(tmp_path):
+    first, _, _ = again(tmp_path)
+    first.launch("short", spec(tmp_path, "echo 1; exit 5", name="short"))
+    first.launch("long", spec(tmp_path, f"read line < {tmp_path}/fifo; echo $line; exit 6", name="long"))
+    os.mkfifo(tmp_path / "fifo")
+    until((tmp_path / "long").exists, "the start")
+    until(lambda: "short" in (tmp_path / "keeper/0/journal").read_text() + (tmp_path / "keeper/1/journal").read_text(), "it")
+    first.close()
+
+    second, heard, known = again(tmp_path)
+    assert set(known) == {"short", "long"}
+    assert not known["long"].has_ended
+    second.start()
+    assert heard.ends.get(timeout=10).exit_code == 5
+    (tmp_path / "fifo").write_text("go\n")
+    assert heard.ends.get(timeout=10).exit_code == 6
+    assert (tmp_path / "long").read_text() == "go\n"
+    second.forget(["short", "long"])
+    second.close()
+    third, _, known = again(tmp_path)
+    third.close()
+    assert known == {}
+
+
+def test_a_keeper_that_is_killed_is_replaced_and_its_children_are_watched_to_their_end(supervisor, heard, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    supervisor.launch("r", spec(tmp_path, f"read line < {tmp_path}/fifo"))
+    heard.starts.get(timeout=10)
+    for pid in keepers(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    supervisor.launch("next", spec(tmp_path, "exit 3", name="next"))
+
+    end = heard.ends.get(timeout=20)
+    assert (end.run_id, end.exit_code) == ("next", 3)
+    (tmp_path / "fifo").write_text("go\n")
+    end = heard.ends.get(timeout=20)
+    assert end.run_id == "r"
+    assert "keeper was killed" in end.lost
+
+
+def test_a_keeper_ends_when_it_has_nothing_to_do(tmp_path):
+    made, _, _ = again(tmp_path)
+    assert len(keepers(tmp_path)) == len(made._links)
+    made.close()
+
+    assert keepers(tmp_path) == []

@@ -35,6 +35,9 @@ class Engine:
         if self.ends_at_once:
             self.end(job, run)
 
+    def forget(self, run_ids):
+        self.forgotten = run_ids
+
     def end(self, job, run, status=Status.SUCCESS):
         run = self.scheduler.on_started(run, self.clock.now())
         self.scheduler.on_finished([Finished(job, run, Result(status, message="it went wrong"), self.clock.now(), 1.0)])

@@ -1,8 +1,7 @@
-"""posix_spawn(3), called so that the other threads go on meanwhile.
+"""posix_spawn(3) through ctypes: the quickest way to start a child, for those that need nothing special.
 
-`os.posix_spawn` holds the interpreter's lock until the child has called exec, about a millisecond in which no thread of
-ours runs: a burst of starts would make the API wait. Called through ctypes, the lock is released, two starters use two
-cores, and glibc's `addchdir_np` is within reach. Nothing of ours runs between fork and exec, so it is safe with threads.
+It shares our memory until exec (vfork), so a start costs the same however large we are; through ctypes glibc's
+`addchdir_np` is within reach, which `os.posix_spawn` lacks.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 _FLAGS = 0x04 | 0x08 | 0x80  # POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID (spawn.h; the same in glibc and musl)
 _INPUT_FLAGS = os.O_RDONLY
-_OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
-_OUTPUT_MODE = 0o600
+OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
+OUTPUT_MODE = 0o600
 # The types are opaque; glibc's largest are 336, 80 and 128 bytes.
 _Attributes = ctypes.c_char * 1024
 _Actions = ctypes.c_char * 512
@@ -30,11 +29,12 @@ _slow.posix_spawn.argtypes = (
 )  # fmt: skip
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None) -> int:
+def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None, stdin: int | None = None) -> int:
     """Start `argv[0]` as the leader of a session of its own, and return its process id.
 
-    Its input is /dev/null, its output and errors go into the new file `output_path`; signals have their defaults. Raise
-    OSError when it cannot be started (the errno may be that of the output file or of the folder), ValueError for a NUL.
+    Its input is the descriptor `stdin`, or /dev/null; its output and errors go into the new file `output_path`; signals
+    have their defaults. Raise OSError when it cannot be started (the errno may be that of the output file or of the
+    folder), ValueError for a NUL.
     """
     words, variables = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
     actions, pid = _Actions(), ctypes.c_int()
@@ -42,8 +42,11 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: st
     try:
         if cwd is not None:
             _check(_quick.posix_spawn_file_actions_addchdir_np(actions, _text(cwd)))
-        _check(_quick.posix_spawn_file_actions_addopen(actions, 0, b"/dev/null", _INPUT_FLAGS, 0))
-        _check(_quick.posix_spawn_file_actions_addopen(actions, 1, _text(output_path), _OUTPUT_FLAGS, _OUTPUT_MODE))
+        if stdin is None:
+            _check(_quick.posix_spawn_file_actions_addopen(actions, 0, b"/dev/null", _INPUT_FLAGS, 0))
+        else:
+            _check(_quick.posix_spawn_file_actions_adddup2(actions, stdin, 0))
+        _check(_quick.posix_spawn_file_actions_addopen(actions, 1, _text(output_path), OUTPUT_FLAGS, OUTPUT_MODE))
         _check(_quick.posix_spawn_file_actions_adddup2(actions, 1, 2))
         _check(_slow.posix_spawn(ctypes.byref(pid), _text(argv[0]), actions, _ATTRIBUTES, words, variables))
     finally:

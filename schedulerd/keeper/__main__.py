@@ -1,0 +1,327 @@
+"""`python -m schedulerd.keeper FOLDER`: the keeper's loop.
+
+It serves one daemon at a time on FOLDER/socket. Orders and reports are JSON objects, one a line:
+
+| order               | meaning                                                                                    |
+|---------------------|--------------------------------------------------------------------------------------------|
+| start: RUN, …       | start a child (`argv`, `env`, `output`, …); a run that is known already is not started again |
+| end: RUN, cause     | climb the kill ladder                                                                      |
+| forget: [RUN, …]    | the daemon has recorded these ends                                                         |
+
+| report              | meaning                                                                                    |
+|---------------------|--------------------------------------------------------------------------------------------|
+| hello: VERSION, …   | who connects is told what runs and what has ended (`runs`)                                 |
+| started: RUN, at    | its child runs                                                                             |
+| refused: RUN, why   | it could not be started                                                                    |
+| ended: RUN, …       | how it ended; durable before it is said                                                    |
+| trouble: TEXT       | something for the daemon's log                                                             |
+
+Without a daemon it goes on while it has children, and then ends; what the daemon has to be told is in the journal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from .. import __version__
+from ..clock import SystemClock
+from ..faults import fault_point
+from .capping import Capping
+from .children import Child, Children, end_values, lost
+from .family import boot_id, marked, process
+from .journal import Journal
+from .launch import NotStartedError, launch
+
+STARTS_A_ROUND = 8  # then ends are looked at
+SYNC_SECONDS = 0.02  # how long ends may wait for the disk while there is something to start
+CHUNK = 256 * 1024
+CAP_SECONDS = 0.02  # between two looks at files that grow
+EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
+STUMBLE_SECONDS = 0.2
+LONGEST_POLL = 3600.0  # epoll takes no more than 24 days
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)  # it ends when its work is done
+LINE = b"\n"
+
+
+class Keeper:
+    """One keeper on its folder."""
+
+    def __init__(self, folder: str, listener: socket.socket) -> None:
+        self._clock = SystemClock()
+        self._listener = listener
+        self._epoll = select.epoll()
+        self._daemon: socket.socket | None = None
+        self._unread = b""
+        self._unsent = b""
+        self._orders: deque[dict[str, Any]] = deque()
+        self._unsynced: list[str] = []  # runs whose end is noted and not on the disk yet
+        self._synced_at = 0.0
+        self._cap_at: float | None = None  # when files that grow are looked at
+        self._is_expecting = True  # a daemon that has just started us
+        self._heard, heard = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        self._capping = Capping()
+        self._children = Children(self._clock, self._epoll, self._ended)
+        boot = boot_id()
+        self._journal = Journal(os.path.join(folder, "journal"), boot)
+        for descriptor in (self._listener.fileno(), self._heard):
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        self._take_over(boot)
+
+    # What an earlier keeper left
+
+    def _take_over(self, boot: str) -> None:
+        is_same_boot = self._journal.boot_before == boot
+        for run_id, known in list(self._journal.runs.items()):
+            if "end" not in known and not (is_same_boot and self._adopt(run_id, known)):
+                self._journal.note("end", run_id, lost(known, is_same_boot, self._wall()))
+        self._journal.sync()
+
+    def _adopt(self, run_id: str, known: dict[str, Any]) -> bool:
+        intent, start = known.get("intent", {}), known.get("start")
+        if start is None:  # killed between the start and its note
+            found = marked(run_id)
+            if found is None:
+                return False
+            start = {"pid": found.pid, "began": found.began, "at": self._wall()}
+            self._journal.note("start", run_id, start)
+        child = Child(run_id, start["pid"], intent["since"], intent["grace"], intent["keep"])
+        child.began = start["began"]
+        if not self._children.adopt(child, intent["deadline"]):
+            return False
+        self._cap(run_id, intent)
+        return True
+
+    # The loop
+
+    def run(self) -> None:
+        """Serve until there is nothing to do and nobody to do it for."""
+        while self._daemon is not None or self._children.by_run or self._orders or self._is_expecting:
+            try:
+                self._round()
+            except Exception as error:  # this loop must not die: no run would ever end again
+                traceback.print_exc()
+                select.select([], [], [], STUMBLE_SECONDS)
+                self._report({"trouble": f"the keeper stumbled and goes on: {error!r}"})
+
+    def _round(self) -> None:
+        ready = dict(self._epoll.poll(self._patience()))
+        if not ready and self._is_expecting:
+            self._is_expecting = False
+        self._receive(ready)
+        for _ in range(min(STARTS_A_ROUND, len(self._orders))):
+            self._obey(self._orders.popleft())
+        self._hear(list(ready))
+        self._children.climb()
+        self._look_at_outputs(ready)
+        self._sync()
+        self._send()
+
+    def _patience(self) -> float:
+        """Return for how many seconds there is nothing to do."""
+        if self._orders:
+            return 0.0
+        now = self._clock.monotonic()
+        waits = [self._children.wait_seconds()]
+        waits += [self._cap_at - now if self._cap_at is not None else None]
+        waits += [EXPECTING_SECONDS if self._is_expecting else None]
+        return max(0.0, min([LONGEST_POLL, *(each for each in waits if each is not None)]))
+
+    def _hear(self, ready: list[int]) -> None:
+        if self._heard in ready:
+            with suppress(BlockingIOError):
+                os.read(self._heard, CHUNK)
+        self._children.hear(ready)
+
+    # The daemon
+
+    def _receive(self, ready: dict[int, int]) -> None:
+        if self._daemon is not None and ready.get(self._daemon.fileno(), 0) & (select.EPOLLIN | select.EPOLLHUP):
+            self._read(self._daemon)
+        if self._listener.fileno() in ready and not self._orders:
+            if self._daemon is not None:
+                self._read_all(self._daemon)  # it is dead, but what it ordered is ours to do
+            if not self._orders:
+                self._greet(self._listener.accept()[0])
+
+    def _read(self, daemon: socket.socket) -> None:
+        try:
+            data = daemon.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._leave(daemon)
+            return
+        *lines, self._unread = (self._unread + data).split(LINE)
+        self._orders.extend(json.loads(line) for line in lines)
+
+    def _read_all(self, daemon: socket.socket) -> None:
+        while self._daemon is daemon:
+            before = len(self._unread), len(self._orders)
+            self._read(daemon)
+            if self._daemon is daemon and before == (len(self._unread), len(self._orders)):
+                self._leave(daemon)  # it lives, and another one was let in: the later one is right
+
+    def _leave(self, daemon: socket.socket) -> None:
+        self._epoll.unregister(daemon.fileno())
+        daemon.close()
+        self._daemon, self._unread, self._unsent = None, b"", b""
+
+    def _greet(self, daemon: socket.socket) -> None:
+        daemon.setblocking(False)
+        self._daemon = daemon
+        self._is_expecting = False
+        self._epoll.register(daemon.fileno(), select.EPOLLIN)
+        self._sync(at_once=True)
+        runs = {
+            run_id: {"start": known.get("start"), "end": known.get("end")} for run_id, known in self._journal.runs.items()
+        }
+        self._report({"hello": __version__, "runs": runs})
+
+    def _report(self, line: dict[str, Any]) -> None:
+        if self._daemon is not None:
+            self._unsent += json.dumps(line, separators=(",", ":")).encode() + LINE
+
+    def _send(self) -> None:
+        daemon = self._daemon
+        if daemon is None:
+            return
+        try:
+            if self._unsent:
+                self._unsent = self._unsent[daemon.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._leave(daemon)
+            return
+        self._epoll.modify(daemon.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+
+    # Orders
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if "start" in order:
+            self._start(order["start"], order)
+        elif "end" in order:
+            self._children.end(order["end"], order["cause"])
+        elif "forget" in order:
+            self._journal.forget(order["forget"])
+
+    def _start(self, run_id: str, order: dict[str, Any]) -> None:
+        if run_id in self._journal.runs:
+            return
+        now = self._clock.monotonic()
+        deadline = now + order["timeout"] if order.get("timeout") else None
+        intent = {
+            "since": now, "deadline": deadline, "grace": order["grace"], "keep": bool(order.get("keep")),
+            "output": order["output"], "limit": order.get("limit"),
+        }  # fmt: skip
+        self._journal.note("intent", run_id, intent)
+        at = self._wall()
+        try:
+            pid = launch(order)
+        except NotStartedError as error:
+            self._journal.forget([run_id])
+            self._report({"refused": run_id, "why": str(error)})
+            return
+        fault_point("after_fork")
+        child = Child(run_id, pid, now, order["grace"], intent["keep"])
+        found = process(pid)
+        child.began = found.began if found is not None else 0
+        self._journal.note("start", run_id, {"pid": pid, "began": child.began, "at": at})
+        self._children.add(child, deadline)
+        self._report({"started": run_id, "at": at})
+        self._cap(run_id, intent)
+
+    def _cap(self, run_id: str, intent: dict[str, Any]) -> None:
+        if intent["limit"]:
+            try:
+                self._capping.watch(run_id, intent["output"], intent["limit"])
+            except OSError as error:
+                self._report({"trouble": f"run {run_id}: its output is not capped: {error.strerror}"})
+
+    # Ends
+
+    def _ended(self, child: Child, seconds: float) -> None:
+        fault_point("before_result")
+        self._capping.forget(child.run_id)
+        self._journal.note("end", child.run_id, end_values(child, seconds, self._wall()))
+        self._unsynced.append(child.run_id)
+
+    def _sync(self, at_once: bool = False) -> None:
+        """Report ends that are on the disk now. (When it is full they are reported all the same.)"""
+        now = self._clock.monotonic()
+        if not self._unsynced or not (at_once or not self._orders or now >= self._synced_at + SYNC_SECONDS):
+            return
+        try:
+            self._journal.sync()
+        except OSError as error:
+            self._report({"trouble": f"the keeper's journal cannot be written: {error.strerror}"})
+        self._synced_at = now
+        for run_id in self._unsynced:
+            self._report({"ended": run_id, **self._journal.runs[run_id]["end"]})
+        self._unsynced.clear()
+
+    def _look_at_outputs(self, ready: dict[int, int]) -> None:
+        """Look at files that have grown, but not at each of their bytes: a moment after the first."""
+        now = self._clock.monotonic()
+        if self._capping.descriptor in ready:
+            self._cap_at = now + CAP_SECONDS
+        elif self._cap_at is not None and now >= self._cap_at:
+            self._cap_at = None
+            self._capping.look()
+            self._epoll.modify(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def _wall(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def main(folder: str, ready: int) -> int:
+    """Keep children until there is nothing left to do; 75 when another keeper has the folder.
+
+    A byte is written to the descriptor `ready` once the socket is there.
+    """
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    os.closerange(max(ready, 2) + 1, os.sysconf("SC_OPEN_MAX"))  # nothing that the daemon was started with is for children
+    os.set_inheritable(ready, False)
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 75
+    path = os.path.join(folder, "socket")  # in a folder of mode 0700
+    for name in (path, f"{path}.new"):
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(f"{path}.new")
+    listener.listen(4)
+    listener.setblocking(False)
+    keeper = Keeper(folder, listener)
+    os.rename(f"{path}.new", path)  # who finds it is answered
+    os.write(ready, b"1")
+    os.close(ready)
+    keeper.run()
+    os.unlink(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,123 @@
+"""Start a child that needs more than posix_spawn can do: another user, limits, nice, a control group.
+
+fork(2) is safe here because the keeper has one thread. Whatever goes wrong between fork and exec ends the child before it
+has run anything, and is told through a pipe that closes at exec: a child never runs as the daemon's user by mistake.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
+
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "armv7l": 314, "ppc64le": 273, "s390x": 282}
+_IOPRIO_CLASS_SHIFT = 13
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def fork(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str] = ()) -> int:
+    """Start a child as its order says and return its process id. Raise OSError, with the step that failed as text.
+
+    `groups` are the `cgroup.procs` files of the control groups that it enters.
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _become(order, stdin, groups, tell)
+    os.close(tell)
+    with os.fdopen(told, "rb") as file:
+        failure = file.read()
+    if failure:
+        os.waitpid(pid, 0)
+        number, _, text = failure.decode("utf-8", "replace").partition(":")
+        raise OSError(int(number), text)
+    return pid
+
+
+def _become(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str], tell: int) -> NoReturn:
+    step = "starting"
+    try:
+        for name, act in _steps(order, stdin, groups):
+            step = name
+            act()
+        step = ""
+        os.execve(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - that is what a scheduler is for
+    except BaseException as error:  # whatever it is: nothing may run, and the parent must hear why
+        text = f"{step}: " if step else ""
+        text += error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        os.write(tell, f"{getattr(error, 'errno', None) or 0}:{text}".encode("utf-8", "replace")[:2000])
+    finally:
+        os._exit(127)
+
+
+def _steps(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return what is done before exec, in its order: all that needs privileges, then the user, then the folder."""
+    limits, identity, umask = order.get("limits") or {}, order.get("identity"), order.get("umask")
+    steps: list[tuple[str, Any]] = [("setsid", os.setsid), ("signals", _default_signals)]
+    steps += [(f"control group {path}", lambda path=path: _enter(path)) for path in groups]
+    steps += [("output", lambda: _redirect(order["output"], stdin))]
+    if limits.get("nice") is not None:
+        steps.append(("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, limits["nice"])))
+    if limits.get("ionice"):
+        steps.append(("ionice", lambda: _set_ionice(*limits["ionice"])))
+    for name, values in (limits.get("rlimits") or {}).items():
+        steps.append((f"limit {name.lower()}", lambda name=name, values=values: _limit(name, values)))
+    if umask is not None:
+        steps.append(("umask", lambda: os.umask(umask)))
+    if identity:
+        steps.append(("user", lambda: _switch(*identity)))
+    if order.get("cwd"):
+        steps.append(("cwd", lambda: os.chdir(order["cwd"])))
+    return steps
+
+
+def _default_signals() -> None:
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _enter(path: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    os.write(descriptor, b"0")
+    os.close(descriptor)
+
+
+def _redirect(output: str, stdin: int | None) -> None:
+    source = os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin
+    target = os.open(output, OUTPUT_FLAGS, OUTPUT_MODE)
+    for number, descriptor in ((0, source), (1, target), (2, target)):
+        os.dup2(descriptor, number, inheritable=True)
+
+
+def _limit(name: str, values: Sequence[int]) -> None:
+    which = getattr(resource, f"RLIMIT_{name}")
+    _, most = resource.getrlimit(which)
+    soft, hard = values
+    if most != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > most):
+        hard = most  # only a privileged process may raise it
+        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+    resource.setrlimit(which, (soft, hard))
+
+
+def _set_ionice(kind: int, level: int) -> None:
+    number = _IOPRIO_SET.get(os.uname().machine)
+    if number is None:
+        raise OSError(0, f"not known how on {os.uname().machine}")
+    if _libc.syscall(number, 1, 0, kind << _IOPRIO_CLASS_SHIFT | level) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _switch(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Become another user for good (setuid(2) of root sets the saved ids, too), and make sure of it."""
+    os.setgroups(list(groups))
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or set(os.getgroups()) != set(groups):
+        raise OSError(1, "the user could not be changed")

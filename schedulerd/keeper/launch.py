@@ -1,0 +1,57 @@
+"""From an order to a child that runs, or to a sentence why it could not be started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .forking import fork
+from .spawn import spawn
+
+NEEDS_FORK = ("identity", "limits", "umask")
+
+
+class NotStartedError(Exception):
+    """The child could not be started; nothing of it has run."""
+
+
+def launch(order: Mapping[str, Any], groups: Sequence[str] = ()) -> int:
+    """Start the child of an order and return its process id. Raise NotStartedError."""
+    stdin = _input(order.get("input"))
+    try:
+        if groups or any(order.get(name) is not None for name in NEEDS_FORK):
+            return fork(order, stdin, groups)
+        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin)
+    except (OSError, ValueError) as error:
+        raise NotStartedError(_why(order, error)) from error
+    finally:
+        if stdin is not None:
+            os.close(stdin)
+
+
+def _input(text: str | None) -> int | None:
+    """Return a descriptor that reads `text` (bytes as Latin-1), without a file or a pipe that could block."""
+    if text is None:
+        return None
+    descriptor = os.memfd_create("input")
+    os.write(descriptor, text.encode("latin-1"))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
+    program, cwd = order["argv"][0], order.get("cwd")
+    if cwd is not None and not os.path.isdir(cwd):
+        return f"cwd {cwd!r} is not a folder"
+    if not order.get("identity"):
+        if cwd is not None and not os.access(cwd, os.X_OK):
+            return f"cwd {cwd!r} may not be entered by the daemon's user"
+        if isinstance(error, PermissionError) and not os.path.exists(program):
+            return f"{program!r} may not be reached by the daemon's user"
+    if not os.path.exists(program):
+        return f"there is no program {program!r}"
+    if not os.access(program, os.X_OK):
+        return f"{program!r} may not be executed: chmod +x it, or name its interpreter first"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{program!r} could not be started: {reason}"
