@@ -39,6 +39,7 @@ from .config import FIXED_AT_START, Config, load
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, UnsafeError
 from .executor import Executor, Function
+from .faults import fault_point
 from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
 from .options import ACTIONS, json_schema
 from .output import OutputFolder
@@ -177,6 +178,7 @@ class Daemon:
             self.notifier.reloading()
             try:
                 config = await asyncio.to_thread(load, self.config.path)
+                fault_point("in_reload")
                 changes = await asyncio.to_thread(self.roster.apply, config.jobs)
             except ConfigError as error:
                 self.config_state.problems = [str(problem) for problem in error.problems]

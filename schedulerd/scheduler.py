@@ -24,6 +24,7 @@ from .durations import counted
 from .entries import DueJob, Undecided, details_of, new_run, not_started, passed_run
 from .errors import StartError
 from .executor import Finished
+from .faults import fault_point
 from .model import MICROSECOND, NO_EVENTS, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
 from .pauses import Pauses
 from .policy import PAUSED, Admission, Decision, admit, decide_due, one_by_one, pass_all, pause_is_over
@@ -170,6 +171,7 @@ class Scheduler:
     def record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
         """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
         if rows:
+            fault_point("before_claim")
             return self.store.record(rows)
         nothing: Future[frozenset[str]] = Future()
         nothing.set_result(frozenset())
@@ -185,6 +187,7 @@ class Scheduler:
         """Launch what the ledger took; forget what it did not take."""
         error = recorded.exception()
         taken = frozenset() if error is not None else recorded.result()
+        fault_point("after_claim")
         for run in rows:
             if run.run_id in taken:
                 if run.status is Status.RUNNING:

@@ -39,12 +39,12 @@ from ..clock import SystemClock
 from ..faults import fault_point
 from .capping import Capping
 from .children import Child, Children, end_values, lost
-from .family import boot_id, marked, process
+from .family import boot_id, marked, ticks
 from .journal import Journal
 from .launch import NotStartedError, launch
 
 STARTS_A_ROUND = 8  # then ends are looked at
-SYNC_SECONDS = 0.02  # how long ends may wait for the disk while there is something to start
+SYNC_SECONDS = 0.1  # how long ends may wait for the disk while there is something to start
 CHUNK = 256 * 1024
 CAP_SECONDS = 0.02  # between two looks at files that grow
 EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
@@ -65,6 +65,7 @@ class Keeper:
         self._daemon: socket.socket | None = None
         self._unread = b""
         self._unsent = b""
+        self._is_blocked = False  # the daemon does not read as fast as we write
         self._orders: deque[dict[str, Any]] = deque()
         self._unsynced: list[str] = []  # runs whose end is noted and not on the disk yet
         self._synced_at = 0.0
@@ -123,8 +124,7 @@ class Keeper:
         if not ready and self._is_expecting:
             self._is_expecting = False
         self._receive(ready)
-        for _ in range(min(STARTS_A_ROUND, len(self._orders))):
-            self._obey(self._orders.popleft())
+        self._obey([self._orders.popleft() for _ in range(min(STARTS_A_ROUND, len(self._orders)))])
         self._hear(list(ready))
         self._children.climb()
         self._look_at_outputs(ready)
@@ -185,7 +185,7 @@ class Keeper:
 
     def _greet(self, daemon: socket.socket) -> None:
         daemon.setblocking(False)
-        self._daemon = daemon
+        self._daemon, self._is_blocked = daemon, False
         self._is_expecting = False
         self._epoll.register(daemon.fileno(), select.EPOLLIN)
         self._sync(at_once=True)
@@ -210,28 +210,35 @@ class Keeper:
         except OSError:
             self._leave(daemon)
             return
-        self._epoll.modify(daemon.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+        if self._is_blocked != bool(self._unsent):
+            self._is_blocked = bool(self._unsent)
+            self._epoll.modify(daemon.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._is_blocked else 0))
 
     # Orders
 
-    def _obey(self, order: dict[str, Any]) -> None:
-        if "start" in order:
-            self._start(order["start"], order)
-        elif "end" in order:
-            self._children.end(order["end"], order["cause"])
-        elif "forget" in order:
-            self._journal.forget(order["forget"])
+    def _obey(self, orders: list[dict[str, Any]]) -> None:
+        starts = [order for order in orders if "start" in order]
+        if starts:
+            self._start(starts)
+        for order in orders:
+            if "end" in order:
+                self._children.end(order["end"], order["cause"])
+            elif "forget" in order:
+                self._journal.forget(order["forget"])
 
-    def _start(self, run_id: str, order: dict[str, Any]) -> None:
-        if run_id in self._journal.runs:
-            return
+    def _start(self, orders: list[dict[str, Any]]) -> None:
+        """Start children; that they are to be is noted of all before the first, and that they are of all after the last."""
+        fresh = [order for order in orders if order["start"] not in self._journal.runs]
         now = self._clock.monotonic()
-        deadline = now + order["timeout"] if order.get("timeout") else None
-        intent = {
-            "since": now, "deadline": deadline, "grace": order["grace"], "keep": bool(order.get("keep")),
-            "output": order["output"], "limit": order.get("limit"),
-        }  # fmt: skip
-        self._journal.note("intent", run_id, intent)
+        for order in fresh:
+            self._journal.note("intent", order["start"], _intent(order, now))
+        self._journal.flush()
+        for order in fresh:
+            self._start_one(order["start"], order, now)
+        fault_point("after_fork")
+        self._journal.flush()
+
+    def _start_one(self, run_id: str, order: dict[str, Any], now: float) -> None:
         at = self._wall()
         try:
             pid = launch(order)
@@ -239,12 +246,10 @@ class Keeper:
             self._journal.forget([run_id])
             self._report({"refused": run_id, "why": str(error)})
             return
-        fault_point("after_fork")
-        child = Child(run_id, pid, now, order["grace"], intent["keep"])
-        found = process(pid)
-        child.began = found.began if found is not None else 0
-        self._journal.note("start", run_id, {"pid": pid, "began": child.began, "at": at})
-        self._children.add(child, deadline)
+        intent = self._journal.runs[run_id]["intent"]
+        child = Child(run_id, pid, self._clock.monotonic(), order["grace"], intent["keep"])
+        self._journal.note("start", run_id, {"pid": pid, "began": ticks(self._clock.boottime()), "at": at})
+        self._children.add(child, intent["deadline"])
         self._report({"started": run_id, "at": at})
         self._cap(run_id, intent)
 
@@ -266,6 +271,8 @@ class Keeper:
     def _sync(self, at_once: bool = False) -> None:
         """Report ends that are on the disk now. (When it is full they are reported all the same.)"""
         now = self._clock.monotonic()
+        if self._unsynced:
+            self._journal.flush()
         if not self._unsynced or not (at_once or not self._orders or now >= self._synced_at + SYNC_SECONDS):
             return
         try:
@@ -289,6 +296,13 @@ class Keeper:
 
     def _wall(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _intent(order: dict[str, Any], now: float) -> dict[str, Any]:
+    return {
+        "since": now, "deadline": now + order["timeout"] if order.get("timeout") else None, "grace": order["grace"],
+        "keep": bool(order.get("keep")), "output": order["output"], "limit": order.get("limit"),
+    }  # fmt: skip
 
 
 def main(folder: str, ready: int) -> int:

@@ -19,6 +19,7 @@ from ..clock import SystemClock
 from .family import Process, children_of_mine, family, process, processes, send
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
+SAME_TICKS = 200  # a start is noted a moment after it; no number is used again that soon
 GIVE_UP_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
 UNKNOWN_STATUS = 255 << 8
 
@@ -70,7 +71,7 @@ class Children:
         except OSError:
             return False
         now = process(child.pid)
-        if now is None or now.began != child.began:
+        if now is None or abs(now.began - child.began) > SAME_TICKS:
             os.close(child.pidfd)
             return False
         self._by_pidfd[child.pidfd] = child

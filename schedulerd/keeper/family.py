@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 MARK = b"SCHEDULERD_RUN_ID="
+TICKS = os.sysconf("SC_CLK_TCK")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -38,6 +39,11 @@ def process(pid: int) -> Process | None:
     except (OSError, IndexError, ValueError):
         return None
     return None if found.state in (b"Z", b"X") else found
+
+
+def ticks(boottime: float) -> int:
+    """Return a moment (seconds since the host's start) in the clock ticks of `Process.began`."""
+    return int(boottime * TICKS)
 
 
 def processes() -> list[Process]:

@@ -34,13 +34,13 @@ class Journal:
         self._write_anew()
 
     def note(self, kind: str, run_id: str, values: Mapping[str, Any]) -> None:
-        """Add what is known of a run; not on the disk yet."""
+        """Add what is known of a run, to be written with the next `flush` or `sync`."""
         self.runs.setdefault(run_id, {})[kind] = dict(values)
         self._append({"kind": kind, "run": run_id, **values})
 
     def sync(self) -> None:
         """Return when everything noted is on the disk. Raise OSError when it cannot be: it is tried again with the next."""
-        self._flush()
+        self.flush()
         if self._pending:
             raise OSError(errno.ENOSPC, "the journal is not written (is the disk full?)")
         os.fdatasync(self._file)
@@ -50,14 +50,14 @@ class Journal:
         gone = [run_id for run_id in run_ids if self.runs.pop(run_id, None) is not None]
         if gone:
             self._append({"kind": "forget", "runs": gone})
+            self.flush()
         if self._size > LARGEST or (not self.runs and self._size > LARGEST // 16):
             self._write_anew()
 
     def _append(self, line: Mapping[str, Any]) -> None:
         self._pending += json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        self._flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Hand over to the kernel what it takes, now: it survives us then."""
         with suppress(OSError):  # a full disk: it is kept, and what was written of a line is not written twice
             while self._pending:

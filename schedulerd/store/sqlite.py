@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import StoreError
+from ..faults import fault_point
 from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
 from . import FOLLOWED_KEPT, DayOfJob, Ended
 from .queries import load_migrations, load_queries
@@ -98,7 +99,9 @@ class SqliteStore:
         insert, is_there = self._sql["record_run"], self._sql["run_is_there"]
 
         def change(connection: sqlite3.Connection) -> frozenset[str]:
-            if connection.executemany(insert, rows).rowcount == len(rows):
+            number = connection.executemany(insert, rows).rowcount
+            fault_point("in_claim")
+            if number == len(rows):
                 return ids
             return frozenset(one for one in ids if connection.execute(is_there, (one,)).fetchone())
 
@@ -116,7 +119,13 @@ class SqliteStore:
              run.records_processed, run.error_message, _json(run.details), run.run_id)
             for run in runs
         ]  # fmt: skip
-        return self._many("finish_run", rows)
+        sql = self._sql["finish_run"]
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.executemany(sql, rows)
+            fault_point("in_result")
+
+        return self._writer.submit(change)
 
     def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
         """Remember rules; see `Store.save_jobs`."""
