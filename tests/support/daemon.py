@@ -45,6 +45,8 @@ class RunningDaemon:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start without waiting."""
+        while select.select([self._notify], [], [], 0)[0]:
+            self._notify.recv(4096)  # what an earlier one said
         env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -53,9 +55,9 @@ class RunningDaemon:
             )  # fmt: skip
         return self.process
 
-    def wait_for(self, word: str) -> None:
-        """Return when the daemon has told systemd `word`; fail when it ends first."""
-        for _ in range(1000):
+    def wait_for(self, word: str, seconds: float = 200.0) -> None:
+        """Return when the daemon has told systemd `word`; fail when it ends first, or after `seconds`."""
+        for _ in range(int(seconds * 5)):
             ready, _, _ = select.select([self._notify], [], [], 0.2)
             if ready and word in self._notify.recv(4096).decode():
                 return

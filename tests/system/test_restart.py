@@ -1,0 +1,176 @@
+"""The daemon dies, at any moment, and comes back: nothing is lost, nothing runs twice, every end is the true one.
+
+`SCHEDULERD_TEST_KILLS=200` makes the kill loop as long as that.
+"""
+
+import os
+import random
+import signal
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import RunningDaemon
+from tests.support.waiting import until
+
+KILLS = int(os.environ.get("SCHEDULERD_TEST_KILLS", "6"))
+BYTES = 3000
+# Each run writes down its start and the code that it ends with, outside of the daemon, and some output in between.
+SCRIPT = """
+code=$(( $(printf %d 0x$(printf %s "$SCHEDULERD_RUN_ID" | tail -c 4)) % 5 ))
+echo "$SCHEDULERD_RUN_ID start" >> LOG
+head -c BYTES /dev/zero | tr '\\\\0' x
+sleep 0.$code
+echo "$SCHEDULERD_RUN_ID $code" >> LOG
+exit $code
+"""
+
+
+def config(folder: Path, **job) -> dict:
+    script = SCRIPT.replace("LOG", str(folder / "log")).replace("BYTES", str(BYTES))
+    rule = {"cron": "* * * * * *", "shell": script, "overlap": "allow", "catch_up": "all", "catch_up_spacing": 0, **job}
+    return {"catch_up_spread": 0, "jobs": {f"job{number}": dict(rule) for number in range(4)}}
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    made = RunningDaemon(tmp_path, config(tmp_path))
+    yield made
+    made.close()
+    for pid in keepers(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+def keepers(folder: Path) -> list[int]:
+    """Return the process ids of the keepers of a daemon."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if f"{folder}/state/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                found.append(int(name))
+    return found
+
+
+def rows_of(daemon: RunningDaemon) -> list[dict]:
+    """Return all rows of all jobs."""
+    rows = []
+    for job in daemon.client.get("jobs"):
+        page = daemon.history(job["job_id"], limit=100)
+        while page:
+            rows += page
+            page = daemon.history(job["job_id"], limit=100, before=page[-1]["run_id"])
+    return rows
+
+
+def told(folder: Path) -> tuple[Counter, dict[str, int]]:
+    """Return what the jobs themselves wrote down: their starts, and their exit codes."""
+    starts, codes = Counter(), {}
+    for line in (folder / "log").read_text().splitlines():
+        run_id, word = line.split()
+        if word == "start":
+            starts[run_id] += 1
+        else:
+            codes[run_id] = int(word)
+    return starts, codes
+
+
+def check(daemon: RunningDaemon, folder: Path, lost: int = 0) -> None:
+    """Hold the ledger against what the jobs wrote down."""
+    rows = rows_of(daemon)
+    starts, codes = told(folder)
+    by_run = {row["run_id"]: row for row in rows}
+    occurrences = Counter((row["job_id"], row["scheduled_at"]) for row in rows if row["attempt"] == 1)
+    assert max(starts.values()) == 1
+    assert max(occurrences.values()) == 1
+    assert set(starts) <= set(by_run)
+    abandoned = {row["run_id"] for row in rows if row["status"] == "abandoned"}
+    assert len(abandoned & set(starts)) <= lost
+    for run_id, code in codes.items():
+        if run_id not in abandoned:
+            assert (by_run[run_id]["exit_code"], by_run[run_id]["status"]) == (code, "failed" if code else "success")
+            assert by_run[run_id]["details"]["output_bytes"] == BYTES
+
+
+def rest(daemon: RunningDaemon, folder: Path) -> None:
+    """Let nothing start any more, and wait until nothing runs."""
+    daemon.reload(config(folder, enabled=False))
+    until(lambda: daemon.client.get("running") == [], "the last ends", 30)
+
+
+def test_a_daemon_that_is_killed_at_any_moment_loses_nothing(daemon, tmp_path):
+    chance = random.Random(4)
+    daemon.start()
+    for _ in range(KILLS):
+        with suppress(AssertionError):
+            daemon.wait_for("NEVER", chance.uniform(0.1, 1.6))
+        daemon.kill()
+        daemon.start()
+    rest(daemon, tmp_path)
+
+    assert sum(told(tmp_path)[0].values()) > KILLS
+    check(daemon, tmp_path)
+
+
+@pytest.mark.parametrize("point", ["before_claim", "in_claim", "after_claim", "before_start", "in_result"])
+def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, point):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env={"SCHEDULERD_FAULT": f"{point}:kill:0.3"})
+    try:
+        for _ in range(2):
+            daemon.spawn()
+            daemon.wait(60)
+        daemon._env.clear()
+        daemon.start()
+        rest(daemon, tmp_path)
+        check(daemon, tmp_path)
+    finally:
+        daemon.close()
+
+
+def test_a_keeper_that_is_killed_costs_the_ends_of_its_runs_and_says_so(daemon, tmp_path):
+    daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 3; echo done > {tmp_path}/done"}}})
+    daemon.start()
+    run_id = daemon.client.post("jobs/slow/trigger", wait="false").body["run_id"]
+    until((tmp_path / "pid").exists, "the start")
+    for pid in keepers(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+    (row,) = daemon.until_run("slow", "abandoned")
+    assert row["run_id"] == run_id
+    assert "keeper was killed" in row["error_message"]
+    assert (tmp_path / "done").exists()  # it ran on, and no other run was started beside it meanwhile
+
+
+def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_on(daemon, tmp_path):
+    daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 4"}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until((tmp_path / "pid").exists, "the start")
+    both = keepers(tmp_path)
+    daemon.kill()
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    daemon.start()
+
+    assert daemon.job("slow")["is_running"]
+    (row,) = daemon.until_run("slow", "abandoned")
+    assert "it ran on" in row["error_message"]
+
+
+def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
+    daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 1000"}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the start"))
+    both = keepers(tmp_path)
+    daemon.kill()
+    for each in [*both, pid]:
+        os.kill(each, signal.SIGKILL)
+    for journal in (tmp_path / "state" / "keeper").glob("*/journal"):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        journal.write_text(journal.read_text().replace(boot, "another-boot"))
+    daemon.start()
+
+    (row,) = daemon.until_run("slow", "abandoned")
+    assert "the host was started anew" in row["error_message"]
