@@ -32,6 +32,7 @@ from .options import (
     SQLITE,
     TOP,
     TRIGGERS,
+    StopWord,
 )
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
@@ -82,6 +83,7 @@ class Config:
     store: str
     seats: int
     catch_up_spread_seconds: float
+    leaves_running: bool
     shutdown_grace_seconds: float
     sources: Mapping[str, str | Secret]
     api: ApiSettings
@@ -142,7 +144,7 @@ class _Loader:
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
             store=self._store(top["store"], state_dir), seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
-            sources=top["sources"], api=api, jobs=self.jobs,
+            leaves_running=top["on_stop"] is StopWord.LEAVE, sources=top["sources"], api=api, jobs=self.jobs,
             warnings=warnings,
         )  # fmt: skip
 

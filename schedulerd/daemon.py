@@ -231,21 +231,31 @@ class Daemon:
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:
-        idle = self._aside(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds)
+        """Wait for what runs; end what still does, or leave it to the keepers when the configuration says so."""
+        counts = self._is_builtin if self.config.leaves_running else lambda _run: True
+        idle = self._aside(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds, counts)
         hurried = asyncio.create_task(hurry.wait())
         first: set[asyncio.Future[Any]] = {idle, hurried}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
-        running = self.board.running()
-        self.executor.end_all(Cause.SHUTDOWN)
+        running = [run for run in self.board.running() if counts(run)]
+        self.executor.end_all(Cause.SHUTDOWN, children=not self.config.leaves_running)
         if running:
             log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
-            await self._aside(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS)
-        left = self.board.running()
-        if left:
-            log.error("stopping: %s could not be ended, to be shown as abandoned", counted(len(left), "run"))
-            self.scheduler.waiters.tell(left)
+            await self._aside(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS, counts)
+        self._take_leave(self.board.running())
+
+    def _take_leave(self, left: list[Run]) -> None:
+        if left and self.config.leaves_running:
+            log.info("stopping: %s left running, to be watched again by the next daemon", counted(len(left), "run"))
+        elif left:
+            log.error("stopping: %s could not be ended, to be watched again by the next daemon", counted(len(left), "run"))
+        self.scheduler.waiters.tell(left)
+
+    def _is_builtin(self, run: Run) -> bool:
+        job = self._job_of(run)
+        return job is not None and job.action in BUILTINS
 
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)

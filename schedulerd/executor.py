@@ -158,21 +158,22 @@ class Executor:
             stop.set()
         return stop is not None
 
-    def end_all(self, cause: Cause) -> None:
-        """Let everything that runs end: the kill ladder for processes, a word for functions; start nothing more."""
-        self._refused = cause
-        for run_id in list(self._children):
-            self._supervisor.end(run_id, cause)
+    def end_all(self, cause: Cause, children: bool = True) -> None:
+        """Let everything that runs end: a word for functions and, when `children`, the kill ladder; start nothing more."""
         for stop in list(self._stops.values()):
             stop.set()
+        if children:
+            self._refused = cause
+            for run_id in list(self._children):
+                self._supervisor.end(run_id, cause)
 
     def close(self, seconds: float) -> None:
         """End the threads, waiting at most about `seconds` for those that work."""
         stuck = self._seats.close(seconds)
         if stuck:
             log.warning("built-in jobs did not stop in time: %s", ", ".join(stuck))
+        self._starters.close(seconds)  # what it has not dealt with by then, the keepers tell the next daemon
         self._supervisor.close()
-        self._starters.close(seconds)
 
     def _start(self, job: Job, run: Run) -> None:
         """Start the child of a run; what goes wrong on the way is the end of the run."""

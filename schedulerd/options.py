@@ -137,6 +137,13 @@ class RepeatWord(StrEnum):
     BOTH = "both"
 
 
+class StopWord(StrEnum):
+    """What becomes of running jobs when the daemon is stopped."""
+
+    END = "end"
+    LEAVE = "leave"
+
+
 class BlackoutWord(StrEnum):
     """What becomes of an occurrence in a blackout."""
 
@@ -229,6 +236,11 @@ TOP: Mapping[str, Option] = {
         Duration(), "over how long many jobs are spread that are caught up at the same time; 0 starts all at once", 60.0
     ),
     "seats": Option(Whole(1, 256), "how many built-in jobs may run at the same time", 8),
+    "on_stop": Option(
+        Choice(StopWord),
+        "what SIGTERM does to running jobs: end them (after shutdown_grace) or leave them",
+        StopWord.END,
+    ),
     "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
     "sources": Option(
         MapOf(TextOrSecret(), NAME, "a name of a source"),

@@ -362,10 +362,10 @@ class Scheduler:
             waiting = [run for state in self.board.states.values() for run in state.queued or ()]
         self.waiters.tell(waiting)
 
-    def wait_until_idle(self, seconds: float) -> bool:
-        """Return True as soon as nothing runs, False when something still does after `seconds`."""
+    def wait_until_idle(self, seconds: float, counts: Callable[[Run], bool] = lambda _run: True) -> bool:
+        """Return True as soon as nothing runs that counts, False when something still does after `seconds`."""
         with self._went_idle:
-            return self._went_idle.wait_for(lambda: not self.board.running(), seconds)
+            return self._went_idle.wait_for(lambda: not any(map(counts, self.board.running())), seconds)
 
 
 def _next_of(state: JobState) -> Run | None:

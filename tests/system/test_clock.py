@@ -94,7 +94,7 @@ def test_two_hours_forward_are_one_missed_row_and_one_catch_up(watched):
     assert seen.twice() == []
     why = seen.running.client.get("jobs/tick/why", at="2026-06-10T02:00:00Z")
     assert why["outcome"] == "missed"
-    assert "the clock was set forward by 2h" in why["reason"]
+    assert "the clock was set forward by" in why["reason"]
 
 
 def test_two_hours_back_start_nothing_twice_and_silence_nothing(watched):

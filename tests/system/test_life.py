@@ -311,8 +311,8 @@ def test_check_config_counts_jobs_or_lists_mistakes(daemon):
 # After kill -9
 
 
-def test_after_kill_9_pauses_hold_and_runs_are_abandoned(daemon):
-    jobs = {"long": {"shell": "sleep 3"}, "tick": TICK["tick"], "queued": {"overlap": "queue", "shell": "sleep 2"}}
+def test_after_kill_9_pauses_hold_and_runs_are_watched_to_their_end(daemon):
+    jobs = {"long": {"shell": "sleep 3; exit 7"}, "tick": TICK["tick"], "queued": {"overlap": "queue", "shell": "sleep 2"}}
     running = daemon(jobs).start()
     running.until_run("tick", "success")
     running.client.post("jobs/tick/pause", {"reason": "kept"})
@@ -324,10 +324,11 @@ def test_after_kill_9_pauses_hold_and_runs_are_abandoned(daemon):
     running.start()
 
     assert running.job("tick")["pause"]["reason"] == "kept"
-    assert running.job("long")["last_result"]["status"] == "abandoned"
-    assert "the daemon ended while it ran" in running.job("long")["last_result"]["error_message"]
-    assert Counter(row["status"] for row in running.until_run("queued", "success")) == {"success": 1}
-    assert {row["status"] for row in running.history("queued")} == {"success", "abandoned"}
+    (row,) = running.until_run("long", "failed")
+    assert (row["exit_code"], row["error_message"]) == (7, "exit status 7")
+    assert row["duration_seconds"] >= 3
+    first, second = running.until_run("queued", "success", count=2)[::-1]
+    assert second["started_at"] >= first["finished_at"]
     assert not running.job("long")["is_running"]
 
 

@@ -174,3 +174,21 @@ def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
 
     (row,) = daemon.until_run("slow", "abandoned")
     assert "the host was started anew" in row["error_message"]
+
+
+def test_a_daemon_that_is_stopped_for_an_upgrade_leaves_its_jobs_running(daemon, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    script = f"echo before; read line < {tmp_path}/fifo; echo $line; exit 3"
+    daemon.write({"on_stop": "leave", "jobs": {"slow": {"shell": script}, "other": {"shell": "exit 4"}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until(lambda: list((tmp_path / "state" / "output").glob("*/*.log")), "the start")
+    assert daemon.stop() == 0
+    daemon.start()
+    (running,) = daemon.client.get("running")
+    (tmp_path / "fifo").write_text("after\n")
+
+    (row,) = daemon.until_run("slow", "failed")
+    assert (row["run_id"], row["exit_code"]) == (running["run_id"], 3)
+    assert row["error_message"] == "exit status 3: before\nafter"
+    assert daemon.client.post("jobs/other/trigger").body["result"]["exit_code"] == 4
