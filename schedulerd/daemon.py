@@ -88,6 +88,7 @@ class Daemon:
         self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
         self.chains = Chains(self.planner, self.store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
             self.clock, PREPARE, functions, self.output, config.seats,
@@ -122,7 +123,7 @@ class Daemon:
 
     def _on_tick(self, now: datetime) -> None:
         self.notifier.feed_watchdog()
-        self.scheduler.pauses.end_those_over(now)
+        self.scheduler.tick(now)
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
@@ -148,8 +149,8 @@ class Daemon:
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
 
     def _recover(self) -> None:
-        waiting = close_open_runs(self.store, self.clock, set(self.config.jobs))
-        self.roster.apply(self.config.jobs)
+        waiting = close_open_runs(self.store, self.clock, self.config.jobs)
+        self.roster.apply(self.config.jobs, self.config.pools)
         queue_again(self.board, self.scheduler, waiting)
         self.roster.start_up()
 
@@ -176,7 +177,7 @@ class Daemon:
             self.notifier.reloading()
             try:
                 config = await asyncio.to_thread(load, self.config.path)
-                changes = await asyncio.to_thread(self.roster.apply, config.jobs)
+                changes = await asyncio.to_thread(self.roster.apply, config.jobs, config.pools)
             except ConfigError as error:
                 self.config_state.problems = [str(problem) for problem in error.problems]
                 for problem in error.problems:
