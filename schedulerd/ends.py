@@ -12,7 +12,7 @@ from functools import partial
 from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
-from .model import Job, Result, Run, Status, finish, new_run_id, to_text
+from .model import MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
 from .retrying import deadline_of, deadline_words, next_attempt, retry_after
 from .seating import Seating
 from .store import Store
@@ -29,7 +29,7 @@ def next_row(job: Job, given: Run, ended: Run, now: datetime) -> tuple[Run, Run 
     retry_at = retry_after(job, ended, deadline_at, now)
     if retry_at is None:
         return ended, None
-    row = next_attempt(given, new_run_id(now), retry_at, deadline_at, now)
+    row = next_attempt(given, new_run_id(max(now, given.queued_at + MICROSECOND)), retry_at, deadline_at, now)
     told = {**ended.details, "retry": row.run_id, "retry_at": to_text(retry_at)}
     return replace(ended, details=told), row
 

@@ -213,7 +213,7 @@ class Seating:
 
     @staticmethod
     def _as_waiting(runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
-        ordered = sorted(runs, key=lambda run: (_since(run), run.run_id))
+        ordered = sorted(runs, key=_since)  # those of one moment as they came
         jobs = {job_id: state.job for job_id, state in states.items()}
         return [Waiting(run.run_id, run.job_id, jobs[run.job_id].uses, jobs[run.job_id].priority) for run in ordered]
 

@@ -3,6 +3,7 @@
 from schedulerd.admission import Load
 from schedulerd.board import Board
 from schedulerd.chains import Chains
+from schedulerd.errors import StoppingError
 from schedulerd.executor import Finished
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
@@ -44,7 +45,10 @@ class Engine:
             self.finish(job, run)
 
     def finish(self, job, run, status=Status.SUCCESS, **result):
-        run = self.scheduler.on_started(run, self.clock.now())
+        try:
+            run = self.scheduler.on_started(run, self.clock.now())
+        except StoppingError:  # the executor would not start it, and say so in its end
+            status = Status.FAILED
         ended = Result(status, message="it went wrong", **result)
         self.scheduler.on_finished([Finished(job, run, ended, self.clock.now(), 1.0)])
 
