@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 
 from .board import Board, JobState
 from .endings import Endings
@@ -29,7 +30,8 @@ class Cancelling:
         """Cancel a run that waits, or let one that runs end; the result is the run as it is then.
 
         One that waited is `cancelled`, durably. One that runs is `running` still: its end follows. One that has ended is as
-        it ended. Raise NotFoundError when there is no such run.
+        it ended; another attempt that follows it (`details.retry`) is a run of its own. Raise NotFoundError when there is
+        no such run.
         """
         done: Future[Run] = Future()
         row = self._store.run(run_id)
@@ -71,8 +73,11 @@ class Cancelling:
         if state.job.overlap is not Overlap.REPLACE or run.origin is Origin.RETRY:
             return
         with self._board.lock:
-            running = [each for each in state.running.values() if each.run_id < run.run_id]
-            older = [each for each in state.queued or () if each.run_id < run.run_id and each.origin is not Origin.RETRY]
+            queued = [each for each in state.queued or () if each.origin is not Origin.RETRY]
+            if all(each.run_id != run.run_id for each in queued):
+                return  # it is cancelled already, or started
+            running = list(state.running.values())
+            older = list(takewhile(lambda each: each.run_id != run.run_id, queued))
         for each in running:
             self._endings.order(each, Cause.REPLACE, f"replaced by run {run.run_id}")
         self._drop(state, older, f"replaced by run {run.run_id}")

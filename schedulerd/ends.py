@@ -12,7 +12,7 @@ from functools import partial
 from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
-from .model import MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
+from .model import ENDED, MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
 from .retrying import deadline_of, deadline_words, next_attempt, retry_after
 from .seating import Seating
 from .store import Store
@@ -117,7 +117,7 @@ class Ends:
             if run.run_id in final:
                 self._on_over(state, run)
         if error is None:
-            self.on_final([run for run in ended if run.run_id in final])
+            self.on_final([run for run in ended if run.run_id in final and run.status in ENDED])
 
     def _count(self, state: JobState, run: Run) -> None:
         self._seating.leave(state, run.run_id)

@@ -220,10 +220,11 @@ class Scheduler:
             if state is None or self._launcher is None:
                 raise StartError("its job is no longer in the configuration")
             self._launcher.launch(*within_deadline(state.job, run, self.clock.now()))
-            self._cancelling.supersede(state, run)
         except Exception as error:  # no thread to be had, say
             log.error("job %s: run %s could not be started: %s", run.job_id, run.run_id, error)
             self._ends.write([(run, finish(run, Result(Status.FAILED, message=str(error)), self.clock.now(), None))])
+            return
+        self._cancelling.supersede(state, run)
 
     def _forget(self, run: Run) -> None:
         with self.board.lock:

@@ -19,7 +19,7 @@ from .clock import Clock
 from .durations import counted, format_duration
 from .entries import not_started
 from .model import CatchUp, Job, Origin, Overlap, Result, Run, Status
-from .retrying import retry_at_of
+from .retrying import deadline_of, retry_at_of
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class Seating:
 
     def next_of(self, state: JobState) -> list[Run]:
         """Return the waiting runs that may start now that a job, or a seat, has changed; they run from now on."""
+        if not self._has_freed and not state.queued and not state.job.uses:
+            return []  # as with most ends of most jobs
         sharers = self._waiting_states() if self._has_freed or state.job.uses else []
         self._has_freed = False
         return self._chosen({each.job.job_id: each for each in (state, *(one for one in sharers if one.job.uses))})
@@ -150,9 +152,9 @@ class Seating:
         return found
 
     def _expired(self, job: Job, run: Run, now: datetime) -> Result | None:
-        deadline_at = run.details.get("deadline_at")
-        if deadline_at is not None and datetime.fromisoformat(deadline_at) <= now:
-            return Result(Status.SKIPPED, message="its deadline has passed", details={"reason": "deadline"})
+        deadline_at = deadline_of(job, run, None)
+        if deadline_at is not None and deadline_at <= now:
+            return Result(Status.TIMED_OUT, message="its deadline passed while it waited", details={"reason": "deadline"})
         latest = _since(run) + timedelta(seconds=job.only_if_within_seconds)
         if not is_gated(job, run) or now < latest:
             return None
@@ -199,6 +201,11 @@ class Seating:
 
     def _is_ready(self, state: JobState, run: Run, now: datetime) -> bool:
         """Return whether a waiting run waits for nothing but its place and its seats; if not, it may be looked at again."""
+        deadline_at = deadline_of(state.job, run, None)
+        if deadline_at is not None:
+            self._look_at(deadline_at)
+            if deadline_at <= now:
+                return False
         if state.pause is not None and run.origin is not Origin.MANUAL:
             return False  # it goes on when the job is resumed
         retry_at = retry_at_of(run)

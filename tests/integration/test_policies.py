@@ -224,18 +224,17 @@ def test_no_attempt_outlives_the_deadline(start):
     assert engine.rows("job")[1].error_message == "ended at its deadline: 1m after the start of its first attempt"
 
 
-def test_a_retry_that_waits_beyond_its_deadline_is_skipped(start):
+def test_a_retry_that_waits_beyond_its_deadline_is_over(start):
     engine = start(a_job(every="1h", retries=9, deadline_seconds=60.0))
     engine.tick(1)
     fail(engine)
     engine.scheduler.pauses.set("job", Pause(NOON, "me")).result(10)
-    engine.tick(15)
-    engine.scheduler.tick(engine.clock.now())
-    engine.tick(60)
-    engine.scheduler.promote_all(engine.clock.now())
+    engine.tick(59)
+    assert statuses(engine) == [(1, "failed"), (2, "queued")]
+    engine.tick(1)
     engine.settle()
 
-    assert statuses(engine) == [(1, "failed"), (2, "skipped")]
+    assert statuses(engine) == [(1, "failed"), (2, "timed_out")]
     assert engine.rows("job")[1].details["reason"] == "deadline"
 
 
@@ -429,6 +428,18 @@ def test_of_several_newer_runs_the_newest_starts(start):
 
     assert [str(run.status) for run in engine.rows("job")] == ["cancelled", "cancelled", "running"]
     assert len(engine.ordered) == 1
+
+
+def test_a_replacement_that_is_cancelled_replaces_nothing_later(start):
+    engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
+    engine.tick(1)
+    engine.takes_orders = False
+    engine.tick(60)
+    engine.scheduler.cancel(engine.rows("job")[1].run_id, "me").result(10)
+    engine.ordered.clear()
+    engine.scheduler._waits(engine.rows("job")[1])
+
+    assert engine.ordered == []
 
 
 def test_so_many_instances_and_no_more(start):
