@@ -8,6 +8,7 @@ from functools import partial
 
 from .errors import SchedulerdError, StoppingError, StoreError
 from .model import Actor, Origin, Run, Status
+from .retrying import is_followed
 from .scheduler import Scheduler
 
 
@@ -49,7 +50,7 @@ class Asking:
                 actor=actor.name,
                 idempotency_key=key,
             )
-            run = self._scheduler.admitted(state, run)
+            run = self._scheduler.seating.admitted(state, run)
             if run.status is not Status.SKIPPED:
                 self._waiters.add(run.run_id, asked.done)
             recorded = self._scheduler.record([run])
@@ -77,14 +78,26 @@ class Asking:
                     future.set_exception(error)
 
     def _answer_with(self, asked: Asked, first: Run) -> None:
-        """Let who asked wait for a run that is there already."""
-        with self._board.lock:  # to choose; the store is read outside
-            state = self._board.state_of(first)
-            waits = state is not None and any(each.run_id == first.run_id for each in state.queued or ())
-            is_open = state is not None and (waits or first.run_id in state.running)
-            if is_open:
-                self._waiters.add(first.run_id, asked.done)
-        ended = None if is_open else self._store.run(first.run_id) or first
+        """Let who asked wait for a run that is there already, or for the last attempt after it."""
+        ended: Run | None = first
+        while ended is not None and not self._waits_for(ended, asked.done):
+            ended = self._store.run(ended.run_id) or ended
+            following = self._store.run(ended.details["retry"]) if is_followed(ended.details) else None
+            if following is None:
+                break
+            ended = following
+        else:
+            ended = None
         asked.recorded.set_result(first)
         if ended is not None and not asked.done.done():
             asked.done.set_result(ended)
+
+    def _waits_for(self, run: Run, done: Future[Run]) -> bool:
+        """Let a future wait for a run if it is open, and return whether it is."""
+        with self._board.lock:  # to choose; the store is read outside
+            state = self._board.state_of(run)
+            waits = state is not None and any(each.run_id == run.run_id for each in state.queued or ())
+            is_open = state is not None and (waits or run.run_id in state.running)
+            if is_open:
+                self._waiters.add(run.run_id, done)
+        return is_open

@@ -14,6 +14,7 @@ from datetime import datetime
 from .model import ENDED, After, Job, Origin, Run
 from .planner import Planner
 from .policy import follows, is_wanted
+from .retrying import is_followed
 from .store import FOLLOWED_FOR, Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
@@ -87,7 +88,10 @@ class Chains:
             run
             for job_id in link.after.jobs
             for run in self._store.history(job_id, MOST_ENDS, statuses=sorted(ENDED))
-            if run.finished_at is not None and run.finished_at > since and run.finished_at not in followed
+            if run.finished_at is not None
+            and run.finished_at > since
+            and run.finished_at not in followed
+            and not is_followed(run.details)
         ]
         return sorted(ends, key=lambda run: run.finished_at or run.queued_at)
 

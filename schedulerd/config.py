@@ -16,6 +16,7 @@ from typing import Any
 
 from .calendars import CalendarFileError, read_calendar
 from .errors import ConfigError, Problem, TriggerError
+from .jobpolicy import limits_of, policy_of, uses_of
 from .model import Job, Secret, Trigger
 from .options import (
     ACTIONS,
@@ -88,6 +89,7 @@ class Config:
     sources: Mapping[str, str | Secret]
     api: ApiSettings
     jobs: Mapping[str, Job]
+    pools: Mapping[str, int] = field(default_factory=dict)  # how many seats each has
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
 
@@ -113,6 +115,7 @@ class _Loader:
         self.found_commands: dict[tuple[str, str], bool] = {}
         self.sources: Mapping[str, Any] = {}
         self.calendars: dict[str, Calendar] = {}
+        self.pools: Mapping[str, int] = {}
         self.node = socket.gethostname()
         self.base = os.path.dirname(path)
 
@@ -128,6 +131,7 @@ class _Loader:
         self.sources = top["sources"] = {name: self._source(url) for name, url in top["sources"].items()}
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         self.calendars = self._calendars(top["calendars"], report)
+        self.pools = limits_of(top["pools"])
         defaults = self._defaults(value, top["timezone"], report)
         self._read_jobs(document, value.get("jobs", {}), defaults)
         for included in self._included(top["include"], report):
@@ -145,7 +149,7 @@ class _Loader:
             store=self._store(top["store"], state_dir), seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
             leaves_running=top["on_stop"] is StopWord.LEAVE, sources=top["sources"], api=api, jobs=self.jobs,
-            warnings=warnings,
+            warnings=warnings, pools=self.pools,
         )  # fmt: skip
 
     def _reporter(self, document: Document) -> Report:
@@ -303,12 +307,8 @@ class _Loader:
             job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
             enabled=value.get("enabled", True), trigger=self._trigger(job_id, read, value, path, report),
             action=action, options=self._options(action, read.get(action)), timezone=value["timezone"],
-            timeout_seconds=value["timeout"] or None, kill_grace_seconds=value["kill_grace"],
-            overlap=value["overlap"], catch_up=value["catch_up"], misfire_grace_seconds=value["misfire_grace"],
-            catch_up_limit=value["catch_up_limit"], catch_up_age_seconds=value["catch_up_age"],
-            catch_up_spacing_seconds=value["catch_up_spacing"],
             cwd=self._absolute(value["cwd"]) if value["cwd"] else None, env=value["env"],
-            success_exit_codes=value["success_exit_codes"],
+            uses=uses_of(read, self.pools, path, report), **policy_of(value),
         )  # fmt: skip
         self._check_action(job, (*path, action), report)
         return job

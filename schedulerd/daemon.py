@@ -87,10 +87,11 @@ class Daemon:
         self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
         self.chains = Chains(self.planner, self.store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
             self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), config.seats,
-            self.scheduler.on_started, self.scheduler.on_finished,
+            self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
@@ -121,7 +122,7 @@ class Daemon:
 
     def _on_tick(self, now: datetime) -> None:
         self.notifier.feed_watchdog()
-        self.scheduler.pauses.end_those_over(now)
+        self.scheduler.tick(now)
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
@@ -148,8 +149,8 @@ class Daemon:
     def _recover(self) -> None:
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
-        still = close_open_runs(self.store, self.clock, set(self.config.jobs), known, builtin)
-        self.roster.apply(self.config.jobs)
+        still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
+        self.roster.apply(self.config.jobs, self.config.pools)
         watch_again(self.board, still.running, self.executor.adopt)
         self.executor.start()
         queue_again(self.board, self.scheduler, still.waiting)
@@ -179,7 +180,7 @@ class Daemon:
             try:
                 config = await asyncio.to_thread(load, self.config.path)
                 fault_point("in_reload")
-                changes = await asyncio.to_thread(self.roster.apply, config.jobs)
+                changes = await asyncio.to_thread(self.roster.apply, config.jobs, config.pools)
             except ConfigError as error:
                 self.config_state.problems = [str(problem) for problem in error.problems]
                 for problem in error.problems:

@@ -88,3 +88,12 @@ def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str,
     if each.due.cause is not None and now - start.occurrence.start_at > OVERDUE:
         details["cause"] = each.due.cause
     return details
+
+
+def together(batch: list[DueJob]) -> list[DueJob]:
+    """Return what is due with the single occurrences of a job made one, as they would be if its times had made them."""
+    found: dict[tuple[str, Origin], DueJob] = {}
+    for each in batch:
+        key = each.job_id, each.origin
+        found[key] = found[key].with_all_of(each) if key in found else each
+    return list(found.values())

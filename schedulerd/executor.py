@@ -110,6 +110,7 @@ class Executor:
         output: OutputFolder,
         keepers: str,
         seats: int,
+        may_start: Callable[[Run], None],
         on_started: Callable[[Run, datetime], Run],
         on_finished: Callable[[list[Finished]], None],
     ) -> None:
@@ -117,6 +118,7 @@ class Executor:
         self._prepare = prepare
         self._functions = functions
         self._output = output
+        self._may_start = may_start
         self._on_started = on_started
         self._on_finished = on_finished
         self._starters = Pool("starter", STARTERS)
@@ -182,6 +184,7 @@ class Executor:
             if self._refused is not None:
                 raise StoppingError("not started: the daemon is stopping")
             spec = self._prepare[job.action](job, run, self._output.make(run.run_id))
+            self._may_start(run)
             fault_point("before_start")
             self._supervisor.launch(run.run_id, spec)
             if self._refused is not None:
@@ -245,6 +248,7 @@ class Executor:
         try:
             if self._refused is not None:
                 raise StoppingError("not started: the daemon is stopping")
+            self._may_start(run)
             run = self._on_started(run, self._clock.now())
             result = self._functions[job.action](job, run, stop)
         except Exception as error:  # whatever a built-in raises is the end of its run, not of this thread

@@ -19,7 +19,7 @@ MICROSECOND = timedelta(microseconds=1)
 class Status(StrEnum):
     """What has become of a run."""
 
-    QUEUED = "queued"  # accepted, waits for a seat
+    QUEUED = "queued"  # accepted, waits for its turn, a pool, or the time of its retry
     RUNNING = "running"  # claimed in the ledger and started
     SUCCESS = "success"
     FAILED = "failed"
@@ -51,6 +51,7 @@ class Overlap(StrEnum):
 
     SKIP = "skip"
     QUEUE = "queue"
+    REPLACE = "replace"
     ALLOW = "allow"
 
 
@@ -226,6 +227,17 @@ class Job:
     timeout_seconds: float | None = None
     kill_grace_seconds: float = 10.0
     overlap: Overlap = Overlap.SKIP
+    max_instances: int | None = None  # with overlap allow or queue: so many at once
+    retries: int = 0  # further attempts after a first one that failed
+    retry_delay_seconds: float = 10.0
+    retry_backoff: float = 2.0  # each delay is so many times the one before
+    retry_max_delay_seconds: float = 3600.0
+    retry_on: tuple[str | int, ...] = (Status.FAILED, Status.TIMED_OUT)  # statuses and exit codes
+    deadline_seconds: float | None = None  # for all attempts, from the start of the first
+    uses: Mapping[str, int] = field(default_factory=dict)  # seats of pools; a mutex is a pool of one seat
+    priority: int = 0  # the higher one starts first of those that wait for the same pool
+    only_if: Mapping[str, float] = field(default_factory=dict)  # what the host's load must be, see admission.unmet
+    only_if_within_seconds: float = 3600.0
     catch_up: CatchUp = CatchUp.LATEST
     misfire_grace_seconds: float = 3600.0
     catch_up_limit: int = 100

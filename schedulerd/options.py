@@ -13,7 +13,23 @@ from typing import Any
 
 from .model import CatchUp, Overlap, When
 from .policy import KEEP_PERIODS, MOST_DUE
-from .schema import Anything, Choice, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
+from .schema import (
+    Anything,
+    Choice,
+    Duration,
+    Either,
+    Flag,
+    Kind,
+    ListOf,
+    MapOf,
+    Number,
+    Option,
+    Record,
+    Size,
+    Text,
+    TextOrSecret,
+    Whole,
+)
 
 JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
@@ -176,11 +192,48 @@ MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger,
     "on_blackout": Option(Choice(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
 }
 
+
+class RetryWord(StrEnum):
+    """After which ends a run is tried again."""
+
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    ABANDONED = "abandoned"
+
+
+MOST_SEATS = 1_000_000
+ONLY_IF = Record(
+    {
+        "load1_below": Option(Number(0.0, 1e6), "the host's load average of one minute is lower"),
+        "free_memory_above": Option(Size(), "more memory than this is available, such as 500M"),
+    }
+)
+
+RETRIES: Mapping[str, Option] = {
+    "retries": Option(Whole(0, 1000), "how many further attempts there are when one went wrong", 0),
+    "retry_delay": Option(Duration(), "the time from the end of the first attempt to the second", 10.0),
+    "retry_backoff": Option(Number(1.0, 100.0), "how many times as long each further delay is", 2.0),
+    "retry_max_delay": Option(Duration(), "no delay is longer", 3600.0),
+    "retry_on": Option(
+        ListOf(
+            Either(str, Choice(RetryWord), Whole(0, 255)), at_least=1, expected="a list of failed, timed_out, … and codes"
+        ),
+        "after which ends: failed, timed_out, abandoned, and exit codes",
+        (RetryWord.FAILED, RetryWord.TIMED_OUT),
+    ),
+    "deadline": Option(Duration(), "for all attempts together, from the start of the first; 0 is none", 0.0),
+}
+
 POLICY: Mapping[str, Option] = {
     "timezone": Option(Text(), "the IANA time zone of the job's times"),
     "timeout": Option(Duration(), "after this long the whole process group gets SIGTERM; 0 is never", 0.0),
     "kill_grace": Option(Duration(), "how long after SIGTERM the process group gets SIGKILL", 10.0),
     "overlap": Option(Choice(Overlap), "what becomes of an occurrence that is due while the job runs", Overlap.SKIP),
+    "max_instances": Option(Whole(1, 10_000), "with overlap allow or queue, how many runs of the job there may be at once"),
+    **RETRIES,
+    "priority": Option(Whole(-100, 100), "of runs that wait for the same pool, the higher one starts first", 0),
+    "only_if": Option(ONLY_IF, "what the host's load must be for a start; a run waits for that"),
+    "only_if_within": Option(Duration(), "how long it waits for that; then it is skipped", 3600.0),
     "catch_up": Option(Choice(CatchUp), "what becomes of occurrences that nobody could start in time", CatchUp.LATEST),
     "catch_up_limit": Option(Whole(1, MOST_DUE), "with catch_up: all, how many of the newest are caught up", 100),
     "catch_up_age": Option(Duration(), "occurrences older than this are not started any more; 0 is no bound", 0.0),
@@ -202,6 +255,12 @@ JOB: Mapping[str, Option] = {
     "not_before": Option(Text(), "no occurrence is earlier, such as 2027-01-01T00:00:00"),
     "not_after": Option(Text(), "no occurrence is later"),
     **{name: Option(kind, f"the action {name}") for name, kind in ACTIONS.items()},
+    "pool": Option(Text(NAME, "a name of a pool"), "the pool of which a run takes one seat"),
+    "uses": Option(MapOf(Whole(1, MOST_SEATS), NAME, "a name of a pool"), "pools, and how many seats of each a run takes"),
+    "mutex": Option(
+        Either(list, ListOf(Text(NAME, "a name")), Text(NAME, "a name")),
+        "a name, or a list of names: of all jobs with the same one, one runs at a time",
+    ),
     **POLICY,
 }
 
@@ -240,6 +299,19 @@ TOP: Mapping[str, Option] = {
         Choice(StopWord),
         "what SIGTERM does to running jobs: end them (after shutdown_grace) or leave them",
         StopWord.END,
+    ),
+    "pools": Option(
+        MapOf(
+            Either(
+                Mapping,
+                Record({"limit": Option(Whole(1, MOST_SEATS), "how many seats", required=True)}),
+                Whole(1, MOST_SEATS),
+            ),
+            NAME,
+            "a name of a pool",
+        ),
+        "pools by name, and how many seats each has: {db: 4, net: {limit: 10}}",
+        {},
     ),
     "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
     "sources": Option(

@@ -27,7 +27,7 @@ import schedule
 
 from .clock import Clock, Jump, JumpWatch
 from .durations import format_duration
-from .entries import DueJob, Undecided
+from .entries import DueJob, Undecided, together
 from .model import Occurrence, Origin, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
@@ -164,13 +164,13 @@ class PlannedJob(schedule.Job):
 
 
 class _Once:
-    """A single occurrence that something other than a time of its trigger made due."""
+    """A single occurrence that something other than a time of its trigger made due; None only makes the loop turn."""
 
-    def __init__(self, due: DueJob, at: datetime) -> None:
+    def __init__(self, due: DueJob | None, at: datetime) -> None:
         self._due = due
         self.next_run: datetime | None = at
 
-    def run(self) -> DueJob:
+    def run(self) -> DueJob | None:
         self.next_run = None
         return self._due
 
@@ -253,6 +253,12 @@ class Planner(schedule.Scheduler):
             self._push(_Once(due, occurrence.start_at))
         self._wakeup.set()
 
+    def wake_at(self, at: datetime) -> None:
+        """Let the loop turn, and `on_tick` be called, at a moment at which nothing may be due."""
+        with self._lock:
+            self._push(_Once(None, at))
+        self._wakeup.set()
+
     def overdue(self, job_ids: Iterable[str], now: datetime) -> list[DueJob]:
         """Return of which of the jobs something is due that was not handed over yet: it is spaced, put off or held back."""
         with self._lock:
@@ -281,7 +287,7 @@ class Planner(schedule.Scheduler):
         self.tick_at = now = self.clock.now()
         with self._lock:
             found = self._put_off(self._pop_due(), cause)
-            batch = _together([each for each in map(self._turn, found) if each is not None])
+            batch = together([each for each in map(self._turn, found) if each is not None])
         if not batch:
             return
         undecided: list[Undecided] | None = None
@@ -387,12 +393,3 @@ class Planner(schedule.Scheduler):
             live = {job: (at, order, job) for at, order, job in self._heap if job.next_run == at}
             self._heap = list(live.values())
             heapq.heapify(self._heap)
-
-
-def _together(batch: list[DueJob]) -> list[DueJob]:
-    """Return what is due with the single occurrences of a job made one, as they would be if its times had made them."""
-    found: dict[tuple[str, Origin], DueJob] = {}
-    for each in batch:
-        key = each.job_id, each.origin
-        found[key] = found[key].with_all_of(each) if key in found else each
-    return list(found.values())

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import groupby
 
 from .durations import format_duration
-from .model import MICROSECOND, After, CatchUp, Job, Occurrence, Overlap, Status, Trigger, When, to_text
+from .model import MICROSECOND, After, CatchUp, Job, Occurrence, Status, Trigger, When, to_text
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
 OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody
@@ -269,26 +268,6 @@ def is_wanted(after: After, status: Status) -> bool:
     if after.when is When.ALWAYS:
         return True
     return (status is Status.SUCCESS) is (after.when is When.SUCCESS) and status is not Status.CANCELLED
-
-
-class Admission(StrEnum):
-    """What the overlap policy says of a run that wants to start now."""
-
-    START = "start"
-    QUEUE = "queue"
-    SKIP = "skip"
-
-
-MOST_QUEUED = 100  # runs of one job that wait for their turn; more are skipped
-
-
-def admit(overlap: Overlap, running: int, queued: int) -> Admission:
-    """Return what becomes of a run of a job of which `running` runs run and `queued` ones wait."""
-    if overlap is Overlap.ALLOW or (not running and not queued):
-        return Admission.START
-    if overlap is Overlap.QUEUE and queued < MOST_QUEUED:
-        return Admission.QUEUE
-    return Admission.SKIP
 
 
 def pause_is_over(until: datetime | None, now: datetime) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from .board import Board, JobState
 from .clock import Clock
+from .ends import next_row
 from .model import Job, Result, Run, Status, finish
 from .process import Known
 from .roster import GONE
@@ -29,27 +29,34 @@ class Open:
     running: list[Run]
 
 
-def close_open_runs(store: Store, clock: Clock, configured: Set[str], known: Mapping[str, Known], builtin: Set[str]) -> Open:
+def close_open_runs(
+    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, Known], builtin: Set[str]
+) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
 
     `builtin` are the jobs whose action runs in the daemon. Returns the others, oldest first. Durable when it returns.
     """
     ended: list[Run] = []
+    retries: list[Run] = []
     still = Open([], [])
     for run in store.unfinished():
         if run.run_id in known:
             still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
         elif run.status is Status.RUNNING:
             why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
-            ended.append(finish(run, Result(Status.ABANDONED, message=why), clock.now(), None))
+            over, retry = finish(run, Result(Status.ABANDONED, message=why), clock.now(), None), None
+            if run.job_id in configured:
+                over, retry = next_row(configured[run.job_id], run, over, clock.now())
+            ended.append(over)
+            retries += [retry] if retry is not None else []
             log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
         elif run.job_id in configured:
             still.waiting.append(run)
         else:
             ended.append(finish(run, Result(Status.CANCELLED, message=GONE), clock.now(), None))
     if ended:
-        durable(store.finish(ended))
-    return still
+        durable(store.finish(ended, retries))
+    return Open(still.waiting + retries, still.running)
 
 
 def watch_again(board: Board, running: list[Run], adopt: Callable[[Job, Run], None]) -> None:
@@ -66,12 +73,10 @@ def watch_again(board: Board, running: list[Run], adopt: Callable[[Job, Run], No
 
 
 def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:
-    """Put waiting runs back into the queues of their jobs, and let the first of each start."""
+    """Put waiting runs back into the queues of their jobs, and let those start that may."""
     for run in waiting:
         with board.lock:
-            state = board.get(run.job_id)
-            state.queued = state.queued or deque()
-            state.queued.append(run)
-            board.touch(state)
-    for job_id in {run.job_id for run in waiting}:
-        scheduler.promote(board.states[job_id])
+            scheduler.seating.wait(board.get(run.job_id), run)
+    with board.lock:
+        scheduler.seating.recount()
+    scheduler.promote_all(scheduler.clock.now())

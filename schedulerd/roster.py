@@ -22,6 +22,7 @@ from .store import Store, durable
 
 log = logging.getLogger(__name__)
 
+NO_POOLS: Mapping[str, int] = {}
 MOST_NAMED = 5  # jobs, in the log
 NO_RULE = ""
 NOT_RUNNING = "the daemon was not running then"
@@ -57,9 +58,14 @@ class Roster:
         self._store = store
         self._clock = clock
 
-    def apply(self, jobs: Mapping[str, Job]) -> Changes:
-        """Make `jobs` the jobs that there are. Unchanged ones keep plans, pauses and runs; returns when it is durable."""
+    def apply(self, jobs: Mapping[str, Job], pools: Mapping[str, int] = NO_POOLS) -> Changes:
+        """Make `jobs` the jobs that there are, and `pools` the seats of pools.
+
+        Unchanged jobs keep plans, pauses and runs; returns when it is durable.
+        """
         now = self._clock.now()
+        with self._board.lock:
+            self._scheduler.seating.limit(pools)
         known = self._store.jobs()
         before = self._board.states
         changes = Changes(
@@ -87,6 +93,8 @@ class Roster:
         touched = [*changes.added, *replanned]
         self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
         self._chains.link(jobs)
+        if before:  # there may be more seats now, or other rules for what waits
+            self._scheduler.promote_all(now)
         return changes
 
     def start_up(self) -> None:

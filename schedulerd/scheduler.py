@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
 
 from .board import Board, JobState
+from .cancelling import Cancelling
 from .clock import Clock
-from .durations import counted
-from .entries import DueJob, Undecided, details_of, new_run, not_started, passed_run
+from .endings import Endings, Launcher
+from .ends import Ends
+from .entries import DueJob, Undecided, details_of, new_run, passed_run
 from .errors import StartError
 from .executor import Finished
 from .faults import fault_point
-from .model import MICROSECOND, NO_EVENTS, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
+from .model import MICROSECOND, NO_EVENTS, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
 from .pauses import Pauses
-from .policy import PAUSED, Admission, Decision, admit, decide_due, one_by_one, pass_all, pause_is_over
+from .policy import PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over
+from .retrying import within_deadline
+from .seating import Seating
 from .store import Store
 from .waiters import Waiters
 
@@ -36,18 +38,6 @@ log = logging.getLogger(__name__)
 AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
 CHANGED = "its rule was changed before it was started"
 LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
-
-
-class Launcher(Protocol):
-    """What the scheduler needs of the executor."""
-
-    def launch(self, job: Job, run: Run) -> None:
-        """Start a run that is in the ledger."""
-        ...
-
-    def forget(self, run_ids: list[str]) -> None:
-        """Hear that the ends of runs are in the ledger."""
-        ...
 
 
 class Scheduler:
@@ -61,18 +51,24 @@ class Scheduler:
         self.is_stopping = False
         self._launcher: Launcher | None = None
         self._on_end: Callable[[str, datetime], datetime | None] = lambda _job_id, _at: None
-        self._on_ends: Callable[[list[Run]], None] = lambda _runs: None
         self.waiters = Waiters(board)
+        self.seating = Seating(board, clock)
+        self.endings = Endings(board)
+        self._ends = Ends(board, store, clock, self.seating, self.waiters, self.endings, self.promote, self._over)
+        self._cancelling = Cancelling(board, store, self.seating, self._ends, self.endings)
         self._went_idle = threading.Condition(board.lock)
+        self._ends.on_idle = self._went_idle.notify_all
         self.pauses = Pauses(board, store, self.promote)
 
     def launch_with(self, launcher: Launcher) -> None:
         """Name the executor; it is built after the scheduler, which it reports to."""
         self._launcher = launcher
+        self.endings.launch_with(launcher)
+        self._ends.on_written = launcher.forget
 
     def tell_ends(self, on_end: Callable[[str, datetime], datetime | None], on_ends: Callable[[list[Run]], None]) -> None:
-        """Name who plans on from the end of a job's run (and says when), and who starts other jobs after ends."""
-        self._on_end, self._on_ends = on_end, on_ends
+        """Name who plans on from the end of a job's run (and says when), and who starts other jobs after final ends."""
+        self._on_end, self._ends.on_final = on_end, on_ends
 
     # Due
 
@@ -100,7 +96,7 @@ class Scheduler:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
                     undecided.append(each.all_left(now + LOOK_AGAIN))
                     continue
-                admitted = [self.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
+                admitted = [self.seating.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
                 rows += admitted
                 again |= {run.run_id for run in admitted} if each.is_again else set()
                 state.next_run_at = next_at
@@ -147,25 +143,6 @@ class Scheduler:
         """Return the row of a run that may start at once."""
         return new_run(job.job_id, origin, now, scheduled_at, self.node)
 
-    def admitted(self, state: JobState, run: Run) -> Run:
-        """Return the row of a run that wants to start, as the overlap policy decides, and count it. The lock is held."""
-        decision = admit(_overlap_of(state.job, run), len(state.running), state.waiting)
-        if decision is Admission.START:
-            state.running[run.run_id] = run
-        elif decision is Admission.QUEUE:
-            run = replace(run, status=Status.QUEUED)
-            state.queued = state.queued or deque()
-            state.queued.append(run)
-        else:
-            blocking = min(state.running) if state.running else None
-            details = {"reason": "overlap", "blocking_run": blocking}
-            why = f"run {blocking} of the job still runs"
-            if blocking is None or state.job.overlap is Overlap.QUEUE:
-                why = f"{counted(state.waiting, 'run')} of the job wait already"
-            run = not_started(run, Status.SKIPPED, why, {**run.details, **details})
-        self.board.touch(state)
-        return run
-
     # The ledger, and the launch behind it
 
     def record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
@@ -193,7 +170,7 @@ class Scheduler:
                 if run.status is Status.RUNNING:
                     self._launch(run)
                 elif run.status is Status.QUEUED:
-                    self._promote_of(run)  # what it waits for may have ended meanwhile, or be paused
+                    self._waits(run)
             elif error is None and run.run_id in again and run.status in UNFINISHED:
                 self._come_again(run)
             else:
@@ -217,7 +194,7 @@ class Scheduler:
         with self.board.lock:
             now = self.clock.now()
             fresh = self.new_run(state.job, Origin.SCHEDULE, now, max(now, at + MICROSECOND))
-            fresh = self.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
+            fresh = self.seating.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
             recorded = self.record([fresh])
         self.when_recorded([fresh], recorded)
 
@@ -246,40 +223,50 @@ class Scheduler:
         try:
             if state is None or self._launcher is None:
                 raise StartError("its job is no longer in the configuration")
-            self._launcher.launch(state.job, run)
+            self._launcher.launch(*within_deadline(state.job, run, self.clock.now()))
         except Exception as error:  # no thread to be had, say
             log.error("job %s: run %s could not be started: %s", run.job_id, run.run_id, error)
-            self._write_ends([finish(run, Result(Status.FAILED, message=str(error)), self.clock.now(), None)])
+            self._ends.write([(run, finish(run, Result(Status.FAILED, message=str(error)), self.clock.now(), None))])
+            return
+        self._cancelling.supersede(state, run)
 
     def _forget(self, run: Run) -> None:
         with self.board.lock:
             state = self.board.state_of(run)
             if state is None:
                 return
-            state.running.pop(run.run_id, None)
-            if state.queued:
-                state.queued = deque(each for each in state.queued if each.run_id != run.run_id)
-            self.board.touch(state)
+            self.seating.leave(state, run.run_id)
         self.promote(state)
 
-    def promote(self, state: JobState) -> None:
-        """Let the next waiting run of a job start, when nothing of the job runs any more."""
-        with self.board.lock:
-            if state.running or not state.queued or self.is_stopping:
-                return
-            run = _next_of(state)
-            if run is None:
-                return  # it goes on when the job is resumed
-            state.queued.remove(run)
-            run = replace(run, status=Status.RUNNING)
-            state.running[run.run_id] = run
-            self.board.touch(state)
-        self.store.claim(run.run_id).add_done_callback(partial(self._claimed, run))
+    # Those that wait
 
-    def _promote_of(self, run: Run) -> None:
-        state = self.board.state_of(run)
-        if state is not None:
-            self.promote(state)
+    def promote(self, state: JobState) -> None:
+        """Let waiting runs start, of a job and of those it shares pools with, when there is room for them now."""
+        if state.queued and state.job.only_if:
+            self.seating.measure()
+        with self.board.lock:
+            chosen = [] if self.is_stopping else self.seating.next_of(state)
+        self._claim(chosen)
+
+    def promote_all(self, now: datetime) -> None:
+        """Let every waiting run start for which it is time, and end those for which it is too late."""
+        self.seating.measure()
+        with self.board.lock:
+            expired = [] if self.is_stopping else self.seating.expire(now)
+            chosen = [] if self.is_stopping else self.seating.next_of_all()
+        self._ends.write([(run, finish(run, result, now, None)) for run, result in expired])
+        self._claim(chosen)
+
+    def tick(self, now: datetime) -> None:
+        """Do what is due with time alone; called at each turn of the planner's loop."""
+        self.pauses.end_those_over(now)
+        self.endings.give_again()
+        if self.seating.is_time(now):
+            self.promote_all(now)
+
+    def _claim(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self.store.claim(run.run_id).add_done_callback(partial(self._claimed, run))
 
     def _claimed(self, run: Run, claimed: Future[bool]) -> None:
         if claimed.exception() is None and claimed.result():
@@ -288,10 +275,26 @@ class Scheduler:
             log.warning("run %s of job %s was not queued any more: not started", run.run_id, run.job_id)
             self._forget(run)
 
+    def _waits(self, run: Run) -> None:
+        """Deal with a run that waits, and is in the ledger now: what it waits for may have ended meanwhile."""
+        state = self.board.state_of(run)
+        if state is not None:
+            self._cancelling.replace_with(state, run)
+            self.promote(state)
+
+    def cancel(self, run_id: str, actor: str) -> Future[Run]:
+        """Cancel a run, for somebody; see `Cancelling.cancel`."""
+        return self._cancelling.cancel(run_id, actor)
+
     # Started, ended
 
+    def may_start(self, run: Run) -> None:
+        """Raise StoppingError when a run that is about to be started was ordered to end already."""
+        with self.board.lock:
+            self.endings.refuse(run)
+
     def on_started(self, run: Run, started_at: datetime) -> Run:
-        """Note when a run started; its row follows when it ends."""
+        """Note when a run was started; its row follows when it ends."""
         run = replace(run, started_at=started_at)
         with self.board.lock:
             state = self.board.state_of(run)
@@ -302,54 +305,23 @@ class Scheduler:
 
     def on_finished(self, ends: list[Finished]) -> None:
         """Write how runs ended, make room for what waits, and then tell who waits for them."""
-        ended = [finish(each.run, each.result, each.ended_at, each.duration_seconds) for each in ends]
-        for run in ended:
-            if run.status is not Status.SUCCESS:
-                log.warning("job %s: run %s %s: %s", run.job_id, run.run_id, run.status, run.error_message)
-        self._write_ends(ended)
+        self._ends.write([self._ends.finished(each.run, each.result, each.ended_at, each.duration_seconds) for each in ends])
 
     def cancel_queued(self, runs: Sequence[Run], why: str) -> None:
         """End runs that wait and will never have their turn."""
-        now = self.clock.now()
-        self._write_ends([finish(run, Result(Status.CANCELLED, message=why), now, None) for run in runs])
+        self._ends.cancel(runs, Result(Status.CANCELLED, message=why))
 
-    def _write_ends(self, ended: list[Run]) -> None:
-        if ended:
-            self.store.finish(ended).add_done_callback(partial(self._recorded, ended))
-
-    def _recorded(self, ended: list[Run], written: Future[None]) -> None:
-        error = written.exception()
-        if error is not None:
-            log.error("the end of %d runs could not be written: %s", len(ended), error)
-        free: list[tuple[JobState, Run]] = []
-        with self.board.lock:
-            for run in ended:
-                state = self.board.state_of(run)
-                if state is not None:
-                    state.running.pop(run.run_id, None)
-                    if state.last_result is None or state.last_result.run_id < run.run_id:
-                        state.last_result = run
-                    self.board.touch(state)
-                    free.append((state, run))
-                    if not state.running:
-                        self.board.retired.pop(run.job_id, None)
-            self._went_idle.notify_all()
-        self.waiters.tell(ended)
-        for state, run in free:
-            self.promote(state)
-            if state.job.trigger is not None and state.job.trigger.waits_for_end and not state.running:
-                self.ended_at(run.job_id, run.finished_at or self.clock.now())
-        if error is None:
-            if self._launcher is not None:
-                self._launcher.forget([run.run_id for run in ended])
-            self._on_ends(ended)
+    def _over(self, state: JobState, run: Run) -> None:
+        """Plan on from the end of a job's run, when its next time is counted from there."""
+        if state.job.trigger is not None and state.job.trigger.waits_for_end and not state.running:
+            self.ended_at(run.job_id, run.finished_at or self.clock.now())
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
         """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
         with self.board.lock:
             state = self.board.get(job_id)
             run = self.new_run(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
-            run = self.admitted(state, replace(run, attempt=skipped.attempt + 1))
+            run = self.seating.admitted(state, replace(run, attempt=skipped.attempt + 1))
             recorded = self.record([run])
         self.when_recorded([run], recorded)
 
@@ -358,7 +330,7 @@ class Scheduler:
     def stop(self) -> None:
         """Start nothing more; what runs goes on. Who waits for a run that waits itself is told that it still does."""
         with self.board.lock:
-            self.is_stopping = True
+            self.is_stopping = self._ends.is_stopping = True
             waiting = [run for state in self.board.states.values() for run in state.queued or ()]
         self.waiters.tell(waiting)
 
@@ -366,12 +338,6 @@ class Scheduler:
         """Return True as soon as nothing runs that counts, False when something still does after `seconds`."""
         with self._went_idle:
             return self._went_idle.wait_for(lambda: not any(map(counts, self.board.running())), seconds)
-
-
-def _next_of(state: JobState) -> Run | None:
-    """Return the waiting run whose turn it is: while the job is paused, only one that somebody asked for."""
-    waiting = state.queued or ()
-    return next((run for run in waiting if state.pause is None or run.origin is Origin.MANUAL), None)
 
 
 def _decided(state: JobState, each: DueJob, now: datetime) -> Decision:
@@ -388,10 +354,3 @@ def _still_starts(job: Job, origin: Origin) -> bool:
     if origin is Origin.SCHEDULE:
         return job.enabled
     return job.enabled and (events.at_startup if origin is Origin.STARTUP else bool(events.after))
-
-
-def _overlap_of(job: Job, run: Run) -> Overlap:
-    """Return the overlap policy of a run: with `catch_up: all` each is wanted, so they wait for one another."""
-    if run.origin is Origin.CATCH_UP and job.catch_up is CatchUp.ALL and job.overlap is Overlap.SKIP:
-        return Overlap.QUEUE
-    return job.overlap

@@ -108,6 +108,42 @@ class Whole:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A number within bounds."""
+
+    low: float
+    high: float
+
+    def read(self, value: Any, path: Path, report: Report) -> float:
+        """Return the number."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            report(path, f"expected a number from {self.low:g} to {self.high:g}, not {shown(value)}")
+            return self.low
+        return float(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True)
+class Either:
+    """A value of the kind `then` when it is a `when`, and of another kind when it is not."""
+
+    when: type[Any]
+    then: Kind
+    other: Kind
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        """Return what the kind that it is of makes of it."""
+        return (self.then if isinstance(value, self.when) else self.other).read(value, path, report)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"anyOf": [self.then.schema(), self.other.schema()]}
+
+
+@dataclass(frozen=True)
 class Duration:
     """Seconds, or a text such as `1h30m`."""
 

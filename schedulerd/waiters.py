@@ -25,6 +25,12 @@ class Waiters:
         with self._board.lock:
             self._futures.pop(run_id, None)
 
+    def move(self, run_id: str, to: str) -> None:
+        """Let who waits for a run wait for another one, which goes on with it. The board's lock is held."""
+        waiting = self._futures.pop(run_id, None)
+        if waiting is not None:
+            self._futures.setdefault(to, []).extend(waiting)
+
     def tell(self, runs: Iterable[Run]) -> None:
         """Answer everybody who waits for one of the runs."""
         with self._board.lock:

@@ -16,17 +16,31 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
-    {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "keeper", "link", "process", "output", "systemd", "logs", "calendars"},
+    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "schema", "options"},
+    {
+        "yamlfile",
+        "config",
+        "secrets",
+        "store",
+        "keeper",
+        "link",
+        "process",
+        "output",
+        "systemd",
+        "logs",
+        "calendars",
+        "load",
+    },
     {"actions", "builtin"},
-    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
+    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
+    | {"seating", "endings", "ends", "cancelling"},
     {"views", "outlook", "service"},
     {"auth", "connections", "parsing", "api", "server", "client", "explain", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
-    *("triggers", "spans", "windows", "simulation", "policy", "schema", "options"),
+    *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 

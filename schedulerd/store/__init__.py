@@ -76,8 +76,12 @@ class Store(Protocol):
         """Take a `queued` run to start it: it becomes `running`. False when it is not queued any more."""
         ...
 
-    def finish(self, runs: Sequence[Run]) -> Future[None]:
-        """Write how runs ended (status, times, exit code, records, message, details). The first end stays."""
+    def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
+        """Write how runs ended (status, times, exit code, records, message, details). The first end stays.
+
+        `then` are rows that follow from these ends, entered in the same transaction as `record` does: never one without the
+        other. The result are the run_ids of those that are in the ledger now.
+        """
         ...
 
     def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:

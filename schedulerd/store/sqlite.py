@@ -10,7 +10,7 @@ import json
 import os
 import queue
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
@@ -94,36 +94,41 @@ class SqliteStore:
 
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
         """Enter rows into the ledger; see `Store.record`."""
+        return self._writer.submit(self._entry(runs))
+
+    def _entry(self, runs: Sequence[Run]) -> Callable[[sqlite3.Connection], frozenset[str]]:
+        """Return the change that enters rows, and says which are in the ledger after it."""
         rows = [_to_row(run) for run in runs]
         ids = frozenset(run.run_id for run in runs)
         insert, is_there = self._sql["record_run"], self._sql["run_is_there"]
 
         def change(connection: sqlite3.Connection) -> frozenset[str]:
-            number = connection.executemany(insert, rows).rowcount
+            number = connection.executemany(insert, rows).rowcount if rows else 0
             fault_point("in_claim")
             if number == len(rows):
                 return ids
             return frozenset(one for one in ids if connection.execute(is_there, (one,)).fetchone())
 
-        return self._writer.submit(change)
+        return change
 
     def claim(self, run_id: str) -> Future[bool]:
         """Take a queued run; see `Store.claim`."""
         sql = self._sql["claim_queued"]
         return self._writer.submit(lambda connection: connection.execute(sql, (run_id,)).rowcount == 1)
 
-    def finish(self, runs: Sequence[Run]) -> Future[None]:
+    def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
         """Write how runs ended; see `Store.finish`."""
         rows = [
             (run.status, _micros(run.started_at), _micros(run.finished_at), run.duration_seconds, run.exit_code,
              run.records_processed, run.error_message, _json(run.details), run.run_id)
             for run in runs
         ]  # fmt: skip
-        sql = self._sql["finish_run"]
+        sql, enter = self._sql["finish_run"], self._entry(then)
 
-        def change(connection: sqlite3.Connection) -> None:
+        def change(connection: sqlite3.Connection) -> frozenset[str]:
             connection.executemany(sql, rows)
             fault_point("in_result")
+            return enter(connection)
 
         return self._writer.submit(change)
 

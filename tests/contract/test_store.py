@@ -100,6 +100,34 @@ def test_the_first_end_of_a_run_stays(store):
     assert (found.finished_at, found.duration_seconds) == (NOON, 1.5)
 
 
+def test_an_end_and_what_follows_from_it_are_written_together(store):
+    run, retry = a_run(), a_run(attempt=2, status=Status.QUEUED)
+    record(store, run)
+
+    assert store.finish([ended(run, Status.FAILED)], [retry]).result(10) == {retry.run_id}
+    assert {each.run_id for each in store.unfinished()} == {retry.run_id}
+    assert store.run(retry.run_id) == retry
+
+
+def test_what_follows_from_an_end_is_entered_once(store):
+    run, retry = a_run(), a_run(attempt=2, status=Status.QUEUED)
+    record(store, run)
+    store.finish([ended(run, Status.FAILED)], [retry]).result(10)
+
+    assert store.finish([ended(run, Status.FAILED)], [a_run(attempt=2, status=Status.QUEUED)]).result(10) == frozenset()
+    assert store.finish([], [retry]).result(10) == {retry.run_id}
+    assert store.counts() == {"failed": 1, "queued": 1}
+
+
+def test_a_cancel_and_a_claim_of_a_waiting_run_have_one_winner(store):
+    run, other = a_run(status=Status.QUEUED), a_run("other", status=Status.QUEUED)
+    record(store, run, other)
+    store.finish([ended(run, Status.CANCELLED)]).result(10)
+
+    assert store.claim(run.run_id).result(10) is False
+    assert store.run(run.run_id).status is Status.CANCELLED
+
+
 def test_a_waiting_run_is_claimed_once(store):
     run = a_run(status=Status.QUEUED)
     record(store, run)

@@ -26,6 +26,9 @@ class Launcher:
         self.launched = []
         self.fails = False
 
+    def forget(self, run_ids):
+        """Hear which ends are in the ledger, as the keepers do."""
+
     def launch(self, job, run):
         if self.fails:
             raise RuntimeError("can't start new thread")

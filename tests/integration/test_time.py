@@ -50,7 +50,7 @@ def test_catch_up_all_starts_them_one_after_the_other_although_overlap_says_skip
     assert [status for status, *_ in after.said("a")] == ["success", "missed", "running", "queued", "queued"]
     assert after.rows("a")[1].details["reason"] == "more than its catch_up_limit of 3"
     while after.started[-1][1].run_id not in {run.run_id for run in after.rows("a") if run.status is Status.SUCCESS}:
-        after.end(*after.started[-1])
+        after.finish(*after.started[-1])
         after.settle()
     times = [run.scheduled_at for _, run in after.started]
     assert times == [NOON + 5 * HOUR, NOON + 6 * HOUR, NOON + 7 * HOUR]
@@ -131,7 +131,7 @@ def test_every_after_finish_counts_from_each_end_also_over_a_restart(engine, clo
     found.tick(600)
     found.tick(3600)
     assert len(found.started) == 1
-    found.end(*found.started[0])
+    found.finish(*found.started[0])
     found.settle()
     assert found.board.states["a"].next_run_at == clock.now() + 10 * MINUTE
     ended_at = clock.now()
@@ -170,7 +170,7 @@ def test_a_failure_starts_who_waits_for_one(engine):
     )
     found = engine(*jobs, ends_at_once=False)
     found.tick(3600)
-    found.end(*found.started[0], status=Status.FAILED)
+    found.finish(*found.started[0], status=Status.FAILED)
     found.settle()
     found.tick()
 
@@ -393,7 +393,7 @@ def end_of(engine, job_id):
     state = engine.board.states[job_id]
     run = engine.scheduler.new_run(state.job, Origin.MANUAL, engine.clock.now(), None)
     engine.store.record([run]).result(10)
-    engine.end(state.job, run)
+    engine.finish(state.job, run)
     engine.settle()
 
 

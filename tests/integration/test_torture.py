@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schedulerd.clock import ManualClock
-from schedulerd.model import CatchUp, Origin, Overlap, Pause
+from schedulerd.model import CatchUp, Origin, Overlap, Pause, Status
+from schedulerd.retrying import retry_at_of
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
@@ -22,9 +23,10 @@ JOBS = [
     a_job("dark", every="10m", blackout="12:30..14:00"),
     a_job("deferred", cron="5,35 * * * *", blackout=["12:30..14:00", "20:00..02:00"], on_blackout="defer"),
     a_job("several", triggers=[{"cron": "7 * * * *"}, {"startup": True}, {"after": {"job": "hourly"}}]),
+    a_job("retried", cron="*/20 * * * *", retries=2, retry_delay_seconds=200.0, uses={"mutex m": 1}),
     a_job("after", after={"all": ["hourly", "dark"], "when": "always"}),
 ]
-TIMED = ["minute", "hourly", "nightly", "none", "jittered", "dark", "deferred", "several"]
+TIMED = ["minute", "hourly", "nightly", "none", "jittered", "dark", "deferred", "several", "retried"]
 SECONDS = st.integers(1, 5 * 3600)
 OPERATIONS = st.one_of(
     st.tuples(st.just("pass"), SECONDS),
@@ -58,6 +60,7 @@ class World:
             launch(job, run)
 
         engine.launch = checked
+        engine.ends_as = lambda run: Status.FAILED if run.job_id == "retried" and run.attempt < 3 else Status.SUCCESS
         engine.scheduler.launch_with(engine)
         return engine
 
@@ -137,11 +140,16 @@ def test_nothing_starts_twice_or_early_and_nothing_is_lost(tmp_path_factory, ope
     world.do("sleep", ((settled + timedelta(days=1)).replace(hour=16) - settled).total_seconds())  # out of every blackout
     world.let_pass(900)  # for what is spaced and put off
 
-    started = Counter((run.job_id, run.scheduled_at) for engine in world.engines for _, run in engine.started)
+    started = Counter((run.job_id, run.scheduled_at, run.attempt) for engine in world.engines for _, run in engine.started)
     assert [key for key, count in started.items() if count > 1] == []
     assert world.early == []
     for job_id in TIMED:
         assert lost(world, job_id, settled) == []
+    attempts = {(run.scheduled_at, run.attempt): run for run in world.rows("retried")}
+    for (scheduled_at, attempt), run in attempts.items():
+        assert ("retry" in run.details) is ((scheduled_at, attempt + 1) in attempts)
+        assert attempt < 3 or run.status is not Status.FAILED
+        assert run.status is not Status.QUEUED or retry_at_of(run) > world.clock.now()
     followed = [end for run in world.rows("several") if run.origin is Origin.AFTER for end in run.details["after"].values()]
     assert len(followed) == len(set(followed))
     world.store.close()

@@ -1,11 +1,14 @@
 """Planner, policy, ledger and chains as the daemon builds them, with an executor that the test holds in its hand."""
 
+from schedulerd.admission import Load
 from schedulerd.board import Board
 from schedulerd.chains import Chains
+from schedulerd.errors import StoppingError
 from schedulerd.executor import Finished
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
+from schedulerd.recovery import close_open_runs, queue_again
 from schedulerd.roster import Roster
 from schedulerd.scheduler import Scheduler
 
@@ -13,7 +16,7 @@ from schedulerd.scheduler import Scheduler
 class Engine:
     """Everything between the configuration and the executor; runs end when the test says so, or at once."""
 
-    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0):
+    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=()):
         self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
         self.board = Board()
         self.scheduler = Scheduler(self.board, store, clock, "test")
@@ -21,29 +24,47 @@ class Engine:
         self.planner = Planner(clock, self.scheduler.on_due, spread_seconds=spread)
         self.chains = Chains(self.planner, store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.scheduler.seating.wake_with(self.planner.wake_at)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
         self.outlook = Outlook(self.board, store, clock)
-        self.started = []
+        self.ends_as = lambda _run: Status.SUCCESS  # of those that end at once
+        self.started, self.ordered, self.takes_orders = [], [], True
+        self.scheduler.seating.measured_by = lambda: self.load
+        self.load = Load(0.0, 1e12)
+        self.pools = dict(pools)
+        waiting = close_open_runs(store, clock, {job.job_id: job for job in jobs}, {}, set()).waiting
         self.apply(*jobs)
+        queue_again(self.board, self.scheduler, waiting)
         self.roster.start_up()
 
     def apply(self, *jobs):
-        self.roster.apply({job.job_id: job for job in jobs})
+        self.roster.apply({job.job_id: job for job in jobs}, self.pools)
 
     def launch(self, job, run):
         self.started.append((job, run))
         if self.ends_at_once:
-            self.end(job, run)
+            self.finish(job, run, self.ends_as(run))
 
     def forget(self, run_ids):
         self.forgotten = run_ids
 
-    def end(self, job, run, status=Status.SUCCESS):
-        run = self.scheduler.on_started(run, self.clock.now())
-        self.scheduler.on_finished([Finished(job, run, Result(status, message="it went wrong"), self.clock.now(), 1.0)])
+    def finish(self, job, run, status=Status.SUCCESS, **result):
+        try:
+            self.scheduler.may_start(run)
+            run = self.scheduler.on_started(run, self.clock.now())
+        except StoppingError:  # the executor would not start it, and say so in its end
+            status = Status.FAILED
+        ended = Result(status, message="it went wrong", **result)
+        self.scheduler.on_finished([Finished(job, run, ended, self.clock.now(), 1.0)])
+
+    def end(self, run_id, cause):
+        """Note who is to end, as the executor is told; whether it takes the order is up to the test."""
+        self.ordered.append((run_id, str(cause)))
+        return self.takes_orders
 
     def tick(self, seconds=0.0):
         self.clock.advance(seconds)
+        self.scheduler.tick(self.clock.now())
         self.planner.run_pending()
         self.settle()
 

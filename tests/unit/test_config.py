@@ -244,7 +244,7 @@ def test_the_example_is_right_and_has_no_warnings():
     config = load(str(ROOT / "config.example.yaml"))
 
     builtin = {"health_check", "daily_analytics", "history_backup", "cleanup"}
-    assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours"} == set(config.jobs)
+    assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours", "flaky"} == set(config.jobs)
     assert config.warnings == ()
 
 
@@ -255,7 +255,7 @@ def test_the_commented_examples_are_right_too(tmp_path):
     write(tmp_path, "- 2026-12-25", "holidays.yaml")
     text = "\n".join([*head, *(line.replace("  # ", "  ", 1) for line in lines[start:])])
 
-    shown = {"nightly_report", "notes_backup", "month_end", "mirror", "moving_day", "both", "sync"}
+    shown = {"nightly_report", "notes_backup", "month_end", "mirror", "moving_day", "both", "sync", "ledger"}
     assert set(load(write(tmp_path, text)).jobs) == shown
 
 
@@ -348,6 +348,10 @@ def test_the_published_schema_is_the_one_of_the_program():
         "jobs: {a: {at: ['2027-01-01T03:00'], blackout: [sat..sun], on_blackout: defer, shell: x}}",
         "jobs: {a: {startup: true, shell: x}, b: {after: {all: [a], when: always}, shell: x}}",
         "jobs: {a: {triggers: [{startup: true}, {every: 1h}], catch_up: all, catch_up_limit: 3, shell: x}}",
+        "jobs: {a: {retries: 3, retry_on: [75, timed_out], retry_backoff: 1.5, deadline: 1h, shell: x}}",
+        "pools: {db: 4, net: {limit: 10}}\njobs: {a: {pool: db, uses: {net: 10}, mutex: [m, n], priority: -5, shell: x}}",
+        "jobs: {a: {overlap: replace, only_if: {load1_below: 4, free_memory_above: 500M}, only_if_within: 1m, shell: x}}",
+        "defaults: {max_instances: 3, overlap: queue, priority: 7}\njobs: {a: {mutex: m, shell: x}}",
         "defaults: {blackout: '22:00..06:00', dst: {repeat: both}, catch_up_age: 1d}\ncatch_up_spread: 0\njobs: {}",
     ],
 )
@@ -384,6 +388,17 @@ def test_what_the_loader_takes_the_schema_takes(tmp_path, text):
         "jobs: {a: {cron: '* * * * *', dst: {gap: maybe}, shell: x}}",
         "jobs: {a: {cron: '* * * * *', on_blackout: wait, shell: x}}",
         "jobs: {a: {every: 1m, catch_up_limit: 0, shell: x}}",
+        "jobs: {a: {retries: -1, shell: x}}",
+        "jobs: {a: {retry_backoff: 0.5, shell: x}}",
+        "jobs: {a: {retry_on: [success], shell: x}}",
+        "jobs: {a: {retry_on: [256], shell: x}}",
+        "jobs: {a: {retry_on: [], shell: x}}",
+        "jobs: {a: {only_if: {load1_above: 4}, shell: x}}",
+        "jobs: {a: {priority: 101, shell: x}}",
+        "jobs: {a: {max_instances: 0, shell: x}}",
+        "jobs: {a: {mutex: [1, '']}}",
+        "pools: {db: 0}",
+        "pools: {db: {}}",
         "calendars: {a b: x}",
         "seats: 0",
         "api: {listen: here}",
@@ -394,3 +409,26 @@ def test_what_the_loader_refuses_the_schema_refuses(tmp_path, text):
     assert mistakes(tmp_path, text)
 
     assert list(SCHEMA.iter_errors(yaml.safe_load(text)))
+
+
+POOLS = """\
+pools: {db: 2}
+jobs:
+  a: {shell: x, pool: dbs}
+  b: {shell: x, uses: {db: 3}}
+"""
+
+
+def test_a_pool_that_is_not_there_or_too_small_is_a_mistake_in_its_place(tmp_path):
+    assert mistakes(tmp_path, POOLS) == [
+        "3:17: jobs.a.pool: there is no pool 'dbs' (did you mean 'db'?): expected one of db",
+        "4:24: jobs.b.uses.db: 3 of pool 'db' can never be had: it has 2",
+    ]
+
+
+def test_how_a_job_is_run_may_stand_in_the_defaults(tmp_path):
+    text = "defaults: {retries: 2, deadline: 1h, only_if: {load1_below: 4}}\njobs: {a: {shell: x, retries: 0, mutex: m}}"
+    job = load(write(tmp_path, text)).jobs["a"]
+
+    assert (job.retries, job.deadline_seconds, job.only_if, job.uses) == (0, 3600.0, {"load1_below": 4.0}, {"mutex m": 1})
+    assert (job.retry_on, job.max_instances) == (("failed", "timed_out"), None)

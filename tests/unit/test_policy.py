@@ -6,16 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import After, CatchUp, Occurrence, Overlap, Status, When
+from schedulerd.model import After, CatchUp, Occurrence, Status, When
 from schedulerd.policy import (
     BLACKOUT,
     MOST_DUE,
-    MOST_QUEUED,
     PAUSED,
-    Admission,
     Due,
     Gap,
-    admit,
     decide_due,
     decided_after_step_back,
     due_of,
@@ -314,22 +311,6 @@ def test_success_failure_and_always_mean_what_they_say(when, wanted):
     ended = {Status.SUCCESS, Status.FAILED, Status.TIMED_OUT, Status.ABANDONED, Status.CANCELLED}
 
     assert {status for status in ended if is_wanted(After(("a",), when), status)} == wanted
-
-
-@pytest.mark.parametrize(
-    ("overlap", "running", "queued", "expected"),
-    [
-        (Overlap.SKIP, 0, 0, Admission.START),
-        (Overlap.SKIP, 1, 0, Admission.SKIP),
-        (Overlap.ALLOW, 5, 0, Admission.START),
-        (Overlap.QUEUE, 0, 0, Admission.START),
-        (Overlap.QUEUE, 1, 0, Admission.QUEUE),
-        (Overlap.QUEUE, 0, 1, Admission.QUEUE),
-        (Overlap.QUEUE, 1, MOST_QUEUED, Admission.SKIP),
-    ],
-)
-def test_the_overlap_policy_admits_queues_or_skips(overlap, running, queued, expected):
-    assert admit(overlap, running, queued) is expected
 
 
 def test_a_pause_without_an_end_is_never_over():

@@ -1,0 +1,119 @@
+"""The rules about which runs may run at once: overlaps, pools, priorities, and what the host's load must be.
+
+Pure: values in, decisions out. `seating` asks, then acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .model import Job, Origin, Overlap, Run
+
+MUTEX = "mutex "  # before a mutex's name, where it is a pool: no pool's name has a space
+MOST_QUEUED = 100  # runs of one job that wait for their turn; more are skipped
+
+
+class Admission(StrEnum):
+    """What the overlap policy says of a run that wants to start now."""
+
+    START = "start"
+    QUEUE = "queue"
+    SKIP = "skip"
+    REPLACE = "replace"  # wait for what runs, which is ended
+
+
+def admit(overlap: Overlap, running: int, queued: int, most: int | None = None) -> Admission:
+    """Return what becomes of a run of a job of which `running` runs run and `queued` ones wait; `most` may run at once."""
+    is_free = not queued and (running < (most or 1))
+    if overlap is Overlap.ALLOW:
+        is_free = queued < MOST_QUEUED and (most is None or running + queued < most)
+    if is_free:
+        return Admission.START
+    if overlap is Overlap.QUEUE and queued < MOST_QUEUED:
+        return Admission.QUEUE
+    return Admission.REPLACE if overlap is Overlap.REPLACE and queued < MOST_QUEUED else Admission.SKIP
+
+
+def most_at_once(job: Job) -> int | None:
+    """Return how many runs of a job may run at the same time; None is any number."""
+    if job.overlap is Overlap.ALLOW:
+        return job.max_instances
+    return (job.max_instances or 1) if job.overlap is Overlap.QUEUE else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A run that waits, as far as it matters here: `uses` are the seats that it needs."""
+
+    run_id: str
+    job_id: str
+    uses: Mapping[str, int] = field(default_factory=dict)
+    priority: int = 0
+
+
+def choose(
+    waiting: Iterable[Waiting], room: Mapping[str, int | None], taken: Mapping[str, int], limits: Mapping[str, int]
+) -> list[Waiting]:
+    """Return which of `waiting`, oldest first, are started now, in the order of their starts.
+
+    The higher priority goes first, then the older run. A run takes all of its seats at once or none. Whoever has its turn
+    but not its seats holds back those behind it that share a pool with it, so that small ones do not starve a big one; all
+    others pass it by. `room` is how many more runs of a job may run (None: any number), and a run of a job without room
+    holds nobody back. `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
+    """
+    left, rooms = dict(taken), dict(room)
+    held: set[str] = set()
+    chosen = []
+    for each in sorted(waiting, key=lambda one: -one.priority):
+        free = rooms.get(each.job_id)
+        if free is not None and free <= 0:
+            continue
+        if held.intersection(each.uses) or lacking(each.uses, left, limits):
+            held.update(each.uses)
+            continue
+        for name, weight in each.uses.items():
+            left[name] = left.get(name, 0) + weight
+        if free is not None:
+            rooms[each.job_id] = free - 1
+        chosen.append(each)
+    return chosen
+
+
+def lacking(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:
+    """Return the pools that have not the seats that are wanted."""
+    return [name for name, weight in uses.items() if taken.get(name, 0) + weight > limits.get(name, 1)]
+
+
+def waits_for(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> str:
+    """Return in words what a run waits for that was not given its seats."""
+    names = lacking(uses, taken, limits) or list(uses)
+    parts = [
+        name if name.startswith(MUTEX) else f"pool {name} ({taken.get(name, 0)} of {limits.get(name, 1)} taken)"
+        for name in names
+    ]
+    return "waits for " + " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the host is."""
+
+    load1: float
+    free_memory_bytes: float
+
+
+def unmet(only_if: Mapping[str, float], load: Load) -> str | None:
+    """Return in words which of the conditions of a start does not hold, or None when all do."""
+    below, above = only_if.get("load1_below"), only_if.get("free_memory_above")
+    if below is not None and not load.load1 < below:
+        return f"the load was {load.load1:g}, not below {below:g}"
+    if above is not None and not load.free_memory_bytes > above:
+        return f"{load.free_memory_bytes / 1024**2:.0f} MiB of memory were free, not more than {above / 1024**2:.0f}"
+    return None
+
+
+def is_gated(job: Job, run: Run) -> bool:
+    """Return whether the start of a run depends on the host's load: not when somebody asks for it."""
+    return bool(job.only_if) and run.origin is not Origin.MANUAL

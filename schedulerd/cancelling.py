@@ -1,0 +1,96 @@
+"""Runs that will not be as they were going to be: cancelled by somebody, replaced by a newer run, or superseded by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from itertools import takewhile
+
+from .board import Board, JobState
+from .endings import Endings
+from .ends import Ends
+from .errors import NotFoundError
+from .model import Origin, Overlap, Result, Run, Status
+from .process import Cause
+from .retrying import is_superseded
+from .seating import Seating
+from .store import Store
+
+
+class Cancelling:
+    """Takes runs out of their queues, and lets running ones end."""
+
+    def __init__(self, board: Board, store: Store, seating: Seating, ends: Ends, endings: Endings) -> None:
+        self._board, self._store = board, store
+        self._seating, self._ends, self._endings = seating, ends, endings
+
+    def cancel(self, run_id: str, actor: str) -> Future[Run]:
+        """Cancel a run that waits, or let one that runs end; the result is the run as it is then.
+
+        One that waited is `cancelled`, durably. One that runs is `running` still: its end follows. One that has ended is as
+        it ended; another attempt that follows it (`details.retry`) is a run of its own. Raise NotFoundError when there is
+        no such run.
+        """
+        done: Future[Run] = Future()
+        row = self._store.run(run_id)
+        running, waiting = self._found(run_id, row)
+        if running is not None:
+            self._endings.order(running, Cause.CANCEL, f"cancelled by {actor}")
+            done.set_result(running)
+        elif waiting is not None:
+            result = Result(Status.CANCELLED, message=f"cancelled by {actor}", details={"cancelled_by": actor})
+            written = self._ends.cancel([waiting], result)
+            assert written is not None  # noqa: S101 - there is one
+            written.add_done_callback(partial(self._answer, done, waiting))
+        elif (row := self._store.run(run_id)) is not None:  # it may have ended a moment ago
+            done.set_result(row)
+        else:
+            raise NotFoundError(f"there is no run {run_id!r}")
+        return done
+
+    def _found(self, run_id: str, row: Run | None) -> tuple[Run | None, Run | None]:
+        """Return the run if it runs, and if it waits, in which case it does so no more."""
+        with self._board.lock:
+            states = [self._board.state_of(row)] if row is not None else list(self._board.states.values())
+            for state in states:
+                if state is not None and run_id in state.running:
+                    return state.running[run_id], None
+                if state is not None and (found := self._seating.unqueue(state, {run_id})):
+                    return None, found[0]
+        return None, None
+
+    def _answer(self, done: Future[Run], waiting: Run, written: Future[frozenset[str]]) -> None:
+        try:
+            written.result()
+            done.set_result(self._store.run(waiting.run_id) or replace(waiting, status=Status.CANCELLED))
+        except Exception as error:  # whatever it is, it belongs to who asked
+            done.set_exception(error)
+
+    def replace_with(self, state: JobState, run: Run) -> None:
+        """Let what runs of a job end, and what waits never start, when its policy is that a newer run takes their place."""
+        if state.job.overlap is not Overlap.REPLACE or run.origin is Origin.RETRY:
+            return
+        with self._board.lock:
+            queued = [each for each in state.queued or () if each.origin is not Origin.RETRY]
+            if all(each.run_id != run.run_id for each in queued):
+                return  # it is cancelled already, or started
+            running = list(state.running.values())
+            older = list(takewhile(lambda each: each.run_id != run.run_id, queued))
+        for each in running:
+            self._endings.order(each, Cause.REPLACE, f"replaced by run {run.run_id}")
+        self._drop(state, older, f"replaced by run {run.run_id}")
+
+    def supersede(self, state: JobState, started: Run) -> None:
+        """Let the waiting retries of a job be, of which a later occurrence has been started."""
+        if not state.queued:
+            return
+        with self._board.lock:
+            needless = [each for each in state.queued if is_superseded(each, started)]
+        self._drop(state, needless, f"superseded by the next occurrence, run {started.run_id}")
+
+    def _drop(self, state: JobState, runs: Sequence[Run], why: str) -> None:
+        with self._board.lock:  # some may have been started meanwhile
+            runs = self._seating.unqueue(state, {run.run_id for run in runs})
+        self._ends.cancel(runs, Result(Status.CANCELLED, message=why))

@@ -1,0 +1,119 @@
+"""The rules about further attempts: whether there is one, when, and until when all of them must be over.
+
+Pure: values in, decisions out. A retry is a row of the ledger of its own; what it must know of those before it is in its
+`details`: `of` (the first attempt's run), `previous`, `retry_number` (1 for the first retry), `retry_at`, and `deadline_at`
+when there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from .durations import format_duration
+from .model import Job, Origin, Run, Status, to_text
+
+HOPELESS = 1e300  # a delay that is longer is not calculated: the cap holds anyway
+OWN_DETAILS = frozenset({"of", "previous", "retry_number", "retry_at", "deadline_at", "deadline", "reason", "waited"})
+
+
+def delay_seconds(job: Job, number: int) -> float:
+    """Return how long after an end the retry of that number (1 is the first) starts."""
+    try:
+        delay = job.retry_delay_seconds * job.retry_backoff ** (number - 1)
+    except OverflowError:
+        delay = HOPELESS
+    return min(delay, job.retry_max_delay_seconds)
+
+
+def retry_after(job: Job, ended: Run, deadline_at: datetime | None, now: datetime) -> datetime | None:
+    """Return when another attempt follows a run that ended at `now`, or None when there is none.
+
+    Nothing starts in a blackout, nor at the deadline or later, and not more than `retries` times.
+    """
+    number = number_of(ended) + 1
+    if number > job.retries or not is_retried(job, ended):
+        return None
+    at: datetime | None = now + timedelta(seconds=delay_seconds(job, number))
+    if at is not None and job.trigger is not None:
+        at = job.trigger.free_at(at)
+    return None if at is None or (deadline_at is not None and at >= deadline_at) else at
+
+
+def is_retried(job: Job, ended: Run) -> bool:
+    """Return whether an end is one of those after which a job is tried again."""
+    return ended.status in job.retry_on or (ended.status is Status.FAILED and ended.exit_code in job.retry_on)
+
+
+def number_of(run: Run) -> int:
+    """Return how many retries of its occurrence there were up to a run: 0 for a first attempt."""
+    return int(run.details.get("retry_number", 0))
+
+
+def retry_at_of(run: Run) -> datetime | None:
+    """Return when a waiting retry is to start; None when it waits for no time."""
+    return _instant(run.details.get("retry_at"))
+
+
+def deadline_of(job: Job, run: Run, started_at: datetime | None) -> datetime | None:
+    """Return when all attempts of a run's occurrence must be over, if its (first) attempt started at `started_at`."""
+    if "deadline_at" in run.details:
+        return _instant(run.details["deadline_at"])
+    if job.deadline_seconds is None or started_at is None:
+        return None
+    return started_at + timedelta(seconds=job.deadline_seconds)
+
+
+def within_deadline(job: Job, run: Run, now: datetime) -> tuple[Job, Run]:
+    """Return a job and its run as they are started at `now`: with the time that is left to the deadline as the timeout.
+
+    `details.deadline` then says that it is the deadline that will end the run.
+    """
+    deadline_at = deadline_of(job, run, now)
+    if deadline_at is None:
+        return job, run
+    left = max((deadline_at - now).total_seconds(), 0.001)
+    if job.timeout_seconds is not None and job.timeout_seconds <= left:
+        return job, run
+    return replace(job, timeout_seconds=left), replace(run, details={**run.details, "deadline": True})
+
+
+def deadline_words(job: Job) -> str:
+    """Return why a run was ended that ran into its deadline."""
+    return f"ended at its deadline: {format_duration(job.deadline_seconds or 0.0)} after the start of its first attempt"
+
+
+def next_attempt(given: Run, run_id: str, retry_at: datetime, deadline_at: datetime | None, now: datetime) -> Run:
+    """Return the row of the attempt after `given`, which is the run as it was started: without what came of it."""
+    details: dict[str, Any] = {name: each for name, each in given.details.items() if name not in OWN_DETAILS}
+    details |= {
+        "retry_at": to_text(retry_at),
+        "of": given.details.get("of", given.run_id),
+        "previous": given.run_id,
+        "retry_number": number_of(given) + 1,
+    }
+    if deadline_at is not None:
+        details["deadline_at"] = to_text(deadline_at)
+    return replace(
+        given, run_id=run_id, origin=Origin.RETRY, status=Status.QUEUED, queued_at=now, attempt=given.attempt + 1,
+        started_at=None, idempotency_key=None, details=details,
+    )  # fmt: skip
+
+
+def is_followed(details: Mapping[str, Any]) -> bool:
+    """Return whether another attempt follows a run, by its details: then its end is not the end of its occurrence."""
+    return "retry" in details
+
+
+def is_superseded(waiting: Run, started: Run) -> bool:
+    """Return whether the start of a run makes a waiting retry of the same job needless: a later occurrence has its turn."""
+    is_retry = waiting.origin is Origin.RETRY and started.origin not in (Origin.RETRY, Origin.MANUAL)
+    if not is_retry or waiting.scheduled_at is None or started.scheduled_at is None:
+        return False
+    return waiting.scheduled_at < started.scheduled_at
+
+
+def _instant(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None

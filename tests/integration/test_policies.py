@@ -1,0 +1,606 @@
+"""Retries, cancels, replacements, pools, mutexes and gates on the whole engine, with a real store."""
+
+from datetime import timedelta
+
+import pytest
+
+from schedulerd.admission import Load
+from schedulerd.asking import Asking
+from schedulerd.clock import ManualClock
+from schedulerd.errors import NotFoundError, StoppingError
+from schedulerd.model import Actor, Overlap, Pause, Role, Status
+from tests.support.builders import NOON, a_job
+from tests.support.engine import Engine
+
+ADMIN = Actor("me", Role.ADMIN)
+HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(NOON - SECOND)
+
+
+@pytest.fixture
+def start(store, clock):
+    """Make engines on one ledger and one clock; they end no run by themselves. A second one is a restart after kill -9."""
+    return lambda *jobs, **more: Engine(store, clock, jobs, ends_at_once=False, **more)
+
+
+def statuses(engine, job_id="job"):
+    return [(run.attempt, str(run.status)) for run in engine.rows(job_id)]
+
+
+def fail(engine, **result):
+    engine.settle()
+    engine.finish(*engine.started[-1], status=Status.FAILED, **result)
+    engine.settle()
+
+
+def succeed(engine, place=-1):
+    engine.settle()
+    engine.finish(*engine.started[place])
+    engine.settle()
+
+
+def trigger(engine, job_id="job"):
+    engine.clock.advance(0.001)  # rows sort by their time
+    asked = Asking(engine.scheduler).trigger(job_id, ADMIN)
+    engine.settle()
+    return asked
+
+
+def running(engine):
+    return sorted(run.job_id for run in engine.board.running())
+
+
+# Retries
+
+
+def test_a_failed_run_is_tried_again_after_its_delay(start):
+    engine = start(a_job(every="1h", retries=2))
+    engine.tick(1)
+    fail(engine)
+    assert statuses(engine) == [(1, "failed"), (2, "queued")]
+    engine.tick(9.9)
+    assert len(engine.started) == 1
+    engine.tick(0.1)
+    fail(engine)
+    engine.tick(20)
+    fail(engine)
+    engine.tick(600)
+
+    first, second, third = engine.rows("job")
+    assert statuses(engine) == [(1, "failed"), (2, "failed"), (3, "failed")]
+    assert {run.scheduled_at for run in (first, second, third)} == {NOON}
+    assert (third.details["of"], third.details["previous"], third.origin) == (first.run_id, second.run_id, "retry")
+    assert (first.details["retry"], second.details["retry"]) == (second.run_id, third.run_id)
+    assert "retry" not in third.details
+
+
+def test_the_planner_wakes_up_for_a_retry(start):
+    engine = start(a_job(every="1h", retries=1))
+    engine.tick(1)
+    fail(engine)
+
+    assert engine.planner.next_time() == NOON + 10 * SECOND
+
+
+def test_a_success_or_a_cancel_is_not_tried_again(start):
+    engine = start(a_job(every="1m", retries=5))
+    engine.tick(1)
+    succeed(engine)
+    engine.tick(60)
+    engine.scheduler.cancel(engine.started[-1][1].run_id, "me").result(10)
+    fail(engine)
+
+    assert statuses(engine) == [(1, "success"), (1, "cancelled")]
+
+
+def test_a_retry_survives_a_restart_and_keeps_its_time(start, clock):
+    job = a_job(every="1h", retries=1, retry_delay_seconds=100.0)
+    first = start(job)
+    first.tick(1)
+    fail(first)
+    clock.advance(50)
+    second = start(job)
+    second.tick()
+    assert second.started == []
+    second.tick(50)
+
+    assert [run.attempt for _, run in second.started] == [2]
+    succeed(second)
+    assert statuses(second) == [(1, "failed"), (2, "success")]
+
+
+def test_a_retry_whose_time_passed_while_nobody_was_there_starts_at_once(start, clock):
+    job = a_job(every="1h", retries=1)
+    fail_at_start = start(job)
+    fail_at_start.tick(1)
+    fail(fail_at_start)
+    clock.advance(1000)
+    engine = start(job)
+    engine.settle()
+
+    assert [run.attempt for _, run in engine.started] == [2]
+
+
+def test_an_abandoned_run_is_tried_again_when_that_is_wanted(start, clock):
+    job = a_job(every="1h", retries=1, retry_on=("abandoned",))
+    start(job).tick(1)
+    engine = start(job)
+    assert statuses(engine) == [(1, "abandoned"), (2, "queued")]
+    engine.tick(10)
+
+    assert [run.attempt for _, run in engine.started] == [2]
+
+
+def test_a_retry_waits_while_its_job_is_paused(start):
+    engine = start(a_job(every="1h", retries=1))
+    engine.tick(1)
+    fail(engine)
+    engine.scheduler.pauses.set("job", Pause(NOON, "me")).result(10)
+    engine.tick(100)
+    assert len(engine.started) == 1
+    engine.scheduler.pauses.set("job", None).result(10)
+    engine.settle()
+
+    assert len(engine.started) == 2
+
+
+def test_a_retry_never_starts_when_the_daemon_is_stopping(start, clock):
+    engine = start(a_job(every="1h", retries=1))
+    engine.tick(1)
+    engine.scheduler.stop()
+    fail(engine)
+    engine.tick(100)
+    assert len(engine.started) == 1
+
+    again = start(a_job(every="1h", retries=1))
+    again.settle()
+    assert len(again.started) == 1
+
+
+def test_the_retry_of_a_job_that_is_gone_is_cancelled(start):
+    engine = start(a_job(every="1h", retries=1), a_job("other"))
+    engine.tick(1)
+    fail(engine)
+    engine.apply(a_job("other"))
+    engine.settle()
+    engine.tick(100)
+
+    assert statuses(engine) == [(1, "failed"), (2, "cancelled")]
+    assert len(engine.started) == 1
+
+
+def test_the_next_occurrence_supersedes_a_retry(start):
+    engine = start(a_job(every="1m", retries=1, retry_delay_seconds=300.0))
+    engine.tick(1)
+    fail(engine)
+    engine.tick(60)
+    engine.settle()
+
+    rows = engine.rows("job")
+    assert statuses(engine) == [(1, "failed"), (2, "cancelled"), (1, "running")]
+    assert rows[1].error_message == f"superseded by the next occurrence, run {rows[2].run_id}"
+
+
+def test_a_retry_waits_for_its_turn_while_its_job_runs(start):
+    engine = start(a_job(every="1h", retries=1))
+    engine.tick(1)
+    fail(engine)
+    trigger(engine)
+    engine.tick(20)
+    assert running(engine) == ["job"]
+    succeed(engine)
+    engine.settle()
+
+    assert [run.origin for _, run in engine.started] == ["schedule", "manual", "retry"]
+
+
+def test_a_retry_moves_behind_a_blackout(start):
+    engine = start(a_job(every="1h", blackout="12:00:05..13:00", retries=1))
+    engine.tick(1)
+    fail(engine)
+
+    assert engine.planner.next_time() == NOON + HOUR
+
+
+def test_no_attempt_outlives_the_deadline(start):
+    engine = start(a_job(every="1h", retries=9, retry_delay_seconds=20.0, retry_backoff=1.0, deadline_seconds=60.0))
+    engine.tick(1)
+    assert engine.started[0][0].timeout_seconds == 60.0
+    engine.clock.advance(10)
+    fail(engine)
+    engine.tick(20)
+    job, run = engine.started[1]
+    assert (job.timeout_seconds, run.details["deadline"]) == (40.0, True)  # it "started" as it failed
+    engine.clock.advance(40)
+    engine.finish(job, run, status=Status.TIMED_OUT)
+    engine.settle()
+
+    assert statuses(engine) == [(1, "failed"), (2, "timed_out")]
+    assert engine.rows("job")[1].error_message == "ended at its deadline: 1m after the start of its first attempt"
+
+
+def test_a_retry_that_waits_beyond_its_deadline_is_over(start):
+    engine = start(a_job(every="1h", retries=9, deadline_seconds=60.0))
+    engine.tick(1)
+    fail(engine)
+    engine.scheduler.pauses.set("job", Pause(NOON, "me")).result(10)
+    engine.tick(59)
+    assert statuses(engine) == [(1, "failed"), (2, "queued")]
+    engine.tick(1)
+    engine.settle()
+
+    assert statuses(engine) == [(1, "failed"), (2, "timed_out")]
+    assert engine.rows("job")[1].details["reason"] == "deadline"
+
+
+def test_what_follows_hears_of_the_last_attempt_only(start):
+    chain = a_job("next", after={"job": "job", "when": "failure"})
+    engine = start(a_job(every="1h", retries=1), chain)
+    engine.tick(1)
+    fail(engine)
+    engine.tick()
+    assert engine.rows("next") == []
+    engine.tick(10)
+    fail(engine)
+    engine.tick()
+
+    assert [run.details["after"] for run in engine.rows("next")] == [{"job": engine.rows("job")[-1].run_id}]
+
+
+def test_an_end_that_has_a_later_attempt_is_not_followed_after_a_restart(start):
+    jobs = a_job(every="1h", retries=1), a_job("next", after={"job": "job", "when": "always"})
+    first = start(*jobs)
+    first.tick(1)
+    fail(first)
+    second = start(*jobs)
+    second.tick()
+    assert second.rows("next") == []
+    second.tick(10)
+    succeed(second)
+    second.tick()
+
+    assert len(second.rows("next")) == 1
+
+
+def test_who_triggered_a_run_hears_of_its_last_attempt(start):
+    engine = start(a_job(retries=1))
+    asked = trigger(engine)
+    fail(engine)
+    assert not asked.done.done()
+    engine.tick(10)
+    succeed(engine)
+
+    found = asked.done.result(10)
+    assert (found.attempt, found.status, found.actor) == (2, "success", "me")
+
+
+def test_a_repeat_of_a_key_waits_for_the_last_attempt_too(start):
+    engine = start(a_job(retries=1))
+    asked = [Asking(engine.scheduler).trigger("job", ADMIN, "key")]
+    fail(engine)
+    asked.append(Asking(engine.scheduler).trigger("job", ADMIN, "key"))
+    engine.tick(10)
+    succeed(engine)
+    asked.append(Asking(engine.scheduler).trigger("job", ADMIN, "key"))
+
+    assert [each.done.result(10).attempt for each in asked] == [2, 2, 2]
+    assert {each.recorded.result(10).attempt for each in asked} == {1}
+
+
+def test_who_waits_is_told_of_an_end_whose_retry_they_will_not_see(start):
+    engine = start(a_job(retries=1))
+    asked = trigger(engine)
+    engine.scheduler.stop()
+    fail(engine)
+
+    assert asked.done.result(10).attempt == 1
+
+
+def test_an_interval_after_finish_counts_from_the_last_attempt(start):
+    engine = start(a_job(every="1m", after="finish", retries=1))
+    engine.tick(61)
+    fail(engine)
+    assert engine.planner.next_time() == engine.clock.now() + 10 * SECOND
+    engine.tick(10)
+    succeed(engine)
+
+    assert engine.planner.next_time() == engine.clock.now() + 60 * SECOND
+
+
+# Cancels
+
+
+def test_a_waiting_run_is_cancelled_at_once_and_for_good(start):
+    engine = start(a_job(every="1m", overlap=Overlap.QUEUE))
+    engine.tick(1)
+    engine.tick(60)
+    found = engine.scheduler.cancel(engine.rows("job")[1].run_id, "me").result(10)
+    succeed(engine)
+    engine.settle()
+
+    assert (found.status, found.error_message) == ("cancelled", "cancelled by me")
+    assert len(engine.started) == 1
+    assert statuses(engine) == [(1, "success"), (1, "cancelled")]
+
+
+def test_a_waiting_retry_can_be_cancelled_and_who_waits_for_it_is_told(start):
+    engine = start(a_job(retries=1))
+    asked = trigger(engine)
+    fail(engine)
+    engine.scheduler.cancel(engine.rows("job")[-1].run_id, "me").result(10)
+    engine.tick(100)
+
+    assert asked.done.result(10).status is Status.CANCELLED
+    assert len(engine.started) == 1
+
+
+def test_a_running_run_is_ended_and_is_cancelled_then(start):
+    engine = start(a_job(retries=3))
+    trigger(engine)
+    run_id = engine.started[0][1].run_id
+    assert engine.scheduler.cancel(run_id, "me").result(10).status is Status.RUNNING
+    assert engine.ordered == [(run_id, "cancel")]
+    fail(engine)
+
+    assert [(str(run.status), run.error_message) for run in engine.rows("job")] == [("cancelled", "cancelled by me")]
+
+
+def test_a_cancel_that_comes_before_the_process_is_there_is_not_lost(start):
+    engine = start(a_job())
+    trigger(engine)
+    run = engine.started[0][1]
+    engine.takes_orders = False
+    engine.scheduler.cancel(run.run_id, "me").result(10)
+    with pytest.raises(StoppingError, match="cancelled by me"):
+        engine.scheduler.may_start(run)
+    engine.takes_orders = True
+    engine.tick(1)
+    engine.tick(1)
+
+    assert engine.ordered == [(run.run_id, "cancel")] * 2
+
+
+def test_what_has_ended_stays_as_it_ended(start):
+    engine = start(a_job())
+    trigger(engine)
+    succeed(engine)
+
+    assert engine.scheduler.cancel(engine.started[0][1].run_id, "me").result(10).status is Status.SUCCESS
+    engine.tick()
+    assert engine.ordered == []
+
+
+def test_a_run_that_there_is_not_cannot_be_cancelled(start):
+    with pytest.raises(NotFoundError):
+        start().scheduler.cancel("no such", "me")
+
+
+def test_of_a_cancel_and_a_start_one_wins(start):
+    engine = start(a_job(overlap=Overlap.QUEUE))
+    asked = [trigger(engine) for _ in range(10)]
+    for place in range(10):
+        waiting = [run.run_id for run in engine.rows("job") if run.status is Status.QUEUED]
+        if len(waiting) > 1:
+            engine.finish(*engine.started[-1])  # lets the oldest start while it is cancelled, in the store's thread
+            engine.scheduler.cancel(waiting[0], "me").result(10)
+            engine.settle()
+            if engine.started[-1][1].run_id == waiting[0]:
+                fail(engine)
+                assert engine.scheduler.store.run(waiting[0]).status is Status.CANCELLED, place
+    while running(engine):
+        succeed(engine)
+        engine.settle()
+
+    assert len({run.run_id for _, run in engine.started}) == len(engine.started)
+    assert engine.scheduler.store.unfinished() == []
+    assert all(each.done.result(10) for each in asked)
+
+
+# Overlaps
+
+
+def test_a_newer_run_replaces_the_one_that_runs(start):
+    engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
+    engine.tick(1)
+    engine.tick(60)
+    old, new = engine.rows("job")
+    assert engine.ordered == [(old.run_id, "replace")]
+    assert (len(engine.started), new.status) == (1, "queued")
+    fail(engine)
+    engine.settle()
+
+    old, new = engine.rows("job")
+    assert (old.status, old.error_message, new.status) == ("cancelled", f"replaced by run {new.run_id}", "running")
+
+
+def test_of_several_newer_runs_the_newest_starts(start):
+    engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
+    for seconds in (1, 60, 60):
+        engine.tick(seconds)
+        engine.settle()
+    fail(engine)
+    engine.settle()
+
+    assert [str(run.status) for run in engine.rows("job")] == ["cancelled", "cancelled", "running"]
+    assert len(engine.ordered) == 1
+
+
+def test_a_replacement_that_is_cancelled_replaces_nothing_later(start):
+    engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
+    engine.tick(1)
+    engine.takes_orders = False
+    engine.tick(60)
+    engine.scheduler.cancel(engine.rows("job")[1].run_id, "me").result(10)
+    engine.ordered.clear()
+    engine.scheduler._waits(engine.rows("job")[1])
+
+    assert engine.ordered == []
+
+
+def test_so_many_instances_and_no_more(start):
+    engine = start(
+        a_job("allow", overlap=Overlap.ALLOW, max_instances=2), a_job("queue", overlap=Overlap.QUEUE, max_instances=2)
+    )
+    for _ in range(3):
+        trigger(engine, "allow")
+        trigger(engine, "queue")
+
+    assert [run.status for run in engine.rows("allow")] == ["running", "running", "skipped"]
+    assert engine.rows("allow")[-1].details["reason"] == "overlap"
+    assert [run.status for run in engine.rows("queue")] == ["running", "running", "queued"]
+    succeed(engine)
+    assert running(engine).count("queue") == 2
+
+
+# Pools
+
+
+def test_a_run_waits_for_its_pool_and_says_so(start):
+    jobs = [a_job(name, uses={"db": 1}) for name in "abc"]
+    engine = start(*jobs, a_job("free"), pools={"db": 2})
+    for name in "abc":
+        trigger(engine, name)
+    trigger(engine, "free")
+    assert running(engine) == ["a", "b", "free"]
+    assert engine.rows("c")[0].details["reason"] == "waits for pool db (2 of 2 taken)"
+    succeed(engine, 0)
+    engine.settle()
+
+    assert running(engine) == ["b", "c", "free"]
+    succeed(engine)
+    assert engine.rows("c")[0].details == {"waited": "waits for pool db (2 of 2 taken)", "message": "it went wrong"}
+
+
+def test_jobs_with_a_mutex_run_one_at_a_time_and_the_most_important_first(start):
+    engine = start(*(a_job(name, uses={"mutex m": 1}, priority=number) for number, name in enumerate("abc")))
+    for name in "abc":
+        trigger(engine, name)
+    order = []
+    for _ in range(3):
+        order += running(engine)
+        succeed(engine)
+        engine.settle()
+
+    assert order == ["a", "c", "b"]
+
+
+def test_a_large_run_is_not_starved_by_small_ones(start):
+    small = a_job("small", uses={"db": 1}, overlap=Overlap.ALLOW)
+    engine = start(small, a_job("large", uses={"db": 3}), pools={"db": 3})
+    for name in ("small", "small", "large", "small"):
+        trigger(engine, name)
+    assert running(engine) == ["small", "small"]
+    succeed(engine, 0)
+    assert running(engine) == ["small"]
+    succeed(engine, 1)
+    engine.settle()
+
+    assert running(engine) == ["large"]
+
+
+def test_what_waits_for_a_pool_waits_on_after_a_restart(start):
+    jobs = [a_job(name, uses={"db": 1}) for name in "ab"]
+    first = start(*jobs, pools={"db": 1})
+    for name in "ab":
+        trigger(first, name)
+    second = start(*jobs, pools={"db": 1})
+    second.settle()
+
+    assert running(second) == ["b"]  # the other one is abandoned, and its seat free
+
+
+def test_a_reload_may_give_a_pool_more_seats(start):
+    jobs = [a_job(name, uses={"db": 1}) for name in "ab"]
+    engine = start(*jobs, pools={"db": 1})
+    for name in "ab":
+        trigger(engine, name)
+    engine.pools = {"db": 2}
+    engine.apply(*jobs)
+    engine.settle()
+
+    assert running(engine) == ["a", "b"]
+
+
+def test_a_cancelled_run_gives_no_seat_back_that_it_did_not_have(start):
+    engine = start(*(a_job(name, uses={"db": 1}) for name in "abc"), pools={"db": 1})
+    for name in "abc":
+        trigger(engine, name)
+    engine.scheduler.cancel(engine.rows("b")[0].run_id, "me").result(10)
+    engine.settle()
+    assert running(engine) == ["a"]
+    succeed(engine)
+    engine.settle()
+
+    assert running(engine) == ["c"]
+
+
+def test_a_run_that_cannot_be_handed_over_gives_its_seat_back(start):
+    engine = start(*(a_job(name, uses={"db": 1}) for name in "ab"), pools={"db": 1})
+    launch, engine.launch = engine.launch, None
+    trigger(engine, "a")
+    engine.launch = launch
+    trigger(engine, "b")
+
+    assert running(engine) == ["b"]
+
+
+# Gates
+
+
+def test_a_run_waits_for_the_load_to_fall(start):
+    engine = start(a_job(every="1h", only_if={"load1_below": 4.0}))
+    engine.load = Load(5.0, 0.0)
+    engine.tick(1)
+    engine.settle()
+    assert (len(engine.started), statuses(engine)) == (0, [(1, "queued")])
+    engine.load = Load(3.0, 0.0)
+    engine.tick(14)
+    assert engine.started == []
+    engine.tick(1)
+    engine.settle()
+
+    assert len(engine.started) == 1
+
+
+def test_a_run_whose_gate_does_not_open_in_time_is_skipped(start):
+    engine = start(a_job(every="1h", only_if={"load1_below": 4.0}, only_if_within_seconds=40.0))
+    engine.load = Load(5.0, 0.0)
+    engine.tick(1)
+    for _ in range(5):
+        engine.tick(10)
+    engine.load = Load(0.0, 0.0)
+    engine.tick(60)
+
+    (run,) = engine.rows("job")
+    assert (run.status, run.details["reason"]) == ("skipped", "condition")
+    assert run.error_message == "the load was 5, not below 4, for 40.0s"
+    assert engine.started == []
+
+
+def test_an_open_gate_costs_no_time_and_what_is_asked_for_passes_a_closed_one(start):
+    engine = start(a_job(every="1h", only_if={"load1_below": 4.0}))
+    engine.tick(1)
+    engine.settle()
+    assert len(engine.started) == 1
+    succeed(engine)
+    engine.load = Load(9.0, 0.0)
+    trigger(engine)
+
+    assert len(engine.started) == 2
+
+
+def test_a_gate_is_looked_at_again_after_a_restart(start):
+    job = a_job(every="1h", only_if={"free_memory_above": 100.0})
+    first = start(job)
+    first.load = Load(0.0, 50.0)
+    first.tick(1)
+    first.settle()
+    second = start(job)
+    second.settle()
+
+    assert (len(first.started), len(second.started)) == (0, 1)

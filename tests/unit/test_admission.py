@@ -1,0 +1,199 @@
+"""Who may run at once: overlaps, pools, mutexes, priorities, and the host's load."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulerd.admission import (
+    MOST_QUEUED,
+    Admission,
+    Load,
+    Waiting,
+    admit,
+    choose,
+    lacking,
+    most_at_once,
+    unmet,
+    waits_for,
+)
+from schedulerd.jobpolicy import limits_of, uses_of
+from schedulerd.load import measure
+from schedulerd.model import Overlap
+from tests.support.builders import a_job
+
+POOLS = {"a": 1, "b": 3, "c": 10}
+
+
+@pytest.mark.parametrize(
+    ("overlap", "running", "queued", "expected"),
+    [
+        (Overlap.SKIP, 0, 0, Admission.START),
+        (Overlap.SKIP, 1, 0, Admission.SKIP),
+        (Overlap.ALLOW, 5, 0, Admission.START),
+        (Overlap.QUEUE, 0, 0, Admission.START),
+        (Overlap.QUEUE, 1, 0, Admission.QUEUE),
+        (Overlap.QUEUE, 0, 1, Admission.QUEUE),
+        (Overlap.QUEUE, 1, MOST_QUEUED, Admission.SKIP),
+    ],
+)
+def test_the_overlap_policy_admits_queues_or_skips(overlap, running, queued, expected):
+    assert admit(overlap, running, queued) is expected
+
+
+@pytest.mark.parametrize(
+    ("overlap", "running", "queued", "most", "expected"),
+    [
+        (Overlap.ALLOW, 1, 0, 2, Admission.START),
+        (Overlap.ALLOW, 1, 1, 2, Admission.SKIP),
+        (Overlap.ALLOW, 2, 0, 2, Admission.SKIP),
+        (Overlap.ALLOW, 0, MOST_QUEUED, None, Admission.SKIP),
+        (Overlap.QUEUE, 1, 0, 2, Admission.START),
+        (Overlap.QUEUE, 2, 0, 2, Admission.QUEUE),
+        (Overlap.QUEUE, 1, 1, 2, Admission.QUEUE),
+        (Overlap.REPLACE, 0, 0, None, Admission.START),
+        (Overlap.REPLACE, 1, 0, None, Admission.REPLACE),
+        (Overlap.REPLACE, 0, 1, None, Admission.REPLACE),
+    ],
+)
+def test_the_number_of_instances_is_bounded_and_a_newer_run_may_replace(overlap, running, queued, most, expected):
+    assert admit(overlap, running, queued, most) is expected
+
+
+@pytest.mark.parametrize(
+    ("overlap", "most", "expected"),
+    [
+        (Overlap.SKIP, 5, 1), (Overlap.REPLACE, 5, 1), (Overlap.QUEUE, None, 1), (Overlap.QUEUE, 5, 5),
+        (Overlap.ALLOW, None, None), (Overlap.ALLOW, 5, 5),
+    ],
+)  # fmt: skip
+def test_how_many_run_at_once_is_up_to_overlap_and_max_instances(overlap, most, expected):
+    assert most_at_once(a_job(overlap=overlap, max_instances=most)) == expected
+
+
+def names(chosen):
+    return [each.run_id for each in chosen]
+
+
+def a_waiting(run_id, priority=0, **uses):
+    return Waiting(run_id, run_id[0], uses, priority)
+
+
+def test_the_higher_priority_goes_first_then_the_older_run():
+    waiting = [a_waiting("x", b=1), a_waiting("y", 5, b=1), a_waiting("z", b=1)]
+
+    assert names(choose(waiting, {}, {"b": 1}, POOLS)) == ["y", "x"]
+
+
+def test_small_ones_do_not_overtake_a_big_one_that_has_its_turn():
+    waiting = [a_waiting("big", b=3), a_waiting("small", b=1), a_waiting("other", c=1)]
+
+    assert names(choose(waiting, {}, {"b": 1}, POOLS)) == ["other"]
+    assert names(choose(waiting, {}, {}, POOLS)) == ["big", "other"]
+
+
+def test_a_more_important_one_does_overtake():
+    assert names(choose([a_waiting("big", b=3), a_waiting("small", 1, b=1)], {}, {"b": 1}, POOLS)) == ["small"]
+
+
+def test_a_full_pool_is_in_nobody_elses_way():
+    waiting = [a_waiting("x", a=1), a_waiting("y"), a_waiting("z", c=2)]
+
+    assert names(choose(waiting, {}, {"a": 1}, POOLS)) == ["y", "z"]
+
+
+def test_a_job_without_room_holds_nobody_back():
+    waiting = [a_waiting("j1", a=1), a_waiting("j2", b=1), a_waiting("k", a=1)]
+
+    assert names(choose(waiting, {"j": 0}, {}, POOLS)) == ["k"]
+    assert names(choose(waiting, {"j": 1}, {}, POOLS)) == ["j1"]
+
+
+RUNS = st.lists(
+    st.builds(
+        lambda job, uses, priority: (job, uses, priority),
+        st.sampled_from("jkl"),
+        st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), max_size=3),
+        st.integers(-2, 2),
+    ),
+    max_size=15,
+)
+TAKEN = st.fixed_dictionaries({name: st.integers(0, limit + 2) for name, limit in POOLS.items()})
+ROOM = st.fixed_dictionaries({}, optional={job: st.none() | st.integers(0, 3) for job in "jkl"})
+
+
+@given(runs=RUNS, taken=TAKEN, room=ROOM)
+def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_a_reason(runs, taken, room):
+    waiting = [Waiting(str(place), job, uses, priority) for place, (job, uses, priority) in enumerate(runs)]
+    chosen = choose(waiting, room, taken, POOLS)
+    full = dict(taken)
+    for each in chosen:
+        for name, weight in each.uses.items():
+            full[name] += weight
+    rooms = {job: room.get(job) for job in "jkl"}
+
+    assert len({each.run_id for each in chosen}) == len(chosen)
+    assert all(full[name] <= max(limit, taken[name]) for name, limit in POOLS.items())
+    for job, limit in rooms.items():
+        assert limit is None or sum(each.job_id == job for each in chosen) <= limit
+    for left in (each for each in waiting if each not in chosen):
+        has_room = rooms[left.job_id] is None or sum(each.job_id == left.job_id for each in chosen) < rooms[left.job_id]
+        before = [one for one in waiting if one.priority >= left.priority and one not in chosen and one is not left]
+        shares = any(set(one.uses) & set(left.uses) for one in before)
+        assert not has_room or lacking(left.uses, full, POOLS) or shares
+
+
+@given(runs=RUNS, taken=TAKEN)
+def test_nobody_starts_before_an_older_one_of_the_same_priority_that_shares_a_pool(runs, taken):
+    waiting = [Waiting(str(place), f"job{place}", uses, priority) for place, (_, uses, priority) in enumerate(runs)]
+    chosen = choose(waiting, {}, taken, POOLS)
+    for place, older in enumerate(waiting):
+        for newer in waiting[place + 1 :]:
+            if older not in chosen and newer.priority <= older.priority and set(older.uses) & set(newer.uses):
+                assert newer not in chosen
+
+
+def test_what_a_run_waits_for_is_told_in_words():
+    assert waits_for({"b": 2, "c": 1}, {"b": 2}, POOLS) == "waits for pool b (2 of 3 taken)"
+    assert waits_for({"mutex x": 1}, {"mutex x": 1}, {}) == "waits for mutex x"
+
+
+@pytest.mark.parametrize(
+    ("only_if", "load", "words"),
+    [
+        ({}, Load(99.0, 0.0), None),
+        ({"load1_below": 4.0}, Load(3.9, 0.0), None),
+        ({"load1_below": 4.0}, Load(4.0, 0.0), "the load was 4, not below 4"),
+        ({"free_memory_above": 1024.0**2}, Load(0.0, 1024.0**2), "1 MiB of memory were free, not more than 1"),
+        ({"free_memory_above": 1024.0**2, "load1_below": 4.0}, Load(0.0, 2 * 1024.0**2), None),
+    ],
+)
+def test_a_gate_is_open_or_says_why_not(only_if, load, words):
+    assert unmet(only_if, load) == words
+
+
+def test_the_hosts_load_can_be_measured():
+    load = measure()
+
+    assert load.load1 >= 0
+    assert load.free_memory_bytes > 0
+
+
+def test_pools_and_mutexes_become_seats_and_unknown_or_small_pools_are_told():
+    found = []
+    limits = limits_of({"db": 4, "net": {"limit": 10}})
+
+    def report(path, text):
+        found.append((path[1:], text))
+
+    assert limits == {"db": 4, "net": 10}
+    assert uses_of({"pool": "db", "uses": {"net": 2}, "mutex": "m"}, limits, ("j",), report) == {
+        "net": 2,
+        "db": 1,
+        "mutex m": 1,
+    }
+    assert not found
+    uses_of({"pool": "dbs", "uses": {"net": 11}, "mutex": ("m", "n")}, limits, ("j",), report)
+    assert found == [
+        (("uses", "net"), "11 of pool 'net' can never be had: it has 10"),
+        (("pool",), "there is no pool 'dbs' (did you mean 'db'?): expected one of db, net"),
+    ]
