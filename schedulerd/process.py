@@ -309,7 +309,7 @@ def _signal_group(pid: int, which: signal.Signals) -> None:
 
 def _spawn(spec: ProcessSpec) -> int:
     try:
-        return spawn(spec.argv, spec.env, spec.output_path, spec.cwd)
+        return spawn(spec.argv, spec.env, spec.output_path, spec.cwd, spec.input)
     except (OSError, ValueError) as error:
         raise StartError(_why(spec, error)) from error
 

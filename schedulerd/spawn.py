@@ -30,7 +30,9 @@ _slow.posix_spawn.argtypes = (
 )  # fmt: skip
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None) -> int:
+def spawn(
+    argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None, input_: bytes | None = None
+) -> int:
     """Start `argv[0]` as the leader of a session of its own, and return its process id.
 
     Its input is /dev/null, its output and errors go into the new file `output_path`; signals have their defaults. Raise
@@ -42,12 +44,20 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: st
     try:
         if cwd is not None:
             _check(_quick.posix_spawn_file_actions_addchdir_np(actions, _text(cwd)))
-        _check(_quick.posix_spawn_file_actions_addopen(actions, 0, b"/dev/null", _INPUT_FLAGS, 0))
+        if input_ is None:
+            _check(_quick.posix_spawn_file_actions_addopen(actions, 0, b"/dev/null", _INPUT_FLAGS, 0))
+        else:
+            memory = os.memfd_create("input")
+            os.write(memory, input_)
+            os.lseek(memory, 0, os.SEEK_SET)
+            _check(_quick.posix_spawn_file_actions_adddup2(actions, memory, 0))
         _check(_quick.posix_spawn_file_actions_addopen(actions, 1, _text(output_path), _OUTPUT_FLAGS, _OUTPUT_MODE))
         _check(_quick.posix_spawn_file_actions_adddup2(actions, 1, 2))
         _check(_slow.posix_spawn(ctypes.byref(pid), _text(argv[0]), actions, _ATTRIBUTES, words, variables))
     finally:
         _quick.posix_spawn_file_actions_destroy(actions)
+        if input_ is not None:
+            os.close(memory)
     return pid.value
 
 
