@@ -16,8 +16,9 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
-    {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars"},
+    {"triggers", "spans", "windows", "policy", "simulation", "schema", "kinds", "params", "options"},
+    {"yamlfile", "config", "jobconfig", "secrets", "results", "children", "store", "spawn", "process", "output"}
+    | {"systemd", "logs", "calendars"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
     {"views", "outlook", "service"},
@@ -26,7 +27,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
-    *("triggers", "spans", "windows", "simulation", "policy", "schema", "options"),
+    *("triggers", "spans", "windows", "simulation", "policy", "schema", "kinds", "params", "options"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 
