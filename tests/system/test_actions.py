@@ -128,7 +128,7 @@ def jobs(http, https, postgres, folder):
     (folder / "password").write_text(PASSWORD + "\n")
     (folder / "variables").write_text("# comment\nFROM_FILE='a b'\nexport BOTH=file\n\nEMPTY=\n")
     (folder / "script.sql").write_text(
-        "CREATE TABLE script (x TEXT DEFAULT 'a;b'); -- one; two\nINSERT INTO script VALUES (1);\nINSERT INTO script VALUES (2)"
+        "CREATE TABLE s (x TEXT DEFAULT 'a;b'); -- one; two\nINSERT INTO s VALUES (1);\nINSERT INTO s VALUES (2)"
     )
     (folder / "broken.sql").write_text("INSERT INTO t VALUES ('x', 1); INSERT INTO nowhere VALUES (1);")
     with sqlite3.connect(folder / "data.db") as database:
@@ -163,7 +163,7 @@ def jobs(http, https, postgres, folder):
         "redirect_here": {"http": {"url": f"http://{http}/here", "method": "POST", "body": "x", "follow_redirects": True}},
         "redirect_away": {"http": {"url": f"http://{http}/away", "follow_redirects": True}},
         "post": {"http": {"url": f"http://{http}/echo", "method": "POST", "json": {"a": [1]}, "headers": {"X-Key": secret}}},
-        "post_secret": {"http": {"url": f"http://{http}/never", "method": "POST", "body": secret, "headers": {"X-Key": secret}}},
+        "post_secret": {"http": {"url": f"http://{http}/never", "method": "POST", "body": secret, "headers": {"X": secret}}},
         "tls_unknown": {"http": f"https://{https}/"},
         "tls_known": {"http": {"url": f"https://{https}/", "verify": "tls.pem"}},
         "tls_blind": {"http": {"url": f"https://{https}/", "verify": False}},
@@ -178,14 +178,14 @@ def jobs(http, https, postgres, folder):
         "pg_insert": {"sql": {"dsn": "pg", "statement":
                       "CREATE TABLE IF NOT EXISTS a_t (w text, n int); INSERT INTO a_t VALUES ('50%', 1), (':word', 2)"}},
         "pg_params": {"sql": {"dsn": "pg", "statement":
-                      "SELECT :word::text AS w, ':word 100%' AS literal, $$:word$$, 7 % 4 /* :word /* % */ */ -- :word"}, **loose},
+                      "SELECT :word::text AS w, ':word 100%' AS l, $$:word$$, 7 % 4 /* :word /* % */ */ -- :word"}, **loose},
         "pg_broken": {"sql": {"dsn": "pg", "statement": "CREATE TABLE gone (x int); SELECT 1/0"}},
         "pg_slow": {"sql": {"dsn": "pg", "statement": "SELECT pg_sleep(60)", "statement_timeout": "200ms"}},
         "pg_sleeps": {"sql": {"dsn": "pg", "statement": "SELECT pg_sleep(60)"}},
         "pg_nowhere": {"sql": {"dsn": f"postgresql://u:{PASSWORD}@localhost:1/db", "statement": "SELECT 1"}},
         "argv": {"command": ["/usr/bin/printf", "[%s]", {"param": "word"}, "after"], **word},
-        "argv_default": {"command": ["/usr/bin/printf", "[%s]", {"param": "word"}], "params": {"word": {"default": "of old"}},
-                         "at": "2020-01-01T00:00:00"},
+        "argv_default": {"command": ["/usr/bin/printf", "[%s]", {"param": "word"}], "every": "1d",
+                         "params": {"word": {"default": "of old"}}},
         "variable": {"shell": 'printf "[%s]" "$SCHEDULERD_PARAM_WORD"', **word},
         "loose": {"shell": 'printf "[%s]" "$SCHEDULERD_PARAM_WORD"', **loose},
         "files": {"shell": 'echo "$FROM_FILE/$BOTH/$EMPTY/"', "env": {"BOTH": "own"}, "env_file": ["variables", "-missing"]},
