@@ -41,9 +41,9 @@ class Asking:
         if first is not None:
             self._answer_with(asked, first)
             return asked
+        values = check_params(self._board.get(job_id).job.params, params)  # outside of the lock: patterns may be slow
         with self._board.lock:
             state = self._board.get(job_id)
-            values = check_params(state.job.params, params)
             if self._scheduler.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
             if self._store.trouble is not None:

@@ -6,6 +6,7 @@ functions are for `http` and `sql`; `call.py` stands alone, because any Python m
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -14,6 +15,9 @@ from typing import Any, NoReturn
 
 def order() -> dict[str, Any]:
     """Return what is to be done: JSON from the standard input, which is /dev/null from then on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # whatever language the job is set to
     given: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -47,6 +47,8 @@ def main() -> None:
         count = (_sqlite if url.startswith(SQLITE) else _postgresql)(given)
     except Exception as error:  # any driver's; told without what is secret
         text = " ".join(str(error).split()) or type(error).__name__
+        if text == "interrupted" and url.startswith(SQLITE):
+            fail(f"the statement was stopped after its timeout of {given['timeout']:g} s")
         fail(text if url.startswith(SQLITE) else scrubbed(text, url))
     sys.stdout.flush()
     report(records_processed=count)

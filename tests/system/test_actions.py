@@ -125,6 +125,7 @@ def jobs(http, https, postgres, folder):
     (folder / "lib" / "functions.py").write_text(FUNCTIONS)
     (folder / "lib" / "python").write_text(f'#!/bin/sh\necho mine\nexec {sys.executable} "$@"\n')
     (folder / "lib" / "python").chmod(0o755)
+    os.mkfifo(folder / "pipe")
     (folder / "password").write_text(PASSWORD + "\n")
     (folder / "variables").write_text("# comment\nFROM_FILE='a b'\nexport BOTH=file\n\nEMPTY=\n")
     (folder / "script.sql").write_text(
@@ -187,6 +188,8 @@ def jobs(http, https, postgres, folder):
         "argv_default": {"command": ["/usr/bin/printf", "[%s]", {"param": "word"}], "every": "1d",
                          "params": {"word": {"default": "of old"}}},
         "variable": {"shell": 'printf "[%s]" "$SCHEDULERD_PARAM_WORD"', **word},
+        "waits": {"shell": 'read line < pipe; printf "$SCHEDULERD_PARAM_WORD"', **word,
+                  "cwd": ".", "overlap": "queue"},
         "loose": {"shell": 'printf "[%s]" "$SCHEDULERD_PARAM_WORD"', **loose},
         "files": {"shell": 'echo "$FROM_FILE/$BOTH/$EMPTY/"', "env": {"BOTH": "own"}, "env_file": ["variables", "-missing"]},
         "no_file": {"shell": "true", "env_file": "missing"},
@@ -373,9 +376,14 @@ def test_a_file_may_have_several_statements(run):
 
 
 @pytest.mark.parametrize(
-    ("job_id", "told"), [("broken", "no such table: nowhere"), ("commits", "not authorized"), ("slow_sqlite", "interrupted"),
-                         ("no_database", "unable to open database file")],
-)  # fmt: skip
+    ("job_id", "told"),
+    [
+        ("broken", "no such table: nowhere"),
+        ("commits", "not authorized"),
+        ("slow_sqlite", "the statement was stopped after its timeout of 0.2 s"),
+        ("no_database", "unable to open database file"),
+    ],
+)
 def test_a_statement_that_fails_leaves_nothing(run, running, job_id, told):
     ended = run(job_id)
 
@@ -441,6 +449,17 @@ def test_a_run_that_nobody_asked_for_has_the_defaults(running, output):
 
     assert output(answer.body["result"]) == "[of old]"
     assert running.history("argv_default")[0]["details"]["params"] == {"word": "of old"}
+
+
+def test_a_run_that_waits_keeps_its_parameters(running, output):
+    post = running.client.post
+    asked = [post("jobs/waits/trigger", {"params": {"word": word}}, wait="false").body for word in ("one", "two")]
+    assert asked[1]["status"] == "queued"
+    for count in (1, 2):
+        (running.folder / "pipe").write_text("go on\n")
+        rows = running.until_run("waits", "success", count)
+
+    assert [output(row) for row in rows] == ["two", "one"]
 
 
 def test_a_repeat_with_an_idempotency_key_gets_the_first_run_and_its_parameters(running):
