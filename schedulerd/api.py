@@ -31,7 +31,6 @@ from .errors import (
 )
 from .model import Actor, Role, Run, Status, to_text
 from .parsing import (
-    check_params,
     echo,
     host_name,
     instant_from,
@@ -216,9 +215,8 @@ async def _simulate(api: Api, request: web.Request) -> web.StreamResponse:
 async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
     wait = wait_from(request.query.get("wait"))
-    check_params((await json_body(request, "params")).get("params"))
-    key = key_from(request)
-    asked = await in_thread(api.service.trigger, job_id, request["actor"], key)
+    params = (await json_body(request, "params")).get("params")
+    asked = await in_thread(api.service.trigger, job_id, request["actor"], key_from(request), params)
     run = await settled(asked.recorded)
     if wait != 0:
         done = asyncio.wrap_future(asked.done)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from .errors import SchedulerdError, StoppingError, StoreError
 from .model import Actor, Origin, Run, Status
+from .params import check_params
 from .retrying import is_followed
 from .scheduler import Scheduler
 
@@ -29,16 +31,18 @@ class Asking:
         self._store = scheduler.store
         self._waiters = scheduler.waiters
 
-    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
         """Run a job now, because somebody asks. With an idempotency key, a repeat gets the first run.
 
-        Raise NotFoundError for an unknown job, StoppingError when the daemon is stopping.
+        The values of its parameters are kept in the run's details. Raise NotFoundError for an unknown job, InvalidError
+        for `params` that it does not take, StoppingError when the daemon is stopping.
         """
         asked = Asked(Future(), Future())
         first = self._store.run_by_key(job_id, key) if key is not None else None
         if first is not None:
             self._answer_with(asked, first)
             return asked
+        values = check_params(self._board.get(job_id).job.params, params)  # outside of the lock: patterns may be slow
         with self._board.lock:
             state = self._board.get(job_id)
             if self._scheduler.is_stopping:
@@ -49,6 +53,7 @@ class Asking:
                 self._scheduler.new_run(state.job, Origin.MANUAL, self._scheduler.clock.now(), None),
                 actor=actor.name,
                 idempotency_key=key,
+                details={"params": values} if values else {},
             )
             run = self._scheduler.seating.admitted(state, run)
             if run.status is not Status.SKIPPED:

@@ -8,7 +8,6 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,21 +15,19 @@ from typing import Any
 
 from .calendars import CalendarFileError, read_calendar
 from .errors import ConfigError, Problem, TriggerError
+from .jobconfig import ActionReader, settings_of
 from .jobpolicy import limits_of, policy_of, uses_of
 from .model import Job, Secret, Trigger
 from .options import (
     ACTIONS,
     API,
-    HISTORY,
     INCLUDED,
     JOB,
     JOB_ID,
     JOB_ID_EXPECTED,
     MOVERS,
     POLICY,
-    SAFE_PATH,
     SOURCE_SCHEMES,
-    SQLITE,
     TOP,
     TRIGGERS,
     StopWord,
@@ -112,8 +109,8 @@ class _Loader:
         self.problems: list[Problem] = []
         self.jobs: dict[str, Job] = {}
         self.origin: dict[str, Document] = {}
-        self.found_commands: dict[tuple[str, str], bool] = {}
-        self.sources: Mapping[str, Any] = {}
+        self.sources: dict[str, Any] = {}
+        self.actions = ActionReader(self._absolute, self.sources)
         self.calendars: dict[str, Calendar] = {}
         self.pools: Mapping[str, int] = {}
         self.node = socket.gethostname()
@@ -128,7 +125,7 @@ class _Loader:
             report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
         head = {key: each for key, each in value.items() if key != "jobs"}
         top = Record(TOP).read(head, (), report)
-        self.sources = top["sources"] = {name: self._source(url) for name, url in top["sources"].items()}
+        self.sources.update({name: self.actions.source(url) for name, url in top["sources"].items()})
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         self.calendars = self._calendars(top["calendars"], report)
         self.pools = limits_of(top["pools"])
@@ -148,7 +145,7 @@ class _Loader:
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
             store=self._store(top["store"], state_dir), seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
-            leaves_running=top["on_stop"] is StopWord.LEAVE, sources=top["sources"], api=api, jobs=self.jobs,
+            leaves_running=top["on_stop"] is StopWord.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
             warnings=warnings, pools=self.pools,
         )  # fmt: skip
 
@@ -158,19 +155,14 @@ class _Loader:
 
         return report
 
+    def _warner(self, document: Document) -> Report:
+        def warn(path: Path, text: str) -> None:
+            self.problems.append(document.problem(path, text, is_warning=True))
+
+        return warn
+
     def _absolute(self, path: str) -> str:
         return re.sub("^//+", "/", os.path.normpath(os.path.join(self.base, os.path.expanduser(path))))
-
-    def _source(self, url: str | Secret) -> str | Secret:
-        if isinstance(url, str) and url.startswith(SQLITE):
-            return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
-        return self._secret(url)
-
-    def _secret(self, value: str | Secret) -> str | Secret:
-        """Return a value; a secret's file is taken from this file's folder."""
-        if isinstance(value, Secret) and value.source == "file":
-            return Secret("file", self._absolute(value.name))
-        return value
 
     def _store(self, url: str | None, state_dir: str) -> str:
         if url is None:
@@ -264,7 +256,7 @@ class _Loader:
         if "timezone" in read:
             read["timezone"] = self._zone(read["timezone"], (*path, "timezone"), report)
         if "env" in read:
-            read["env"] = {name: self._secret(value) for name, value in read["env"].items()}
+            read["env"] = {name: self.actions.secret(value) for name, value in read["env"].items()}
         return read
 
     def _checked(self, read: dict[str, Any], path: Path, report: Report) -> dict[str, Any]:
@@ -297,7 +289,7 @@ class _Loader:
     def _job(self, job_id: str, given: Mapping[str, Any], defaults: Mapping[str, Any], report: Report) -> Job:
         path: Path = ("jobs", job_id)
         read = self._looked_up(_JOB.read_given(given, path, report), path, report)
-        value = {**defaults, **read, "env": {**defaults["env"], **read.get("env", {})}}
+        value = settings_of(defaults, read)
         actions = one_of(list(ACTIONS), given)
         if len(actions) != 1:
             named = f"it has {' and '.join(actions)}" if actions else "it has none"
@@ -306,23 +298,13 @@ class _Loader:
         job = Job(
             job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
             enabled=value.get("enabled", True), trigger=self._trigger(job_id, read, value, path, report),
-            action=action, options=self._options(action, read.get(action)), timezone=value["timezone"],
+            action=action, options=self.actions.options(action, read.get(action)), timezone=value["timezone"],
             cwd=self._absolute(value["cwd"]) if value["cwd"] else None, env=value["env"],
             uses=uses_of(read, self.pools, path, report), **policy_of(value),
+            **self.actions.process_fields(value, path, report),
         )  # fmt: skip
-        self._check_action(job, (*path, action), report)
+        self.actions.check(job, read.get(action), path, report, self._warner(self.origin[job_id]))
         return job
-
-    def _options(self, action: str, given: Any) -> Mapping[str, Any]:
-        """Return what stands under the action's key, its paths made absolute."""
-        if not isinstance(given, Mapping):
-            return {action: given}
-        value = dict(given)
-        if value.get("directory"):
-            value["directory"] = self._absolute(value["directory"])
-        if value.get("storage"):
-            value["storage"] = tuple(map(self._absolute, value["storage"]))
-        return value
 
     def _trigger(
         self, job_id: str, read: Mapping[str, Any], value: Mapping[str, Any], path: Path, report: Report
@@ -358,37 +340,6 @@ class _Loader:
         for name, url in self.sources.items():
             if isinstance(url, str) and url and not url.startswith(every):
                 report(("sources", name), f"{shown(masked(url))}: expected a URL with one of {', '.join(every)}")
-
-    def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
-        """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
-        named = source == HISTORY or source in self.sources
-        url = self.sources.get(source, "sqlite://" if source == HISTORY else source)
-        if isinstance(url, Secret) or url.startswith(schemes):
-            return
-        if named or "://" in source:
-            report(path, f"{shown(masked(source))} is no {' or '.join(schemes)} URL or source")
-            return
-        known = [HISTORY, *self.sources] if schemes == SQLITE else list(self.sources)
-        expected = f"one of {', '.join(known)}" if known else "one that sources: names"
-        report(path, f"there is no source {source!r}{did_you_mean(source, known)}: expected {expected}")
-
-    def _check_action(self, job: Job, path: Path, report: Report) -> None:
-        if job.action == "command" and job.options["command"]:
-            self._warn_if_not_there(job, path)
-        for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
-            source = job.options.get(name)
-            if source and not isinstance(source, Secret):
-                self._check_source(source, schemes, (*path, name), report)
-
-    def _warn_if_not_there(self, job: Job, path: Path) -> None:
-        program = job.options["command"][0]
-        search = job.env.get("PATH", SAFE_PATH)
-        key = (program, str(search))
-        if key not in self.found_commands:
-            self.found_commands[key] = isinstance(search, Secret) or bool(shutil.which(program, path=search))
-        if not self.found_commands[key]:
-            text = f"there is no program {program!r} on this host now: each run would fail"
-            self.problems.append(self.origin[job.job_id].problem((*path, 0), text, is_warning=True))
 
 
 def _is_known(peer: Mapping[str, Any]) -> bool:

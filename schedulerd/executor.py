@@ -21,6 +21,7 @@ from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .process import Cause, End, Known, ProcessSpec, Supervisor
+from .results import merged, result_path, take_result
 
 log = logging.getLogger(__name__)
 
@@ -233,13 +234,16 @@ class Executor:
         details: dict[str, Any] = {}
         if end.cpu_seconds is not None:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
+        tail = None
         try:
             details["output_bytes"] = self._output.settle(end.run_id)
             if status is not Status.SUCCESS and details["output_bytes"]:
-                message = f"{message}: {self._output.tail(end.run_id, ERROR_TAIL_BYTES)}"
+                tail = self._output.tail(end.run_id, ERROR_TAIL_BYTES)
         except OSError as error:  # the run has ended all the same, and so have the others that ended with it
             details["output_error"] = str(error)
-        return Finished(job, run, Result(status, 0, message, end.exit_code, details), end.ended_at, end.duration_seconds)
+        reported = take_result(result_path(self._output.path_of(end.run_id), job))
+        result = merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
+        return Finished(job, run, result, end.ended_at, end.duration_seconds)
 
     def _call(self, job: Job, run: Run) -> None:
         """Call the function of a run in this thread."""

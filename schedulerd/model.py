@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -212,6 +212,37 @@ class Secret:
         return f"{{{self.source}: {self.name}}}"
 
 
+class ParamType(StrEnum):
+    """What a parameter of a job may be."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    DATE = "date"
+    CHOICE = "choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter that a job declares; without a default (None) who asks for a run has to give it."""
+
+    type: ParamType = ParamType.TEXT
+    default: Any = None
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+    pattern: str | None = None
+    max_length: int = 1000  # characters
+    multiline: bool = False
+
+
+class ParamWord(NamedTuple):
+    """The place of a parameter's value among the words of a command."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A named definition from the configuration. Two equal jobs behave alike, so a reload leaves them alone."""
@@ -246,6 +277,18 @@ class Job:
     cwd: str | None = None
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     success_exit_codes: tuple[int, ...] = (0,)
+    params: Mapping[str, Param] = field(default_factory=dict)
+    python_path: tuple[str, ...] = ()
+    interpreter: str | None = None  # of python: jobs; None is the daemon's own
+    user: str | None = None  # whom its process runs as: a name or number
+    group: str | None = None
+    umask: int | None = None
+    nice: int | None = None
+    ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
+    limits: Mapping[str, float] = field(default_factory=dict)  # as in the YAML: bytes, seconds or numbers
+    keeps_leftovers: bool = False
+    output_limit_bytes: int = 10 * 1024**2
+    env_files: tuple[str, ...] = ()  # with '-' before the path: it may be missing
 
     @property
     def is_scheduled(self) -> bool:

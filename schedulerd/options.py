@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .model import CatchUp, Overlap, When
+from .kinds import IoPriority, Number, OneOrMore, RecordOrText, Umask, Word
+from .model import CatchUp, Overlap, ParamType, When
+from .params import BIGGEST
+from .params import NAME as PARAM_NAME
 from .policy import KEEP_PERIODS, MOST_DUE
 from .schema import (
     Anything,
@@ -22,7 +25,6 @@ from .schema import (
     Kind,
     ListOf,
     MapOf,
-    Number,
     Option,
     Record,
     Size,
@@ -38,9 +40,11 @@ NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
 SQLITE = ("sqlite://",)
+POSTGRESQL = ("postgresql://", "postgres://")
 SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
     "backup": {"source": SQLITE},
-    "health_check": {"postgresql": ("postgresql://", "postgres://"), "redis": ("redis://", "rediss://", "unix://")},
+    "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
+    "health_check": {"postgresql": POSTGRESQL, "redis": ("redis://", "rediss://", "unix://")},
 }
 HISTORY = "history"  # the source that is schedulerd's own database
 
@@ -54,14 +58,78 @@ class RoleName(StrEnum):
 
 
 ARGV = ListOf(
-    Text(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"
+    Word(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"
 )
 ENVIRONMENT = MapOf(TextOrSecret(), ENV_NAME, "a name of an environment variable")
+PLAIN = {"type": ["string", "number", "boolean"]}
+PARAM = Record(
+    {
+        "type": Option(Choice(ParamType), "what it is (default: text; choice, when there are choices)"),
+        "default": Option(Anything(PLAIN), "what it is when nobody gives it; without it, it must be given"),
+        "minimum": Option(Number(-BIGGEST, BIGGEST), "of an integer or number"),
+        "maximum": Option(Number(-BIGGEST, BIGGEST), "of an integer or number"),
+        "choices": Option(ListOf(Anything(PLAIN), at_least=1), "nothing else is taken"),
+        "pattern": Option(Text(), "a regular expression that must match all of a text; without one, no '-' comes first"),
+        "max_length": Option(Whole(1, 100_000), "of a text, in characters (default: 1000)"),
+        "multiline": Option(Flag(), "true: a text may have several lines"),
+    }
+)
+PYTHON = Record(
+    {
+        "call": Option(
+            Text(r"[^\W\d][\w.]*:[^\W\d][\w.]*", "MODULE:FUNCTION"), "which function is called, as module:function",
+            required=True,
+        ),
+        "args": Option(ListOf(Anything({})), "its arguments", ()),
+        "kwargs": Option(MapOf(Anything({}), r"[^\W\d]\w*", "a name of an argument"), "its arguments by name", {}),
+    }
+)  # fmt: skip
+HTTP = Record(
+    {
+        "url": Option(TextOrSecret(), "an http:// or https:// URL; may be a secret", required=True),
+        "method": Option(Text(r"[A-Z]{1,20}", "a method such as GET or POST"), "the method", "GET"),
+        "headers": Option(MapOf(TextOrSecret(), r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a name of a header"), "headers", {}),
+        "body": Option(TextOrSecret(), "what is sent"),
+        "json": Option(Anything({}), "what is sent, as JSON"),
+        "expect_status": Option(
+            OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")), "which answers are a success", ("2xx",)
+        ),
+        "expect_text": Option(Text(), "what the answer must contain"),
+        "expect_json": Option(Anything({"type": "object"}), "what the answer must have: a mapping that is part of it"),
+        "verify": Option(
+            Anything({"type": ["boolean", "string"]}), "false: any certificate will do; or a file of authorities", True
+        ),
+        "follow_redirects": Option(Flag(), "true: redirects are followed, to the same host only", False),
+        "response_timeout": Option(Duration(), "how long connecting and answering may take", 30.0),
+    }
+)
+SQL = Record(
+    {
+        "dsn": Option(TextOrSecret(), "the name of a source, or a sqlite:// or postgresql:// URL", required=True),
+        "statement": Option(Text(r"[\s\S]*\S[\s\S]*", "an SQL statement"), "what is executed; :NAME is a parameter's value"),
+        "file": Option(Text(), "a file with what is executed, read at each start"),
+        "statement_timeout": Option(Duration(), "how long it may take; 0 is no bound", 0.0),
+    }
+)
+LIMITS = Record(
+    {
+        "open_files": Option(Whole(3), "descriptors of each process"),
+        "file_size": Option(Size(), "the largest file that it may write"),
+        "address_space": Option(Size(), "of each process"),
+        "cpu_time": Option(Duration(), "processor time of each process, whole seconds"),
+        "processes": Option(Whole(1), "processes of its user"),
+        "core": Option(Size(), "of the file with the memory of a crashed process"),
+        "stack": Option(Size(), "of each process"),
+    }
+)
 KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
 
 ACTIONS: Mapping[str, Kind] = {
     "command": ARGV,
     "shell": Text(r"[\s\S]*\S[\s\S]*", "a line for /bin/sh"),
+    "python": RecordOrText(PYTHON, "call"),
+    "http": RecordOrText(HTTP, "url"),
+    "sql": SQL,
     "health_check": Record(
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
@@ -144,6 +212,13 @@ class GapWord(StrEnum):
 
     RUN = "run"
     SKIP = "skip"
+
+
+class Leftovers(StrEnum):
+    """What becomes of processes that a run leaves behind."""
+
+    KILL = "kill"
+    KEEP = "keep"
 
 
 class RepeatWord(StrEnum):
@@ -245,6 +320,19 @@ POLICY: Mapping[str, Option] = {
     "success_exit_codes": Option(
         ListOf(Whole(0, 255), at_least=1, expected="a list of exit codes"), "which exit codes are a success", (0,)
     ),
+    "env_file": Option(
+        OneOrMore(Text()), "files with KEY=VALUE lines, read at each start; with '-' before the path it may be missing", ()
+    ),
+    "python_path": Option(OneOrMore(Text()), "where python: jobs find their modules", ()),
+    "interpreter": Option(Text(), "the Python that runs python: jobs (default: the daemon's)"),
+    "user": Option(Text(), "whom its process runs as; only when the daemon is root"),
+    "group": Option(Text(), "the group of its process (default: the user's); only when the daemon is root"),
+    "umask": Option(Umask(), "the umask of its process, such as 022"),
+    "nice": Option(Whole(-20, 19), "the priority of its process, 19 is the lowest"),
+    "ionice": Option(IoPriority(), "the disk priority of its process: idle, best-effort:0 to 7, realtime:0 to 7"),
+    "limits": Option(LIMITS, "what its process may use", {}),
+    "leftovers": Option(Choice(Leftovers), "keep: what a run leaves running goes on after its end", Leftovers.KILL),
+    "output_limit": Option(Size(), "of a longer output only head and tail are kept", 10 * 1024**2),
 }
 
 JOB: Mapping[str, Option] = {
@@ -254,6 +342,7 @@ JOB: Mapping[str, Option] = {
     **TRIGGERS,
     "not_before": Option(Text(), "no occurrence is earlier, such as 2027-01-01T00:00:00"),
     "not_after": Option(Text(), "no occurrence is later"),
+    "params": Option(MapOf(PARAM, PARAM_NAME, "a name of a parameter"), "what can be given when it is triggered", {}),
     **{name: Option(kind, f"the action {name}") for name, kind in ACTIONS.items()},
     "pool": Option(Text(NAME, "a name of a pool"), "the pool of which a run takes one seat"),
     "uses": Option(MapOf(Whole(1, MOST_SEATS), NAME, "a name of a pool"), "pools, and how many seats of each a run takes"),

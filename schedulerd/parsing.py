@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from aiohttp import web
 from .durations import parse_duration
 from .errors import InvalidError, WrongTypeError
 from .model import Status
+from .params import echo as echo
 from .schema import did_you_mean
 
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
@@ -89,22 +89,8 @@ def instant_from(value: Any, *loc: str) -> datetime | None:
         raise InvalidError([*loc], message, echo(value), "datetime") from None
 
 
-def echo(value: Any) -> Any:
-    """Return what an error shows of an input: plain values; of a nested one, who sent it knows what it was."""
-    is_plain = isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
-    return value if is_plain else None
-
-
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
-
-
-def check_params(params: Any) -> None:
-    """Raise InvalidError when there is a parameter: no job declares any yet."""
-    if params is not None and not isinstance(params, dict):
-        raise InvalidError(["body", "params"], "Input should be a valid dictionary", echo(params), "dict_type")
-    for name, value in (params or {}).items():
-        raise InvalidError(["body", "params", name], "the job takes no such parameter", echo(value), "extra_forbidden")
 
 
 async def json_body(request: web.Request, *known: str) -> dict[str, Any]:

@@ -51,17 +51,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a child may use. `rlimits` are (soft, hard) by their name in the resource module, without RLIMIT_.
-
-    `memory_bytes`, `cpus` and `pids` are for the whole run, and need a control group.
-    """
+    """What a child may use. `rlimits` are (soft, hard) by their name in the resource module, without RLIMIT_."""
 
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     nice: int | None = None
     ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
-    memory_bytes: int | None = None
-    cpus: float | None = None
-    pids: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +317,6 @@ def _order(run_id: str, spec: ProcessSpec) -> bytes:
     if spec.limits is not None:
         order["limits"] = {
             "rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice,
-            "memory": spec.limits.memory_bytes, "cpus": spec.limits.cpus, "pids": spec.limits.pids,
         }  # fmt: skip
     return _line(order)
 

@@ -108,25 +108,6 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number within bounds."""
-
-    low: float
-    high: float
-
-    def read(self, value: Any, path: Path, report: Report) -> float:
-        """Return the number."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
-            report(path, f"expected a number from {self.low:g} to {self.high:g}, not {shown(value)}")
-            return self.low
-        return float(value)
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        return {"type": "number", "minimum": self.low, "maximum": self.high}
-
-
-@dataclass(frozen=True)
 class Either:
     """A value of the kind `then` when it is a `when`, and of another kind when it is not."""
 

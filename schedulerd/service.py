@@ -109,9 +109,9 @@ class Service:
         return self._outlook.simulate(start, end)
 
     @needs(Role.OPERATOR)
-    def trigger(self, job_id: str, actor: Actor, key: str | None = None) -> Asked:
-        """Run a job now. Raise NotFoundError or StoppingError."""
-        asked = self._asking.trigger(job_id, actor, key)
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
+        """Run a job now, with `params` (a mapping, or None). Raise NotFoundError, InvalidError or StoppingError."""
+        asked = self._asking.trigger(job_id, actor, key, params)
         log.info("job %s: triggered by %s", job_id, actor.name)
         return asked
 

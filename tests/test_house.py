@@ -16,21 +16,10 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
-    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "schema", "options"},
-    {
-        "yamlfile",
-        "config",
-        "secrets",
-        "store",
-        "keeper",
-        "link",
-        "process",
-        "output",
-        "systemd",
-        "logs",
-        "calendars",
-        "load",
-    },
+    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation"}
+    | {"schema", "kinds", "params", "options"},
+    {"yamlfile", "config", "jobconfig", "secrets", "results", "children", "store", "keeper", "link", "process", "output"}
+    | {"systemd", "logs", "calendars", "load"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "endings", "ends", "cancelling"},
@@ -41,6 +30,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
+    *("kinds", "params"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from ..model import Job, Run
 from ..process import ProcessSpec
 from .command import prepare_command, prepare_shell
+from .programs import prepare_http, prepare_python, prepare_sql
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]  # (job, run, output path) → what to start
 
-PREPARE: Mapping[str, Prepare] = {"command": prepare_command, "shell": prepare_shell}
+PREPARE: Mapping[str, Prepare] = {
+    "command": prepare_command, "shell": prepare_shell, "python": prepare_python, "http": prepare_http, "sql": prepare_sql,
+}  # fmt: skip

@@ -244,7 +244,8 @@ def test_the_example_is_right_and_has_no_warnings():
     config = load(str(ROOT / "config.example.yaml"))
 
     builtin = {"health_check", "daily_analytics", "history_backup", "cleanup"}
-    assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours", "flaky"} == set(config.jobs)
+    actions = {"leap_years", "oldest_run", "say", "counted", "flaky"}
+    assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours", *actions} == set(config.jobs)
     assert config.warnings == ()
 
 

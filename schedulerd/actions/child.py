@@ -1,0 +1,163 @@
+"""What all child processes have in common: their environment, whom they run as, and what they may use."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from functools import lru_cache
+from typing import Any
+
+from ..errors import InvalidError, StartError
+from ..jobconfig import group_of, user_of
+from ..model import Job, Run, to_text
+from ..options import SAFE_PATH
+from ..params import as_text, check_params
+from ..process import Identity, Limits, ProcessSpec
+from ..results import make_result_file, read_regular, result_path
+from ..secrets import resolve
+
+SHELL = "/bin/sh"
+ENV_FILE_LIMIT = 1024 * 1024  # bytes
+RLIMITS = {
+    "open_files": "NOFILE", "file_size": "FSIZE", "address_space": "AS", "cpu_time": "CPU", "processes": "NPROC",
+    "core": "CORE", "stack": "STACK",
+}  # fmt: skip
+CPU_GRACE_SECONDS = 5  # from SIGXCPU at the soft limit to SIGKILL at the hard one
+
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+def spec_of(
+    job: Job,
+    run: Run,
+    argv: list[str],
+    env: dict[str, str],
+    output_path: str,
+    input: bytes | None = None,  # noqa: A002
+) -> ProcessSpec:
+    """Return the process of a run, as its job's settings have it. Raise StartError when whom it runs as is not there."""
+    identity = identity_of(job)
+    if job.user is not None and identity is not None:
+        try:
+            make_result_file(result_path(output_path, job), identity.uid)
+        except OSError as error:
+            raise StartError(f"the file for its result could not be made: {error.strerror}") from error
+    return ProcessSpec(
+        argv=argv, env=env, output_path=output_path, cwd=job.cwd, timeout_seconds=job.timeout_seconds,
+        kill_grace_seconds=job.kill_grace_seconds, input=input, output_limit_bytes=job.output_limit_bytes,
+        identity=identity, limits=limits_of(job), umask=job.umask, keeps_leftovers=job.keeps_leftovers,
+    )  # fmt: skip
+
+
+def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
+    """Return all that a child sees: a small base, who it is, and what its job sets. Nothing of the daemon's own.
+
+    Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be read, for
+    an unknown user, and for a parameter that the job does not take any more.
+    """
+    env = dict(_base(job.user if job.user is not None else os.geteuid()))
+    env["SCHEDULERD_JOB_ID"] = run.job_id
+    env["SCHEDULERD_RUN_ID"] = run.run_id
+    env["SCHEDULERD_ATTEMPT"] = str(run.attempt)
+    env["SCHEDULERD_ORIGIN"] = run.origin
+    if run.scheduled_at is not None:
+        env["SCHEDULERD_SCHEDULED_AT"] = to_text(run.scheduled_at)
+    for path in job.env_files:
+        env.update(_variables(path))
+    for name, value in job.env.items():
+        env[name] = resolve(value)
+    for name, each in values_of(job, run).items():
+        env[f"SCHEDULERD_PARAM_{name.upper()}"] = as_text(each)
+    env["SCHEDULERD_RESULT_FILE"] = result_path(output_path, job)
+    return env
+
+
+def values_of(job: Job, run: Run) -> dict[str, Any]:
+    """Return the values of a run's parameters: those that were given when it was asked for, and defaults.
+
+    They are checked against what the job declares now. Raise StartError.
+    """
+    try:
+        return check_params(job.params, dict(run.details.get("params", {})))
+    except InvalidError as error:
+        raise StartError(f"params.{error.detail['loc'][-1]}: {error}") from error
+
+
+def identity_of(job: Job) -> Identity | None:
+    """Return whom a job's process runs as, None for the daemon's own user. Raise StartError when that cannot be."""
+    if job.user is None and job.group is None:
+        return None
+    if os.geteuid() != 0:
+        raise StartError("only a daemon that is root can start processes of another user or group")
+    user = _user(job.user) if job.user is not None else pwd.getpwuid(0)
+    if user.pw_uid == 0 and job.user not in (None, "root"):
+        raise StartError(f"the user {job.user!r} is root: it must be spelt so, if that is meant")
+    gid = user.pw_gid
+    if job.group is not None:
+        try:
+            gid = group_of(job.group).gr_gid
+        except KeyError:
+            raise StartError(f"there is no group {job.group!r} on this host") from None
+    return Identity(user.pw_uid, gid, tuple(os.getgrouplist(user.pw_name, gid)))
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return user_of(name)
+    except KeyError:
+        raise StartError(f"there is no user {name!r} on this host") from None
+
+
+def limits_of(job: Job) -> Limits | None:
+    """Return what a job's process may use, or None when nothing is said."""
+    if not job.limits and job.nice is None and job.ionice is None:
+        return None
+    return Limits(
+        rlimits={RLIMITS[name]: _rlimit(name, int(job.limits[name])) for name in RLIMITS if name in job.limits},
+        nice=job.nice, ionice=job.ionice,
+    )  # fmt: skip
+
+
+def _rlimit(name: str, value: int) -> tuple[int, int]:
+    return (max(1, value), value + CPU_GRACE_SECONDS) if name == "cpu_time" else (value, value)
+
+
+def _variables(path: str) -> dict[str, str]:
+    """Return what a file of KEY=VALUE lines sets. Raise StartError, which shows no value, when it cannot be read."""
+    may_be_missing, path = path.startswith("-"), path.removeprefix("-")
+    try:
+        text = read_regular(path, ENV_FILE_LIMIT).decode()
+    except FileNotFoundError:
+        if may_be_missing:
+            return {}
+        raise StartError(f"there is no env_file {path}") from None
+    except (OSError, ValueError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        raise StartError(f"the env_file {path} cannot be read: {why}") from None
+    return dict(
+        _variable(path, number, line)
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip() and line.lstrip()[0] not in "#;"
+    )
+
+
+def _variable(path: str, number: int, line: str) -> tuple[str, str]:
+    found = _LINE.fullmatch(line)
+    value = found[2].strip() if found else ""
+    if value[:1] in ("'", '"') and value:
+        is_closed = len(value) > 1 and value[-1] == value[0]
+        value, found = value[1:-1], found if is_closed else None
+    if found is None or "\0" in value:
+        raise StartError(f"the env_file {path}, line {number}: expected KEY=VALUE")
+    return found[1], value
+
+
+@lru_cache(maxsize=64)
+def _base(who: str | int) -> dict[str, str]:
+    try:
+        user = pwd.getpwuid(who) if isinstance(who, int) else user_of(who)
+        name, home, shell = user.pw_name, user.pw_dir, user.pw_shell or SHELL
+    except KeyError:
+        name, home, shell = str(who), "/", SHELL
+    return {"PATH": SAFE_PATH, "HOME": home, "USER": name, "LOGNAME": name, "SHELL": shell, "LANG": "C.UTF-8"}

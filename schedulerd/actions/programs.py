@@ -1,0 +1,97 @@
+"""The actions whose process is a program of ours: `python`, `http` and `sql` (see `children/`).
+
+Each gets its order as JSON through its standard input, where no other user can see it: secrets are in no argument and in
+no variable of the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import StartError
+from ..model import Job, Run, Secret
+from ..options import POSTGRESQL, SQLITE
+from ..process import ProcessSpec
+from ..results import read_regular
+from ..secrets import resolve
+from .child import environment, spec_of, values_of
+from .command import find_program
+
+CHILDREN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "children")
+ROOT = os.path.dirname(os.path.dirname(CHILDREN))  # where our own package is found
+STATEMENT_LIMIT = 1024 * 1024  # bytes
+
+
+def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
+    """Return the process that calls a Python function: `children/call.py`, run by the job's interpreter."""
+    options = job.options
+    order = {
+        "call": options["call"],
+        "args": list(options["args"]),
+        "kwargs": {**options["kwargs"], **values_of(job, run)},
+        "path": list(job.python_path),
+    }
+    env = environment(job, run, output_path)
+    interpreter = find_program(job.interpreter or sys.executable, env["PATH"], None)
+    argv = [interpreter, "-u", os.path.join(CHILDREN, "call.py")]
+    return spec_of(job, run, argv, env, output_path, _bytes(order))
+
+
+def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
+    """Return the process that makes an HTTP request. Raise SecretError, or StartError for what no header can be."""
+    options = job.options
+    headers = {name: resolve(value) for name, value in options["headers"].items()}
+    for name, value in headers.items():
+        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+            raise StartError(f"the header {name} has a value that no header can have, such as a line break")
+    url, body = resolve(options["url"]), options["body"]
+    hidden = [resolve(value) for value in (options["url"], body, *options["headers"].values()) if isinstance(value, Secret)]
+    order = {
+        **{name: options[name] for name in ("method", "expect_text", "expect_json", "verify", "follow_redirects")},
+        "url": url,
+        "headers": headers,
+        "body": json.dumps(options["json"]) if options["json"] is not None else body and resolve(body),
+        "is_json": options["json"] is not None,
+        "expect_status": list(options["expect_status"]),
+        "timeout": options["response_timeout"] or None,
+        "hidden": hidden,
+    }
+    return _own_program("http_request", job, run, output_path, order)
+
+
+def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
+    """Return the process that executes an SQL statement. Raise SecretError, or StartError."""
+    options = job.options
+    url = resolve(options["dsn"])
+    if not url.startswith((*SQLITE, *POSTGRESQL)):
+        raise StartError("the secret is no sqlite:// or postgresql:// URL")
+    order = {
+        "url": url,
+        "statement": options["statement"] if options["file"] is None else _statement(options["file"]),
+        "params": values_of(job, run),
+        "timeout": options["statement_timeout"] or None,
+    }
+    return _own_program("sql_statement", job, run, output_path, order)
+
+
+def _statement(path: str) -> str:
+    try:
+        return read_regular(path, STATEMENT_LIMIT).decode()
+    except (OSError, ValueError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        raise StartError(f"the file {path} cannot be read: {why}") from None
+
+
+def _own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:
+    env = environment(job, run, output_path) | {"PYTHONPATH": ROOT}
+    argv = [sys.executable, "-P", "-m", f"schedulerd.children.{name}"]
+    return spec_of(job, run, argv, env, output_path, _bytes(order))
+
+
+def _bytes(order: Mapping[str, Any]) -> bytes:
+    return json.dumps(order).encode()

@@ -1,0 +1,43 @@
+"""Programs of ours that runs of the actions `python`, `http` and `sql` are: each is a process of its own.
+
+What they say about their run goes into the file that `SCHEDULERD_RESULT_FILE` names, as any program's may. These two
+functions are for `http` and `sql`; `call.py` stands alone, because any Python may run it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+
+def order() -> dict[str, Any]:
+    """Return what is to be done: JSON from the standard input, which is /dev/null from then on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # whatever language the job is set to
+    given: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return given
+
+
+def report(**result: Any) -> None:
+    """Say something about the run."""
+    path = os.environ.get("SCHEDULERD_RESULT_FILE")
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(result, file)
+
+
+def fail(message: str, **result: Any) -> NoReturn:
+    """End the run as failed, with the reason in words."""
+    clean = message.encode("utf-8", "replace").decode().replace("\0", "?")
+    sys.stdout.flush()
+    sys.stderr.write(clean + "\n")
+    sys.stderr.flush()
+    report(message=clean, **result)
+    os._exit(1)  # also from a second thread, while the first still waits for somebody else's answer

@@ -1,0 +1,187 @@
+"""What a job of the configuration does, and what its process may be and use: read into the fields of `Job`, and checked."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from .model import Job, ParamWord, Secret
+from .options import HISTORY, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
+from .params import params_from
+from .schema import Path, Report, did_you_mean, shown
+from .secrets import masked
+
+Value = TypeVar("Value")
+HTTP_URL = r"https?://[^/\s]\S*"
+MERGED = ("env", "limits")  # a job's own are added to those of defaults
+
+
+def settings_of(defaults: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's settings: those of `defaults`, and its own in their place or beside them."""
+    value = {**defaults, **read}
+    for name in MERGED:
+        own = {key: each for key, each in read.get(name, {}).items() if each is not None}
+        value[name] = {**defaults[name], **own}
+    return value
+
+
+class ActionReader:
+    """Reads and checks the actions of jobs; `absolute` makes a path absolute, `sources` are those of the file."""
+
+    def __init__(self, absolute: Callable[[str], str], sources: Mapping[str, str | Secret]) -> None:
+        self._absolute = absolute
+        self._sources = sources
+        self._found_commands: dict[tuple[str, str], bool] = {}
+
+    def source(self, url: str | Secret) -> str | Secret:
+        """Return the URL of a database, the path in it absolute."""
+        if isinstance(url, str) and url.startswith(SQLITE):
+            return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
+        return self.secret(url)
+
+    def secret(self, value: Value) -> Value | Secret:
+        """Return a value of any type; a secret's file is taken from this file's folder."""
+        if isinstance(value, Secret) and value.source == "file":
+            return Secret("file", self._absolute(value.name))
+        return value
+
+    def options(self, action: str, given: Any) -> Mapping[str, Any]:
+        """Return what stands under the action's key, its paths made absolute and the source of `sql` looked up."""
+        if not isinstance(given, Mapping):
+            return {action: given}
+        value: dict[str, Any] = {name: self.secret(each) for name, each in given.items()}
+        if value.get("storage"):
+            value["storage"] = tuple(map(self._absolute, value["storage"]))
+        for name in ("directory", "file", "verify"):
+            if isinstance(value.get(name), str):
+                value[name] = self._absolute(value[name])
+        if action == "http":
+            value["headers"] = {name: self.secret(each) for name, each in value["headers"].items()}
+        if action == "sql" and value["dsn"]:
+            value["dsn"] = self.source(self._sources.get(value["dsn"], value["dsn"]))
+        return value
+
+    def process_fields(self, value: Mapping[str, Any], path: Path, report: Report) -> dict[str, Any]:
+        """Return the fields of a `Job` that say what its process may be and use, from its settings."""
+        return {
+            "params": params_from(value.get("params") or {}, (*path, "params"), report),
+            "python_path": tuple(map(self._absolute, value["python_path"])),
+            "interpreter": self._program(value["interpreter"]) if value["interpreter"] else None,
+            "user": value["user"] or None,
+            "group": value["group"] or None,
+            "umask": value["umask"],
+            "nice": value["nice"],
+            "ionice": value["ionice"],
+            "limits": {name: each for name, each in value["limits"].items() if each is not None},
+            "keeps_leftovers": value["leftovers"] is Leftovers.KEEP,
+            "output_limit_bytes": value["output_limit"],
+            "env_files": tuple(map(self._env_file, value["env_file"])),
+        }
+
+    def _program(self, name: str) -> str:
+        """Return where a program is; one without a folder is looked for on the job's PATH."""
+        return self._absolute(name) if "/" in name else name
+
+    def _env_file(self, path: str) -> str:
+        return "-" * path.startswith("-") + self._absolute(path.removeprefix("-"))
+
+    def check(self, job: Job, given: Any, path: Path, report: Report, warn: Report) -> None:
+        """Report what is wrong with a job that was read from `given`, what stood under the key of its action."""
+        action = (*path, job.action)
+        _check_identity(job, path, report)
+        for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
+            source = given.get(name) if isinstance(given, Mapping) else None
+            if source and not isinstance(source, Secret):
+                self._check_source(source, schemes, (*action, name), report)
+        if job.action == "command" and job.options["command"]:
+            self._check_command(job, action, report, warn)
+        elif job.action in _CHECKS and given:
+            _CHECKS[job.action](job.options, action, report)
+        required = sorted(name for name, param in job.params.items() if param.default is None)
+        if required and job.trigger is not None:
+            text = f"{' and '.join(required)} must be given, and nobody gives them to a job that a trigger starts"
+            report((*path, "params", required[0]), f"{text}: expected a default")
+
+    def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
+        """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
+        known = [HISTORY, *self._sources] if schemes == SQLITE else list(self._sources)
+        named = source == HISTORY or source in self._sources
+        url = self._sources.get(source, "sqlite://" if source in known else source)
+        if isinstance(url, Secret) or url.startswith(schemes):
+            return
+        if named or "://" in source:
+            report(path, f"{shown(masked(source))} is no {' or '.join(schemes)} URL or source")
+            return
+        expected = f"one of {', '.join(known)}" if known else "one that sources: names"
+        report(path, f"there is no source {source!r}{did_you_mean(source, known)}: expected {expected}")
+
+    def _check_command(self, job: Job, path: Path, report: Report, warn: Report) -> None:
+        program, *arguments = job.options["command"]
+        for index, word in enumerate(arguments, 1):
+            if isinstance(word, ParamWord) and word.name not in job.params:
+                text = f"there is no parameter {word.name!r}{did_you_mean(word.name, job.params)}"
+                report((*path, index), f"{text}: expected one that params: declares")
+        if isinstance(program, ParamWord):
+            report((*path, 0), "the program cannot be a parameter: who triggers the job would choose what runs")
+            return
+        search = job.env.get("PATH", SAFE_PATH)
+        key = (program, str(search))
+        if key not in self._found_commands:
+            self._found_commands[key] = isinstance(search, Secret) or bool(shutil.which(program, path=search))
+        if not self._found_commands[key]:
+            warn((*path, 0), f"there is no program {program!r} on this host now: each run would fail")
+
+
+def _check_http(options: Mapping[str, Any], path: Path, report: Report) -> None:
+    url = options["url"]
+    if isinstance(url, str) and url and not re.fullmatch(HTTP_URL, url):
+        report((*path, "url"), f"{shown(masked(url))}: expected an http:// or https:// URL")
+    if options["body"] is not None and options["json"] is not None:
+        report((*path, "json"), "either body or json is sent")
+    if options["expect_json"] is not None and not isinstance(options["expect_json"], Mapping):
+        report((*path, "expect_json"), f"expected a mapping, not {shown(options['expect_json'])}")
+    if not isinstance(options["verify"], (bool, str)):
+        report((*path, "verify"), f"expected true, false or a file, not {shown(options['verify'])}")
+
+
+def _check_sql(options: Mapping[str, Any], path: Path, report: Report) -> None:
+    if (options["statement"] is None) == (options["file"] is None):
+        report(path, "sql needs either statement: or file:")
+
+
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Path, Report], None]] = {"http": _check_http, "sql": _check_sql}
+
+
+def _check_identity(job: Job, path: Path, report: Report) -> None:
+    for key, name in (("user", job.user), ("group", job.group)):
+        if name is None:
+            continue
+        if os.geteuid() != 0:
+            report((*path, key), f"only a daemon that is root can start processes of another {key}")
+        elif not is_known(key, name):
+            report((*path, key), f"there is no {key} {name!r} on this host")
+        elif key == "user" and name != "root" and user_of(name).pw_uid == 0:
+            report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
+
+
+def user_of(name: str) -> pwd.struct_passwd:
+    """Return a user by name or number. Raise KeyError."""
+    return pwd.getpwuid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else pwd.getpwnam(name)
+
+
+def group_of(name: str) -> grp.struct_group:
+    """Return a group by name or number. Raise KeyError."""
+    return grp.getgrgid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else grp.getgrnam(name)
+
+
+def is_known(key: str, name: str) -> bool:
+    """Return whether this host has the `user` or `group` of that name or number."""
+    try:
+        return bool(user_of(name) if key == "user" else group_of(name))
+    except KeyError:
+        return False

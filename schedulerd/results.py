@@ -1,0 +1,188 @@
+"""What a run says about itself: the file that `SCHEDULERD_RESULT_FILE` names, a JSON object that its process may leave.
+
+    {"records_processed": 120, "message": "…", "details": {…}, "progress": 0.4}
+
+Whatever is wrong with it is a warning, and never the failure of a run; what is right beside it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from .model import Job, Result, Run, Status
+
+RESULT_LIMIT = 64 * 1024  # bytes
+MESSAGE_LIMIT = 2000  # characters
+LARGEST_COUNT = 2**63 - 1
+DEEPEST = 20
+MOST_WARNINGS = 20
+OWN_PROGRAMS = frozenset({"python", "http", "sql"})  # actions whose process is ours, and says itself why it failed
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a run has said, checked; `warnings` tell what of it could not be used."""
+
+    records_processed: int = 0
+    message: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    progress: float | None = None  # 0 to 1
+    warnings: tuple[str, ...] = ()
+
+
+def result_path(output_path: str, job: Job) -> str:
+    """Return where a run's result file is: beside its output, or where the job's other user can reach it."""
+    stem = output_path.removesuffix(".log")
+    if job.user is None:
+        return f"{stem}.result"
+    state_dir = os.path.dirname(os.path.dirname(os.path.dirname(stem)))  # above output/DAY
+    return os.path.join(state_dir, "results", f"{os.path.basename(stem)}.result")
+
+
+def make_result_file(path: str, uid: int) -> None:
+    """Make an empty result file that belongs to another user, and the way to it passable. Raise OSError.
+
+    The folders may then be passed through, but nobody else can list them or make anything in them.
+    """
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o711)  # noqa: S103
+    state_dir = os.path.dirname(folder)
+    mode = stat.S_IMODE(os.stat(state_dir).st_mode)
+    if not mode & 0o001:
+        os.chmod(state_dir, mode | 0o011)  # noqa: S103
+    made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchown(made, uid, -1)
+    finally:
+        os.close(made)
+
+
+def take_result(path: str) -> Reported:
+    """Return what a run that has ended has said, and take its file away."""
+    reported = read_result(path)
+    with suppress(OSError):
+        os.unlink(path)
+    return reported
+
+
+def read_result(path: str) -> Reported:
+    """Return what a run has said so far; nothing when there is no file."""
+    try:
+        data = read_regular(path, RESULT_LIMIT, os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return Reported()
+    except (OSError, ValueError) as error:
+        return Reported(warnings=(f"the result file was not read: {getattr(error, 'strerror', None) or error}",))
+    return _parsed(data) if data.strip() else Reported()
+
+
+def read_regular(path: str, limit: int, flags: int = 0) -> bytes:
+    """Return a file's content without ever waiting for it. Raise OSError, or ValueError for what is no file or too big."""
+    descriptor = os.open(path, _FLAGS | flags)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is no regular file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {limit // 1024} KiB")
+    return data
+
+
+def _parsed(data: bytes) -> Reported:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return Reported(warnings=(f"the result file is not JSON: {str(error)[:200]}",))
+    if not isinstance(value, dict):
+        return Reported(warnings=("the result file is not a JSON object",))
+    warnings = _own_warnings(value.pop("warnings", []))
+    out: dict[str, Any] = {}
+    for key, each in value.items():
+        why_not = _KEYS[key](each) if key in _KEYS else f"the result knows no {_shown(key)}"
+        if why_not:
+            warnings.append(why_not)
+        elif each is not None:
+            out[key] = each
+    if len(out.get("message", "")) > MESSAGE_LIMIT:
+        out["message"] = out["message"][: MESSAGE_LIMIT - 1] + "…"
+    return Reported(**out, warnings=tuple(warnings[:MOST_WARNINGS]))
+
+
+def _own_warnings(given: Any) -> list[str]:
+    """Return the warnings that a run gives itself."""
+    texts = given if isinstance(given, list) else [given]
+    return [each[:MESSAGE_LIMIT] for each in texts if isinstance(each, str) and _is_text(each)]
+
+
+def _shown(key: str) -> str:
+    return repr(key[:60]) if _is_text(key) else "such key"
+
+
+def _count(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
+        return None
+    return "records_processed is not a whole number of 0 or more"
+
+
+def _message(value: Any) -> str | None:
+    return None if value is None or (isinstance(value, str) and _is_text(value)) else "message is not a text"
+
+
+def _details(value: Any) -> str | None:
+    if value is None:
+        return None
+    return None if isinstance(value, dict) and _is_plain(value) else "details is not a mapping of plain JSON values"
+
+
+def _progress(value: Any) -> str | None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1):
+        return None
+    return "progress is not a number from 0 to 1"
+
+
+_KEYS: Mapping[str, Callable[[Any], str | None]] = {
+    "records_processed": _count, "message": _message, "details": _details, "progress": _progress,
+}  # fmt: skip
+
+
+def _is_text(text: str) -> bool:
+    """Return whether every store can keep it: half of a surrogate pair is no text, and PostgreSQL takes no NUL."""
+    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if depth > DEEPEST:
+        return False
+    if isinstance(value, str):
+        return _is_text(value)
+    if isinstance(value, dict):
+        return all(_is_text(key) and _is_plain(each, depth + 1) for key, each in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(each, depth + 1) for each in value)
+    return math.isfinite(value) if isinstance(value, float) else True
+
+
+def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | None) -> Result:
+    """Return the result of a run together with what it said itself; `told` is the end of its output.
+
+    Nothing that the run says replaces what we know: our details win, and a failure keeps our reason before its own.
+    """
+    details = {**reported.details, **run.details, **result.details}
+    if reported.warnings:
+        details["warnings"] = list(reported.warnings)
+    if reported.progress is not None:
+        details["progress"] = reported.progress
+    message = reported.message
+    is_ours = job.action in OWN_PROGRAMS and (result.status, result.exit_code) == (Status.FAILED, 1)
+    if result.status is not Status.SUCCESS and not (is_ours and message):
+        message = ": ".join(filter(None, (result.message, message or told)))
+    return Result(result.status, reported.records_processed, message, result.exit_code, details)
