@@ -17,7 +17,7 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars", "reading"},
+    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars", "reading", "results"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
     {"views", "outlook", "service"},
