@@ -22,11 +22,12 @@ from .board import Board, JobState
 from .clock import Clock
 from .durations import counted
 from .entries import DueJob, Undecided, details_of, new_run, not_started, passed_run
-from .errors import StartError
+from .errors import NotFoundError, StartError
 from .executor import Finished
 from .model import MICROSECOND, NO_EVENTS, UNFINISHED, CatchUp, Job, Origin, Overlap, Result, Run, Status, finish, to_text
 from .pauses import Pauses
 from .policy import PAUSED, Admission, Decision, admit, decide_due, one_by_one, pass_all, pause_is_over
+from .process import Cause
 from .store import Store
 from .waiters import Waiters
 
@@ -42,6 +43,10 @@ class Launcher(Protocol):
 
     def launch(self, job: Job, run: Run) -> None:
         """Start a run that is in the ledger."""
+        ...
+
+    def end(self, run_id: str, cause: Cause) -> bool:
+        """End a run."""
         ...
 
 
@@ -343,6 +348,27 @@ class Scheduler:
             run = self.admitted(state, replace(run, attempt=skipped.attempt + 1))
             recorded = self.record([run])
         self.when_recorded([run], recorded)
+
+    def cancel(self, run_id: str, who: str) -> Future[Run]:
+        """End a run because somebody asks. TEMPORARY: the engine's own is on its way. Raise NotFoundError."""
+        done: Future[Run] = Future()
+        with self.board.lock:
+            states = [*self.board.states.values(), *self.board.retired.values()]
+            running = next((state.running[run_id] for state in states if run_id in state.running), None)
+            waiting = [(state, run) for state in states for run in state.queued or () if run.run_id == run_id]
+            if running is None and not waiting:
+                raise NotFoundError(f"run {run_id} is over")
+            for state, run in waiting:
+                state.queued = deque(each for each in state.queued or () if each is not run)
+                self.waiters.add(run_id, done)
+                self.board.touch(state)
+        if running is not None:
+            if self._launcher is not None:
+                self._launcher.end(run_id, Cause.CANCEL)
+            done.set_result(running)
+        else:
+            self.cancel_queued([run for _state, run in waiting], f"cancelled by {who}")
+        return done
 
     # The end
 
