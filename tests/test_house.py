@@ -17,11 +17,25 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "simulation", "schema", "options"},
-    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars", "reading", "results"},
+    {"yamlfile", "config", "secrets", "store", "spawn", "process", "output", "systemd", "logs", "calendars", "results"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"},
-    {"views", "outlook", "service"},
-    {"auth", "connections", "parsing", "api", "server", "client", "explain", "ctl"},
+    {"views", "outlook", "reading", "runs", "service"},
+    {
+        "auth",
+        "connections",
+        "parsing",
+        "answers",
+        "api",
+        "runs_api",
+        "following",
+        "server",
+        "client",
+        "explain",
+        "tables",
+        "ctl_runs",
+        "ctl",
+    },
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
