@@ -13,15 +13,18 @@ from .runs import Runs
 
 PIECE_BYTES = 64 * 1024
 POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed
+UNSEEN_SECONDS = 1.0  # ... and at the ledger, when memory does not have the run
 STALL_SECONDS = 30.0  # without the caller taking a byte; then they are dropped
 
 
 class Sender:
     """The body of an answer, which goes out no faster than its caller takes it."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, stall_seconds: float = STALL_SECONDS) -> None:
+        """`stall_seconds` is how long the caller may take not a single byte."""
         self._transport = request.transport
         self._response = response
+        self._stall_seconds = stall_seconds
 
     @property
     def is_gone(self) -> bool:
@@ -35,7 +38,7 @@ class Sender:
         writing = asyncio.ensure_future(self._response.write(data))
         try:
             waiting = self._waiting()
-            while not (await asyncio.wait({writing}, timeout=STALL_SECONDS))[0]:
+            while not (await asyncio.wait({writing}, timeout=self._stall_seconds))[0]:
                 before, waiting = waiting, self._waiting()
                 if waiting >= before:
                     self.drop("the caller takes nothing")
@@ -98,6 +101,6 @@ async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
 async def _wait_for_more(runs: Runs, sender: Sender, reader: Reader, run: Run) -> None:
     """Return when there is more to send, or when nothing will come any more."""
     while not sender.is_gone:
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(POLL_SECONDS if runs.is_in_sight(run) else UNSEEN_SECONDS)
         if runs.output_size(run) > reader.ahead or not runs.is_in_sight(run):
             return

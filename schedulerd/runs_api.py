@@ -87,7 +87,7 @@ async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_t
     run, stretch = await in_thread(api.service.read_output, run_id_of(request), offset)
     reader = await in_thread(api.service.runs.reader, run, stretch.start)
     response = _response(stretch, offset, is_text)
-    response.enable_chunked_encoding()
+    response.headers["X-Accel-Buffering"] = "no"  # a proxy (nginx) is not to collect it first
     await response.prepare(request)
     await follow(api.service.runs, Sender(request, response), reader, run, marks)
     await response.write_eof()

@@ -1,6 +1,7 @@
 """Single runs on a real daemon: how they are, what they write, live, and their end on demand."""
 
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -398,6 +399,26 @@ def test_run_and_follow_shows_output_while_it_comes_and_interrupted_leaves_the_r
     assert (code, out) == (130, b"")
     assert f"schedulerctl logs -f {run_id}" in err
     assert read(client, run_id, follow="true")[2] == b"begin\ngot on\n"
+
+
+def test_on_a_terminal_a_line_tells_how_the_run_is(running, client):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "ctl", "-f"],
+        stdout=subprocess.PIPE, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        shown = b""
+        while b"ctl: running, for" not in shown:
+            shown += os.read(ours, 1000)
+        let_go(running, "ctl")
+        out = process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
+        os.close(ours)
+
+    assert (process.returncode, out) == (0, b"begin\ngot on\n")
 
 
 @pytest.mark.parametrize(
