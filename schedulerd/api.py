@@ -9,34 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
+from . import runs_api
+from .answers import HEADERS, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
 from .connections import Gate
 from .durations import format_duration
-from .errors import (
-    BusyError,
-    ForbiddenError,
-    InvalidError,
-    NotFoundError,
-    SchedulerdError,
-    StoppingError,
-    StoreError,
-    UnauthenticatedError,
-    UnsafeError,
-    WrongTypeError,
-)
+from .errors import ForbiddenError, InvalidError, SchedulerdError
 from .model import Actor, Role, Run, Status, to_text
 from .parsing import (
-    echo,
+    flag_from,
     host_name,
     instant_from,
     json_body,
     key_from,
     limit_from,
+    reason_from,
     run_id_from,
     statuses_from,
     wait_from,
@@ -46,44 +37,11 @@ from .views import run_view, to_bytes
 
 log = logging.getLogger(__name__)
 
-PREFIX = "/api/v1/scheduler"
 LARGEST_BODY = 64 * 1024  # bytes
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # answered without authentication: they tell nothing but ok
 
-HEADERS = {
-    "Server": "schedulerd",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-T = TypeVar("T")
 Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
-
-
-class TooManyFailuresError(SchedulerdError):
-    """Too many failed logins from one address."""
-
-
-class WrongHostError(SchedulerdError):
-    """The Host header names another server (a page may have tricked a browser into asking us)."""
-
-
-STATUS_OF: dict[type[SchedulerdError], int] = {
-    UnauthenticatedError: 401,
-    ForbiddenError: 403,
-    NotFoundError: 404,
-    WrongTypeError: 415,
-    WrongHostError: 421,
-    InvalidError: 422,
-    TooManyFailuresError: 429,
-    BusyError: 429,
-    StoppingError: 503,
-    StoreError: 503,
-    UnsafeError: 503,
-}
 
 
 @dataclass(frozen=True)
@@ -221,7 +179,7 @@ async def _trigger(api: Api, request: web.Request) -> web.StreamResponse:
     if wait != 0:
         done = asyncio.wrap_future(asked.done)
         await asyncio.wait([done], timeout=wait)
-        run = done.result() if done.done() else api.service.as_it_is(run)
+        run = done.result() if done.done() else api.service.runs.as_it_is(run)
     return answer(_triggered(run), 202 if run.status in (Status.QUEUED, Status.RUNNING) else 200)
 
 
@@ -252,11 +210,7 @@ def _triggered(run: Run) -> dict[str, Any]:
 async def _pause(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
     body = await json_body(request, "reason", "until")
-    reason, until = body.get("reason"), body.get("until")
-    if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
-        raise InvalidError(
-            ["body", "reason"], "Input should be a text of at most 1000 characters", echo(reason), "string_type"
-        )
+    reason, until = reason_from(body), body.get("until")
     done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until, "body", "until"))
     await settled(done)
     message = f"paused until {_end(until)}"
@@ -287,14 +241,11 @@ async def _resume(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def _running(api: Api, _request: web.Request) -> web.StreamResponse:
-    return answer(api.service.running())
+    return answer(await in_thread(api.service.running))
 
 
 async def _health(api: Api, request: web.Request) -> web.StreamResponse:
-    refresh = request.query.get("refresh", "false")
-    if refresh not in ("true", "false"):
-        raise InvalidError(["query", "refresh"], "Input should be true or false", refresh, "bool_parsing")
-    if refresh == "true":
+    if flag_from(request.query.get("refresh"), "refresh"):
         if request["actor"].role < Role.OPERATOR:
             raise ForbiddenError("a new check is a run: that needs the role operator")
         asked = [api.service.trigger(job_id, request["actor"]) for job_id in api.service.health_jobs()]
@@ -332,6 +283,10 @@ ROUTES = (
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/trigger", _trigger, Service.trigger),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/pause", _pause, Service.pause),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/resume", _resume, Service.resume),
+    Route("GET", f"{PREFIX}/runs", runs_api.list_runs, Service.list_runs),
+    Route("GET", f"{PREFIX}/runs/{{run_id}}", runs_api.show_run, Service.show_run),
+    Route("GET", f"{PREFIX}/runs/{{run_id}}/output", runs_api.output, Service.read_output),
+    Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs_api.cancel, Service.cancel),
     Route("GET", f"{PREFIX}/running", _running, Service.running),
     Route("GET", f"{PREFIX}/health", _health, Service.health),
     Route("GET", f"{PREFIX}/backups", _backups, Service.backups),
@@ -339,38 +294,7 @@ ROUTES = (
 )
 
 
-# What handlers share
-
-
-def answer(value: Any, status: int = 200) -> web.Response:
-    """Return `value` as JSON."""
-    return answer_bytes(to_bytes(value), status)
-
-
-def answer_bytes(body: bytes, status: int = 200) -> web.Response:
-    """Return JSON that is made already."""
-    return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
-
-
-def error_response(error: SchedulerdError) -> web.Response:
-    """Return an error of ours as JSON, with the status that its class has."""
-    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
-    response = answer({"detail": [error.detail] if isinstance(error, InvalidError) else str(error)}, status)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="schedulerd"'
-    if status in (429, 503):
-        response.headers["Retry-After"] = "10"
-    return response
-
-
-async def settled(future: Future[T]) -> T:
-    """Await a future of another thread, without cancelling it when the caller goes away."""
-    return await asyncio.shield(asyncio.wrap_future(future))
-
-
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Call what may wait for the disk in another thread."""
-    return await asyncio.to_thread(function, *arguments)
+# Answers of this file
 
 
 def _http_error(error: web.HTTPException) -> web.Response:

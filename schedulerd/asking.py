@@ -63,6 +63,12 @@ class Asking:
         self._scheduler.when_recorded([run], recorded)
         return asked
 
+    def watch(self, run: Run) -> Future[Run]:
+        """Return what is done when a run, which the ledger has, has ended; at once when it has."""
+        asked = Asked(Future(), Future())
+        self._answer_with(asked, run)
+        return asked.done
+
     def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
         try:
             if run.run_id in recorded.result():

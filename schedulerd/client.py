@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -12,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from .errors import SchedulerdError
 
 PREFIX = "/api/v1/scheduler"
+PIECE_BYTES = 64 * 1024
 
 
 class ClientError(SchedulerdError):
@@ -29,6 +33,15 @@ class Answer:
     status: int
     body: Any
     headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer whose body is read as it comes."""
+
+    status: int
+    headers: dict[str, str]
+    pieces: Iterator[bytes]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -56,23 +69,60 @@ class Client:
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
         """Return the answer, whatever its status. Raise ClientError when there is none."""
-        given = {name: value for name, value in query.items() if value is not None}
-        target = path + ("?" + urlencode(given) if given else "")
-        sent = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        sent = self._headers()
         data = None
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         connection = self._connection()
         try:
-            connection.request(method, target, data, {**sent, **(headers or {})})
-            response = connection.getresponse()
-            raw = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise ClientError(self._unreachable(error)) from error
+            with self._answering():
+                connection.request(method, _target(path, query), data, {**sent, **(headers or {})})
+                response = connection.getresponse()
+                raw = response.read()
         finally:
             connection.close()
-        return Answer(response.status, _decoded(raw), {name.lower(): value for name, value in response.getheaders()})
+        return Answer(response.status, _decoded(raw), _named(response))
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> Iterator[Streamed]:
+        """Lend the answer to a GET of `path`, whose body is read as it comes. Raise ClientError as `get` does.
+
+        Its `pieces` raise ClientError, with status 0, when the connection ends before the body does.
+        """
+        connection = self._connection()
+        try:
+            with self._answering():
+                connection.request("GET", _target(path, query), headers={**self._headers(), **(headers or {})})
+                response = connection.getresponse()
+                raw = response.read() if response.status >= 300 else b""
+            _good(Answer(response.status, _decoded(raw), _named(response)))
+            yield Streamed(response.status, _named(response), self._pieces(response))
+        finally:
+            connection.close()
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        left = response.length  # None when the body comes in chunks
+        while True:
+            with self._answering():
+                data = response.read1(PIECE_BYTES)
+                if left and not data:
+                    raise http.client.IncompleteRead(b"", left)
+            if not data:
+                return
+            left = None if left is None else left - len(data)
+            yield data
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn what goes wrong with a connection into a ClientError."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise ClientError(self._unreachable(error)) from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def get(self, what: str, **query: Any) -> Any:
         """Return the body of a GET below /api/v1/scheduler. Raise ClientError for any other status than 200."""
@@ -102,6 +152,25 @@ class Client:
 def job_path(job_id: str, verb: str = "") -> str:
     """Return the path of a job below /api/v1/scheduler."""
     return f"jobs/{quote(job_id, safe='')}" + (f"/{verb}" if verb else "")
+
+
+def run_path(run_id: str, verb: str = "") -> str:
+    """Return the path of a run below /api/v1/scheduler."""
+    return f"runs/{quote(run_id, safe='')}" + (f"/{verb}" if verb else "")
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a text is the id of a run, and not that of a job."""
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+
+
+def _target(path: str, query: dict[str, Any]) -> str:
+    given = {name: value for name, value in query.items() if value is not None}
+    return path + ("?" + urlencode(given) if given else "")
+
+
+def _named(response: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}
 
 
 def _decoded(raw: bytes) -> Any:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import __version__
-from .client import Client, ClientError, job_path
+from . import __version__, ctl_runs
+from .client import Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
 from .durations import counted, format_duration
 from .errors import SchedulerdError
 from .explain import add_arguments, explained
+from .tables import REFUSED, Options, done, plain, remark, runs_table, seconds, show
 
 SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock")
 SOCKET_VARIABLE = "SCHEDULERD_SOCKET"
 TOKEN_VARIABLE = "SCHEDULERD_TOKEN"  # noqa: S105 - a variable's name
-UNREACHABLE, REFUSED = 3, 1  # exit statuses; `run` hands on the job's own
+UNREACHABLE = 3  # exit status; `run` hands on the job's own
 EPILOG = """examples:
   schedulerctl list
   schedulerctl history nightly_backup --limit 5
   schedulerctl run nightly_backup          exits with the job's code
+  schedulerctl run nightly_backup -f       ... and shows its output as it comes
+  schedulerctl logs -f nightly_backup      the output of its newest run
+  schedulerctl cancel nightly_backup
   schedulerctl why nightly_backup 2026-10-25T02:30
   schedulerctl next nightly_backup --count 3
   schedulerctl explain --cron "30 2 * * *" --timezone Europe/Rome --after 2026-10-24
   schedulerctl pause report --reason "the printer is away"
   SCHEDULERD_TOKEN=$(cat admin.token) schedulerctl --url http://127.0.0.1:8765 stats"""
 
-Options = argparse.Namespace
 Command = Callable[[Client, Options], int]
 
 
@@ -63,7 +65,7 @@ def _client(options: Options) -> Client:
 def _list(client: Client, options: Options) -> int:
     jobs = client.get("jobs")
     rows = [(job["job_id"], _state(job), job["next_run_time"] or "-", *_last(job["last_result"])) for job in jobs]
-    return _show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED"), rows)
+    return show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED"), rows)
 
 
 def _state(job: dict[str, Any]) -> str:
@@ -79,54 +81,47 @@ def _last(result: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def _show_job(client: Client, options: Options) -> int:
-    job = client.get(job_path(options.job))
-    return _show(options, job, ("FIELD", "VALUE"), [(name, _plain(value)) for name, value in job.items()])
+    job = client.get(run_path(options.job) if is_run_id(options.job) else job_path(options.job))
+    return show(options, job, ("FIELD", "VALUE"), [(name, plain(value)) for name, value in job.items()])
 
 
 def _history(client: Client, options: Options) -> int:
     runs = client.get(job_path(options.job, "history"), limit=options.limit, status=options.status)
-    return _show(options, runs, *_runs(runs))
+    return show(options, runs, *runs_table(runs))
 
 
 def _next(client: Client, options: Options) -> int:
     found = client.get(job_path(options.job, "next"), count=options.count, after=options.after)
     rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
-    _show(options, found, ("LOCAL", "UTC", "REASON"), rows)
+    show(options, found, ("LOCAL", "UTC", "REASON"), rows)
     skipped = (
         [f"{counted(len(found['skipped']), 'time')} in blackouts skipped in between (see --json)"]
         if found["skipped"]
         else []
     )
-    return _remark(options, [*skipped, *found["notes"]])
+    return remark(options, [*skipped, *found["notes"]])
 
 
 def _why(client: Client, options: Options) -> int:
     found = client.get(job_path(options.job, "why"), at=options.at)
-    rows = [(name, _plain(found[name])) for name in ("at", "local", "trigger", "outcome", "reason")]
+    rows = [(name, plain(found[name])) for name in ("at", "local", "trigger", "outcome", "reason")]
     rows += [("run", found["run"]["run_id"])] if found["run"] else []
-    return _show(options, found, ("FIELD", "VALUE"), rows)
+    return show(options, found, ("FIELD", "VALUE"), rows)
 
 
 def _simulate(client: Client, options: Options) -> int:
     found = client.get("simulate", **{"from": getattr(options, "from"), "to": options.to})
     rows = [
-        (each["local"], each["job_id"], each["will"], _seconds(each["expected_seconds"]), "; ".join(each["reasons"]))
+        (each["local"], each["job_id"], each["will"], seconds(each["expected_seconds"]), "; ".join(each["reasons"]))
         for each in found["timeline"][: options.limit]
     ]
-    _show(options, found, ("LOCAL", "JOB", "WILL", "TAKES", "REASON"), rows)
+    show(options, found, ("LOCAL", "JOB", "WILL", "TAKES", "REASON"), rows)
     skipped = sum(found["skips"].values())
     peak = f"at most {found['peak']['running']} at once" if found["peak"] else "nothing runs"
     notes = [f"{counted(found['starts'], 'start')} and {counted(skipped, 'skip')} until {found['played_until']}, {peak}"]
     if len(found["timeline"]) > len(rows):
         notes.append(f"the first {len(rows)} of {len(found['timeline'])} are shown (more: --limit N, or --json)")
-    return _remark(options, notes)
-
-
-def _remark(options: Options, notes: Sequence[str]) -> int:
-    """Print what else there is to say, for people."""
-    for note in notes if not options.json else ():
-        print(_printable(note))
-    return 0
+    return remark(options, notes)
 
 
 def _explain(_client: Client, options: Options) -> int:
@@ -134,69 +129,31 @@ def _explain(_client: Client, options: Options) -> int:
     rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
     if not options.json:
         print(found["trigger"] + (f" ({found['dst']})" if "dst" in found and found["dst"] not in found["trigger"] else ""))
-    _show(options, found, ("LOCAL", "UTC", "REASON"), rows)
-    return 0 if rows else _remark(options, ["it has no coming time"])
-
-
-def _running(client: Client, options: Options) -> int:
-    runs = client.get("running")
-    rows = [
-        (run["job_id"], run["run_id"], run["origin"], run["started_at"], format_duration(run["running_seconds"]))
-        for run in runs
-    ]
-    return _show(options, runs, ("JOB", "RUN", "ORIGIN", "STARTED", "SINCE"), rows)
-
-
-def _runs(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    head = ("SCHEDULED", "STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "EXIT", "RUN", "ERROR")
-    return head, [_run_row(run) for run in runs]
-
-
-def _run_row(run: dict[str, Any]) -> Sequence[str]:
-    has_started = run["status"] not in ("queued", "skipped", "missed")
-    return (
-        run["scheduled_at"] or "-", run["started_at"] if has_started else "-", run["status"],
-        _seconds(run["duration_seconds"]), _seconds(run["lateness_seconds"]), run["origin"], _plain(run["exit_code"]),
-        run["run_id"], run["error_message"] or "",
-    )  # fmt: skip
-
-
-def _run(client: Client, options: Options) -> int:
-    wait = "false" if options.no_wait else None
-    answer = client.post(job_path(options.job, "trigger"), wait=wait).body
-    if options.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        print(f"{options.job}: {answer['message']}")
-    result = answer["result"] or {}
-    if answer["success"]:
-        return 0
-    code = result.get("exit_code")
-    return code if isinstance(code, int) and 0 < code < 256 else REFUSED
+    show(options, found, ("LOCAL", "UTC", "REASON"), rows)
+    return 0 if rows else remark(options, ["it has no coming time"])
 
 
 def _pause(client: Client, options: Options) -> int:
-    return _done(options, client.post(job_path(options.job, "pause"), {"reason": options.reason, "until": options.until}))
+    return done(
+        options, client.post(job_path(options.job, "pause"), {"reason": options.reason, "until": options.until}), options.job
+    )
 
 
 def _resume(client: Client, options: Options) -> int:
-    return _done(options, client.post(job_path(options.job, "resume"), catch_up="latest" if options.catch_up else None))
-
-
-def _done(options: Options, answer: Any) -> int:
-    print(json.dumps(answer.body, indent=2) if options.json else f"{options.job}: {answer.body['message']}")
-    return 0
+    return done(
+        options, client.post(job_path(options.job, "resume"), catch_up="latest" if options.catch_up else None), options.job
+    )
 
 
 def _health(client: Client, options: Options) -> int:
     health = client.get("health", refresh="true" if options.refresh else None)
     rows = [
-        (name, one["status"], _plain(one.get("latency_ms")), one.get("error") or "")
+        (name, one["status"], plain(one.get("latency_ms")), one.get("error") or "")
         for name, one in health["services"].items()
     ]
     own = health["scheduler"]
     rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(own["config_problems"])))
-    _show(options, health, ("SERVICE", "STATUS", "MS", "ERROR"), rows)
+    show(options, health, ("SERVICE", "STATUS", "MS", "ERROR"), rows)
     if not options.json:
         print(f"{health['status']}, checked {format_duration(health['age_seconds'])} ago")
     return 0 if health["status"] == "healthy" else REFUSED
@@ -205,39 +162,12 @@ def _health(client: Client, options: Options) -> int:
 def _backups(client: Client, options: Options) -> int:
     backups = client.get("backups")
     rows = [(one["filename"], f"{one['size_mb']} MB", one["created_at"], one["job_id"]) for one in backups]
-    return _show(options, backups, ("FILE", "SIZE", "CREATED", "JOB"), rows)
+    return show(options, backups, ("FILE", "SIZE", "CREATED", "JOB"), rows)
 
 
 def _stats(client: Client, options: Options) -> int:
     stats = client.get("stats")
-    return _show(options, stats, ("FIGURE", "VALUE"), [(name, _plain(value)) for name, value in stats.items()])
-
-
-def _show(options: Options, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Print `value` as JSON, or `rows` as a table."""
-    if options.json:
-        print(json.dumps(value, indent=2))
-        return 0
-    lines = [head, *([_printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    return 0
-
-
-def _printable(text: str) -> str:
-    """Return `text` on one line, with nothing in it that would steer a terminal."""
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "-"
-    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else format_duration(max(0.0, value))
+    return show(options, stats, ("FIGURE", "VALUE"), [(name, plain(value)) for name, value in stats.items()])
 
 
 def _above_zero(text: str) -> int:
@@ -267,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     add("list", _list, "all jobs with their state, next time and last result")
-    add("show", _show_job, "one job", takes_job=True)
+    add("show", _show_job, "one job, or one run by its id", takes_job=True)
     history = add("history", _history, "what became of a job's occurrences and runs, newest first", takes_job=True)
     history.add_argument("--limit", type=int, default=10, help="1 to 100 (%(default)s)")
     history.add_argument("--status", help="only these, such as failed,missed")
@@ -283,14 +213,12 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--to", metavar="TIME", help="with its zone, too (default: a day later)")
     simulate.add_argument("--limit", type=_above_zero, default=50, help="how many lines are shown (%(default)s)")
     add_arguments(add("explain", _explain, "what an expression means and its coming times; asks no daemon"))
-    run = add("run", _run, "run a job now, wait for its end, and exit with its code", takes_job=True)
-    run.add_argument("--no-wait", action="store_true", help="do not wait")
+    ctl_runs.add_commands(add)
     pause = add("pause", _pause, "start a job no more on its own", takes_job=True)
     pause.add_argument("--reason", help="why, for those who wonder later")
     pause.add_argument("--until", help="when it ends by itself, such as 2027-01-31T06:00:00Z")
     resume = add("resume", _resume, "start a job on its own again", takes_job=True)
     resume.add_argument("--catch-up", action="store_true", help="run now, once, what the pause skipped")
-    add("running", _running, "what runs now")
     health = add("health", _health, "the last health check; exits with 1 when something is not healthy")
     health.add_argument("--refresh", action="store_true", help="check now")
     add("backups", _backups, "the catalogue of backups, newest first")

@@ -47,6 +47,7 @@ from .planner import Planner
 from .process import Cause, keep_descriptors_private
 from .recovery import close_open_runs, queue_again, watch_again
 from .roster import Roster
+from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
 from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
@@ -96,7 +97,10 @@ class Daemon:
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
-        self.service = Service(self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health)
+        runs = Runs(self.board, self.store, self.clock, self.output, lambda: self.config.sources.values())
+        self.service = Service(
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs
+        )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(2, "daemon")

@@ -22,6 +22,7 @@ from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .process import Cause, End, Known, ProcessSpec, Supervisor
 from .results import merged, result_path, take_result
+from .secrets import known_secrets, masked_output
 
 log = logging.getLogger(__name__)
 
@@ -237,13 +238,21 @@ class Executor:
         tail = None
         try:
             details["output_bytes"] = self._output.settle(end.run_id)
+            dropped = self._output.kept(end.run_id).dropped
+            if dropped:
+                details["output_dropped_bytes"] = dropped
             if status is not Status.SUCCESS and details["output_bytes"]:
-                tail = self._output.tail(end.run_id, ERROR_TAIL_BYTES)
+                tail = self._tail(end.run_id, job)
         except OSError as error:  # the run has ended all the same, and so have the others that ended with it
             details["output_error"] = str(error)
         reported = take_result(result_path(self._output.path_of(end.run_id), job))
         result = merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
         return Finished(job, run, result, end.ended_at, end.duration_seconds)
+
+    def _tail(self, run_id: str, job: Job) -> str:
+        """Return the end of a run's output as it may be kept in the history: without the secrets of its job."""
+        tail = self._output.tail(run_id, ERROR_TAIL_BYTES)
+        return masked_output(tail.encode(), known_secrets(job)).decode("utf-8", "replace")
 
     def _call(self, job: Job, run: Run) -> None:
         """Call the function of a run in this thread."""

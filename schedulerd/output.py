@@ -1,12 +1,17 @@
 """Where the output of runs is kept: one file a run, in a folder a day, which the child itself writes.
 
-A file's place follows from the run_id alone (it begins with the time), so nothing else has to be remembered.
+A file's place follows from the run_id alone (it begins with the time), so nothing else has to be remembered. Offsets are
+those of the whole output: when a run writes more than it may, a hole is made in the middle of its file, which keeps its
+length. What was dropped there reads as zeros, so no reader here ever reads in a hole (lseek(2), SEEK_DATA and SEEK_HOLE).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
@@ -14,6 +19,35 @@ from .model import EPOCH
 
 TAIL_BYTES = 2000
 MILLISECONDS_A_DAY = 86_400_000
+MOST_HOLES = 1000  # that are counted: we make one, but the file is the child's to write
+RETRIES = 10  # of a read that a hole came across
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Output without a gap: bytes `start` up to `end` (exclusive) of `size`."""
+
+    start: int
+    end: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What was read: `dropped` bytes that are gone, then `data`; `next_offset` is where to read on."""
+
+    data: bytes
+    next_offset: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many bytes a run has written, how many of them were dropped, and where the first of those were."""
+
+    size: int
+    dropped: int = 0
+    hole_start: int | None = None
 
 
 class OutputFolder:
@@ -48,17 +82,38 @@ class OutputFolder:
             return 0
         return size
 
-    def tail(self, run_id: str, most: int = TAIL_BYTES) -> str:
-        """Return the last `most` bytes of a run's output as text, whole lines where there are any."""
+    def size(self, run_id: str) -> int:
+        """Return how many bytes a run has written so far, dropped ones included."""
         try:
-            with open(self.path_of(run_id), "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - most))
-                data = file.read(most)
+            return os.lstat(self.path_of(run_id)).st_size
         except FileNotFoundError:
-            return ""
-        if size > most:
-            data = data[data.find(b"\n") + 1 :]
+            return 0
+
+    def kept(self, run_id: str) -> Kept:
+        """Return how much a run has written so far, and what was dropped of it."""
+        with self._opened(run_id) as file:
+            return _kept(file) if file is not None else Kept(0)
+
+    def stretch(self, run_id: str, offset: int) -> Stretch:
+        """Return the first stretch of output at or after `offset`; an empty one at the end when there is none."""
+        with self._opened(run_id) as file:
+            return _stretch(file, offset) if file is not None else Stretch(0, 0, 0)
+
+    def read(self, run_id: str, offset: int, most: int) -> Chunk:
+        """Return at most `most` bytes from `offset` on, or from the end of the hole that it is in; never across a hole."""
+        with self._opened(run_id) as file:
+            return _read(file, offset, most) if file is not None else Chunk(b"", offset)
+
+    def tail(self, run_id: str, most: int = TAIL_BYTES) -> str:
+        """Return the last `most` bytes of a run's output as text, whole lines where there are any; nothing from a hole."""
+        size = self.size(run_id)
+        at = max(0, size - most)
+        is_cut, data = at > 0, b""
+        while at < size and ((chunk := self.read(run_id, at, size - at)).data or chunk.dropped):
+            is_cut, data = (True, chunk.data) if chunk.dropped else (is_cut, data + chunk.data)
+            at = chunk.next_offset
+        if is_cut:
+            data = data.partition(b"\n")[2] or data
         return data.decode("utf-8", "replace").rstrip()
 
     def delete(self, run_id: str) -> int:
@@ -73,6 +128,64 @@ class OutputFolder:
             with suppress(OSError):  # not empty yet
                 os.rmdir(os.path.dirname(path))
         return size
+
+    @contextmanager
+    def _opened(self, run_id: str) -> Iterator[int | None]:
+        """Lend a descriptor of a run's file, None when there is none: one of its own, since seeking moves it."""
+        try:
+            file = os.open(self.path_of(run_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+def _read(file: int, offset: int, most: int) -> Chunk:
+    """Read, and look for the hole once more afterwards: it may have grown over what was just read."""
+    stretch = _stretch(file, offset)
+    for _ in range(RETRIES):
+        length = max(0, min(most, stretch.end - stretch.start))
+        data = os.pread(file, length, stretch.start)
+        still = _stretch(file, offset)
+        if still.start == stretch.start and still.end >= stretch.start + len(data):
+            return Chunk(data, stretch.start + len(data), stretch.start - offset)
+        stretch = still
+    return Chunk(b"", stretch.start, stretch.start - offset)
+
+
+def _stretch(file: int, offset: int) -> Stretch:
+    size = os.fstat(file).st_size
+    if offset >= size:
+        return Stretch(offset, offset, size)
+    start = _seek(file, offset, os.SEEK_DATA, offset, size)
+    end = _seek(file, start, os.SEEK_HOLE, size, size) if start < size else size
+    return Stretch(start, max(start, end), size)
+
+
+def _seek(file: int, offset: int, whence: int, unsupported: int, at_end: int) -> int:
+    try:
+        return os.lseek(file, offset, whence)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            return at_end
+        return unsupported
+
+
+def _kept(file: int) -> Kept:
+    size = os.fstat(file).st_size
+    dropped, first, at = 0, None, 0
+    for _ in range(MOST_HOLES):
+        stretch = _stretch(file, at)
+        if stretch.start > at:
+            dropped += stretch.start - at
+            first = at if first is None else first
+        if stretch.end >= size:
+            break
+        at = stretch.end
+    return Kept(size, dropped, first)
 
 
 def _day_of(run_id: str) -> str:

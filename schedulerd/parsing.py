@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from .durations import parse_duration
-from .errors import InvalidError, WrongTypeError
+from .errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
 from .model import Status
 from .params import echo as echo
 from .schema import did_you_mean
@@ -22,21 +22,75 @@ from .schema import did_you_mean
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
 BODY_SECONDS = 30.0
 IDEMPOTENCY_KEY = r"[\x21-\x7e]{1,255}"
+RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+class RangeError(SchedulerdError):
+    """The bytes that a Range header asks for are not there; `size` is how many there are."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"there are {size} bytes: one range of them can be asked for, such as bytes=0-99")
+        self.size = size
 
 
 def limit_from(text: str | None, name: str = "limit") -> int:
     """Return how many rows are asked for with the parameter `name`."""
+    return DEFAULT_LIMIT if text is None else whole_from(text, name, 1, LARGEST_LIMIT)
+
+
+def whole_from(text: str, name: str, least: int, most: int) -> int:
+    """Return the whole number in the query parameter `name`."""
     loc: list[str | int] = ["query", name]
-    if text is None:
-        return DEFAULT_LIMIT
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise InvalidError(loc, "Input should be a valid integer", text, "int_parsing")
     value = int(text)
-    if value < 1:
-        raise InvalidError(loc, "Input should be greater than or equal to 1", text, "greater_than_equal")
-    if value > LARGEST_LIMIT:
-        raise InvalidError(loc, f"Input should be less than or equal to {LARGEST_LIMIT}", text, "less_than_equal")
+    if value < least:
+        raise InvalidError(loc, f"Input should be greater than or equal to {least}", text, "greater_than_equal")
+    if value > most:
+        raise InvalidError(loc, f"Input should be less than or equal to {most}", text, "less_than_equal")
     return value
+
+
+def flag_from(text: str | None, name: str) -> bool:
+    """Return whether the query parameter `name` says true; without one it is false."""
+    if text not in (None, "true", "false"):
+        raise InvalidError(["query", name], "Input should be true or false", text, "bool_parsing")
+    return text == "true"
+
+
+def reason_from(body: dict[str, Any]) -> str | None:
+    """Return the reason in a body, or None."""
+    reason = body.get("reason")
+    if reason is not None and not (isinstance(reason, str) and len(reason) <= 1000):
+        loc: list[str | int] = ["body", "reason"]
+        raise InvalidError(loc, "Input should be a text of at most 1000 characters", echo(reason), "string_type")
+    return reason
+
+
+def range_from(text: str | None, size: int) -> tuple[int, int] | None:
+    """Return the bytes [start, end) that a Range header asks for of `size` (RFC 9110, 14.1), None when it is about others.
+
+    Raise RangeError when there are no such bytes, or several ranges are asked for.
+    """
+    if text is None or not text.lower().startswith("bytes="):
+        return None
+    match = re.fullmatch(r"([0-9]{0,18})-([0-9]{0,18})", text[6:].strip(" \t"))
+    if match is None or not (match[1] or match[2]):
+        raise RangeError(size)
+    first, last = match[1], match[2]
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start >= end:
+        raise RangeError(size)
+    return start, end
+
+
+def run_id_of(request: web.Request) -> str:
+    """Return the run_id in the path. Raise NotFoundError for what can be none."""
+    run_id = request.match_info["run_id"]
+    if not re.fullmatch(RUN_ID, run_id):
+        raise NotFoundError(f"there is no run {run_id!r}")
+    return run_id
 
 
 def statuses_from(texts: list[str]) -> list[str] | None:

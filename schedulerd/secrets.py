@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from urllib.parse import unquote
 
 from .errors import SecretError
-from .model import Secret
+from .model import Job, Secret
 
+SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it would only make it known
+_PASSWORD = re.compile(r"://[^/@\s]*?:([^/\s]*)@|\bpassword=([^&\s]+)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*@|(?<=password=)[^&\s]+")
 
 
@@ -52,3 +57,106 @@ def scrubbed(text: str, url: str) -> str:
 def masked(text: str) -> str:
     """Return `text` without the user and password of any URL in it."""
     return _USERINFO.sub("***@" if "://" in text else "***", text)
+
+
+def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tuple[bytes, ...]:
+    """Return what must not be seen in the output of a job: the secrets in its `env`, and the passwords in `sources`.
+
+    They are looked up now, so one that was changed since the run is not known any more; one that is not to be had is
+    left out, as are those below SHORTEST_MASKED bytes.
+    """
+    found = [text for value in (job.env.values() if job else ()) if isinstance(value, Secret) for text in _values(value)]
+    for source in sources:
+        found += [password for url in _values(source) for password in _passwords(url)]
+    values = {text.encode("utf-8", "surrogateescape") for text in found}
+    return tuple(sorted(value for value in values if len(value) >= SHORTEST_MASKED))
+
+
+def _values(value: str | Secret) -> Iterator[str]:
+    with suppress(SecretError):
+        yield resolve(value)
+
+
+def _passwords(url: str) -> Iterator[str]:
+    for match in _PASSWORD.finditer(url):
+        written = match[1] or match[2] or ""
+        yield from (written, unquote(written))
+
+
+def masked_output(data: bytes, secrets: Sequence[bytes]) -> bytes:
+    """Return `data` with `***` in place of each secret; those that overlap become one."""
+    shown, at = [], 0
+    for start, end in _merged(_spans(data, secrets)):
+        shown += [data[at:start], b"***"]
+        at = end
+    return b"".join([*shown, data[at:]])
+
+
+class Mask:
+    """Puts as many stars as a secret has bytes in its place, in data that comes in pieces: so offsets stay what they were.
+
+    What may be the beginning of a secret is held back until it is known.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = [secret for secret in secrets if secret]
+        self._raw = b""
+        self._shown = bytearray()  # as long as _raw: what will be shown of it
+
+    @property
+    def reach(self) -> int:
+        """Return how many bytes before one may decide whether it is shown."""
+        return max(map(len, self._secrets), default=1) - 1
+
+    @property
+    def held(self) -> int:
+        """Return how many bytes are held back."""
+        return len(self._raw)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be shown now."""
+        if not self._secrets:
+            return data
+        self._raw += data
+        self._shown += data
+        for start, end in _spans(self._raw, self._secrets):
+            self._shown[start:end] = b"*" * (end - start)
+        return self._take(len(self._raw) - self._beginning())
+
+    def flush(self, is_cut: bool = False) -> bytes:
+        """Return what was held back. When it was cut off here, what looks like a secret so far is no less one."""
+        if is_cut and self.held >= SHORTEST_MASKED:
+            self._shown[:] = b"*" * self.held
+        return self._take(self.held)
+
+    def _take(self, length: int) -> bytes:
+        shown, self._shown = bytes(self._shown[:length]), self._shown[length:]
+        self._raw = self._raw[length:]
+        return shown
+
+    def _beginning(self) -> int:
+        """Return how long the longest end of the data is that a secret begins with."""
+        longest = 0
+        for secret in self._secrets:
+            lengths = range(min(len(secret) - 1, len(self._raw)), longest, -1)
+            longest = next((length for length in lengths if self._raw.endswith(secret[:length])), longest)
+        return longest
+
+
+def _spans(data: bytes, secrets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield where secrets are, overlapping ones, too."""
+    for secret in filter(None, secrets):
+        at = data.find(secret)
+        while at >= 0:
+            yield at, at + len(secret)
+            at = data.find(secret, at + 1)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged

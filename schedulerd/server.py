@@ -17,7 +17,8 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from .api import Api, TooManyFailuresError
+from .answers import TooManyFailuresError
+from .api import Api
 from .auth import Peers, Throttle, Tokens
 from .clock import Clock
 from .config import ApiSettings

@@ -14,11 +14,13 @@ from . import __version__
 from .asking import Asked, Asking
 from .board import Board
 from .clock import Clock
-from .errors import InvalidError
+from .errors import InvalidError, NotFoundError
 from .figures import percentile
 from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .outlook import Outlook
+from .output import Stretch
 from .policy import PAUSED
+from .runs import Runs
 from .scheduler import Scheduler
 from .store import Store, durable
 from .views import JobList, backup_view, run_view
@@ -61,6 +63,7 @@ class Service:
         clock: Clock,
         config_state: ConfigState,
         check_health: Callable[[], dict[str, Any]],
+        runs: Runs,
     ) -> None:
         self._board = board
         self._scheduler = scheduler
@@ -71,6 +74,7 @@ class Service:
         self._check_health = check_health
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock)
+        self.runs = runs
         self._started = clock.monotonic()
         self._started_at = clock.now()
 
@@ -91,7 +95,7 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
         self._board.get(job_id)
-        return [run_view(self.as_it_is(run)) for run in self._store.history(job_id, limit, before, statuses)]
+        return [run_view(self.runs.as_it_is(run)) for run in self._store.history(job_id, limit, before, statuses)]
 
     @needs(Role.VIEWER)
     def next_times(self, job_id: str, count: int, after: str | None) -> dict[str, Any]:
@@ -115,12 +119,41 @@ class Service:
         log.info("job %s: triggered by %s", job_id, actor.name)
         return asked
 
-    def as_it_is(self, run: Run) -> Run:
-        """Return a run of the ledger as memory knows it while it goes on: when it started is written when it ends."""
-        if run.status not in UNFINISHED:  # memory hears of an end a moment after the ledger has it
-            return run
-        state = self._board.state_of(run)
-        return run if state is None else state.running.get(run.run_id, run)
+    @needs(Role.VIEWER)
+    def list_runs(
+        self, limit: int, before: str | None, statuses: list[str] | None, job_id: str | None
+    ) -> list[dict[str, Any]]:
+        """Return a page of the runs of all jobs, or of one, newest first."""
+        return self.runs.page(limit, before, statuses, job_id)
+
+    @needs(Role.VIEWER)
+    def show_run(self, run_id: str) -> dict[str, Any]:
+        """Return a run, how far it is, and how much it has written. Raise NotFoundError."""
+        return self.runs.show(run_id)
+
+    @needs(Role.VIEWER)
+    def read_output(self, run_id: str, offset: int) -> tuple[Run, Stretch]:
+        """Return a run and the first stretch of its output at or after `offset`. Raise NotFoundError."""
+        run = self.runs.get(run_id)
+        return run, self.runs.stretch(run, offset)
+
+    @needs(Role.OPERATOR)
+    def cancel(self, run_id: str, actor: Actor, reason: str | None) -> tuple[bool, Future[Run], Future[Run]]:
+        """End a run. Returns whether it was not over, it as it was after the order, and it when it has ended.
+
+        Raise NotFoundError.
+        """
+        run = self.runs.get(run_id)
+        ended = self._asking.watch(run)
+        is_ordered = run.status in UNFINISHED
+        ordered = ended
+        if is_ordered:
+            try:
+                ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else ""))
+            except NotFoundError:  # it has ended this moment
+                is_ordered = False
+        log.info("run %s of job %s: cancelled by %s%s", run_id, run.job_id, actor.name, "" if is_ordered else ", too late")
+        return is_ordered, ordered, ended
 
     @needs(Role.OPERATOR)
     def pause(
@@ -169,12 +202,8 @@ class Service:
 
     @needs(Role.VIEWER)
     def running(self) -> list[dict[str, Any]]:
-        """Return what runs now, oldest first: history items that have not ended, with how long they have been running."""
-        now = self._clock.now()
-        return [
-            {**run_view(run), "running_seconds": round((now - (run.started_at or run.queued_at)).total_seconds(), 3)}
-            for run in self._board.running()
-        ]
+        """Return what runs now, oldest first: history items that have not ended, with how far they are."""
+        return self.runs.running()
 
     @needs(Role.VIEWER)
     def health(self) -> dict[str, Any]:

@@ -23,8 +23,9 @@ FLOORS = (
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "endings", "ends", "cancelling"},
-    {"views", "outlook", "service"},
-    {"auth", "connections", "parsing", "api", "server", "client", "explain", "ctl"},
+    {"views", "outlook", "reading", "runs", "service"},
+    {"auth", "connections", "parsing", "answers", "api", "runs_api", "following", "server"}
+    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

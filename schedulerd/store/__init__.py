@@ -137,6 +137,10 @@ class Store(Protocol):
         """Return at most `limit` rows of a job, newest first, those before the run_id `before` when it is given."""
         ...
 
+    def recent(self, limit: int, before: str | None = None, statuses: Sequence[str] | None = None) -> list[Run]:
+        """Return at most `limit` rows of all jobs, newest first, those before the run_id `before` when it is given."""
+        ...
+
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return at most `limit` rows of occurrences of a job from `since` on, in their order, each with its attempts."""
         ...

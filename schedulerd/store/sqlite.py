@@ -222,9 +222,13 @@ class SqliteStore:
         self, job_id: str, limit: int, before: str | None = None, statuses: Sequence[str] | None = None
     ) -> list[Run]:
         """Return a page of a job's rows, newest first."""
-        wanted = None if statuses is None else json.dumps([str(status) for status in statuses])
-        values = {"job_id": job_id, "limit": limit, "before": before or "~", "statuses": wanted}
+        values = {"job_id": job_id, "limit": limit, "before": before or "~", "statuses": _json_list(statuses)}
         return [_to_run(row) for row in self._rows("history", values)]
+
+    def recent(self, limit: int, before: str | None = None, statuses: Sequence[str] | None = None) -> list[Run]:
+        """Return a page of the rows of all jobs, newest first."""
+        values = {"limit": limit, "before": before or "~", "statuses": _json_list(statuses)}
+        return [_to_run(row) for row in self._rows("recent", values)]
 
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return rows of occurrences, in their order."""
@@ -315,6 +319,10 @@ def _micros(instant: datetime | None) -> int | None:
 
 def _instant(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
+
+
+def _json_list(words: Sequence[str] | None) -> str | None:
+    return None if words is None else json.dumps([str(word) for word in words])
 
 
 def _json(value: Any) -> str | None:

@@ -150,6 +150,18 @@ def test_history_is_newest_first_paged_and_filtered(store):
     assert len(store.history("job", 100, statuses=["failed", "running"])) == 30
 
 
+def test_the_newest_rows_of_all_jobs_are_paged_and_filtered(store):
+    runs = [a_run(f"job{number % 3}", at=NOON + number * MINUTE) for number in range(9)]
+    record(store, *runs)
+    store.finish([ended(run, Status.FAILED) for run in runs[::4]]).result(10)
+    ids = [run.run_id for run in runs][::-1]
+
+    assert [run.run_id for run in store.recent(4)] == ids[:4]
+    assert [run.run_id for run in store.recent(100, before=ids[3])] == ids[4:]
+    assert [run.run_id for run in store.recent(2, statuses=[Status.FAILED])] == [ids[0], ids[4]]
+    assert store.recent(5, statuses=["missed"]) == []
+
+
 def test_the_newest_occurrence_and_result_are_known_by_job(store):
     done, missed, by_hand = a_run(), a_run(at=NOON + MINUTE, status=Status.MISSED), a_run("hand", scheduled_at=None)
     record(store, done, missed, by_hand)

@@ -56,6 +56,12 @@ WHERE job_id = :job_id AND run_id < :before
     AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
 ORDER BY run_id DESC LIMIT :limit;
 
+-- recent --
+-- A page of the rows of all jobs, newest first.
+SELECT * FROM runs
+WHERE run_id < :before AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+ORDER BY run_id DESC LIMIT :limit;
+
 -- occurrences --
 -- What the ledger has of a job's occurrences from one on, in their order.
 SELECT * FROM runs WHERE job_id = ? AND scheduled_at >= ? ORDER BY scheduled_at, attempt LIMIT ?;

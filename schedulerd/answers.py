@@ -1,0 +1,90 @@
+"""How handlers answer: JSON with the headers that every answer has, and errors with the status of their class."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from .errors import (
+    BusyError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    SchedulerdError,
+    StoppingError,
+    StoreError,
+    UnauthenticatedError,
+    UnsafeError,
+    WrongTypeError,
+)
+from .views import to_bytes
+
+PREFIX = "/api/v1/scheduler"
+
+HEADERS = {
+    "Server": "schedulerd",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+T = TypeVar("T")
+
+
+class TooManyFailuresError(SchedulerdError):
+    """Too many failed logins from one address."""
+
+
+class WrongHostError(SchedulerdError):
+    """The Host header names another server (a page may have tricked a browser into asking us)."""
+
+
+STATUS_OF: dict[type[SchedulerdError], int] = {
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    WrongTypeError: 415,
+    WrongHostError: 421,
+    InvalidError: 422,
+    TooManyFailuresError: 429,
+    BusyError: 429,
+    StoppingError: 503,
+    StoreError: 503,
+    UnsafeError: 503,
+}
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """Return `value` as JSON."""
+    return answer_bytes(to_bytes(value), status)
+
+
+def answer_bytes(body: bytes, status: int = 200) -> web.Response:
+    """Return JSON that is made already."""
+    return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
+
+
+def error_response(error: SchedulerdError) -> web.Response:
+    """Return an error of ours as JSON, with the status that its class has."""
+    status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
+    response = answer({"detail": [error.detail] if isinstance(error, InvalidError) else str(error)}, status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="schedulerd"'
+    if status in (429, 503):
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+async def settled(future: Future[T]) -> T:
+    """Await a future of another thread, without cancelling it when the caller goes away."""
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call what may wait for the disk in another thread."""
+    return await asyncio.to_thread(function, *arguments)

@@ -1,0 +1,106 @@
+"""Send the output of a run over HTTP, in small pieces: a stretch that is there, or what comes until the run has ended."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from .answers import in_thread
+from .model import Run
+from .reading import Piece, Reader
+from .runs import Runs
+
+PIECE_BYTES = 64 * 1024
+POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed
+UNSEEN_SECONDS = 1.0  # ... and at the ledger, when memory does not have the run
+STALL_SECONDS = 30.0  # without the caller taking a byte; then they are dropped
+
+
+class Sender:
+    """The body of an answer, which goes out no faster than its caller takes it."""
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, stall_seconds: float = STALL_SECONDS) -> None:
+        """`stall_seconds` is how long the caller may take not a single byte."""
+        self._transport = request.transport
+        self._response = response
+        self._stall_seconds = stall_seconds
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether the caller has gone away."""
+        return self._transport is None or self._transport.is_closing()
+
+    async def send(self, data: bytes) -> None:
+        """Send, and return when there is room for more. Raise ConnectionResetError for a caller who takes nothing more."""
+        if not data:
+            return
+        writing = asyncio.ensure_future(self._response.write(data))
+        try:
+            waiting = self._waiting()
+            while not (await asyncio.wait({writing}, timeout=self._stall_seconds))[0]:
+                before, waiting = waiting, self._waiting()
+                if waiting >= before:
+                    self.drop("the caller takes nothing")
+            writing.result()
+        finally:
+            writing.cancel()
+
+    def drop(self, why: str) -> None:
+        """End the connection, so that nobody takes what was sent for the whole. Raises ConnectionResetError."""
+        if self._transport is not None:
+            self._transport.abort()
+        raise ConnectionResetError(why)
+
+    def _waiting(self) -> int:
+        size: int = self._transport.get_write_buffer_size() if not self.is_gone else 0  # type: ignore[union-attr]
+        return size
+
+
+async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:
+    """Send the output up to the offset `end`, which was there a moment ago."""
+    while (start := reader.offset) < end:
+        piece = await in_thread(reader.read, PIECE_BYTES)
+        data = reader.flush() if piece.is_last else piece.data
+        if piece.dropped or (piece.is_last and not data):
+            sender.drop("a hole was made where it was to be read")
+        await sender.send(data[: end - start])
+
+
+async def follow(runs: Runs, sender: Sender, reader: Reader, run: Run, shows_gaps: bool) -> None:
+    """Send what there is of the output, and then what comes, until the run has ended.
+
+    At a gap (bytes that were dropped) this ends, so that a caller who counts bytes knows where they are: the next request
+    begins behind it. With `shows_gaps` a line tells of it instead.
+    """
+    while True:
+        is_over = not runs.is_in_sight(run) and await in_thread(runs.is_over, run)  # asked first: then all of it is there
+        if not await _send_all(sender, reader, shows_gaps):
+            return
+        if is_over:
+            await sender.send(reader.flush())
+            return
+        await _wait_for_more(runs, sender, reader, run)
+        if sender.is_gone:
+            return
+
+
+async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
+    """Send what is there; return False when a gap ends it."""
+    piece = Piece(b"")
+    while not piece.is_last:
+        piece = await in_thread(reader.read, PIECE_BYTES)
+        if piece.dropped:
+            if not shows_gaps:
+                return False
+            await sender.send(b"\n[schedulerd: %d bytes dropped]\n" % piece.dropped)
+        await sender.send(piece.data)
+    return True
+
+
+async def _wait_for_more(runs: Runs, sender: Sender, reader: Reader, run: Run) -> None:
+    """Return when there is more to send, or when nothing will come any more."""
+    while not sender.is_gone:
+        await asyncio.sleep(POLL_SECONDS if runs.is_in_sight(run) else UNSEEN_SECONDS)
+        if runs.output_size(run) > reader.ahead or not runs.is_in_sight(run):
+            return

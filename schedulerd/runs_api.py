@@ -1,0 +1,135 @@
+"""The handlers about single runs: list, show, output, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from .answers import HEADERS, answer, in_thread, settled
+from .following import Sender, follow, send_stretch
+from .model import UNFINISHED, Run, Status
+from .output import Stretch
+from .parsing import (
+    RangeError,
+    flag_from,
+    json_body,
+    limit_from,
+    range_from,
+    reason_from,
+    run_id_from,
+    run_id_of,
+    statuses_from,
+    wait_from,
+    whole_from,
+)
+
+if TYPE_CHECKING:
+    from .api import Api
+
+LARGEST_OUTPUT = 10 * 1024 * 1024  # bytes in one answer
+DEFAULT_OUTPUT = 1024 * 1024
+LARGEST_OFFSET = 10**18 - 1
+
+
+async def list_runs(api: Api, request: web.Request) -> web.StreamResponse:
+    """GET /runs: a page of the newest runs."""
+    query = request.query
+    limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
+    statuses = statuses_from(query.getall("status", []))
+    return answer(await in_thread(api.service.list_runs, limit, before, statuses, query.get("job")))
+
+
+async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
+    """GET /runs/{run_id}."""
+    return answer(await in_thread(api.service.show_run, run_id_of(request)))
+
+
+async def output(api: Api, request: web.Request) -> web.StreamResponse:
+    """GET /runs/{run_id}/output: a part of it, or all that is and comes."""
+    run_id, query = run_id_of(request), request.query
+    offset = whole_from(query.get("offset", "0"), "offset", 0, LARGEST_OFFSET)
+    limit = whole_from(query.get("limit", str(DEFAULT_OUTPUT)), "limit", 1, LARGEST_OUTPUT)
+    marks = flag_from(query.get("marks"), "marks")
+    is_text = flag_from(query.get("text"), "text")
+    if flag_from(query.get("follow"), "follow"):
+        with api.service.runs.following():
+            return await _follow(api, request, offset, marks, is_text)
+    run, stretch = await in_thread(api.service.read_output, run_id, offset)
+    try:
+        asked = range_from(request.headers.get("Range"), stretch.size)
+        if asked is not None:
+            offset, limit = asked[0], min(asked[1] - asked[0], LARGEST_OUTPUT)
+            stretch = await in_thread(api.service.runs.stretch, run, offset)
+            if stretch.start >= asked[1]:
+                raise RangeError(stretch.size)
+            limit = min(limit, asked[1] - stretch.start)
+    except RangeError as error:
+        refused = answer({"detail": str(error)}, 416)
+        refused.headers["Content-Range"] = f"bytes */{error.size}"
+        return refused
+    end = min(stretch.end, stretch.start + limit)
+    response = _response(stretch, offset, is_text)
+    response.headers["X-Output-Next-Offset"] = str(end)
+    response.content_length = end - stretch.start
+    if asked is not None:
+        response.set_status(206)
+        response.headers["Content-Range"] = f"bytes {stretch.start}-{end - 1}/{stretch.size}"
+    reader = await in_thread(api.service.runs.reader, run, stretch.start)
+    await response.prepare(request)
+    await send_stretch(Sender(request, response), reader, end)
+    await response.write_eof()
+    return response
+
+
+async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_text: bool) -> web.StreamResponse:
+    run, stretch = await in_thread(api.service.read_output, run_id_of(request), offset)
+    reader = await in_thread(api.service.runs.reader, run, stretch.start)
+    response = _response(stretch, offset, is_text)
+    response.headers["X-Accel-Buffering"] = "no"  # a proxy (nginx) is not to collect it first
+    await response.prepare(request)
+    await follow(api.service.runs, Sender(request, response), reader, run, marks)
+    await response.write_eof()
+    return response
+
+
+def _response(stretch: Stretch, offset: int, is_text: bool) -> web.StreamResponse:
+    """Return an answer with output that begins where `stretch` does, for somebody who asked for it from `offset` on."""
+    response = web.StreamResponse(headers=HEADERS)
+    response.content_type = "text/plain" if is_text else "application/octet-stream"
+    if is_text:
+        response.charset = "utf-8"
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["X-Output-Size"] = str(stretch.size)
+    response.headers["X-Output-Offset"] = str(stretch.start)
+    response.headers["X-Output-Dropped"] = str(stretch.start - offset)
+    return response
+
+
+async def cancel(api: Api, request: web.Request) -> web.StreamResponse:
+    """POST /runs/{run_id}/cancel: order the end of a run, and wait for it when asked."""
+    run_id = run_id_of(request)
+    wait = wait_from(request.query.get("wait", "false"))
+    reason = reason_from(await json_body(request, "reason"))
+    is_ordered, ordered, ended = await in_thread(api.service.cancel, run_id, request["actor"], reason)
+    run = await settled(ordered)
+    if is_ordered and run.status in UNFINISHED and wait != 0:
+        done = asyncio.wrap_future(ended)
+        await asyncio.wait([done], timeout=wait)
+        run = done.result() if done.done() else run
+    return answer(_cancelled(run, is_ordered), 202 if run.status in UNFINISHED else 200)
+
+
+def _cancelled(run: Run, is_ordered: bool) -> dict[str, Any]:
+    is_done = is_ordered and run.status in (Status.CANCELLED, *UNFINISHED)
+    message = "it is being ended" if run.status in UNFINISHED else "cancelled"
+    if not is_done:
+        message = f"it is over already: {str(run.status).replace('_', ' ')}"
+    return {
+        "success": is_done,
+        "run_id": run.run_id,
+        "job_id": run.job_id,
+        "status": run.status,
+        "message": message,
+    }

@@ -1,0 +1,153 @@
+"""Follow a run from a terminal, over restarts of the daemon: output to stdout as it comes, a line of status on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from .client import PREFIX, Client, ClientError, Streamed, run_path
+from .clock import SystemClock
+from .durations import format_duration
+from .tables import percent, printable
+
+PATIENCE_SECONDS = 60.0  # for a daemon that does not answer
+AGAIN_SECONDS = 0.5
+STATUS_SECONDS = 1.0
+CLEAR_LINE = "\r\x1b[K"
+UNFINISHED = ("queued", "running")
+PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
+
+
+class StatusLine:
+    """One line at the bottom of a terminal that tells how a run is; without a terminal, nothing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_terminal = sys.stderr.isatty()
+        self._is_shown = False
+        self._is_free = True  # the cursor is at the beginning of a line
+
+    def write(self, data: bytes) -> None:
+        """Write output where the line was."""
+        with self._lock:
+            self._clear()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            self._is_free = data.endswith(b"\n") or not sys.stdout.isatty()
+
+    def say(self, text: str) -> None:
+        """Write a line that stays, to stderr."""
+        with self._lock:
+            self._clear()
+            print(text, file=sys.stderr, flush=True)
+
+    def set(self, text: str) -> None:
+        """Show a line until the next output."""
+        with self._lock:
+            if self._is_terminal and self._is_free:
+                print(f"{CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
+                self._is_shown = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._is_shown:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+            self._is_shown = False
+
+
+class Watch:
+    """One run that is watched; `offset` is where its output goes on."""
+
+    def __init__(self, client: Client, run_id: str) -> None:
+        self.run_id = run_id
+        self.path = run_path(run_id, "output")
+        self.offset = 0
+        self.line = StatusLine()
+        self._client = client
+        self._clock = SystemClock()
+        self._pause = threading.Event()
+
+    def show(self, data: bytes) -> None:
+        """Write output."""
+        self.line.write(data)
+
+    def take(self, answer: Streamed) -> None:
+        """Write what comes, and keep count; tell what was dropped."""
+        self._go_to(answer)
+        for data in answer.pieces:
+            self.line.write(data)
+            self.offset += len(data)
+
+    def fetch(self, limit: int) -> bytes:
+        """Return output from `offset` on, at most `limit` bytes and not across what was dropped."""
+        with self._client.stream(f"{PREFIX}/{self.path}", offset=self.offset, limit=limit) as answer:
+            self._go_to(answer)
+            data = b"".join(answer.pieces)
+        self.offset += len(data)
+        return data
+
+    def _go_to(self, answer: Streamed) -> None:
+        dropped = int(answer.headers["x-output-dropped"])
+        self.offset += dropped
+        if dropped:
+            self.line.say(f"[schedulerd: {dropped} bytes dropped]")
+
+    def follow(self) -> dict[str, Any]:
+        """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
+        give_up = self._clock.monotonic() + PATIENCE_SECONDS
+        while True:
+            before = self.offset
+            try:
+                with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as answer:
+                    self.take(answer)
+                run: dict[str, Any] = self._client.get(run_path(self.run_id))
+                if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
+                    return run
+                give_up = self._clock.monotonic() + PATIENCE_SECONDS
+            except ClientError as error:
+                if error.status not in PASSING or self._clock.monotonic() > give_up:
+                    raise
+                self.line.set(f"{error}: trying again")
+            if self.offset == before:
+                self._pause.wait(AGAIN_SECONDS)
+
+
+def watched(client: Client, run_id: str) -> dict[str, Any]:
+    """Follow a run from its beginning, with a line of status when there is a terminal; return it as it ended."""
+    watch = Watch(client, run_id)
+    is_over = threading.Event()
+    teller = threading.Thread(target=_tell, args=(client, run_id, watch.line, is_over), daemon=True)
+    if sys.stderr.isatty():
+        teller.start()
+    try:
+        return watch.follow()
+    finally:
+        is_over.set()
+        watch.line.clear()
+
+
+def _tell(client: Client, run_id: str, line: StatusLine, is_over: threading.Event) -> None:
+    while not is_over.wait(STATUS_SECONDS):
+        try:
+            run = client.get(run_path(run_id))
+        except ClientError:
+            continue  # who follows the output tells it
+        if not is_over.is_set():
+            line.set(status_of(run))
+
+
+def status_of(run: dict[str, Any]) -> str:
+    """Return how a run is, on one line."""
+    parts = [f"{run['job_id']}: {run['status']}"]
+    if run["running_seconds"] is not None:
+        parts.append(f"for {format_duration(round(run['running_seconds']))}")
+    if run["progress"] is not None:
+        parts.append(percent(run["progress"]))
+    if run["eta_seconds"]:
+        parts.append(f"about {format_duration(round(run['eta_seconds']))} left")
+    return ", ".join(parts)

@@ -1,0 +1,197 @@
+"""Output is read as it was written, never from the hole that a limit makes, and never with a secret in it."""
+
+import ctypes
+import os
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulerd.model import Secret, new_run_id
+from schedulerd.output import Chunk, Kept, OutputFolder, Stretch
+from schedulerd.reading import Reader
+from schedulerd.secrets import Mask, known_secrets, masked_output
+from tests.support.builders import NOON, a_job
+
+BLOCK = 4096
+KEEP_SIZE, PUNCH_HOLE = 1, 2
+RUN = new_run_id(NOON)
+
+
+def punch(path, start, length):
+    """Make a hole in a file, or skip the test where its file system cannot."""
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    with open(path, "r+b") as file:
+        if fallocate(file.fileno(), KEEP_SIZE | PUNCH_HOLE, start, length) != 0:
+            pytest.skip(f"no holes here: {os.strerror(ctypes.get_errno())}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return OutputFolder(str(tmp_path / "output"))
+
+
+def written(folder, data):
+    with open(folder.make(RUN), "wb") as file:
+        file.write(data)
+    return folder.path_of(RUN)
+
+
+@pytest.fixture
+def holed(folder):
+    """Ten blocks of letters, of which the third to the seventh are gone."""
+    path = written(folder, b"".join(bytes([65 + number]) * (BLOCK - 1) + b"\n" for number in range(10)))
+    punch(path, 2 * BLOCK, 5 * BLOCK)
+    return folder
+
+
+def test_without_a_file_there_is_nothing_to_read(folder):
+    assert folder.read(RUN, 7, 100) == Chunk(b"", 7)
+    assert (folder.size(RUN), folder.kept(RUN), folder.tail(RUN), folder.settle(RUN)) == (0, Kept(0), "", 0)
+
+
+@pytest.mark.parametrize(
+    ("offset", "most", "chunk"),
+    [(0, 3, Chunk(b"\x00\xff\n", 3)), (2, 99, Chunk(b"\nx", 4)), (4, 1, Chunk(b"", 4)), (99, 1, Chunk(b"", 99))],
+)
+def test_bytes_are_read_as_they_are(folder, offset, most, chunk):
+    written(folder, b"\x00\xff\nx")
+
+    assert folder.read(RUN, offset, most) == chunk
+
+
+def test_a_read_ends_before_the_hole_and_the_next_begins_after_it(holed):
+    first = holed.read(RUN, BLOCK, 10 * BLOCK)
+    second = holed.read(RUN, first.next_offset, 10 * BLOCK)
+
+    assert first == Chunk(b"B" * (BLOCK - 1) + b"\n", 2 * BLOCK)
+    assert (second.data[:1], second.next_offset, second.dropped) == (b"H", 10 * BLOCK, 5 * BLOCK)
+    assert holed.read(RUN, 4 * BLOCK + 1, 1) == Chunk(b"H", 7 * BLOCK + 1, 3 * BLOCK - 1)
+    assert holed.stretch(RUN, 3 * BLOCK) == Stretch(7 * BLOCK, 10 * BLOCK, 10 * BLOCK)
+
+
+def test_what_was_dropped_is_counted_and_the_size_is_the_whole(holed):
+    assert holed.kept(RUN) == Kept(10 * BLOCK, 5 * BLOCK, 2 * BLOCK)
+    assert (holed.size(RUN), holed.settle(RUN)) == (10 * BLOCK, 10 * BLOCK)
+
+
+def test_the_tail_has_no_zeros(holed):
+    tail = holed.tail(RUN, 6 * BLOCK)
+
+    assert tail == "I" * (BLOCK - 1) + "\n" + "J" * (BLOCK - 1)  # the line after the gap may have lost its beginning
+    assert holed.tail(RUN, 10) == "J" * 9
+    with open(holed.path_of(RUN), "ab") as file:
+        file.truncate(20 * BLOCK)
+    assert holed.tail(RUN, BLOCK) == ""
+    assert holed.read(RUN, 11 * BLOCK, 9) == Chunk(b"", 20 * BLOCK, 9 * BLOCK)
+
+
+def test_a_link_in_place_of_the_output_is_not_followed(folder, tmp_path):
+    (tmp_path / "secret").write_text("the shadow file")
+    os.symlink(tmp_path / "secret", folder.make(RUN))
+
+    with pytest.raises(OSError):
+        folder.read(RUN, 0, 100)
+
+
+def read_all(reader, most):
+    """Return what a reader shows, with the gaps as (offset, bytes dropped)."""
+    shown, gaps = b"", []
+    while True:
+        piece = reader.read(most)
+        if piece.dropped:
+            gaps.append((reader.offset - len(piece.data), piece.dropped))
+        shown += piece.data
+        if piece.is_last:
+            return shown + reader.flush(), gaps
+
+
+@pytest.mark.parametrize("most", [1000, BLOCK, 100 * BLOCK])
+def test_a_reader_goes_on_after_the_gap(holed, most):
+    shown, gaps = read_all(Reader(holed, RUN, (), 0), most)
+
+    assert (len(shown), shown.count(0), gaps) == (5 * BLOCK, 0, [(7 * BLOCK, 5 * BLOCK)])
+
+
+def test_a_secret_that_is_cut_off_by_the_gap_is_not_shown(folder):
+    path = written(folder, b"a" * (2 * BLOCK - 6) + b"hunter2-hunter2" + b"b" * (4 * BLOCK))
+    punch(path, 2 * BLOCK, 2 * BLOCK)
+    shown, _gaps = read_all(Reader(folder, RUN, (b"hunter2-hunter2",), 0), BLOCK)
+
+    assert b"hunter" not in shown
+    assert shown[2 * BLOCK - 6 : 2 * BLOCK] == b"******"
+
+
+# Secrets
+
+ALPHABET = st.sampled_from(b"ab\n\xff")
+TEXTS = st.lists(ALPHABET, max_size=60).map(bytes)
+SECRETS = st.lists(st.lists(ALPHABET, min_size=4, max_size=9).map(bytes), max_size=3)
+
+
+def stars(data, secrets):
+    """Return what must be shown of `data`, found byte by byte."""
+    shown = bytearray(data)
+    for secret in secrets:
+        for at in range(len(data)):
+            if data.startswith(secret, at):
+                shown[at : at + len(secret)] = b"*" * len(secret)
+    return bytes(shown)
+
+
+@given(TEXTS, SECRETS, st.lists(st.integers(0, 60), max_size=8))
+def test_secrets_are_masked_wherever_the_chunks_end(data, secrets, cuts):
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    mask = Mask(secrets)
+    shown = b"".join(mask.feed(data[a:b]) for a, b in pairwise(places)) + mask.flush()
+
+    assert shown == stars(data, secrets)
+
+
+@given(TEXTS, SECRETS, st.integers(0, 60), st.integers(1, 9))
+def test_a_reader_that_begins_inside_a_secret_shows_nothing_of_it(tmp_path_factory, data, secrets, offset, most):
+    folder = OutputFolder(str(tmp_path_factory.getbasetemp() / "inside"))
+    written(folder, data)
+    shown, _gaps = read_all(Reader(folder, RUN, secrets, offset), most)
+
+    assert shown == stars(data, secrets)[offset:]
+
+
+@given(TEXTS, SECRETS)
+def test_no_secret_is_left_in_masked_text(data, secrets):
+    shown = masked_output(data, secrets)
+
+    assert not [secret for secret in secrets if secret in shown]
+    assert shown == data or b"***" in shown
+
+
+def test_masking_keeps_what_is_no_secret():
+    assert masked_output(b"the password is hunter2, twice: hunter2", [b"hunter2"]) == b"the password is ***, twice: ***"
+
+
+def test_what_may_go_on_to_be_a_secret_waits_and_nothing_else_does():
+    mask = Mask([b"hunter2"])
+
+    assert [mask.feed(each) for each in (b"ready\n", b"> hun", b"t for", b" hunter", b"2")] == [
+        b"ready\n", b"> ", b"hunt for", b" ", b"*******",
+    ]  # fmt: skip
+
+
+def test_the_secrets_of_a_job_are_those_of_its_environment_and_the_passwords_of_sources(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORD", "hunter2")
+    (tmp_path / "short").write_text("abc\n")
+    env = {
+        "A": Secret("env", "WORD"), "B": Secret("file", str(tmp_path / "short")), "C": Secret("env", "NO_SUCH"),
+        "D": "plain text",
+    }  # fmt: skip
+    sources = [
+        "postgresql://me:p%40ssword@db/x",
+        "redis://localhost",
+        "postgresql:///x?password=sesame",
+        Secret("env", "NO"),
+    ]
+
+    assert known_secrets(a_job(env=env), sources) == (b"hunter2", b"p%40ssword", b"p@ssword", b"sesame")
+    assert known_secrets(None) == ()
