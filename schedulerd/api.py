@@ -294,7 +294,7 @@ ROUTES = (
 )
 
 
-# Answers of this file
+# What several handlers use
 
 
 def _http_error(error: web.HTTPException) -> web.Response:

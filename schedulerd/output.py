@@ -119,6 +119,9 @@ class OutputFolder:
     def delete(self, run_id: str) -> int:
         """Take away a run's output, and its day's folder when that was the last; return the bytes that are free now."""
         path = self.path_of(run_id)
+        for unread in (f"{path.removesuffix('.log')}.result", f"{os.path.dirname(self.root)}/results/{run_id}.result"):
+            with suppress(OSError):  # it is only there when nobody saw the run's end
+                os.unlink(unread)
         try:
             size = os.lstat(path).st_size
             os.unlink(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from .answers import HEADERS, answer, in_thread, settled
+from .errors import NotFoundError
 from .following import Sender, follow, send_stretch
 from .model import UNFINISHED, Run, Status
 from .output import Stretch
@@ -113,7 +114,10 @@ async def cancel(api: Api, request: web.Request) -> web.StreamResponse:
     wait = wait_from(request.query.get("wait", "false"))
     reason = reason_from(await json_body(request, "reason"))
     is_ordered, ordered, ended = await in_thread(api.service.cancel, run_id, request["actor"], reason)
-    run = await settled(ordered)
+    try:
+        run = await settled(ordered)
+    except NotFoundError:  # it has ended before the order came
+        is_ordered, run = False, await settled(ended)
     if is_ordered and run.status in UNFINISHED and wait != 0:
         done = asyncio.wrap_future(ended)
         await asyncio.wait([done], timeout=wait)

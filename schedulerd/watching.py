@@ -50,9 +50,12 @@ class StatusLine:
                 self._is_shown = True
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Take the line away; what is said next begins on a line of its own."""
         with self._lock:
             self._clear()
+            if not self._is_free:
+                print(file=sys.stderr, flush=True)
+                self._is_free = True
 
     def _clear(self) -> None:
         if self._is_shown:

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from . import fail, order, report
 
@@ -73,9 +73,13 @@ def _told(error: Exception) -> str:
 
 
 def _hidden(text: str, given: Mapping[str, Any]) -> str:
-    for secret in sorted(filter(None, given["hidden"]), key=len, reverse=True):
-        if len(secret) >= SHORTEST_HIDDEN:
-            text = text.replace(secret, "***")
+    """Return a text without the secrets of the order, as they are and as JSON or a URL has them."""
+    forms = {
+        form for each in given["hidden"] if each for form in (each, json.dumps(each)[1:-1], quote(each), quote(each, ""))
+    }
+    for form in sorted(forms, key=len, reverse=True):
+        if len(form) >= SHORTEST_HIDDEN:
+            text = text.replace(form, "***")
     return text
 
 

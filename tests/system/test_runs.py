@@ -421,6 +421,24 @@ def test_on_a_terminal_a_line_tells_how_the_run_is(running, client):
     assert (process.returncode, out) == (0, b"begin\ngot on\n")
 
 
+def test_parameters_are_sent_as_texts_and_judged_by_the_daemon(ctl):
+    unknown, wrong = said(ctl("run", "quiet", "-p", "a=1", "-p", "b=x=y")), said(ctl("run", "quiet", "-p", "nothing"))
+
+    assert (unknown[0], "body.params.a" in unknown[2]) == (1, True)
+    assert (wrong[0], "expected NAME=VALUE" in wrong[2]) == (2, True)
+
+
+def test_run_waits_as_long_as_it_is_told(ctl, client, running):
+    first = said(ctl("run", "logs", "--no-wait"))
+    let_go(running, "logs")
+    until(lambda: not client.get(job_path("logs"))["is_running"], "the end")
+    second = said(ctl("run", "logs", "--wait", "0.1s"))
+    let_go(running, "logs")
+
+    assert (first[:2], second[:2]) == ((0, b"logs: accepted, runs\n"), (0, b"logs: accepted, runs\n"))
+    assert said(ctl("run", "quiet", "--wait", "20s"))[1].startswith(b"quiet: succeeded")
+
+
 @pytest.mark.parametrize(
     ("run", "code"),
     [

@@ -1,11 +1,15 @@
 """What a job's settings make of its process: whom it runs as, what it may use, and which variables it sees."""
 
+import ast
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
 from schedulerd.actions import PREPARE
+from schedulerd.children import call
+from schedulerd.children.http_request import _hidden
 from schedulerd.children.sql_statement import statements, to_percent
 from schedulerd.config import load
 from schedulerd.errors import ConfigError, StartError
@@ -192,6 +196,21 @@ def test_a_header_that_would_be_two_is_refused_without_its_value(spec, tmp_path,
 )
 def test_names_become_places_of_psycopg_outside_of_texts_only(given, expected):
     assert to_percent(given, {"day"}) == expected
+
+
+def test_any_python_from_3_8_on_can_read_the_program_that_calls_functions():
+    source = Path(call.__file__).read_text()
+    tree = ast.parse(source, feature_version=(3, 8))
+    names = [each for node in ast.walk(tree) if isinstance(node, ast.Import) for each in (one.name for one in node.names)]
+
+    assert set(names) <= {"asyncio", "importlib", "inspect", "json", "os", "sys", "traceback"}
+    assert "from __future__ import annotations" in source
+
+
+def test_a_secret_is_hidden_in_each_form_that_it_may_have():
+    given = {"hidden": ['key "1" &', "", "abc"]}
+
+    assert _hidden('x key "1" & key \\"1\\" & key%20%221%22%20%26 abc', given) == "x *** *** *** abc"
 
 
 def test_a_script_is_cut_where_sqlite_says_that_a_statement_ends():

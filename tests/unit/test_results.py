@@ -2,12 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.model import Result, Status
+from schedulerd.output import OutputFolder
 from schedulerd.results import RESULT_LIMIT, Reported, make_result_file, merged, read_result, result_path, take_result
 from tests.support.builders import a_job, a_run
 
@@ -105,6 +107,19 @@ def test_a_link_is_not_followed_and_a_pipe_is_not_awaited(tmp_path):
         assert reported.warnings
     assert (tmp_path / "secret").exists()
     assert not (tmp_path / "pipe").exists()
+
+
+def test_a_result_that_nobody_took_goes_with_the_runs_output(tmp_path):
+    folder, run = OutputFolder(str(tmp_path / "output")), a_run()
+    own = tmp_path / "results" / f"{run.run_id}.result"
+    own.parent.mkdir()
+    beside = Path(result_path(folder.make(run.run_id), a_job()))
+    for each in (own, beside):
+        each.write_text("{}")
+    folder.delete(run.run_id)
+
+    assert not own.exists()
+    assert not beside.exists()
 
 
 def test_a_result_is_taken_once(tmp_path):
