@@ -125,6 +125,7 @@ class Supervisor(threading.Thread):
         super().__init__(name="supervisor", daemon=True)
         self._clock = clock
         self._listener = listener
+        os.makedirs(folder, 0o700, exist_ok=True)
         number = keepers or min(MOST_KEEPERS, os.cpu_count() or 1)
         self._links = [Link(os.path.join(folder, str(place))) for place in range(number)]
         self._links += [Link(path) for path in _others(folder, number)]  # of a daemon that had more
@@ -290,11 +291,7 @@ class Supervisor(threading.Thread):
 
 
 def _others(folder: str, number: int) -> list[str]:
-    return [
-        os.path.join(folder, name)
-        for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ())
-        if name.isdigit() and int(name) >= number
-    ]
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.isdigit() and int(name) >= number]
 
 
 def _line(order: Mapping[str, Any]) -> bytes:

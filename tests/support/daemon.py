@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from schedulerd.client import Client
 from tests.support.waiting import until
 
 READY_SECONDS = 30.0
+
+
+def keepers(folder: Path) -> list[int]:
+    """Return the process ids of the keepers of a daemon."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if f"{folder}/state/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                found.append(int(name))
+    return found
 
 
 class RunningDaemon:
@@ -104,6 +115,11 @@ class RunningDaemon:
             self.process.kill()
             self.process.wait()
         self._notify.close()
+        for keeper in keepers(self.folder):  # what it had left running, too
+            with suppress(OSError):
+                for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
+                    os.killpg(int(child), signal.SIGKILL)
+                os.kill(keeper, signal.SIGKILL)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job as the API shows it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import RunningDaemon
+from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 
 KILLS = int(os.environ.get("SCHEDULERD_TEST_KILLS", "6"))
@@ -39,18 +39,6 @@ def daemon(tmp_path):
     made = RunningDaemon(tmp_path, config(tmp_path))
     yield made
     made.close()
-    for pid in keepers(tmp_path):
-        os.kill(pid, signal.SIGKILL)
-
-
-def keepers(folder: Path) -> list[int]:
-    """Return the process ids of the keepers of a daemon."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if f"{folder}/state/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
-                found.append(int(name))
-    return found
 
 
 def rows_of(daemon: RunningDaemon) -> list[dict]:
