@@ -109,7 +109,7 @@ def test_who_waits_for_a_run_gets_its_end_although_the_daemon_stops(daemon):
     out, _ = asking.communicate(timeout=20)
 
     assert b"cancelled" in out
-    assert asking.returncode == 1
+    assert asking.returncode == 128 + signal.SIGTERM
 
 
 # Reload
