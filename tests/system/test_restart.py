@@ -110,6 +110,7 @@ def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, poi
             daemon.wait(60)
         daemon._env.clear()
         daemon.start()
+        until((tmp_path / "log").exists, "a start", 30)  # the kills may have come before any
         rest(daemon, tmp_path)
         check(daemon, tmp_path)
     finally:
