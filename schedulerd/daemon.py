@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -50,6 +50,7 @@ from .roster import Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
+from .secrets import known_secrets
 from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
 from .store.sqlite import SqliteStore
@@ -91,8 +92,8 @@ class Daemon:
         self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
-            self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), config.seats,
-            self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
+            self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), self._secrets_of,
+            config.seats, self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
@@ -113,6 +114,9 @@ class Daemon:
 
     def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
         return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
+
+    def _secrets_of(self, job: Job) -> Sequence[bytes]:
+        return known_secrets(job, self.config.sources.values())
 
     def _check_health(self) -> dict[str, object]:
         """Check what can be checked when no job of the configuration has done so yet."""

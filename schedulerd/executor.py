@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +20,9 @@ from .errors import SchedulerdError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
-from .process import Cause, End, Known, ProcessSpec, Supervisor
+from .process import Cause, End, ProcessSpec, Supervisor
 from .results import merged, result_path, take_result
-from .secrets import known_secrets, masked_output
+from .secrets import masked_output
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ class Executor:
         functions: Mapping[str, Function],
         output: OutputFolder,
         keepers: str,
+        secrets_of: Callable[[Job], Sequence[bytes]],
         seats: int,
         may_start: Callable[[Run], None],
         on_started: Callable[[Run, datetime], Run],
@@ -120,6 +121,7 @@ class Executor:
         self._prepare = prepare
         self._functions = functions
         self._output = output
+        self._secrets_of = secrets_of
         self._may_start = may_start
         self._on_started = on_started
         self._on_finished = on_finished
@@ -130,8 +132,8 @@ class Executor:
         self._stops: dict[str, threading.Event] = {}  # by run_id, while their function runs
         self._refused: Cause | None = None
 
-    def recover(self) -> dict[str, Known]:
-        """Connect to the keepers, and return what they know of runs. Raise StartError when there is none to be had."""
+    def recover(self) -> dict[str, datetime | None]:
+        """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
         return self._supervisor.recover()
 
     def adopt(self, job: Job, run: Run) -> None:
@@ -231,28 +233,35 @@ class Executor:
 
     def _finished(self, end: End) -> Finished:
         job, run = self._children.pop(end.run_id)
+        try:
+            result = self._result(job, run, end)
+        except Exception as error:  # the run has ended all the same, and so have the others that ended with it
+            result = self._failure(job, error)
+        return Finished(job, run, result, end.ended_at, end.duration_seconds)
+
+    def _result(self, job: Job, run: Run, end: End) -> Result:
+        """Return how a run ended, with what it said itself; nothing secret is in the message, which is kept."""
         status, message = judge(job, end)
         details: dict[str, Any] = {}
         if end.cpu_seconds is not None:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         tail = None
         try:
-            details["output_bytes"] = self._output.settle(end.run_id)
-            dropped = self._output.kept(end.run_id).dropped
-            if dropped:
-                details["output_dropped_bytes"] = dropped
+            details |= self._settled(run.run_id)
             if status is not Status.SUCCESS and details["output_bytes"]:
-                tail = self._tail(end.run_id, job)
-        except OSError as error:  # the run has ended all the same, and so have the others that ended with it
+                tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES)
+        except OSError as error:
             details["output_error"] = str(error)
-        reported = take_result(result_path(self._output.path_of(end.run_id), job))
+        reported = take_result(result_path(self._output.path_of(run.run_id), job))
         result = merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
-        return Finished(job, run, result, end.ended_at, end.duration_seconds)
+        if result.message is None:
+            return result
+        shown = masked_output(result.message.encode("utf-8", "replace"), self._secrets_of(job))
+        return replace(result, message=shown.decode("utf-8", "replace"))
 
-    def _tail(self, run_id: str, job: Job) -> str:
-        """Return the end of a run's output as it may be kept in the history: without the secrets of its job."""
-        tail = self._output.tail(run_id, ERROR_TAIL_BYTES)
-        return masked_output(tail.encode(), known_secrets(job)).decode("utf-8", "replace")
+    def _settled(self, run_id: str) -> dict[str, int]:
+        size, dropped = self._output.settle(run_id), self._output.kept(run_id).dropped
+        return {"output_bytes": size, **({"output_dropped_bytes": dropped} if dropped else {})}
 
     def _call(self, job: Job, run: Run) -> None:
         """Call the function of a run in this thread."""
@@ -275,14 +284,13 @@ def judge(job: Job, end: End) -> tuple[Status, str | None]:
     """Return the status of a run whose child ended, and the reason in words when it is no success."""
     if end.lost is not None:
         return Status.ABANDONED, end.lost
-    if end.cause is Cause.TIMEOUT:
-        return Status.TIMED_OUT, f"ended after its timeout of {job.timeout_seconds:g} s"
+    if end.cause is Cause.TIMEOUT:  # the one it was started with; its job may have been changed since
+        known = f" of {job.timeout_seconds:g} s" if job.timeout_seconds is not None else ""
+        return Status.TIMED_OUT, f"ended after its timeout{known}"
     if end.cause is Cause.SHUTDOWN:
         return Status.CANCELLED, "ended because the daemon was stopped"
     if end.cause is Cause.REPLACE:
         return Status.CANCELLED, "ended because a newer run of the job takes its place"
-    if end.cause is Cause.DEADLINE:
-        return Status.TIMED_OUT, "ended because the time for all attempts is over"
     if end.cause is Cause.CANCEL:
         return Status.CANCELLED, "cancelled"
     if end.exit_code in job.success_exit_codes:

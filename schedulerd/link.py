@@ -47,13 +47,13 @@ class Link:
                 continue
             self.socket, self._unread = connection, b""
             greeting = self._greeting()
-            if greeting is None:  # it was about to end
+            if greeting is None:
                 connection.close()
                 self.reap()
                 continue
-            if greeting["hello"] != __version__ and not greeting["runs"]:
-                self._retire(connection)
-                continue
+            if greeting["hello"] != __version__:
+                text = "the keeper of %s is of version %s, and stays until a restart at which it has no runs"
+                log.info(text, self.folder, greeting["hello"])
             return greeting
         self.socket = None
         raise StartError(f"the keeper, which starts all processes, could not be started: see {self.folder}/errors")
@@ -79,8 +79,8 @@ class Link:
         finally:
             os.close(tell)
         with os.fdopen(told, "rb") as file:
-            select.select([file], [], [], BEGIN_SECONDS)
-            is_there = file.read(1)
+            is_heard = select.select([file], [], [], BEGIN_SECONDS)[0]
+            is_there = bool(is_heard) and bool(file.read(1))
         if not is_there:
             self.reap()
         return self._reach()
@@ -104,30 +104,36 @@ class Link:
             setsigmask=(),
         )
 
-    def reap(self) -> None:
-        """Wait for the end of the keeper that we started: it is about to."""
-        if self._pid is not None:
-            with suppress(ChildProcessError):
+    def reap(self, seconds: float = BEGIN_SECONDS) -> None:
+        """Wait for the end of the keeper, if we started it and it is about to end; not for ever."""
+        if self._pid is None:
+            return
+        descriptor = os.pidfd_open(self._pid)
+        try:
+            if select.select([descriptor], [], [], seconds)[0]:
                 os.waitpid(self._pid, 0)
-            self._pid = None
+                self._pid = None
+        finally:
+            os.close(descriptor)
 
     def _greeting(self) -> dict[str, Any] | None:
+        """Return the first line that a keeper says, and leave what follows it to be heard by whoever waits for that."""
         assert self.socket is not None  # noqa: S101 - it was just connected
         self.socket.settimeout(BEGIN_SECONDS)
+        line = b""
         try:
-            lines = self.receive()
-            while lines == []:
-                lines = self.receive()
-        except OSError:
+            while not line.endswith(b"\n"):
+                ahead = self.socket.recv(CHUNK, socket.MSG_PEEK)
+                if not ahead:
+                    return None  # it was about to end
+                line += self.socket.recv(ahead.find(b"\n") + 1 or len(ahead))
+        except OSError as error:
+            log.error("the keeper of %s does not answer: %s", self.folder, error)
             return None
         finally:
             self.socket.settimeout(None)
-        return lines[0] if lines else None
-
-    def _retire(self, connection: socket.socket) -> None:
-        """Let an idle keeper of another version end: it does when nobody is connected."""
-        connection.close()
-        self.reap()
+        greeting: dict[str, Any] = json.loads(line)
+        return greeting
 
     def receive(self) -> list[dict[str, Any]] | None:
         """Return the reports that have come; None when the keeper is gone."""
@@ -141,17 +147,22 @@ class Link:
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def send(self, order: bytes) -> None:
-        """Give an order; one that does not arrive is seen to when the keeper is connected anew. The lock is held."""
-        if self.socket is not None:
-            with suppress(OSError):
-                self.socket.sendall(order)
+    def send(self, order: bytes) -> bool:
+        """Give an order, and return whether the connection took it. The lock is held."""
+        if self.socket is None:
+            return False
+        try:
+            self.socket.sendall(order)
+        except OSError:  # whoever waits for its reports hears that the keeper is gone, and sees to it
+            return False
+        return True
 
     def close(self) -> None:
         """Leave the keeper alone; it ends when it has no children."""
         with self.lock:
             if self.socket is not None:
-                self.socket.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # it may be gone
+                    self.socket.shutdown(socket.SHUT_RDWR)
                 self.socket.close()
                 self.socket = None
             if not self.runs:

@@ -37,7 +37,6 @@ class Cause(StrEnum):
     CANCEL = "cancel"
     SHUTDOWN = "shutdown"
     REPLACE = "replace"  # a newer run of the job takes its place
-    DEADLINE = "deadline"  # the time for all attempts is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +92,6 @@ class End:
     lost: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a keeper knows of a run that an earlier daemon gave it."""
-
-    started_at: datetime | None
-    has_ended: bool
-
-
 class Listener(Protocol):
     """Who is told of children, from the supervisor's thread."""
 
@@ -120,13 +111,13 @@ class Listener(Protocol):
 class Supervisor(threading.Thread):
     """The daemon's side of its keepers: gives orders, and tells `listener` what they report."""
 
-    def __init__(self, folder: str, clock: Clock, listener: Listener, keepers: int = 0) -> None:
-        """`folder` is where the keepers live; `keepers` is how many (0: two, or one on a single core)."""
+    def __init__(self, folder: str, clock: Clock, listener: Listener) -> None:
+        """`folder` is where the keepers live: two, or one on a single core."""
         super().__init__(name="supervisor", daemon=True)
         self._clock = clock
         self._listener = listener
         os.makedirs(folder, 0o700, exist_ok=True)
-        number = keepers or min(MOST_KEEPERS, os.cpu_count() or 1)
+        number = min(MOST_KEEPERS, os.cpu_count() or 1)
         self._links = [Link(os.path.join(folder, str(place))) for place in range(number)]
         self._links += [Link(path) for path in _others(folder, number)]  # of a daemon that had more
         self._number = number
@@ -139,12 +130,14 @@ class Supervisor(threading.Thread):
         self._by_descriptor: dict[int, Link] = {}
         self._closing = threading.Event()
 
-    def recover(self) -> dict[str, Known]:
-        """Connect to all keepers; return what they know of runs. Their ends are told when the thread is started.
+    def recover(self) -> dict[str, datetime | None]:
+        """Connect to all keepers; return the runs that they know, with when they were started (None: that is not known).
+
+        What has ended of them is told when the thread is started.
 
         Raise StartError when there is no keeper to be had.
         """
-        known: dict[str, Known] = {}
+        known: dict[str, datetime | None] = {}
         for link in self._links:
             with link.lock:
                 runs = link.connect()["runs"]
@@ -152,7 +145,7 @@ class Supervisor(threading.Thread):
             for run_id, told in runs.items():
                 link.runs[run_id], self._of_run[run_id] = None, link
                 start, end = told["start"], told["end"]
-                known[run_id] = Known(_at(start["at"]) if start else None, end is not None)
+                known[run_id] = _at(start["at"]) if start else None
                 if end is not None:
                     self._waiting.append(_end(run_id, end))
         return known
@@ -169,13 +162,12 @@ class Supervisor(threading.Thread):
             link.send(order)
 
     def end(self, run_id: str, cause: Cause) -> bool:
-        """Climb the kill ladder for a run, now. False when it has no child (any more)."""
+        """Climb the kill ladder for a run, now. False when it has no child (any more), or its keeper is being replaced."""
         link = self._of_run.get(run_id)
         if link is None:
             return False
         with link.lock:
-            link.send(_line({"end": run_id, "cause": cause}))
-        return True
+            return link.send(_line({"end": run_id, "cause": cause}))
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Tell the keepers that the ends of runs are recorded."""
@@ -194,6 +186,8 @@ class Supervisor(threading.Thread):
             self.join()
         for link in self._links:
             link.close()
+        self._epoll.close()
+        os.close(self._wake)
 
     def run(self) -> None:
         """Hear what the keepers report, until closed."""
@@ -269,7 +263,9 @@ class Supervisor(threading.Thread):
             for run_id, order in link.runs.items():
                 if run_id not in told and order is not None:
                     link.send(order)  # it was never taken: its intent is written before anything is started
-        self._heard_ends([_end(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs])
+        ends = [_end(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs]
+        if ends:
+            self._heard_ends(ends)
         self._catch_up(link, told)
 
     def _catch_up(self, link: Link, told: Mapping[str, Any]) -> None:

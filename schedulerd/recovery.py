@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from .board import Board, JobState
 from .clock import Clock
 from .ends import next_row
 from .model import Job, Result, Run, Status, finish
-from .process import Known
 from .roster import GONE
 from .scheduler import Scheduler
 from .store import Store, durable
@@ -30,18 +30,19 @@ class Open:
 
 
 def close_open_runs(
-    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, Known], builtin: Set[str]
+    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, datetime | None], builtin: Set[str]
 ) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
 
-    `builtin` are the jobs whose action runs in the daemon. Returns the others, oldest first. Durable when it returns.
+    `known` are the runs that keepers know, with when they were started; `builtin` are the jobs whose action runs in the
+    daemon. Returns the others, oldest first. Durable when it returns.
     """
     ended: list[Run] = []
     retries: list[Run] = []
     still = Open([], [])
     for run in store.unfinished():
         if run.run_id in known:
-            still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
+            still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id]))
         elif run.status is Status.RUNNING:
             why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
             over, retry = finish(run, Result(Status.ABANDONED, message=why), clock.now(), None), None

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from .files import read_regular
 from .model import Job, Result, Run, Status
 
 RESULT_LIMIT = 64 * 1024  # bytes
@@ -24,7 +25,6 @@ LARGEST_COUNT = 2**63 - 1
 DEEPEST = 20
 MOST_WARNINGS = 20
 OWN_PROGRAMS = frozenset({"python", "http", "sql"})  # actions whose process is ours, and says itself why it failed
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +83,6 @@ def read_result(path: str) -> Reported:
     except (OSError, ValueError) as error:
         return Reported(warnings=(f"the result file was not read: {getattr(error, 'strerror', None) or error}",))
     return _parsed(data) if data.strip() else Reported()
-
-
-def read_regular(path: str, limit: int, flags: int = 0) -> bytes:
-    """Return a file's content without ever waiting for it. Raise OSError, or ValueError for what is no file or too big."""
-    descriptor = os.open(path, _FLAGS | flags)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {limit // 1024} KiB")
-    return data
 
 
 def _parsed(data: bytes) -> Reported:

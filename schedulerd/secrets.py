@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote
 
 from .errors import SecretError
@@ -60,16 +61,24 @@ def masked(text: str) -> str:
 
 
 def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tuple[bytes, ...]:
-    """Return what must not be seen in the output of a job: the secrets in its `env`, and the passwords in `sources`.
+    """Return what must not be seen in the output of a job: the secrets in its settings, and the passwords in `sources`.
 
     They are looked up now, so one that was changed since the run is not known any more; one that is not to be had is
     left out, as are those below SHORTEST_MASKED bytes.
     """
-    found = [text for value in (job.env.values() if job else ()) if isinstance(value, Secret) for text in _values(value)]
+    found = [text for secret in (_secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
     for source in sources:
         found += [password for url in _values(source) for password in _passwords(url)]
     values = {text.encode("utf-8", "surrogateescape") for text in found}
     return tuple(sorted(value for value in values if len(value) >= SHORTEST_MASKED))
+
+
+def _secrets_in(value: Any) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _secrets_in(each)
 
 
 def _values(value: str | Secret) -> Iterator[str]:

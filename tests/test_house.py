@@ -18,8 +18,8 @@ FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation"}
     | {"schema", "kinds", "params", "options"},
-    {"yamlfile", "config", "jobconfig", "secrets", "results", "children", "store", "keeper", "link", "process", "output"}
-    | {"systemd", "logs", "calendars", "load"},
+    {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
+    | {"output", "systemd", "logs", "calendars", "load"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "endings", "ends", "cancelling"},

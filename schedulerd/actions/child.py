@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import InvalidError, StartError
+from ..files import read_text
 from ..jobconfig import group_of, user_of
 from ..model import Job, Run, to_text
 from ..options import SAFE_PATH
 from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
-from ..results import make_result_file, read_regular, result_path
+from ..results import make_result_file, result_path
 from ..secrets import resolve
 
 SHELL = "/bin/sh"
@@ -127,14 +128,13 @@ def _variables(path: str) -> dict[str, str]:
     """Return what a file of KEY=VALUE lines sets. Raise StartError, which shows no value, when it cannot be read."""
     may_be_missing, path = path.startswith("-"), path.removeprefix("-")
     try:
-        text = read_regular(path, ENV_FILE_LIMIT).decode()
+        text = read_text(path, ENV_FILE_LIMIT)
     except FileNotFoundError:
         if may_be_missing:
             return {}
         raise StartError(f"there is no env_file {path}") from None
-    except (OSError, ValueError) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
-        raise StartError(f"the env_file {path} cannot be read: {why}") from None
+    except ValueError as error:
+        raise StartError(f"the env_file {path} cannot be read: {error}") from None
     return dict(
         _variable(path, number, line)
         for number, line in enumerate(text.split("\n"), 1)

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import StartError
+from ..files import read_text
 from ..model import Job, Run, Secret
 from ..options import POSTGRESQL, SQLITE
 from ..process import ProcessSpec
-from ..results import read_regular
 from ..secrets import resolve
 from .child import environment, spec_of, values_of
 from .command import find_program
@@ -81,10 +81,11 @@ def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 def _statement(path: str) -> str:
     try:
-        return read_regular(path, STATEMENT_LIMIT).decode()
-    except (OSError, ValueError) as error:
-        why = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
-        raise StartError(f"the file {path} cannot be read: {why}") from None
+        return read_text(path, STATEMENT_LIMIT)
+    except FileNotFoundError:
+        raise StartError(f"there is no file {path}") from None
+    except ValueError as error:
+        raise StartError(f"the file {path} cannot be read: {error}") from None
 
 
 def _own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:

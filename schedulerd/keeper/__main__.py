@@ -90,10 +90,13 @@ class Keeper:
         for run_id, known in list(self._journal.runs.items()):
             if "end" not in known and not (is_same_boot and self._adopt(run_id, known)):
                 self._journal.note("end", run_id, lost(known, is_same_boot, self._wall()))
-        self._journal.sync()
+        with suppress(OSError):  # a full disk: it is told all the same
+            self._journal.sync()
 
     def _adopt(self, run_id: str, known: dict[str, Any]) -> bool:
-        intent, start = known.get("intent", {}), known.get("start")
+        intent, start = known.get("intent"), known.get("start")
+        if intent is None:  # a line of the journal is damaged
+            return False
         if start is None:  # killed between the start and its note
             found = marked(run_id)
             if found is None:
@@ -184,11 +187,11 @@ class Keeper:
         self._daemon, self._unread, self._unsent = None, b"", b""
 
     def _greet(self, daemon: socket.socket) -> None:
+        self._sync(at_once=True)  # nobody hears it: the greeting comes first, and tells these ends
         daemon.setblocking(False)
         self._daemon, self._is_blocked = daemon, False
         self._is_expecting = False
         self._epoll.register(daemon.fileno(), select.EPOLLIN)
-        self._sync(at_once=True)
         runs = {
             run_id: {"start": known.get("start"), "end": known.get("end")} for run_id, known in self._journal.runs.items()
         }
@@ -255,18 +258,19 @@ class Keeper:
 
     def _cap(self, run_id: str, intent: dict[str, Any]) -> None:
         if intent["limit"]:
-            try:
-                self._capping.watch(run_id, intent["output"], intent["limit"])
-            except OSError as error:
-                self._report({"trouble": f"run {run_id}: its output is not capped: {error.strerror}"})
+            self._troubles(self._capping.watch(run_id, intent["output"], intent["limit"]))
+
+    def _troubles(self, texts: list[str]) -> None:
+        for text in texts:
+            self._report({"trouble": text})
 
     # Ends
 
     def _ended(self, child: Child, seconds: float) -> None:
         fault_point("before_result")
-        self._capping.forget(child.run_id)
         self._journal.note("end", child.run_id, end_values(child, seconds, self._wall()))
         self._unsynced.append(child.run_id)
+        self._troubles(self._capping.forget(child.run_id))
 
     def _sync(self, at_once: bool = False) -> None:
         """Report ends that are on the disk now. (When it is full they are reported all the same.)"""
@@ -291,7 +295,7 @@ class Keeper:
             self._cap_at = now + CAP_SECONDS
         elif self._cap_at is not None and now >= self._cap_at:
             self._cap_at = None
-            self._capping.look()
+            self._troubles(self._capping.look())
             self._epoll.modify(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
 
     def _wall(self) -> float:

@@ -23,15 +23,19 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctype
 
 
 class _Capped:
-    __slots__ = ("dropped_to", "limit", "path", "run_id")
+    __slots__ = ("dropped_to", "has_trouble", "limit", "path", "run_id")
 
     def __init__(self, run_id: str, path: str, limit: int) -> None:
         self.run_id, self.path, self.limit = run_id, path, limit
         self.dropped_to = 0  # the end of the hole
+        self.has_trouble = False
 
 
 class Capping:
-    """The files that are watched; `descriptor` is readable when some have grown."""
+    """The files that are watched; `descriptor` is readable when some have grown.
+
+    What goes wrong with a file is returned as a text for the operator, once for each file, and costs the others nothing.
+    """
 
     def __init__(self) -> None:
         self.descriptor = _libc.inotify_init1(_FLAGS)
@@ -40,44 +44,52 @@ class Capping:
         self._by_watch: dict[int, _Capped] = {}
         self._by_run: dict[str, int] = {}
 
-    def watch(self, run_id: str, path: str, limit: int) -> None:
+    def watch(self, run_id: str, path: str, limit: int) -> list[str]:
         """Keep the file at `path` below about `limit` bytes on the disk, half of it head and half of it tail."""
         number = _libc.inotify_add_watch(self.descriptor, os.fsencode(path), _MODIFIED)
         if number < 0:
-            raise OSError(ctypes.get_errno(), f"{path} cannot be watched: {os.strerror(ctypes.get_errno())}")
+            return [f"run {run_id}: its output is not capped: {os.strerror(ctypes.get_errno())}"]
         self._by_watch[number] = _Capped(run_id, path, limit)
         self._by_run[run_id] = number
-        _cap(self._by_watch[number])
+        return _cap(self._by_watch[number])
 
-    def forget(self, run_id: str) -> None:
+    def forget(self, run_id: str) -> list[str]:
         """Look at a file for the last time, and watch it no more."""
         number = self._by_run.pop(run_id, None)
-        if number is not None:
-            _cap(self._by_watch.pop(number))
-            _libc.inotify_rm_watch(self.descriptor, number)
+        if number is None:
+            return []
+        _libc.inotify_rm_watch(self.descriptor, number)
+        return _cap(self._by_watch.pop(number))
 
-    def look(self) -> None:
+    def look(self) -> list[str]:
         """Cap every file that has grown since the last look."""
         try:
             data = os.read(self.descriptor, MOST_AT_ONCE)
         except BlockingIOError:
-            return
+            return []
         grown, place = set(), 0
         while place < len(data):
             number, mask, _, length = _EVENT.unpack_from(data, place)
             grown |= set(self._by_watch) if mask & _OVERFLOW else {number}
             place += _EVENT.size + length
-        for number in grown:
-            if number in self._by_watch:
-                _cap(self._by_watch[number])
+        return [text for number in grown if number in self._by_watch for text in _cap(self._by_watch[number])]
 
 
-def _cap(one: _Capped) -> None:
-    """Punch out what is between head and tail, once that is an eighth of the limit."""
+def _cap(one: _Capped) -> list[str]:
     try:
-        size = os.stat(one.path).st_size
+        _punch(one)
     except FileNotFoundError:
-        return
+        return []
+    except OSError as error:
+        text = f"run {one.run_id}: its output of more than {one.limit} bytes could not be cut: {error.strerror}"
+        is_new, one.has_trouble = not one.has_trouble, True
+        return [text] if is_new else []
+    return []
+
+
+def _punch(one: _Capped) -> None:
+    """Punch out what is between head and tail, once that is an eighth of the limit. Raise OSError."""
+    size = os.stat(one.path).st_size
     head = max(BLOCK, one.limit // 2 // BLOCK * BLOCK)
     start, end = max(head, one.dropped_to), (size - one.limit // 2) // BLOCK * BLOCK
     if size <= one.limit or end - start < max(BLOCK, one.limit // 8):
@@ -86,7 +98,11 @@ def _cap(one: _Capped) -> None:
     try:
         if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, start, end - start) == 0:
             one.dropped_to = end
-        elif ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS):
-            os.ftruncate(descriptor, head)  # this file system makes no holes: the tail cannot be kept, the disk is
+            return
+        number = ctypes.get_errno()
+        if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+            os.ftruncate(descriptor, head)  # the tail cannot be kept, but the disk can
+            raise OSError(number, "its file system makes no holes, so all behind the head is dropped")
+        raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..clock import SystemClock
-from .family import Process, children_of_mine, family, process, processes, send
+from .family import Process, children_of_mine, family, process, processes, run_of, send
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
 SAME_TICKS = 200  # a start is noted a moment after it; no number is used again that soon
@@ -56,7 +56,7 @@ class Children:
         self._by_pidfd: dict[int, Child] = {}
         self._steps: list[tuple[float, str, int, str]] = []  # when, run_id, signal (0 only looks), cause
         self._seen: list[Process] | None = None  # all processes, once a round has looked
-        self._orphans: set[int] = set()
+        self._orphans: dict[int, str | None] = {}  # children of ours that we did not start, and whose they say they are
 
     def add(self, child: Child, deadline: float | None) -> None:
         """Watch a child of ours; at `deadline` (monotonic) it is told to end."""
@@ -96,14 +96,13 @@ class Children:
 
     def hear(self, pidfds: list[int]) -> None:
         """Deal with the ends that there are: of children of ours, and of those behind `pidfds`."""
-        self._seen = None
         ended = [child for pidfd in pidfds if (child := self._by_pidfd.get(pidfd)) is not None]
         for child in ended:
             self._epoll.unregister(child.pidfd)
             os.close(self._by_pidfd.pop(child.pidfd).pidfd)
         reaped = self._reap()
         if ended or reaped:
-            self._find_orphans()
+            self._look_around()
         for child in ended + reaped:
             child.has_ended = True
             self._settle(child)
@@ -122,17 +121,21 @@ class Children:
             if child is not None and not child.keeps_leftovers and child.kill_at is None:
                 _signal_group(child.pid, signal.SIGKILL)
             _, status, usage = os.wait4(ended.si_pid, 0)
-            self._orphans.discard(ended.si_pid)
+            self._orphans.pop(ended.si_pid, None)
             if child is not None:
                 child.status, child.usage = status, usage
                 found.append(child)
 
-    def _find_orphans(self) -> None:
-        """Look which children we have that we did not start: left behind by others of a run."""
+    def _look_around(self) -> None:
+        """Forget what was seen of other processes, and look which children we have that others of a run left to us.
+
+        One look serves a whole round: there may be thousands of processes, and hundreds of children to end.
+        """
+        self._seen = None
         mine = children_of_mine()
         if mine is None:
             mine = [each.pid for each in self._all() if each.parent == os.getpid()]
-        self._orphans = {pid for pid in mine if pid not in self._by_pid}
+        self._orphans = {pid: run_of(pid) for pid in mine if pid not in self._by_pid}
 
     def _settle(self, child: Child) -> None:
         """Report a child whose leader has ended, when nothing of it is left that must not be; else look again soon."""
@@ -161,7 +164,8 @@ class Children:
         return [each for each in self._members(child) if each.pid != os.getpid()]
 
     def _members(self, child: Child) -> list[Process]:
-        return family(child.run_id, child.pid, self._all(), self._orphans)
+        adopted = {pid for pid, run_id in self._orphans.items() if run_id == child.run_id}
+        return family(child.pid, self._all(), adopted)
 
     def _all(self) -> list[Process]:
         if self._seen is None:
@@ -173,14 +177,14 @@ class Children:
     def climb(self) -> None:
         """Take the steps that are due."""
         now = self._clock.monotonic()
+        if self._steps and self._steps[0][0] <= now:
+            self._look_around()
         while self._steps and self._steps[0][0] <= now:
             _, run_id, number, cause = heapq.heappop(self._steps)
             child = self.by_run.get(run_id)
             if child is None:
                 continue
-            self._seen = None
             if child.has_ended:
-                self._find_orphans()
                 self._settle(child)
             elif number:
                 self._signal(child, number, cause, now)
@@ -190,7 +194,6 @@ class Children:
         child.cause = child.cause or cause
         if child.pidfd < 0:
             _signal_group(child.pid, number)
-        self._find_orphans()
         for each in self._members(child):
             if child.pidfd >= 0 or each.group != child.pid:
                 send(each, number)

@@ -70,15 +70,15 @@ def run_of(pid: int) -> str | None:
     return next((each[len(MARK) :].decode("ascii", "replace") for each in variables if each.startswith(MARK)), None)
 
 
-def family(run_id: str, leader: int, all_of_them: Iterable[Process], adopted: Collection[int]) -> list[Process]:
-    """Return the processes of a run: its leader's session and group, their descendants, and those that say so.
+def family(leader: int, all_of_them: Iterable[Process], adopted: Collection[int]) -> list[Process]:
+    """Return the processes of a run: its leader's session and group, the `adopted`, and the descendants of all of them.
 
-    `adopted` are children of ours that we did not start: their parents died, and setsid(2) may have taken them out of the
-    session, so only their environment tells whose they are.
+    Adopted are those whose parents died, and that setsid(2) may have taken out of the session: they became our children,
+    and only their environment tells whose they are (`run_of`).
     """
     living = list(all_of_them)
     found = {each.pid for each in living if leader in (each.pid, each.session, each.group)}
-    found |= {pid for pid in adopted if run_of(pid) == run_id}
+    found |= {each.pid for each in living if each.pid in adopted}
     by_parent: dict[int, list[int]] = {}
     for each in living:
         by_parent.setdefault(each.parent, []).append(each.pid)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 LARGEST = 4 * 1024 * 1024  # bytes; a longer journal is written anew, with what is still of use
-FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 KINDS = ("intent", "start", "end")
 
 
@@ -31,7 +31,11 @@ class Journal:
         self._file = -1
         self._size = 0
         self._pending = b""
-        self._write_anew()
+        try:
+            self._write_anew()
+        except OSError:  # a full disk: what is there goes on; the boot of its lines is the one that it names
+            self._open(0)
+            self._append({"kind": "boot", "id": boot})
 
     def note(self, kind: str, run_id: str, values: Mapping[str, Any]) -> None:
         """Add what is known of a run, to be written with the next `flush` or `sync`."""
@@ -52,10 +56,11 @@ class Journal:
             self._append({"kind": "forget", "runs": gone})
             self.flush()
         if self._size > LARGEST or (not self.runs and self._size > LARGEST // 16):
-            self._write_anew()
+            with suppress(OSError):  # the disk is full: it is tried again with the next
+                self._write_anew()
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._pending += json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        self._pending += _line(line)
 
     def flush(self) -> None:
         """Hand over to the kernel what it takes, now: it survives us then."""
@@ -88,20 +93,28 @@ class Journal:
             self.runs.setdefault(line.pop("run"), {})[kind] = line
 
     def _write_anew(self) -> None:
+        """Write a journal of what is still of use, and put it in the old one's place; that stays when the disk is full."""
+        lines = [{"kind": "boot", "id": self._boot}]
+        lines += [{"kind": kind, "run": run_id, **known[kind]} for run_id, known in self.runs.items() for kind in KINDS
+                  if kind in known]  # fmt: skip
+        data = b"".join(map(_line, lines))
         fresh = f"{self._path}.new"
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = os.open(
-            fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        self._size, self._pending = 0, b""
-        self._append({"kind": "boot", "id": self._boot})
-        for run_id, known in self.runs.items():
-            for kind in KINDS:
-                if kind in known:
-                    self._append({"kind": kind, "run": run_id, **known[kind]})
-        self.sync()
+        with open(os.open(fresh, FLAGS | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.rename(fresh, self._path)
         folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fsync(folder)
         os.close(folder)
+        self._open(len(data))
+
+    def _open(self, size: int) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = os.open(self._path, FLAGS, 0o600)
+        self._size, self._pending = size, b""
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"

@@ -18,8 +18,9 @@ class NotStartedError(Exception):
 
 def launch(order: Mapping[str, Any], groups: Sequence[str] = ()) -> int:
     """Start the child of an order and return its process id. Raise NotStartedError."""
-    stdin = _input(order.get("input"))
+    stdin = None
     try:
+        stdin = _input(order.get("input"))
         if groups or any(order.get(name) is not None for name in NEEDS_FORK):
             return fork(order, stdin, groups)
         return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin)

@@ -5,12 +5,15 @@ import os
 import queue
 import resource
 import signal
+import socket
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from schedulerd import __version__
 from schedulerd.clock import SystemClock
 from schedulerd.errors import StartError
 from schedulerd.process import Cause, Identity, Limits, ProcessSpec, Supervisor, keep_descriptors_private
@@ -355,7 +358,6 @@ def test_children_outlive_the_daemon_and_their_ends_are_told_to_the_next(tmp_pat
 
     second, heard, known = again(tmp_path)
     assert set(known) == {"short", "long"}
-    assert not known["long"].has_ended
     second.start()
     assert heard.ends.get(timeout=10).exit_code == 5
     (tmp_path / "fifo").write_text("go\n")
@@ -390,3 +392,48 @@ def test_a_keeper_ends_when_it_has_nothing_to_do(tmp_path):
     made.close()
 
     assert keepers(tmp_path) == []
+
+
+def test_an_end_that_is_told_with_the_greeting_is_heard(tmp_path):
+    os.makedirs(tmp_path / "keeper" / "0")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:  # says what a keeper does when a child ends just then
+        server.bind(str(tmp_path / "keeper" / "0" / "socket"))
+        server.listen(1)
+        answering = threading.Thread(target=answer_once, args=(server, "r"))
+        answering.start()
+        made, heard, known = again(tmp_path)
+        made.start()
+        end = heard.ends.get(timeout=10)
+        made.close()
+        answering.join()
+
+    assert set(known) == {"r"}
+    assert (end.run_id, end.exit_code) == ("r", 4)
+
+
+def answer_once(server: socket.socket, run_id: str) -> None:
+    greeting = {"hello": __version__, "runs": {run_id: {"start": {"pid": 1, "began": 1, "at": 1.0}, "end": None}}}
+    end = {"ended": run_id, "cause": None, "seconds": 1.0, "at": 2.0, "code": 4}
+    with server.accept()[0] as connection:
+        connection.sendall(json.dumps(greeting).encode() + b"\n" + json.dumps(end).encode() + b"\n")
+        connection.recv(1)  # until the daemon has closed it
+
+
+def test_a_journal_with_a_damaged_line_keeps_no_keeper_from_starting(tmp_path):
+    os.makedirs(tmp_path / "keeper" / "0")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    start = json.dumps({"kind": "start", "run": "r", "pid": 1, "began": 1, "at": 1.0})
+    (tmp_path / "keeper" / "0" / "journal").write_text(f'{{"kind":"boot","id":"{boot}"}}\n{{"kind":"inte\n{start}\n')
+    made, heard, known = again(tmp_path)
+    made.start()
+    end = heard.ends.get(timeout=10)
+    made.close()
+
+    assert set(known) == {"r"}
+    assert "how it ended was not seen" in end.lost
+
+
+def test_an_output_that_is_taken_away_costs_no_end(supervisor, ends, tmp_path):
+    supervisor.launch("r", spec(tmp_path, f"rm {tmp_path}/out; echo gone; exit 3", output_limit_bytes=8192))
+
+    assert ends.get(timeout=10).exit_code == 3

@@ -117,6 +117,38 @@ def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, poi
         daemon.close()
 
 
+@pytest.mark.parametrize("point", ["after_fork", "before_result"])
+def test_a_keeper_that_is_killed_at_the_worst_moment_starts_nothing_twice(tmp_path, point):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env={"SCHEDULERD_FAULT": f"{point}:kill:0.2"})
+    try:
+        daemon.start()
+        until(lambda: daemon.log().count("another one takes its place") >= 3, "three keepers killed", 60)
+        rest(daemon, tmp_path)
+        check(daemon, tmp_path, lost=1000)
+        lost = [row["error_message"] for row in rows_of(daemon) if row["status"] == "abandoned"]
+        assert lost
+        assert all("its keeper was killed" in why for why in lost)
+    finally:
+        daemon.close()
+
+
+def test_a_timeout_is_kept_while_no_daemon_is_there(daemon, tmp_path):
+    job = {"shell": "sleep 1000", "timeout": "1s", "kill_grace": "1s"}
+    daemon.write({"jobs": {"slow": job}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until(lambda: list((tmp_path / "state" / "output").glob("*/*.log")), "the start")
+    daemon.kill()
+    journals = tmp_path / "state" / "keeper"
+    until(lambda: any('"end"' in each.read_text() for each in journals.glob("*/journal")), "the end in a journal")
+    daemon.write({"jobs": {"slow": {**job, "timeout": 0}}})  # who finishes the run knows nothing of its timeout any more
+    daemon.start()
+
+    (row,) = daemon.until_run("slow", "timed_out")
+    assert 1 <= row["duration_seconds"] < 3
+    assert row["error_message"] == "ended after its timeout"
+
+
 def test_a_keeper_that_is_killed_costs_the_ends_of_its_runs_and_says_so(daemon, tmp_path):
     daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 3; echo done > {tmp_path}/done"}}})
     daemon.start()
