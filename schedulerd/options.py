@@ -301,8 +301,8 @@ RETRIES: Mapping[str, Option] = {
 
 POLICY: Mapping[str, Option] = {
     "timezone": Option(Text(), "the IANA time zone of the job's times"),
-    "timeout": Option(Duration(), "after this long the whole process group gets SIGTERM; 0 is never", 0.0),
-    "kill_grace": Option(Duration(), "how long after SIGTERM the process group gets SIGKILL", 10.0),
+    "timeout": Option(Duration(), "after this long the whole tree of processes gets SIGTERM; 0 is never", 0.0),
+    "kill_grace": Option(Duration(), "how long after SIGTERM what is left of the tree gets SIGKILL", 10.0),
     "overlap": Option(Choice(Overlap), "what becomes of an occurrence that is due while the job runs", Overlap.SKIP),
     "max_instances": Option(Whole(1, 10_000), "with overlap allow or queue, how many runs of the job there may be at once"),
     **RETRIES,

@@ -9,13 +9,13 @@ from typing import Any
 from .client import PREFIX, Client, ClientError, Streamed, run_path
 from .clock import SystemClock
 from .durations import format_duration
+from .model import UNFINISHED
 from .tables import percent, printable
 
 PATIENCE_SECONDS = 60.0  # for a daemon that does not answer
 AGAIN_SECONDS = 0.5
 STATUS_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
-UNFINISHED = ("queued", "running")
 PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
 
 

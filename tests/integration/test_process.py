@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from schedulerd import __version__
 from schedulerd.clock import SystemClock
 from schedulerd.errors import StartError
 from schedulerd.process import Cause, Identity, Limits, ProcessSpec, Supervisor, keep_descriptors_private
+from tests.support.daemon import keepers
 from tests.support.waiting import until
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -56,16 +56,6 @@ def supervisor(heard, tmp_path):
     made.start()
     yield made
     made.close()
-
-
-def keepers(folder: Path) -> list[int]:
-    """Return the process ids of the keepers below a folder."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if f"{folder}/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
-                found.append(int(name))
-    return found
 
 
 def spec(folder: Path, script: str, name: str = "out", **changes) -> ProcessSpec:

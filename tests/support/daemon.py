@@ -19,11 +19,11 @@ READY_SECONDS = 30.0
 
 
 def keepers(folder: Path) -> list[int]:
-    """Return the process ids of the keepers of a daemon."""
+    """Return the process ids of the keepers of a state directory."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            if f"{folder}/state/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+            if f"{folder}/keeper/".encode() in Path(f"/proc/{name}/cmdline").read_bytes():
                 found.append(int(name))
     return found
 
@@ -115,7 +115,7 @@ class RunningDaemon:
             self.process.kill()
             self.process.wait()
         self._notify.close()
-        for keeper in keepers(self.folder):  # what it had left running, too
+        for keeper in keepers(self.folder / "state"):  # what it had left running, too
             with suppress(OSError):
                 for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
                     os.killpg(int(child), signal.SIGKILL)

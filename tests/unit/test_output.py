@@ -195,3 +195,12 @@ def test_the_secrets_of_a_job_are_those_of_its_environment_and_the_passwords_of_
 
     assert known_secrets(a_job(env=env), sources) == (b"hunter2", b"p%40ssword", b"p@ssword", b"sesame")
     assert known_secrets(None) == ()
+
+
+def test_secrets_in_the_options_of_an_action_are_known_too(monkeypatch):
+    monkeypatch.setenv("KEY", "sesame")
+    job = a_job(
+        action="http", options={"url": "http://localhost/", "headers": {"X-Key": Secret("env", "KEY")}, "body": None}
+    )
+
+    assert known_secrets(job) == (b"sesame",)
