@@ -247,7 +247,7 @@ class Executor:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         tail = None
         try:
-            details |= self._settled(run.run_id)
+            details |= self._settled(job, run.run_id)
             if status is not Status.SUCCESS and details["output_bytes"]:
                 tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES)
         except OSError as error:
@@ -259,8 +259,10 @@ class Executor:
         shown = masked_output(result.message.encode("utf-8", "replace"), self._secrets_of(job))
         return replace(result, message=shown.decode("utf-8", "replace"))
 
-    def _settled(self, run_id: str) -> dict[str, int]:
-        size, dropped = self._output.settle(run_id), self._output.kept(run_id).dropped
+    def _settled(self, job: Job, run_id: str) -> dict[str, int]:
+        size = self._output.settle(run_id)
+        is_cut = job.output_limit_bytes is not None and size > job.output_limit_bytes
+        dropped = self._output.kept(run_id).dropped if is_cut else 0
         return {"output_bytes": size, **({"output_dropped_bytes": dropped} if dropped else {})}
 
     def _call(self, job: Job, run: Run) -> None:
