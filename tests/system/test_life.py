@@ -496,3 +496,16 @@ def test_group_members_are_operators_peers_have_their_role_and_others_stay_out(d
     assert {oct(os.stat(running.folder / "state" / name).st_mode & 0o77) for name in ("history.db", "output", "lock")} == {
         "0o0"
     }
+
+
+def test_a_run_that_writes_too_much_keeps_head_and_tail_and_says_what_is_gone(daemon):
+    script = "echo first; head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last; exit 3"
+    running = daemon({"flood": {"shell": script, "output_limit": "64K"}}).start()
+    run = running.client.post("jobs/flood/trigger").body["result"]
+    out = next(running.folder.glob("state/output/*/*.log"))
+
+    assert run["details"]["output_bytes"] == 5_000_000 + len("first\n\nlast\n")
+    assert run["details"]["output_dropped_bytes"] > 4_900_000 - 64 * 1024
+    assert run["error_message"].endswith("last")
+    assert out.stat().st_blocks * 512 < 200_000
+    assert out.read_bytes().startswith(b"first\nx")
