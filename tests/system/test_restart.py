@@ -6,6 +6,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -213,3 +215,18 @@ def test_a_daemon_that_is_stopped_for_an_upgrade_leaves_its_jobs_running(daemon,
     assert (row["run_id"], row["exit_code"]) == (running["run_id"], 3)
     assert row["error_message"] == "exit status 3: before\nafter"
     assert daemon.client.post("jobs/other/trigger").body["result"]["exit_code"] == 4
+
+
+def test_who_follows_a_run_sees_all_of_it_over_a_kill_of_the_daemon(daemon, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    daemon.write({"jobs": {"slow": {"shell": f"echo before; read line < {tmp_path}/fifo; echo $line; exit 3"}}})
+    daemon.start()
+    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(daemon.socket_path), "run", "slow", "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as following:
+        assert following.stdout.readline() == b"before\n"
+        daemon.kill()
+        daemon.start()
+        (tmp_path / "fifo").write_text("after\n")
+        assert following.stdout.read() == b"after\n"
+
+    assert following.returncode == 3
