@@ -290,9 +290,11 @@ def test_more_followers_than_there_is_room_for_are_told_to_come_again(client, ru
         answer = client.ask("GET", f"{PREFIX}/{run_path(run_id, 'output')}", follow="true")
         assert (answer.status, answer.headers["retry-after"]) == (429, "10")
         assert client.get(run_path(run_id))["status"] == "running"
+    again = []
     with ExitStack() as stack:
-        until(lambda: follows(client, run_id, stack, followers[:-1]), "room after they went")
-    let_go(running, "many")
+        until(lambda: follows(client, run_id, stack, again), "room for as many when those have gone")
+        let_go(running, "many")
+        assert {b"".join(each.pieces) for each in again} == {b"begin\ngot on\n"}
 
 
 def follows(client, run_id, stack, followers):
