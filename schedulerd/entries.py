@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from .model import MICROSECOND, Job, Origin, Result, Run, Status, finish, new_run_id, to_text
 from .policy import OVERDUE, Due, Passed, Start
+
+FIRST_PORTION = 50  # jobs
+PORTION_GROWTH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +100,11 @@ def together(batch: list[DueJob]) -> list[DueJob]:
         key = each.job_id, each.origin
         found[key] = found[key].with_all_of(each) if key in found else each
     return list(found.values())
+
+
+def portions(batch: list[DueJob]) -> Iterator[list[DueJob]]:
+    """Yield what is due in growing portions: the first start while others are decided, and commits are few."""
+    at, size = 0, FIRST_PORTION
+    while at < len(batch):
+        yield batch[at : at + size]
+        at, size = at + size, size * PORTION_GROWTH

@@ -26,7 +26,7 @@ from .secrets import masked_output
 
 log = logging.getLogger(__name__)
 
-STARTERS = 4  # while one is in the kernel, waiting for its child's exec, another prepares the next start
+STARTERS = 2  # while one waits for a file of secrets, the other goes on
 ERROR_TAIL_BYTES = 1000
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]

@@ -27,7 +27,7 @@ import schedule
 
 from .clock import Clock, Jump, JumpWatch
 from .durations import format_duration
-from .entries import DueJob, Undecided, together
+from .entries import DueJob, Undecided, portions, together
 from .model import Occurrence, Origin, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
@@ -288,13 +288,13 @@ class Planner(schedule.Scheduler):
         with self._lock:
             found = self._put_off(self._pop_due(), cause)
             batch = together([each for each in map(self._turn, found) if each is not None])
-        if not batch:
-            return
-        undecided: list[Undecided] | None = None
+        left = len(batch)
         try:
-            undecided = self._on_due(batch, now)
+            for portion in portions(batch):
+                self._put_back(self._on_due(portion, now))
+                left -= len(portion)
         finally:
-            self._put_back([each.all_left(now + STUMBLE) for each in batch] if undecided is None else undecided)
+            self._put_back([each.all_left(now + STUMBLE) for each in batch[len(batch) - left :]])
 
     def start(self) -> None:
         """Start the loop's thread."""

@@ -44,6 +44,7 @@ from .journal import Journal
 from .launch import NotStartedError, launch
 
 STARTS_A_ROUND = 8  # then ends are looked at
+REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start
 SYNC_SECONDS = 0.1  # how long ends may wait for the disk while there is something to start
 CHUNK = 256 * 1024
 CAP_SECONDS = 0.02  # between two looks at files that grow
@@ -69,6 +70,7 @@ class Keeper:
         self._orders: deque[dict[str, Any]] = deque()
         self._unsynced: list[str] = []  # runs whose end is noted and not on the disk yet
         self._synced_at = 0.0
+        self._told_at = 0.0
         self._cap_at: float | None = None  # when files that grow are looked at
         self._is_expecting = True  # a daemon that has just started us
         self._heard, heard = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -202,9 +204,10 @@ class Keeper:
             self._unsent += json.dumps(line, separators=(",", ":")).encode() + LINE
 
     def _send(self) -> None:
-        daemon = self._daemon
-        if daemon is None:
+        daemon, now = self._daemon, self._clock.monotonic()
+        if daemon is None or (self._orders and now < self._told_at + REPORT_SECONDS):
             return
+        self._told_at = now
         try:
             if self._unsent:
                 self._unsent = self._unsent[daemon.send(self._unsent) :]

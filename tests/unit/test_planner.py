@@ -155,6 +155,39 @@ def test_many_overdue_jobs_are_looked_at_one_by_one_and_do_not_delay_what_is_on_
     assert max(started[f"late{number}"] for number in range(500)) < NOON + MINUTE
 
 
+def test_many_that_are_due_together_are_handed_over_in_growing_portions(clock):
+    planner, due = planner_for(clock)
+    for number in range(1000):
+        planner.plan(f"job-{number:04}", IntervalTrigger(60), NOON)
+    clock.advance(60)
+    planner.run_pending()
+
+    assert [job_id for portion in due for job_id, _ in portion] == [f"job-{number:04}" for number in range(1000)]
+    assert [len(portion) for portion in due] == [50, 250, 700]
+
+
+def test_a_portion_that_stumbles_costs_the_portions_before_it_nothing(clock):
+    portions = []
+
+    def stumble_once(batch, _now):
+        portions.append([each.job_id for each in batch])
+        if len(portions) == 2:
+            raise OSError("no space left")
+        return []
+
+    planner, _ = planner_for(clock, stumble_once)
+    for number in range(60):
+        planner.plan(f"job-{number:02}", IntervalTrigger(3600), NOON)
+    clock.advance(3600)
+    with pytest.raises(OSError, match="no space left"):
+        planner.run_pending()
+    clock.advance(6)
+    planner.run_pending()
+
+    assert [len(portion) for portion in portions] == [50, 10, 10]
+    assert portions[2] == portions[1]
+
+
 def test_what_is_left_undecided_is_looked_at_when_it_is_wanted(clock):
     handed = []
 
