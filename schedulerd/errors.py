@@ -76,6 +76,10 @@ class StoreError(SchedulerdError):
     """The history store refused, is damaged, or belongs to a newer program."""
 
 
+class StoreAwayError(StoreError):
+    """The database cannot be written for now (disk full, locked, server down); what was asked of it may be tried again."""
+
+
 class StartError(SchedulerdError):
     """A run's process or function could not be started."""
 

@@ -1,20 +1,20 @@
 """One thread that writes: what is waiting goes into one transaction, so a burst costs a handful of commits.
 
-The thread owns the only connection that writes. A change that the database refuses fails alone; when the database itself
-is in trouble (disk full, locked), everything waits and is tried again, in order, until it is well.
+The thread owns the database's only connection that writes. A change that the database refuses fails alone; when the
+database itself is away (disk full, locked, server down), everything waits and is tried again, in order, until it is back.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import StoreError
+from ..errors import StoreAwayError, StoreError
+from .changes import Change
 
 log = logging.getLogger(__name__)
 
@@ -22,23 +22,37 @@ MOST_IN_ONE = 2000  # changes in one transaction
 RETRY_SECONDS = 0.5
 RETRIES_AT_CLOSE = 4
 
-Change = Callable[[sqlite3.Connection], Any]
 _Item = tuple[Change, "Future[Any]"]
 
 
-class Writer(threading.Thread):
-    """Applies changes to a SQLite database, many in one commit."""
+class Database(Protocol):
+    """The writing side of a database; used by one thread."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        """`connect` opens the writing connection; it is called, and may fail, before `start` returns."""
+    def apply(self, changes: Sequence[Change]) -> list[Any]:
+        """Make changes in one transaction, in their order, and return the result of each when they are durable.
+
+        Raise StoreAwayError when the database is away: they may have been made all the same, and are safe to make again.
+        Any other error says that one of them cannot be made; then none of them was.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Writer(threading.Thread):
+    """Makes changes in a database, many in one commit."""
+
+    def __init__(self, database: Database) -> None:
         super().__init__(name="store-writer", daemon=True)
         self.trouble: str | None = None
         self.commits = 0
+        self._database = database
         self._waiting: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._pause = threading.Event()
+        self._pause = threading.Event()  # never set
         self._lock = threading.Lock()
-        self._connection = connect()
 
     def submit(self, change: Change) -> Future[Any]:
         """Hand over a change; its future is done when it is durable."""
@@ -65,7 +79,7 @@ class Writer(threading.Thread):
             batch, is_open = self._take()
             if batch:
                 self._write(batch)
-        self._connection.close()
+        self._database.close()
 
     def _take(self) -> tuple[list[_Item], bool]:
         """Wait for one change, and take with it all that wait behind it."""
@@ -85,8 +99,8 @@ class Writer(threading.Thread):
         tries = 0
         while True:
             try:
-                results = self._transact([change for change, _ in batch])
-            except sqlite3.OperationalError as error:
+                results = self._database.apply([change for change, _ in batch])
+            except StoreAwayError as error:
                 tries += 1
                 if self._closing.is_set() and tries > RETRIES_AT_CLOSE:
                     _fail(batch, StoreError(f"the store could not be written before the end: {error}"))
@@ -103,21 +117,9 @@ class Writer(threading.Thread):
                 return
             else:
                 self.trouble = None
+                self.commits += 1
                 _succeed(batch, results)
                 return
-
-    def _transact(self, changes: list[Change]) -> list[Any]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            results = [change(connection) for change in changes]
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        self.commits += 1
-        return results
 
     def _complain(self, error: Exception, waiting: int) -> None:
         if self.trouble is None:

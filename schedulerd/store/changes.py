@@ -1,0 +1,122 @@
+"""The changes of a store as values: what is handed to its writer, one for each write of `Store`.
+
+Each is safe to make twice: whoever does not know whether it was committed (a lost answer, a crash) makes it again. Those
+that carry runs can be written down as JSON, to be made later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
+from . import DayOfJob
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Rows enter the ledger; the result is which of them are in it now."""
+
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A queued run becomes `running`; the result says whether it was still queued."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Runs have ended, and rows that follow from that enter the ledger; the result is which of these are in it now."""
+
+    runs: Sequence[Run]
+    then: Sequence[Run] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SaveJobs:
+    """Rules and planned_since of jobs."""
+
+    records: Sequence[JobRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class SetPause:
+    """A job is paused, or (None) no more."""
+
+    job_id: str
+    pause: Pause | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteExpired:
+    """At most `limit` rows that finished before go; the result are their run_ids."""
+
+    before: datetime
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddBackup:
+    """A backup enters the catalogue."""
+
+    backup: Backup
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveBackup:
+    """A backup leaves the catalogue."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveDay:
+    """Everything that is known of a day is replaced."""
+
+    day: str
+    jobs: Sequence[DayOfJob]
+
+
+Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteExpired | AddBackup | RemoveBackup | SaveDay
+OfRuns: TypeAlias = Record | Claim | Finish  # what can be written down, to be made later
+
+
+def to_json(change: OfRuns) -> dict[str, Any]:
+    """Return a change as a JSON object; `from_json` makes an equal one of it."""
+    if isinstance(change, Record):
+        return {"record": [_run_to_json(run) for run in change.runs]}
+    if isinstance(change, Claim):
+        return {"claim": change.run_id}
+    return {"finish": [_run_to_json(run) for run in change.runs], "then": [_run_to_json(run) for run in change.then]}
+
+
+def from_json(value: Mapping[str, Any]) -> OfRuns:
+    """Return the change that `to_json` wrote down. Raise KeyError or ValueError for anything else."""
+    if "record" in value:
+        return Record([_run_from_json(run) for run in value["record"]])
+    if "claim" in value:
+        return Claim(str(value["claim"]))
+    return Finish([_run_from_json(run) for run in value["finish"]], [_run_from_json(run) for run in value["then"]])
+
+
+_INSTANTS = ("scheduled_at", "queued_at", "started_at", "finished_at")
+
+
+def _run_to_json(run: Run) -> dict[str, Any]:
+    instants = {name: None if (at := getattr(run, name)) is None else to_micros(at) for name in _INSTANTS}
+    return {
+        "run_id": run.run_id, "job_id": run.job_id, "origin": run.origin, "status": run.status, "attempt": run.attempt,
+        **instants, "duration_seconds": run.duration_seconds, "exit_code": run.exit_code,
+        "records_processed": run.records_processed, "error_message": run.error_message, "details": dict(run.details),
+        "node": run.node, "actor": run.actor, "idempotency_key": run.idempotency_key,
+    }  # fmt: skip
+
+
+def _run_from_json(value: Mapping[str, Any]) -> Run:
+    instants = {name: None if value[name] is None else from_micros(value[name]) for name in _INSTANTS}
+    return Run(**{**value, **instants, "origin": Origin(value["origin"]), "status": Status(value["status"])})

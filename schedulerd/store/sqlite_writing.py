@@ -1,0 +1,175 @@
+"""The writing side of a SQLite file: WAL, `synchronous=FULL`, the one connection that writes and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..errors import StoreAwayError, StoreError
+from ..faults import fault_point
+from ..model import Run, to_micros
+from . import FOLLOWED_KEPT
+from .changes import (
+    AddBackup,
+    Change,
+    Claim,
+    DeleteExpired,
+    Finish,
+    Record,
+    RemoveBackup,
+    SaveDay,
+    SaveJobs,
+    SetPause,
+)  # fmt: skip
+from .queries import load_migrations, load_queries
+
+BUSY_SECONDS = 10.0
+
+
+class SqliteDatabase:
+    """Makes changes in one SQLite file, which is made, mode 0600, when it is not there."""
+
+    def __init__(self, path: str) -> None:
+        """Open, and migrate to this program's schema. Raise StoreError when that cannot be."""
+        self._sql = load_queries("sqlite")
+        self._makers: dict[type[Any], Callable[[Any], Any]] = {
+            Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
+            SetPause: self._set_pause, DeleteExpired: self._delete_expired, AddBackup: self._add_backup,
+            RemoveBackup: self._remove_backup, SaveDay: self._save_day,
+        }  # fmt: skip
+        try:
+            self._connection = _connect(path)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"{path} cannot be used as the history database: {error}") from error
+
+    def apply(self, changes: Sequence[Change]) -> list[Any]:
+        """Make changes in one transaction; see `Database.apply`."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            results = [self._makers[type(change)](change) for change in changes]
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise StoreAwayError(str(error)) from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return results
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _record(self, change: Record) -> frozenset[str]:
+        return self._enter(change.runs)
+
+    def _enter(self, runs: Sequence[Run]) -> frozenset[str]:
+        """Enter rows, and return which of them are in the ledger now."""
+        rows = [_to_row(run) for run in runs]
+        number = self._connection.executemany(self._sql["record_run"], rows).rowcount if rows else 0
+        fault_point("in_claim")
+        ids = frozenset(run.run_id for run in runs)
+        if number == len(rows):
+            return ids
+        is_there = self._sql["run_is_there"]
+        return frozenset(one for one in ids if self._connection.execute(is_there, (one,)).fetchone())
+
+    def _claim(self, change: Claim) -> bool:
+        return self._connection.execute(self._sql["claim_queued"], (change.run_id,)).rowcount == 1
+
+    def _finish(self, change: Finish) -> frozenset[str]:
+        rows = [
+            (run.status, _micros(run.started_at), _micros(run.finished_at), run.duration_seconds, run.exit_code,
+             run.records_processed, run.error_message, _json(run.details), run.run_id)
+            for run in change.runs
+        ]  # fmt: skip
+        self._many("finish_run", rows)
+        fault_point("in_result")
+        return self._enter(change.then)
+
+    def _save_jobs(self, change: SaveJobs) -> None:
+        self._many("save_job", [(one.job_id, one.rule, to_micros(one.planned_since)) for one in change.records])
+
+    def _set_pause(self, change: SetPause) -> None:
+        pause = change.pause
+        row: tuple[Any, ...] = (None, None, None, None)
+        if pause is not None:
+            row = (to_micros(pause.paused_at), pause.actor, pause.reason, _micros(pause.until))
+        self._many("set_pause", [(*row, change.job_id)])
+
+    def _delete_expired(self, change: DeleteExpired) -> list[str]:
+        bounds = (to_micros(change.before), change.limit, to_micros(change.before - FOLLOWED_KEPT))
+        found = self._connection.execute(self._sql["expired_runs"], bounds).fetchall()
+        self._many("delete_run", found)
+        return [run_id for (run_id,) in found]
+
+    def _add_backup(self, change: AddBackup) -> None:
+        backup = change.backup
+        row = (
+            backup.path, backup.filename, backup.size_bytes, backup.sha256, to_micros(backup.created_at),
+            backup.job_id, backup.run_id,
+        )  # fmt: skip
+        self._many("add_backup", [row])
+
+    def _remove_backup(self, change: RemoveBackup) -> None:
+        self._many("remove_backup", [(change.path,)])
+
+    def _save_day(self, change: SaveDay) -> None:
+        rows = [
+            (change.day, one.job_id, _json(one.runs), one.records_processed, one.duration_p50, one.duration_p95,
+             one.lateness_p50, one.lateness_p99)
+            for one in change.jobs
+        ]  # fmt: skip
+        self._many("clear_day", [(change.day,)])
+        self._many("save_day", rows)
+
+    def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._connection.executemany(self._sql[name], rows)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.close(descriptor)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the schema up to date, each step in a transaction of its own; `user_version` is the last step taken."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    migrations = load_migrations("sqlite")
+    newest = migrations[-1][0]
+    if version > newest:
+        raise StoreError(f"{path} was written by a newer schedulerd (schema {version}, this one knows {newest}): upgrade")
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreError(f"{path} is the database of another program: name another file in store:")
+    for number, _name, script in migrations:
+        if number > version:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _micros(instant: datetime | None) -> int | None:
+    return None if instant is None else to_micros(instant)
+
+
+def _json(value: Any) -> str | None:
+    return json.dumps(value, separators=(",", ":"), default=str) if value else None
+
+
+def _to_row(run: Run) -> tuple[Any, ...]:
+    return (
+        run.run_id, run.job_id, _micros(run.scheduled_at), run.attempt, run.origin, run.status, to_micros(run.queued_at),
+        _micros(run.started_at), _micros(run.finished_at), run.duration_seconds, run.exit_code, run.records_processed,
+        run.error_message, _json(run.details), run.node, run.actor, run.idempotency_key,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""The half of a store that writes: each write is a change, handed to the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import datetime
+
+from ..model import Backup, JobRecord, Pause, Run
+from . import DayOfJob
+from .changes import AddBackup, Claim, DeleteExpired, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
+from .writer import Database, Writer
+
+
+class Writes:
+    """What every backend does with writes; `Store` says what each of them means."""
+
+    def __init__(self, database: Database) -> None:
+        self._writer = Writer(database)
+        self._writer.start()
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why writes are waiting, or None."""
+        return self._writer.trouble
+
+    @property
+    def commits(self) -> int:
+        """Return how many transactions were committed since the start."""
+        return self._writer.commits
+
+    def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
+        """Enter rows into the ledger; see `Store.record`."""
+        return self._writer.submit(Record(runs))
+
+    def claim(self, run_id: str) -> Future[bool]:
+        """Take a queued run; see `Store.claim`."""
+        return self._writer.submit(Claim(run_id))
+
+    def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
+        """Write how runs ended; see `Store.finish`."""
+        return self._writer.submit(Finish(runs, then))
+
+    def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
+        """Remember rules; see `Store.save_jobs`."""
+        return self._writer.submit(SaveJobs(records))
+
+    def set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
+        """Pause or resume; see `Store.set_pause`."""
+        return self._writer.submit(SetPause(job_id, pause))
+
+    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
+        """Delete old rows; see `Store.delete_expired`."""
+        return self._writer.submit(DeleteExpired(before, limit))
+
+    def add_backup(self, backup: Backup) -> Future[None]:
+        """Enter a backup; see `Store.add_backup`."""
+        return self._writer.submit(AddBackup(backup))
+
+    def remove_backup(self, path: str) -> Future[None]:
+        """Take out a backup; see `Store.remove_backup`."""
+        return self._writer.submit(RemoveBackup(path))
+
+    def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
+        """Replace a day; see `Store.save_day`."""
+        return self._writer.submit(SaveDay(day, jobs))
