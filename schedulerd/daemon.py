@@ -28,7 +28,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import __version__, logs
+from . import __version__, logs, subtree
 from .actions import PREPARE
 from .auth import Tokens
 from .board import Board
@@ -155,6 +155,10 @@ class Daemon:
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
 
     def _recover(self) -> None:
+        try:
+            subtree.settle()
+        except OSError as error:
+            log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
@@ -209,6 +213,11 @@ class Daemon:
     def _warn(config: Config) -> None:
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
+        controllers = subtree.available()
+        for job in config.jobs.values():
+            if missing := subtree.unkept(job.limits, controllers):
+                log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
+                            job.job_id, ", ".join(missing))  # fmt: skip
 
     def _use(self, config: Config) -> None:
         kept = {name: getattr(self.config, name) for name in FIXED_AT_START}

@@ -120,6 +120,9 @@ LIMITS = Record(
         "processes": Option(Whole(1), "processes of its user"),
         "core": Option(Size(), "of the file with the memory of a crashed process"),
         "stack": Option(Size(), "of each process"),
+        "memory": Option(Size(), "of all processes of a run together (needs control groups)"),
+        "cpus": Option(Number(0.01, 10_000), "processors that a run may use, such as 1.5 (needs control groups)"),
+        "pids": Option(Whole(1), "processes and threads of a run (needs control groups)"),
     }
 )
 KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})

@@ -55,6 +55,7 @@ class Limits:
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     nice: int | None = None
     ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
+    of_run: Mapping[str, float] = field(default_factory=dict)  # of all its processes: `memory` bytes, `cpus`, `pids`
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ class End:
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     lost: str | None = None
+    oom_kills: int = 0  # by the kernel, because its run had used up its memory
+    pids_refused: int = 0  # processes that it could not start, because its run had too many
+    limits_not_kept: tuple[str, ...] = ()  # there is no control group that could
 
 
 class Listener(Protocol):
@@ -308,9 +312,11 @@ def _order(run_id: str, spec: ProcessSpec) -> bytes:
     if spec.identity is not None:
         order["identity"] = [spec.identity.uid, spec.identity.gid, list(spec.identity.groups)]
     if spec.limits is not None:
-        order["limits"] = {
-            "rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice,
-        }  # fmt: skip
+        own = {"rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice}
+        if any(own.values()):
+            order["limits"] = own
+        if spec.limits.of_run:
+            order["group"] = dict(spec.limits.of_run)
     return _line(order)
 
 
@@ -321,7 +327,8 @@ def _at(seconds: float) -> datetime:
 def _end(run_id: str, told: Mapping[str, Any]) -> End:
     return End(
         run_id, told.get("code"), _at(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
-        told.get("cpu"), told.get("peak"), told.get("lost"),
+        told.get("cpu"), told.get("peak"), told.get("lost"), told.get("oom", 0), told.get("pids", 0),
+        tuple(told.get("unkept", ())),
     )  # fmt: skip
 
 

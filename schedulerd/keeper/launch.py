@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .forking import fork
@@ -16,13 +16,16 @@ class NotStartedError(Exception):
     """The child could not be started; nothing of it has run."""
 
 
-def launch(order: Mapping[str, Any], groups: Sequence[str] = ()) -> int:
-    """Start the child of an order and return its process id. Raise NotStartedError."""
+def launch(order: Mapping[str, Any], group: str | None = None) -> int:
+    """Start the child of an order and return its process id. Raise NotStartedError.
+
+    `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs.
+    """
     stdin = None
     try:
         stdin = _input(order.get("input"))
-        if groups or any(order.get(name) is not None for name in NEEDS_FORK):
-            return fork(order, stdin, groups)
+        if group is not None or any(order.get(name) is not None for name in NEEDS_FORK):
+            return fork(order, stdin, group)
         return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin)
     except (OSError, ValueError) as error:
         raise NotStartedError(_why(order, error)) from error
