@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .forking import fork
-from .spawn import spawn
+from .spawn import CAN_ENTER_GROUPS, spawn
 
 NEEDS_FORK = ("identity", "limits", "umask")
 
@@ -21,17 +21,20 @@ def launch(order: Mapping[str, Any], group: str | None = None) -> int:
 
     `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs.
     """
-    stdin = None
+    stdin = folder = None
     try:
         stdin = _input(order.get("input"))
-        if group is not None or any(order.get(name) is not None for name in NEEDS_FORK):
+        is_plain = all(order.get(name) is None for name in NEEDS_FORK)
+        if not is_plain or (group is not None and not CAN_ENTER_GROUPS):
             return fork(order, stdin, group)
-        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin)
+        if group is not None:
+            folder = os.open(os.path.dirname(group), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder)
     except (OSError, ValueError) as error:
         raise NotStartedError(_why(order, error)) from error
     finally:
-        if stdin is not None:
-            os.close(stdin)
+        for descriptor in filter(None, (stdin, folder)):
+            os.close(descriptor)
 
 
 def _input(text: str | None) -> int | None:
