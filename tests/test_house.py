@@ -16,7 +16,7 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
-    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation"}
+    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {"output", "systemd", "logs", "calendars", "load"},
@@ -31,7 +31,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
-    *("kinds", "params"),
+    *("kinds", "params", "retention"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 

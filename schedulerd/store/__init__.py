@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Pause, Run
 
 PATIENCE = 30.0  # seconds
-FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
-FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
 T = TypeVar("T")
 

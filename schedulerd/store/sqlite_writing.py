@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import StoreAwayError, StoreError
 from ..faults import fault_point
 from ..model import Run, to_micros
-from . import FOLLOWED_KEPT
+from ..retention import FOLLOWED_KEPT
 from .changes import (
     AddBackup,
     Change,
