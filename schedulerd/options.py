@@ -154,6 +154,13 @@ ACTIONS: Mapping[str, Kind] = {
     "cleanup": Record(
         {
             "older_than": Option(Duration(), "finished runs older than this go, with their output", 90 * 86400.0),
+            "runs_per_job": Option(Whole(1, 10_000_000), "of each job only so many finished runs stay, the newest ones"),
+            "keep_last_failure": Option(Flag(), "each job's last failure stays, however old", True),
+            "keep_last_success": Option(Flag(), "each job's last success stays, however old", True),
+            "outputs_older_than": Option(Duration(), "outputs older than this go, and their runs stay"),
+            "outputs_size": Option(Size(), "all outputs together have at most this size: the oldest go, their runs stay"),
+            "min_free": Option(Size(), "outputs go, oldest first, until so much is free on their disk"),
+            "dry_run": Option(Flag(), "true: only says what would go", False),
             "batch": Option(Whole(1, 100_000), "how many rows are deleted in one transaction", 500),
         }
     ),

@@ -15,7 +15,7 @@ from .asking import Asked, Asking
 from .board import Board
 from .clock import Clock
 from .errors import InvalidError, NotFoundError
-from .figures import percentile
+from .figures import percentile_of_classes
 from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .outlook import Outlook
 from .output import Stretch
@@ -270,8 +270,8 @@ class Service:
             **_counted(by_status),
             "last_24h": {
                 **_counted(recent),
-                "lateness_p50_seconds": percentile(late, 50),
-                "lateness_p99_seconds": percentile(late, 99),
+                "lateness_p50_seconds": percentile_of_classes(late, 50),
+                "lateness_p99_seconds": percentile_of_classes(late, 99),
             },
             "uptime_seconds": round(self._clock.monotonic() - self._started, 3),
             "started_at": to_text(self._started_at),

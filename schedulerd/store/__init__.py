@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
-from ..model import Backup, JobRecord, Pause, Run
+from ..model import Backup, JobRecord, Pause, Run, Status
+from ..retention import Needed, Old
 
 PATIENCE = 30.0  # seconds
 
@@ -90,12 +91,8 @@ class Store(Protocol):
         """Pause a job that `save_jobs` knows, or end its pause."""
         ...
 
-    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
-        """Delete at most `limit` rows that finished before, oldest first; return their run_ids, none when done.
-
-        Never an unfinished row, nor a job's newest row, newest occurrence or newest result; rows of origin `after` stay
-        FOLLOWED_KEPT longer, because they tell which ends need not be followed any more.
-        """
+    def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
+        """Delete rows, all in one transaction; return the run_ids of those that are gone now. Never an unfinished row."""
         ...
 
     def add_backup(self, backup: Backup) -> Future[None]:
@@ -160,15 +157,40 @@ class Store(Protocol):
         ...
 
     def counts(self, since: datetime | None = None) -> dict[str, int]:
-        """Return the number of rows by status, of those that were decided since a moment when one is given."""
+        """Return the number of rows by status, of those that were decided since a moment when one is given.
+
+        The rows are not counted for it: the numbers are kept with them, in the same transaction.
+        """
         ...
 
-    def lateness(self, since: datetime) -> list[float]:
-        """Return the lateness in seconds of the newest (at most 100,000) scheduled starts since a moment."""
+    def lateness(self, since: datetime) -> list[tuple[float, int]]:
+        """Return how late the scheduled starts since a moment were: upper bounds in seconds, ascending, and how many.
+
+        A bound is about 10 % larger than the one before, and the lateness counted in it is above that.
+        """
         ...
 
     def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
-        """Yield the rows that ended in [start, end), oldest first."""
+        """Yield the rows that ended in [start, end), oldest first.
+
+        Read in pages: a slow reader holds nothing, and sees what ended meanwhile, too.
+        """
+        ...
+
+    def job_ids(self) -> list[str]:
+        """Return every job that has rows, also those that are in no configuration any more."""
+        ...
+
+    def needed(self, job_id: str, runs_per_job: int | None) -> Needed:
+        """Return the rows of a job that retention has to know of, see `Needed`."""
+        ...
+
+    def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
+        """Return the status of each of the runs that are in the ledger."""
+        ...
+
+    def old_rows(self, job_id: str, after: str, limit: int) -> list[Old]:
+        """Return at most `limit` rows of a job whose run_ids are larger than `after`, in the order of those."""
         ...
 
     def backups(self) -> list[Backup]:

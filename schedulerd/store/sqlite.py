@@ -16,12 +16,14 @@ from typing import Any
 
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
+from ..retention import Needed, Old
 from . import Ended
 from .queries import load_queries
 from .sqlite_writing import BUSY_SECONDS, SqliteDatabase
 from .writes import Writes
 
 MOST_READERS = 4
+PAGE = 1000  # rows that are read at once of what is read in pages
 
 
 class SqliteStore(Writes):
@@ -98,7 +100,8 @@ class SqliteStore(Writes):
     def recent(self, limit: int, before: str | None = None, statuses: Sequence[str] | None = None) -> list[Run]:
         """Return a page of the rows of all jobs, newest first."""
         values = {"limit": limit, "before": before or "~", "statuses": _json_list(statuses)}
-        return [_to_run(row) for row in self._rows("recent", values)]
+        is_notable = statuses is not None and Status.SUCCESS not in statuses
+        return [_to_run(row) for row in self._rows("recent_notable" if is_notable else "recent", values)]
 
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return rows of occurrences, in their order."""
@@ -128,19 +131,44 @@ class SqliteStore(Writes):
 
     def counts(self, since: datetime | None = None) -> dict[str, int]:
         """Return the number of rows by status."""
-        return {row["status"]: row["number"] for row in self._rows("counts", (_first_run_id(since),))}
+        if since is None:
+            return dict(map(tuple, self._rows("counts")))
+        return dict(map(tuple, self._rows("counts_since", {"first": _first_run_id(since)})))
 
-    def lateness(self, since: datetime) -> list[float]:
-        """Return lateness in seconds."""
-        return [seconds for (seconds,) in self._rows("lateness_since", (_first_run_id(since),))]
+    def lateness(self, since: datetime) -> list[tuple[float, int]]:
+        """Return classes of lateness."""
+        rows = self._rows("lateness_since", {"first": _first_run_id(since)})
+        return [(upto / 1e6, number) for upto, number in rows]
 
     def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
         """Yield the rows that ended in [start, end)."""
-        with self._reader() as connection:
-            for row in connection.execute(self._sql["finished_between"], (to_micros(start), to_micros(end))):
-                job_id, status, duration, scheduled, started, records = row
+        place = {"finished_at": to_micros(start), "run_id": "", "end": to_micros(end), "limit": PAGE}
+        while rows := self._rows("finished_between", place):
+            for row in rows:
+                started, scheduled = row["started_at"], row["scheduled_at"]
                 late = (started - scheduled) / 1e6 if scheduled is not None and started is not None else None
-                yield Ended(job_id, status, duration, late, records)
+                yield Ended(row["job_id"], row["status"], row["duration_seconds"], late, row["records_processed"])
+            place |= {"finished_at": rows[-1]["finished_at"], "run_id": rows[-1]["run_id"]}
+
+    def job_ids(self) -> list[str]:
+        """Return every job that has rows."""
+        return [job_id for (job_id,) in self._rows("job_ids")]
+
+    def needed(self, job_id: str, runs_per_job: int | None) -> Needed:
+        """Return the rows of a job that others need."""
+        (row,) = self._rows("needed", {"job_id": job_id, "runs_per_job": runs_per_job})
+        return Needed(**dict(row))
+
+    def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
+        """Return the status of each run that is there."""
+        return {run_id: Status(status) for run_id, status in self._rows("statuses", (_json_list(run_ids),))}
+
+    def old_rows(self, job_id: str, after: str, limit: int) -> list[Old]:
+        """Return a page of a job's rows, oldest first."""
+        return [
+            Old(row["run_id"], Status(row["status"]), Origin(row["origin"]), _instant(row["finished_at"]))
+            for row in self._rows("old_rows", (job_id, after, limit))
+        ]
 
     def backups(self) -> list[Backup]:
         """Return the catalogue."""
@@ -161,10 +189,8 @@ def _uri_quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _first_run_id(since: datetime | None) -> str:
+def _first_run_id(since: datetime) -> str:
     """Return a text that sorts before every run_id made at or after `since` (their first 48 bits are milliseconds)."""
-    if since is None:
-        return ""
     digits = f"{to_micros(since) // 1000:012x}"
     return f"{digits[:8]}-{digits[8:]}"
 

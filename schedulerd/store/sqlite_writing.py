@@ -12,12 +12,11 @@ from typing import Any
 from ..errors import StoreAwayError, StoreError
 from ..faults import fault_point
 from ..model import Run, to_micros
-from ..retention import FOLLOWED_KEPT
 from .changes import (
     AddBackup,
     Change,
     Claim,
-    DeleteExpired,
+    DeleteRuns,
     Finish,
     Record,
     RemoveBackup,
@@ -38,7 +37,7 @@ class SqliteDatabase:
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
-            SetPause: self._set_pause, DeleteExpired: self._delete_expired, AddBackup: self._add_backup,
+            SetPause: self._set_pause, DeleteRuns: self._delete_runs, AddBackup: self._add_backup,
             RemoveBackup: self._remove_backup, SaveDay: self._save_day,
         }  # fmt: skip
         try:
@@ -101,11 +100,9 @@ class SqliteDatabase:
             row = (to_micros(pause.paused_at), pause.actor, pause.reason, _micros(pause.until))
         self._many("set_pause", [(*row, change.job_id)])
 
-    def _delete_expired(self, change: DeleteExpired) -> list[str]:
-        bounds = (to_micros(change.before), change.limit, to_micros(change.before - FOLLOWED_KEPT))
-        found = self._connection.execute(self._sql["expired_runs"], bounds).fetchall()
-        self._many("delete_run", found)
-        return [run_id for (run_id,) in found]
+    def _delete_runs(self, change: DeleteRuns) -> list[str]:
+        sql = self._sql["delete_run"]
+        return [run_id for run_id in change.run_ids if self._connection.execute(sql, (run_id,)).rowcount]
 
     def _add_backup(self, change: AddBackup) -> None:
         backup = change.backup

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import datetime
 
 from ..model import Backup, JobRecord, Pause, Run
 from . import DayOfJob
-from .changes import AddBackup, Claim, DeleteExpired, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
+from .changes import AddBackup, Claim, DeleteRuns, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
 from .writer import Database, Writer
 
 
@@ -49,9 +48,9 @@ class Writes:
         """Pause or resume; see `Store.set_pause`."""
         return self._writer.submit(SetPause(job_id, pause))
 
-    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
-        """Delete old rows; see `Store.delete_expired`."""
-        return self._writer.submit(DeleteExpired(before, limit))
+    def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
+        """Delete rows; see `Store.delete_runs`."""
+        return self._writer.submit(DeleteRuns(run_ids))
 
     def add_backup(self, backup: Backup) -> Future[None]:
         """Enter a backup; see `Store.add_backup`."""

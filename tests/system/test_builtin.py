@@ -150,7 +150,10 @@ def test_cleanup_deletes_old_runs_with_their_output(daemon):
     body = running.client.post("jobs/clean/trigger").body
 
     assert body["result"]["records_processed"] == 4
-    assert body["result"]["details"] == {"runs": 4, "freed_bytes": 24, "message": body["result"]["details"]["message"]}
+    assert body["result"]["details"] == {
+        "runs": 4, "outputs": 4, "freed_bytes": 4 * 4096, "dry_run": False,
+        "message": "deleted 4 runs and 4 outputs (16384 bytes)",
+    }  # fmt: skip
     assert len(running.history("talk")) == 1
     assert len(list((running.folder / "state" / "output").rglob("*.log"))) == 1
 
