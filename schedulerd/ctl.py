@@ -152,7 +152,10 @@ def _health(client: Client, options: Options) -> int:
         for name, one in health["services"].items()
     ]
     own = health["scheduler"]
-    rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(own["config_problems"])))
+    wrong = [own["store"]] if own["store"] != "ok" else []
+    wrong += [own["store_alarm"]] if own["store_alarm"] else []
+    wrong += own["config_problems"]
+    rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(wrong)))
     show(options, health, ("SERVICE", "STATUS", "MS", "ERROR"), rows)
     if not options.json:
         print(f"{health['status']}, checked {format_duration(health['age_seconds'])} ago")

@@ -240,10 +240,11 @@ class Service:
         return max(checks, key=lambda run: run.run_id, default=None)
 
     def _own_health(self) -> dict[str, Any]:
-        trouble = self._store.trouble
+        trouble, alarm = self._store.trouble, self._store.alarm
         return {
-            "is_well": trouble is None and not self._config.problems,
+            "is_well": trouble is None and alarm is None and not self._config.problems,
             "store": trouble or "ok",
+            "store_alarm": alarm,
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,

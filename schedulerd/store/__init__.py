@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Pause, Run, Status
 from ..retention import Needed, Old
+from .journal import Backlog
 
 PATIENCE = 30.0  # seconds
 
@@ -61,6 +62,21 @@ class Store(Protocol):
     @property
     def trouble(self) -> str | None:
         """Return why writes are waiting (disk full, …), or None when all is well."""
+        ...
+
+    @property
+    def takes_runs(self) -> bool:
+        """Return whether new runs can be entered now: into the ledger, or, while that is away, into the outage journal."""
+        ...
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits in the outage journal to be written into the ledger."""
+        ...
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what somebody has to see to although the store works (a damaged history was set aside, …), or None."""
         ...
 
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:

@@ -61,6 +61,11 @@ class Journal:
         """Return what waits."""
         return Backlog(self._count, self._end, from_micros(self._filling)) if self._count else Backlog()
 
+    @property
+    def has_room(self) -> bool:
+        """Return whether it can take many records more."""
+        return self._end < self.size * (1 - 2 * RESERVE)
+
     def append(self, records: Sequence[bytes], now: datetime, may_use_reserve: bool = False) -> None:
         """Write records behind those that wait, durable when it returns. Raise JournalError: none of them is in it."""
         filling = self._filling if self._count else to_micros(now)

@@ -14,12 +14,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from ..clock import Clock, SystemClock
 from ..errors import StoreError
 from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
 from ..retention import Needed, Old
-from . import Ended
+from . import Ended, damage
 from .queries import load_queries
-from .sqlite_writing import BUSY_SECONDS, SqliteDatabase
+from .spool import Spool
+from .sqlite_opening import BUSY_SECONDS
+from .sqlite_writing import SqliteDatabase
 from .writes import Writes
 
 MOST_READERS = 4
@@ -29,15 +32,27 @@ PAGE = 1000  # rows that are read at once of what is read in pages
 class SqliteStore(Writes):
     """A `Store` in one SQLite file, which is made, mode 0600, when it is not there."""
 
-    def __init__(self, path: str) -> None:
-        """Open, and migrate to this program's schema. Raise StoreError when that cannot be."""
+    def __init__(
+        self, path: str, clock: Clock | None = None, is_own: bool = False, spool: Spool | None = None, opens: bool = True
+    ) -> None:
+        """Open, unless that is left to the caller; see `open_history` for `is_own`, and `Writes.open`."""
         self.path = path
         self._sql = load_queries("sqlite")
         self._is_closed = False
         self._readers: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
         for _ in range(MOST_READERS):
             self._readers.put(None)
-        super().__init__(SqliteDatabase(path))
+        super().__init__(SqliteDatabase(path, clock or SystemClock(), is_own), spool)
+        if opens:
+            self.open()
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what somebody has to see to: damage."""
+        if damage.is_suspect(self.path):
+            return f"the history {self.path} is damaged: at the next start it is looked through, and set aside"
+        aside = damage.those_set_aside(self.path)
+        return damage.way_out(aside[-1]) if aside else None
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
@@ -54,6 +69,8 @@ class SqliteStore(Writes):
                 connection.row_factory = sqlite3.Row
             yield connection
         except sqlite3.Error as error:
+            if damage.is_damage(error):
+                damage.mark_suspect(self.path)
             raise StoreError(f"the history cannot be read: {error}") from error
         finally:
             self._readers.put(connection)

@@ -8,20 +8,39 @@ from concurrent.futures import Future
 from ..model import Backup, JobRecord, Pause, Run
 from . import DayOfJob
 from .changes import AddBackup, Claim, DeleteRuns, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
-from .writer import Database, Writer
+from .database import Database
+from .journal import Backlog
+from .spool import Spool
+from .writer import Writer
 
 
 class Writes:
     """What every backend does with writes; `Store` says what each of them means."""
 
-    def __init__(self, database: Database) -> None:
-        self._writer = Writer(database)
-        self._writer.start()
+    def __init__(self, database: Database, spool: Spool | None = None) -> None:
+        self._writer = Writer(database, spool)
+
+    def open(self) -> None:
+        """Open the database, and write into it what an earlier daemon left in the outage journal.
+
+        Raise StoreAwayError when it is away: it may be opened later. Raise StoreError for what does not pass by itself.
+        """
+        self._writer.open()
 
     @property
     def trouble(self) -> str | None:
         """Return why writes are waiting, or None."""
         return self._writer.trouble
+
+    @property
+    def takes_runs(self) -> bool:
+        """Return whether new runs can be entered now; see `Store.takes_runs`."""
+        return self._writer.takes_runs
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits in the outage journal."""
+        return self._writer.backlog
 
     @property
     def commits(self) -> int:

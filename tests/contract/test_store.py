@@ -381,7 +381,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
 
 
 def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_writing.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.05)
     impatient = SqliteStore(store.path)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -23,7 +23,7 @@ def ran(store, output, job_id="job", days_ago=1.0, status=Status.SUCCESS, size=0
     """Enter a run that ended some days ago, with its output when it has a size."""
     at = NOON - days_ago * DAY
     run = a_run(job_id, at=at, **changes)
-    store.record([run])
+    store.record([run]).result(10)
     if status is not Status.RUNNING:
         store.finish([finish(run, Result(status), at, 1.0)]).result(10)
     if size:
