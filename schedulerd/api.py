@@ -18,7 +18,7 @@ from . import runs_api
 from .answers import HEADERS, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
 from .connections import Gate
 from .durations import format_duration
-from .errors import ForbiddenError, InvalidError, SchedulerdError
+from .errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
 from .model import Actor, Role, Run, Status, to_text
 from .parsing import (
     flag_from,
@@ -91,6 +91,7 @@ class Api:
             self._check_host(request)
             if request.path not in OPEN_PATHS:
                 request["actor"] = self._allow(request)
+                self._check_start()
             return await handler(request)  # type: ignore[no-any-return]
         except SchedulerdError as error:
             return error_response(error)
@@ -114,6 +115,10 @@ class Api:
         if request.method not in SAFE_METHODS:
             self._check_origin(request)
         return actor
+
+    def _check_start(self) -> None:
+        if self.service.waits_for is not None:
+            raise StoreError(f"the daemon waits for its history: {self.service.waits_for}")
 
     def _check_host(self, request: web.Request) -> None:
         if self._hosts is None:
@@ -267,8 +272,8 @@ async def _healthz(_api: Api, _request: web.Request) -> web.StreamResponse:
 
 
 async def _readyz(api: Api, _request: web.Request) -> web.StreamResponse:
-    is_ready = api.service.is_ready()
-    return answer({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
+    found = api.service.readiness()
+    return answer(found, 503 if found["status"] == "not ready" else 200)
 
 
 _OPEN: dict[str, Handler] = {"/healthz": _healthz, "/readyz": _readyz}

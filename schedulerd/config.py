@@ -42,7 +42,8 @@ from .windows import blackout_from
 from .yamlfile import Document
 from .zones import zone_named
 
-FIXED_AT_START = ("state_dir", "store", "seats", "catch_up_spread_seconds", "api")  # what a reload cannot change
+# What a reload cannot change
+FIXED_AT_START = ("state_dir", "store", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
@@ -79,6 +80,7 @@ class Config:
     timezone: str
     state_dir: str
     store: str
+    outage_journal_bytes: int
     seats: int
     catch_up_spread_seconds: float
     leaves_running: bool
@@ -143,7 +145,7 @@ class _Loader:
         state_dir = self._absolute(top["state_dir"])
         return Config(
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
-            store=self._store(top["store"], state_dir), seats=top["seats"],
+            store=self._store(top["store"], state_dir), outage_journal_bytes=top["outage_journal"], seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
             leaves_running=top["on_stop"] is StopWord.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
             warnings=warnings, pools=self.pools,

@@ -153,6 +153,9 @@ def _health(client: Client, options: Options) -> int:
     ]
     own = health["scheduler"]
     wrong = [own["store"]] if own["store"] != "ok" else []
+    if own["backlog"]:
+        backlog = own["backlog"]
+        wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {backlog['since']}")
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
     wrong += own["config_problems"]
     rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(wrong)))

@@ -381,6 +381,9 @@ TOP: Mapping[str, Option] = {
     "timezone": Option(Text(), "the IANA time zone of jobs that name none", "UTC"),
     "state_dir": Option(Text(), "where history, output, tokens and the socket are", "/var/lib/schedulerd"),
     "store": Option(Text(), "sqlite:///PATH (default: history.db in the state directory)"),
+    "outage_journal": Option(
+        Size(), "the size of the file that takes what happens while the history is away; 0: there is none", 64 * 1024**2
+    ),
     "include": Option(ListOf(Text()), "more files with jobs, as globs beside this file", ()),
     "calendars": Option(
         MapOf(Text(), NAME, "a name of a calendar"),

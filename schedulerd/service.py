@@ -23,7 +23,7 @@ from .policy import PAUSED
 from .runs import Runs
 from .scheduler import Scheduler
 from .store import Store, durable
-from .views import JobList, backup_view, run_view
+from .views import JobList, backlog_view, backup_view, run_view
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class Service:
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock)
         self.runs = runs
+        self.waits_for: str | None = None  # why the history cannot be read yet: until then nothing is answered
         self._started = clock.monotonic()
         self._started_at = clock.now()
 
@@ -245,6 +246,7 @@ class Service:
             "is_well": trouble is None and alarm is None and not self._config.problems,
             "store": trouble or "ok",
             "store_alarm": alarm,
+            "backlog": backlog_view(self._store.backlog),
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,
@@ -280,9 +282,16 @@ class Service:
             "version": __version__,
         }
 
-    def is_ready(self) -> bool:
-        """Return whether new work is taken and can be recorded; asked without authentication."""
-        return not self._scheduler.is_stopping and self._store.trouble is None
+    def readiness(self) -> dict[str, Any]:
+        """Return whether new work is taken and can be recorded; asked without authentication.
+
+        `degraded`: it is written down in the outage journal for now.
+        """
+        if self._scheduler.is_stopping or self.waits_for is not None or not self._store.takes_runs:
+            return {"status": "not ready"}
+        if self._store.trouble is not None:
+            return {"status": "degraded", "backlog": backlog_view(self._store.backlog)}
+        return {"status": "ready"}
 
 
 def _counted(by_status: dict[str, int]) -> dict[str, Any]:

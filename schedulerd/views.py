@@ -8,6 +8,7 @@ from typing import Any
 
 from .board import Board, JobState
 from .model import Backup, Run, to_text
+from .store.journal import Backlog
 
 MEGABYTE = 1024 * 1024
 
@@ -65,6 +66,13 @@ def job_view(state: JobState) -> dict[str, Any]:
         if pause
         else None,
     }  # fmt: skip
+
+
+def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
+    """Return what waits in the outage journal, None when nothing does."""
+    if not backlog.changes or backlog.since is None:
+        return None
+    return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
 def backup_view(backup: Backup) -> dict[str, Any]:

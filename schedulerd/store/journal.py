@@ -9,6 +9,7 @@ its first few bytes.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -28,6 +29,10 @@ _NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a
 
 class JournalError(StoreError):
     """The outage journal is full, or cannot be written."""
+
+
+class NoRoomError(JournalError):
+    """There is no room on the disk for an outage journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,8 @@ class Journal:
             self._file = os.open(path, FLAGS, 0o600)
             self.size = max(os.fstat(self._file).st_size, _reserve(self._file, size))
         except OSError as error:
-            raise JournalError(f"the outage journal {path} cannot be used: {error.strerror}") from error
+            kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
+            raise kind(f"the outage journal {path} cannot be used: {error.strerror}") from error
         for place, _record in self.records():
             self._count, self._end = self._count + 1, place
 

@@ -128,11 +128,12 @@ class Outage:
                     self._kept.append(item)
                 else:
                     refuse([item], StoreAwayError(self._journal_error))
-        if self._failures >= TRIES_OF_A_MOMENT:
-            self._give_up()
+        self._give_up()
 
     def _give_up(self) -> None:
-        """Let fail what was kept and is no end of a run."""
+        """Let fail, after a moment, what was kept and is no end of a run."""
+        if self._spool is None or self._failures < TRIES_OF_A_MOMENT:
+            return
         refuse([item for item in self._kept if not isinstance(item[0], Finish)], self._error())
         self._kept = [item for item in self._kept if isinstance(item[0], Finish)]
 
@@ -185,6 +186,7 @@ class Outage:
             self.trouble = str(error)
             self._failures += 1
             self._kept = attempt.kept + self._kept
+            self._give_up()
             return
         self._failures = 0
         if attempt.place is not None and self._spool is not None:
