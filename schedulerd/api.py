@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import runs_api
+from . import backups_api, runs_api
 from .answers import HEADERS, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
 from .connections import Gate
 from .durations import format_duration
@@ -259,10 +259,6 @@ async def _health(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.health))
 
 
-async def _backups(api: Api, _request: web.Request) -> web.StreamResponse:
-    return answer(await in_thread(api.service.backups))
-
-
 async def _stats(api: Api, _request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.stats))
 
@@ -294,7 +290,12 @@ ROUTES = (
     Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs_api.cancel, Service.cancel),
     Route("GET", f"{PREFIX}/running", _running, Service.running),
     Route("GET", f"{PREFIX}/health", _health, Service.health),
-    Route("GET", f"{PREFIX}/backups", _backups, Service.backups),
+    Route("GET", f"{PREFIX}/backups", backups_api.list_backups, Service.backups),
+    Route("GET", f"{PREFIX}/backups/{{filename}}", backups_api.show_backup, Service.show_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/verify", backups_api.verify, Service.verify_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/hold", backups_api.hold, Service.hold_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/release", backups_api.release, Service.release_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/accept", backups_api.accept, Service.accept_backup),
     Route("GET", f"{PREFIX}/stats", _stats, Service.stats),
 )
 

@@ -33,7 +33,7 @@ from . import __version__, logs
 from .actions import PREPARE
 from .auth import Tokens
 from .board import Board
-from .builtin import Context, analytics, backup, cleanup, health_check
+from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
 from .clock import Clock, SystemClock
 from .config import FIXED_AT_START, Config, load
@@ -54,6 +54,7 @@ from .schema import Record
 from .secrets import known_secrets
 from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
+from .shelf import Shelf
 from .store.journal import Journal, NoRoomError
 from .store.spool import Spool
 from .store.sqlite import SqliteStore
@@ -66,7 +67,6 @@ T = TypeVar("T")
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 BUILTINS: dict[str, Callable[[Context], Result]] = {
     "health_check": health_check.run,
-    "backup": backup.run,
     "analytics": analytics.run,
     "cleanup": cleanup.run,
 }
@@ -108,8 +108,9 @@ class Daemon:
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, lambda: self.config.sources.values())
+        shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()

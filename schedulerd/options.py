@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from .backupoptions import BACKUP, RESTORE_DRILL
 from .kinds import IoPriority, Number, OneOrMore, RecordOrText, Umask, Word
 from .model import CatchUp, Overlap, ParamType, When
 from .params import BIGGEST
 from .params import NAME as PARAM_NAME
-from .policy import KEEP_PERIODS, MOST_DUE
+from .policy import MOST_DUE
 from .schema import (
     Anything,
     Choice,
@@ -41,10 +42,13 @@ NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
 SQLITE = ("sqlite://",)
 POSTGRESQL = ("postgresql://", "postgres://")
+REDIS = ("redis://", "rediss://", "unix://")
+BACKED_UP = (*SQLITE, *POSTGRESQL, *REDIS)
 SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
-    "backup": {"source": SQLITE},
+    "backup": {"source": BACKED_UP},
+    "restore_drill": {"into": POSTGRESQL},
     "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
-    "health_check": {"postgresql": POSTGRESQL, "redis": ("redis://", "rediss://", "unix://")},
+    "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
 }
 HISTORY = "history"  # the source that is schedulerd's own database
 
@@ -122,7 +126,6 @@ LIMITS = Record(
         "stack": Option(Size(), "of each process"),
     }
 )
-KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
 
 ACTIONS: Mapping[str, Kind] = {
     "command": ARGV,
@@ -139,17 +142,8 @@ ACTIONS: Mapping[str, Kind] = {
             "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
         }
     ),
-    "backup": Record(
-        {
-            "source": Option(
-                Text(),
-                f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
-                required=True,
-            ),
-            "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
-            "keep": Option(KEEP, "how many backups stay; without it, all of them", {}),
-        }
-    ),
+    "backup": BACKUP,
+    "restore_drill": RESTORE_DRILL,
     "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),
     "cleanup": Record(
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ from .output import Stretch
 from .policy import PAUSED
 from .runs import Runs
 from .scheduler import Scheduler
+from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, backup_view, run_view
+from .views import JobList, backlog_view, run_view
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Service:
         config_state: ConfigState,
         check_health: Callable[[], dict[str, Any]],
         runs: Runs,
+        shelf: Shelf,
     ) -> None:
         self._board = board
         self._scheduler = scheduler
@@ -75,6 +76,7 @@ class Service:
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock)
         self.runs = runs
+        self._shelf = shelf
         self.waits_for: str | None = None  # why the history cannot be read yet: until then nothing is answered
         self._started = clock.monotonic()
         self._started_at = clock.now()
@@ -253,9 +255,34 @@ class Service:
         }
 
     @needs(Role.VIEWER)
-    def backups(self) -> list[dict[str, Any]]:
-        """Return the catalogue of backups, newest first: those whose file is there."""
-        return [backup_view(one) for one in self._store.backups() if os.path.isfile(one.path)]
+    def backups(self, job_id: str | None, source: str | None, limit: int | None) -> list[dict[str, Any]]:
+        """Return the backups of this host, newest first, of one job or source when it is given."""
+        return self._shelf.page(job_id, source, limit)
+
+    @needs(Role.VIEWER)
+    def show_backup(self, filename: str) -> dict[str, Any]:
+        """Return one backup. Raise NotFoundError."""
+        return self._shelf.show(filename)
+
+    @needs(Role.OPERATOR)
+    def verify_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Read a backup and compare its digest; return it. Raise NotFoundError, BusyError or BackupError."""
+        return self._shelf.verify(filename, actor)
+
+    @needs(Role.OPERATOR)
+    def hold_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Keep a backup whatever the counts say; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.hold(filename, actor, reason)
+
+    @needs(Role.OPERATOR)
+    def release_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """End the hold of a backup; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.release(filename, actor)
+
+    @needs(Role.OPERATOR)
+    def accept_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Take a backup for good although something was odd about it; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.accept(filename, actor, reason)
 
     @needs(Role.VIEWER)
     def stats(self) -> dict[str, Any]:

@@ -7,10 +7,8 @@ import json
 from typing import Any
 
 from .board import Board, JobState
-from .model import Backup, Run, to_text
+from .model import Run, to_text
 from .store.journal import Backlog
-
-MEGABYTE = 1024 * 1024
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -73,20 +71,6 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     if not backlog.changes or backlog.since is None:
         return None
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
-
-
-def backup_view(backup: Backup) -> dict[str, Any]:
-    """Return a backup: the five fields of the founding API, and ours."""
-    return {
-        "filename": backup.filename,
-        "path": backup.path,
-        "size_bytes": backup.size_bytes,
-        "size_mb": round(backup.size_bytes / MEGABYTE, 2),
-        "created_at": to_text(backup.created_at),
-        "sha256": backup.sha256,
-        "job_id": backup.job_id,
-        "run_id": backup.run_id,
-    }
 
 
 def to_bytes(value: Any) -> bytes:

@@ -1,14 +1,9 @@
 """The built-in jobs against real servers and files."""
 
-import hashlib
-import os
 import signal
 import sqlite3
 from datetime import UTC, date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
-
-import pytest
 
 from schedulerd.builtin.analytics import bounds, summary
 from schedulerd.store import Ended
@@ -71,75 +66,6 @@ def test_health_without_any_check_is_checked_when_it_is_asked(daemon):
 
     assert health["status"] in ("healthy", "degraded")
     assert health["job_id"] is None
-
-
-def test_a_backup_is_whole_private_and_in_the_catalogue(daemon, tmp_path):
-    source = tmp_path / "notes.db"
-    with sqlite3.connect(source) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("CREATE TABLE notes (x)")
-        connection.executemany("INSERT INTO notes VALUES (?)", [(n,) for n in range(5000)])
-        connection.commit()
-        connection.execute("BEGIN IMMEDIATE")  # a writer is at work while the backup is made
-        connection.execute("DELETE FROM notes")
-        running = daemon(
-            {"b": {"backup": {"source": "notes", "keep": {"last": 2}}}}, sources={"notes": f"sqlite://{source}"}
-        ).start()
-        results = [running.client.post("jobs/b/trigger").body for _ in range(3)]
-    connection.close()
-
-    assert [result["status"] for result in results] == ["success"] * 3
-    backups = running.client.get("backups")
-    assert len(backups) == 2
-    path = Path(backups[0]["path"])
-    assert (oct(path.stat().st_mode & 0o777), oct(path.parent.stat().st_mode & 0o777)) == ("0o600", "0o700")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == backups[0]["sha256"]
-    assert sorted(os.listdir(path.parent)) == sorted(one["filename"] for one in backups)
-    with sqlite3.connect(path) as copy:
-        assert copy.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
-    copy.close()
-
-
-@pytest.mark.parametrize(
-    ("content", "why"), [(b"no database " * 1000, "could not be backed up"), (None, "could not be backed up")]
-)
-def test_a_backup_that_cannot_be_made_fails_and_leaves_nothing(daemon, tmp_path, content, why):
-    if content:
-        (tmp_path / "x.db").write_bytes(content)
-    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{tmp_path}/x.db"}).start()
-    body = running.client.post("jobs/b/trigger").body
-
-    assert body["status"] == "failed"
-    assert why in body["message"]
-    assert os.listdir(running.folder / "state" / "backups") == []
-    assert running.client.get("backups") == []
-
-
-def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
-    source = tmp_path / "x.db"
-    with sqlite3.connect(source) as connection:
-        connection.execute("CREATE TABLE t (x)")
-        connection.executemany("INSERT INTO t VALUES (?)", [("y" * 500,) for _ in range(500)])
-    connection.close()
-    data = bytearray(source.read_bytes())
-    data[4096 * 5 : 4096 * 6] = b"\xff" * 4096
-    source.write_bytes(data)
-    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{source}"}).start()
-
-    assert running.client.post("jobs/b/trigger").body["status"] == "failed"
-    assert running.client.get("backups") == []
-
-
-def test_the_half_of_a_crashed_backup_is_taken_away(daemon):
-    running = daemon({"b": {"backup": {"source": "history"}}}).start()
-    folder = running.folder / "state" / "backups"
-    folder.mkdir(mode=0o700)
-    (folder / ".b-0000.partial").write_bytes(b"half")
-    (folder / ".other-0000.partial").write_bytes(b"another job's")
-    running.client.post("jobs/b/trigger")
-
-    assert not (folder / ".b-0000.partial").exists()
-    assert (folder / ".other-0000.partial").exists()
 
 
 def test_cleanup_deletes_old_runs_with_their_output(daemon):
