@@ -259,6 +259,12 @@ async def _health(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.health))
 
 
+async def _health_history(api: Api, request: web.Request) -> web.StreamResponse:
+    query = request.query
+    limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
+    return answer(await in_thread(api.service.health_history, query.get("job"), limit, before))
+
+
 async def _stats(api: Api, _request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.stats))
 
@@ -290,6 +296,7 @@ ROUTES = (
     Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs_api.cancel, Service.cancel),
     Route("GET", f"{PREFIX}/running", _running, Service.running),
     Route("GET", f"{PREFIX}/health", _health, Service.health),
+    Route("GET", f"{PREFIX}/health/history", _health_history, Service.health_history),
     Route("GET", f"{PREFIX}/backups", backups_api.list_backups, Service.backups),
     Route("GET", f"{PREFIX}/backups/{{filename}}", backups_api.show_backup, Service.show_backup),
     Route("POST", f"{PREFIX}/backups/{{filename}}/verify", backups_api.verify, Service.verify_backup),

@@ -68,6 +68,8 @@ class ActionReader:
         for name in ("directory", "file", "verify", "folder", "age_identity", "gnupg_home", "pg_bin"):
             if isinstance(value.get(name), str):
                 value[name] = self._absolute(value[name])
+        if action == "health_check":
+            value["targets"] = {name: self._target(each) for name, each in value["targets"].items()}
         if action == "http":
             value["headers"] = {name: self.secret(each) for name, each in value["headers"].items()}
         if action == "sql" and value["dsn"]:
@@ -75,6 +77,13 @@ class ActionReader:
         if action == "restore_drill" and value["into"]:
             value["into"] = self._url(value["into"])
         return self._backup(value) if action == "backup" else value
+
+    def _target(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a target of a health check, its paths made absolute."""
+        found: dict[str, Any] = {name: self.secret(each) for name, each in target.items()}
+        if target["storage"] is not None:
+            found["storage"] = self._absolute(target["storage"])
+        return found
 
     def _url(self, source: str | Secret) -> str | Secret:
         """Return the URL of a source that is named, or given as one."""
@@ -125,6 +134,8 @@ class ActionReader:
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):
                 self._check_source(source, schemes, (*action, name), report)
+        if job.action == "health_check":
+            self._check_targets(job.options["targets"], (*action, "targets"), report)
         if job.action == "command" and job.options["command"]:
             self._check_command(job, action, report, warn)
         elif job.action in _CHECKS and isinstance(given, Mapping):
@@ -133,6 +144,15 @@ class ActionReader:
         if required and job.trigger is not None:
             text = f"{' and '.join(required)} must be given, and nobody gives them to a job that a trigger starts"
             report((*path, "params", required[0]), f"{text}: expected a default")
+
+    def _check_targets(self, targets: Mapping[str, Mapping[str, Any]], path: Path, report: Report) -> None:
+        for name, target in targets.items():
+            for kind, schemes in SOURCE_SCHEMES["health_check"].items():
+                if isinstance(target[kind], str) and target[kind]:
+                    self._check_source(target[kind], schemes, (*path, name, kind), report)
+            url = target["http"]
+            if isinstance(url, str) and not re.fullmatch(HTTP_URL, url):
+                report((*path, name, "http"), f"{shown(masked(url))}: expected an http:// or https:// URL")
 
     def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
         """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""

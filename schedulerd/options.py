@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from .backupoptions import BACKUP, RESTORE_DRILL
+from .healthoptions import HEALTH_CHECK
 from .kinds import IoPriority, Number, OneOrMore, RecordOrText, Umask, Word
 from .model import CatchUp, Overlap, ParamType, When
 from .params import BIGGEST
@@ -133,15 +134,7 @@ ACTIONS: Mapping[str, Kind] = {
     "python": RecordOrText(PYTHON, "call"),
     "http": RecordOrText(HTTP, "url"),
     "sql": SQL,
-    "health_check": Record(
-        {
-            "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
-            "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
-            "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
-            "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
-            "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
-        }
-    ),
+    "health_check": HEALTH_CHECK,
     "backup": BACKUP,
     "restore_drill": RESTORE_DRILL,
     "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),

@@ -23,7 +23,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, run_view
+from .views import JobList, backlog_view, health_point, is_check, run_view
 
 log = logging.getLogger(__name__)
 
@@ -236,10 +236,23 @@ class Service:
         with self._board.lock:
             return [job_id for job_id, state in self._board.states.items() if state.job.action == HEALTH_CHECK]
 
+    @needs(Role.VIEWER)
+    def health_history(self, job_id: str | None, limit: int, before: str | None) -> list[dict[str, Any]]:
+        """Return the newest checks of a job (default: the first that checks health), newest first, small enough to chart.
+
+        Raise NotFoundError for a job that checks no health.
+        """
+        jobs = self.health_jobs()
+        if job_id is None and not jobs:
+            return []
+        if job_id is not None and job_id not in jobs:
+            raise NotFoundError(f"there is no job {job_id!r} that checks health")
+        return [health_point(run) for run in self._store.history(job_id or jobs[0], limit, before) if is_check(run)]
+
     def _last_check(self) -> Run | None:
         with self._board.lock:
             found = [self._board.states[job_id].last_result for job_id in self.health_jobs()]
-        checks = [run for run in found if run is not None and "services" in run.details]
+        checks = [run for run in found if run is not None and is_check(run)]
         return max(checks, key=lambda run: run.run_id, default=None)
 
     def _own_health(self) -> dict[str, Any]:

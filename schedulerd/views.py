@@ -73,6 +73,29 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
+def is_check(run: Run) -> bool:
+    """Return whether a run is a health check that found something."""
+    return isinstance(run.details.get("services"), dict)
+
+
+CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
+
+
+def health_point(run: Run) -> dict[str, Any]:
+    """Return a health check as a point of a chart."""
+    services, figures = run.details["services"], run.details.get("system") or {}
+    return {
+        "checked_at": to_text(run.finished_at or run.queued_at),
+        "run_id": run.run_id,
+        "status": run.details.get("status"),
+        "services": {
+            name: {"status": one.get("status"), "latency_ms": one.get("latency_ms")} for name, one in services.items()
+        },
+        "system": {name: figures.get(name) for name in CHARTED},
+        "changes": run.details.get("changes", []),
+    }
+
+
 def to_bytes(value: Any) -> bytes:
     """Return `value` as JSON."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode("utf-8", "replace")

@@ -1,13 +1,41 @@
 """The built-in jobs against real servers and files."""
 
+import http.server
+import os
 import signal
 import sqlite3
+import subprocess
+import threading
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
 
 from schedulerd.builtin.analytics import bounds, summary
 from schedulerd.store import Ended
 from tests.support.waiting import until
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/ok" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http_server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    server.port = server.server_address[1]
+    server.url = f"http://127.0.0.1:{server.port}"
+    threading.Thread(target=server.serve_forever).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 def health_of(running, job="health"):
@@ -53,6 +81,117 @@ def test_a_folder_that_is_not_there_is_unhealthy(daemon):
     running = daemon({"health": {"health_check": {"storage": ["/no/such/folder"]}}}).start()
 
     assert "No such file" in str(health_of(running)["services"]["storage"]["paths"]["/no/such/folder"]["error"])
+
+
+def test_a_server_that_stops_between_two_answers_costs_its_timeout_and_no_thread(daemon, postgres):
+    check = {"targets": {"slow": {"postgresql": postgres.url, "timeout": "0.7s"}}}
+    running = daemon({"health": {"health_check": check}}).start()
+    assert health_of(running)["services"]["slow"]["status"] == "healthy"
+    pids = [int(line) for line in (postgres.folder / "data" / "postmaster.pid").read_text().splitlines()[:1]]
+    os.kill(pids[0], signal.SIGSTOP)
+    try:
+        answers = [health_of(running)["services"]["slow"] for _ in range(3)]
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
+
+    assert [one["status"] for one in answers] == ["unhealthy"] * 3
+    assert len(os.listdir(f"/proc/{running.process.pid}/task")) < 30
+    until(lambda: health_of(running)["services"]["slow"]["status"] == "healthy", "the server is well again")
+
+
+def test_figures_are_those_that_psql_and_redis_cli_tell(daemon, postgres, redis_server):
+    running = daemon({"health": {"health_check": {"postgresql": postgres.url, "redis": redis_server.url}}}).start()
+    services = health_of(running)["services"]
+    sql = "SELECT current_setting('server_version'), current_setting('max_connections'), pg_database_size('postgres')"
+    psql = subprocess.run(["psql", "-AtF|", postgres.url, "-c", sql], capture_output=True, text=True, check=True).stdout
+    ask = ["redis-cli", "-s", redis_server.socket, "INFO"]
+    info = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    told = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+
+    found = services["postgresql"]
+    assert psql.strip().split("|") == [found["version"], str(found["max_connections"]), str(found["size_bytes"])]
+    assert services["redis"]["version"] == told["redis_version"]
+    assert str(services["redis"]["max_memory_bytes"]) == told["maxmemory"]
+
+
+def test_targets_have_names_thresholds_and_weight(daemon, postgres, tmp_path, http_server):
+    targets = {
+        "replica": {"postgresql": postgres.url, "max_connections_percent": 1},
+        "shop": {"http": http_server.url + "/ok"},
+        "gone": {"http": http_server.url + "/missing", "critical": False},
+        "found": {"http": http_server.url + "/missing", "expect_status": ["404"]},
+        "port": {"tcp": f"127.0.0.1:{http_server.port}"},
+        "closed": {"tcp": "127.0.0.1:1", "critical": False},
+        "disk": {"storage": str(tmp_path)},
+        "late": {"http": http_server.url + "/ok", "max_latency": "0.001ms"},
+    }
+    with psycopg.connect(postgres.url), psycopg.connect(postgres.url):
+        running = daemon({"health": {"health_check": {"targets": targets}}}).start()
+        details = health_of(running)
+    found = {name: details["services"][name]["status"] for name in targets}
+
+    assert found == {
+        "replica": "degraded", "shop": "healthy", "gone": "unhealthy", "found": "healthy", "port": "healthy",
+        "closed": "unhealthy", "disk": "healthy", "late": "degraded",
+    }  # fmt: skip
+    assert details["status"] == "degraded"
+    assert "use of connections" in details["services"]["replica"]["error"]
+    assert "404" in details["services"]["gone"]["error"]
+
+
+def test_a_change_is_told_with_since_when_and_outlives_the_daemon(daemon, tmp_path):
+    folder = tmp_path / "data"
+    running = daemon({"health": {"health_check": {"targets": {"disk": {"storage": str(folder)}}}}}).start()
+    first = health_of(running)["services"]["disk"]
+    running.stop()
+    running.start()
+    second = health_of(running)
+    folder.mkdir()
+    third = health_of(running)
+
+    assert (first["status"], second["services"]["disk"]["since"], second["changes"]) == ("unhealthy", first["since"], [])
+    (change,) = third["changes"]
+    assert (change["service"], change["from"], change["to"]) == ("disk", "unhealthy", "healthy")
+    assert third["services"]["disk"]["since"] == change["at"] > first["since"]
+    assert "disk is healthy, was unhealthy" in running.log()
+    points = running.client.get("health/history", limit=2)
+    assert [point["services"]["disk"]["status"] for point in points] == ["healthy", "unhealthy"]
+    assert running.client.get("health/history", before=points[1]["run_id"])[0]["services"]["disk"]["status"] == "unhealthy"
+
+
+@pytest.mark.parametrize(("when", "status"), [("never", "success"), ("unhealthy", "failed"), ("degraded", "failed")])
+def test_the_run_fails_when_it_is_asked_to(daemon, when, status):
+    check = {"targets": {"disk": {"storage": "/no/such/folder"}}, "fail_when": when}
+    running = daemon({"health": {"health_check": check}}).start()
+    body = running.client.post("jobs/health/trigger").body
+
+    assert (body["status"], body["result"]["details"]["status"]) == (status, "unhealthy")
+    assert running.client.get("health")["status"] == "unhealthy"
+
+
+def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
+    jobs = {
+        "health": {"health_check": {}},
+        "b": {"backup": {"source": "history", "max_age": "1h"}},
+        "c": {"backup": {"source": "history"}},
+    }
+    running = daemon(jobs).start()
+    missing = health_of(running)["services"]["backups"]
+    running.client.post("jobs/b/trigger")
+    well = health_of(running)["services"]["backups"]
+    (backup,) = running.client.get("backups")
+    os.truncate(backup["path"], 10)
+    damaged = health_of(running)
+
+    assert missing["error"] == "b: there is no good backup"
+    assert (well["status"], well["jobs"]["b"]["count"], well["jobs"]["c"]["count"]) == ("healthy", 1, 0)
+    assert damaged["status"] == "degraded"
+    assert "the file has 10 bytes" in damaged["services"]["backups"]["error"]
+    running.client.post("jobs/b/trigger")
+    (backup, _) = running.client.get("backups")
+    manifest = Path(backup["path"] + ".json")
+    manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2001'))
+    assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
 
 
 def test_a_full_folder_is_degraded(daemon):
