@@ -31,12 +31,14 @@ from .parsing import (
     run_id_from,
     statuses_from,
     wait_from,
+    whole_from,
 )
 from .service import Service
 from .views import run_view, to_bytes
 
 log = logging.getLogger(__name__)
 
+MOST_DAYS = 400  # of stats
 LARGEST_BODY = 64 * 1024  # bytes
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # answered without authentication: they tell nothing but ok
@@ -265,8 +267,9 @@ async def _health_history(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.health_history, query.get("job"), limit, before))
 
 
-async def _stats(api: Api, _request: web.Request) -> web.StreamResponse:
-    return answer(await in_thread(api.service.stats))
+async def _stats(api: Api, request: web.Request) -> web.StreamResponse:
+    days = whole_from(request.query.get("days", "0"), "days", 0, MOST_DAYS)
+    return answer(await in_thread(api.service.stats, days, request.query.get("job")))
 
 
 async def _healthz(_api: Api, _request: web.Request) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from . import __version__
 from .asking import Asked, Asking
 from .board import Board
+from .builtin.analytics import anomalies
 from .clock import Clock
 from .errors import InvalidError, NotFoundError
 from .figures import percentile_of_classes
@@ -23,7 +24,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, health_point, is_check, run_view
+from .views import JobList, backlog_view, health_point, is_check, run_view, series
 
 log = logging.getLogger(__name__)
 
@@ -298,8 +299,11 @@ class Service:
         return self._shelf.accept(filename, actor, reason)
 
     @needs(Role.VIEWER)
-    def stats(self) -> dict[str, Any]:
-        """Return counts of jobs and runs, success rate, lateness and uptime."""
+    def stats(self, days: int = 0, job_id: str | None = None) -> dict[str, Any]:
+        """Return counts of jobs and runs, success rate, lateness and uptime.
+
+        With `days`, also what analytics knows of so many past days, of one job or all: `days` and `anomalies`.
+        """
         now = self._clock.now()
         with self._board.lock:
             states = list(self._board.states.values())
@@ -320,7 +324,13 @@ class Service:
             "started_at": to_text(self._started_at),
             "node": self._scheduler.node,
             "version": __version__,
+            **(self._series(now, days, job_id) if days else {}),
         }
+
+    def _series(self, now: datetime, days: int, job_id: str | None) -> dict[str, Any]:
+        last = now.date() + DAY  # in some zones it is tomorrow already
+        found = self._store.daily((last - days * DAY).isoformat(), last.isoformat(), job_id)
+        return {"days": series(found), "anomalies": anomalies(found, max((one.day for one in found), default=""))}
 
     def readiness(self) -> dict[str, Any]:
         """Return whether new work is taken and can be recorded; asked without authentication.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from .board import Board, JobState
 from .model import Run, to_text
+from .store import DayOfJob
 from .store.journal import Backlog
 
 
@@ -94,6 +98,30 @@ def health_point(run: Run) -> dict[str, Any]:
         "system": {name: figures.get(name) for name in CHARTED},
         "changes": run.details.get("changes", []),
     }
+
+
+def series(days: Iterable[DayOfJob]) -> list[dict[str, Any]]:
+    """Return days as points of a chart, oldest first: sums over the jobs of each, and the figures of each job."""
+    found: dict[str, list[DayOfJob]] = {}
+    for one in days:
+        found.setdefault(one.day, []).append(one)
+    return [{"day": day, **_sums(jobs), "jobs": {one.job_id: _day_view(one) for one in jobs}} for day, jobs in found.items()]
+
+
+def _sums(jobs: list[DayOfJob]) -> dict[str, Any]:
+    runs: Counter[str] = Counter()
+    for one in jobs:
+        runs.update(one.runs)
+    return {
+        "total_runs": sum(runs.values()),
+        "runs_by_status": dict(runs),
+        "records_processed": sum(one.records_processed for one in jobs),
+        "output_bytes": sum(one.output_bytes for one in jobs),
+    }
+
+
+def _day_view(one: DayOfJob) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name not in ("day", "job_id")}
 
 
 def to_bytes(value: Any) -> bytes:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "keeping", "backupoptions", "healthoptions", "options"},
+    | {"schema", "kinds", "params", "keeping", "trends", "backupoptions", "healthoptions", "options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {"backups", "output", "systemd", "logs", "calendars", "load"},
     {"actions", "builtin"},
@@ -31,7 +31,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
-    *("kinds", "params", "retention", "keeping", "backupoptions", "healthoptions"),
+    *("kinds", "params", "retention", "keeping", "trends", "backupoptions", "healthoptions"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 

@@ -6,15 +6,16 @@ import signal
 import sqlite3
 import subprocess
 import threading
-from datetime import UTC, date, datetime
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
-from schedulerd.builtin.analytics import bounds, summary
-from schedulerd.store import Ended
+from schedulerd.builtin.analytics import anomalies, bounds, merged, summary
+from schedulerd.store import DayOfJob, Ended
 from tests.support.waiting import until
 
 
@@ -244,6 +245,51 @@ def test_a_summary_counts_by_status_and_ranks_durations():
 
     assert found.runs == {"success": 100, "skipped": 1}
     assert (found.duration_p50, found.duration_p95, found.lateness_p99, found.records_processed) == (50, 95, 9.9, 200)
+
+
+def test_a_day_that_was_cleaned_up_is_not_counted_away():
+    full = DayOfJob("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0)
+    partly = DayOfJob("2026-03-10", "a", {"success": 2}, 2, 1.0, 1.0, 0.0, 0.0)
+    more = DayOfJob("2026-03-10", "a", {"success": 5, "failed": 1}, 7, 1.0, 1.0, 0.0, 0.0)
+    other = DayOfJob("2026-03-10", "b", {"success": 1}, 0, None, None, None, None)
+
+    assert merged([full, other], [partly]) == [full, other]
+    assert merged([full], [more, other]) == [more, other]
+    assert merged([full], []) == [full]
+
+
+def test_an_unusual_day_is_told_beside_the_days_before():
+    def day(number, seconds=60.0, records=10):
+        return DayOfJob(f"2026-03-{number:02}", "a", {"success": 1}, records, seconds, seconds, 0.0, 0.0)
+
+    before = [day(number, 55.0 + number) for number in range(1, 9)]
+
+    assert anomalies([*before, day(9)], "2026-03-09") == {}
+    assert "much slower: it took 5m" in anomalies([*before, day(9, 300.0)], "2026-03-09")["a"][0]
+    assert "much faster: it took 2.0s" in anomalies([*before, day(9, 2.0)], "2026-03-09")["a"][0]
+    assert "no records" in anomalies([*before, day(9, records=0)], "2026-03-09")["a"][0]
+    assert anomalies([*before[:3], day(9, 300.0)], "2026-03-09") == {}
+
+
+def test_each_job_has_its_days_in_its_own_zone(daemon):
+    jobs = {
+        "stats": {"analytics": {"days": 3}, "timezone": "UTC"},
+        "east": {"shell": "true", "timezone": "Pacific/Kiritimati"},  # UTC+14
+        "west": {"shell": "true", "timezone": "Pacific/Niue"},  # UTC-11
+    }
+    running = daemon(jobs).start()
+    for job_id in ("east", "west"):
+        running.client.post(f"jobs/{job_id}/trigger")
+    running.stop()
+    ended = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    with closing(sqlite3.connect(running.folder / "state" / "history.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE runs SET finished_at = ?", [int(ended.timestamp() * 1e6)])
+    running.start()
+    running.client.post("jobs/stats/trigger")
+    days = running.client.get("stats", days=5)["days"]
+    found = {job_id: day["day"] for day in days for job_id in day["jobs"]}
+
+    assert found == {"west": f"{ended:%Y-%m-%d}", "east": f"{ended + timedelta(days=1):%Y-%m-%d}"}
 
 
 def test_analytics_writes_what_happened_on_the_day(daemon):
