@@ -57,6 +57,7 @@ def job_view(state: JobState) -> dict[str, Any]:
         "last_result": run_view(state.last_result) if state.last_result else None,
         "trigger": job.trigger.text if job.trigger else None,
         "action": job.action,
+        **({"restores": job.options["of"]} if job.action == "restore_drill" else {}),
         "timezone": job.timezone,
         "queued": state.waiting,
         "pause": {

@@ -25,7 +25,7 @@ FLOORS = (
     | {"seating", "endings", "ends", "cancelling"},
     {"views", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server"}
-    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl"},
+    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -73,10 +73,12 @@ def compared(details: dict[str, Any], before: Mapping[str, Any], at: datetime) -
     now, changes = to_text(at), []
     services = {}
     for name, one in details["services"].items():
-        last = old.get(name, {})
-        is_same = last.get("status") == one["status"]
-        services[name] = {**one, "since": last.get("since", now) if is_same else now}
-        if last and not is_same:
+        last = old.get(name, {"status": NOT_CONFIGURED})
+        is_same = last["status"] == one["status"]
+        services[name] = (
+            one if one["status"] == NOT_CONFIGURED else {**one, "since": last.get("since", now) if is_same else now}
+        )
+        if not is_same and NOT_CONFIGURED not in (last["status"], one["status"]):
             changes.append(
                 {"service": name, "from": last["status"], "to": one["status"], "at": now, "error": one.get("error")}
             )
