@@ -57,7 +57,7 @@ def _health(client: Client, options: Options) -> int:
     if options.history:
         return _history(client, options)
     health = client.get("health", refresh="true" if options.refresh else None)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (name, one["status"], one.get("since") or "-", plain(one.get("latency_ms")), one.get("error") or "")
         for name, one in health["services"].items()
     ]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .backups import BackupError
-from .backups.catalogue import Catalogue, Entry
+from .backups.catalogue import Catalogue, Entry, by_age
 from .backups.manifest import stamped
 from .backups.verifying import verify
 from .clock import Clock
@@ -38,7 +38,7 @@ class Shelf:
             for entry in self._entries()
             if job_id in (None, entry.manifest.job_id) and source in (None, entry.manifest.source)
         ]
-        found.sort(key=lambda each: (each.manifest.created_at, each.manifest.sequence), reverse=True)
+        found.sort(key=by_age, reverse=True)
         return [backup_view(entry) for entry in found[:limit]]
 
     def show(self, filename: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -64,6 +65,11 @@ class Entry:
         return Kept(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
 
 
+def by_age(entry: Entry) -> tuple[datetime, int]:
+    """Return by what backups are sorted, of several jobs, too: the newest is the greatest."""
+    return instant(entry.manifest.created_at), entry.manifest.sequence
+
+
 class Catalogue:
     """The backups of one folder. Use it as a context manager, or close it."""
 
@@ -100,7 +106,7 @@ class Catalogue:
         """Return the backups, newest first (of several jobs, by the time at which they were made)."""
         names = [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
         found = [entry for entry in map(self._entry, names) if entry is not None]
-        return sorted(found, key=lambda each: (each.manifest.created_at, each.manifest.sequence), reverse=True)
+        return sorted(found, key=by_age, reverse=True)
 
     def of_job(self, job_id: str) -> list[Entry]:
         """Return the backups of a job, the last one that was made first."""

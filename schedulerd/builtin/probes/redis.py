@@ -18,7 +18,7 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], _cut: Cut) -> Ans
     """Return the server's figures. Raise whatever the driver raises."""
     import redis  # optional: only hosts that watch a Redis need it
 
-    client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
+    client = redis.Redis.from_url(url, socket_timeout=timeout)  # for connecting, too
     try:
         client.ping()
         info = client.info()
