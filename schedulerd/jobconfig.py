@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .backupoptions import CIPHERS, BackupContent
 from .model import Job, ParamWord, Secret
-from .options import BACKED_UP, HISTORY, POSTGRESQL, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
+from .options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked
@@ -93,7 +93,7 @@ class ActionReader:
         """Add to the settings of a backup the `url` of its source, and where it goes."""
         source = value["source"]
         value["url"] = self._store if source == HISTORY else self._url(source) if source else None
-        value["directory"] = value["directory"] or os.path.join(self._state_dir, "backups")
+        value["directory"] = value["directory"] or self._usual_backups()
         value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
         given = value["encrypt"] or {}
         value["encrypt"] = {
@@ -134,6 +134,8 @@ class ActionReader:
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):
                 self._check_source(source, schemes, (*action, name), report)
+        if job.action == "backup":
+            self._check_backup(job, action, report, warn)
         if job.action == "health_check":
             self._check_targets(job.options["targets"], (*action, "targets"), report)
         if job.action == "command" and job.options["command"]:
@@ -185,6 +187,18 @@ class ActionReader:
                 report((*path, name), "the key lies among the backups: who has them has the key, too")
         return replace(job, options={**options, "directory": directory})
 
+    def _check_backup(self, job: Job, path: Path, report: Report, warn: Report) -> None:
+        if job.user is not None and job.options["directory"] == self._usual_backups():
+            report(path, f"directory: is missing: {job.user} has no way into {job.options['directory']}")
+        path_of_job = job.env.get("PATH", SAFE_PATH)
+        search = "" if isinstance(path_of_job, Secret) else ":".join(filter(None, (job.options["pg_bin"], path_of_job)))
+        for program in programs_of(job.options) if search else ():
+            if not shutil.which(program, path=search):
+                warn(path, f"there is no program {program!r} on this host now: each run would fail")
+
+    def _usual_backups(self) -> str:
+        return os.path.join(self._state_dir, "backups")
+
     def _check_command(self, job: Job, path: Path, report: Report, warn: Report) -> None:
         program, *arguments = job.options["command"]
         for index, word in enumerate(arguments, 1):
@@ -212,6 +226,18 @@ def _check_http(options: Mapping[str, Any], path: Path, report: Report) -> None:
         report((*path, "expect_json"), f"expected a mapping, not {shown(options['expect_json'])}")
     if not isinstance(options["verify"], (bool, str)):
         report((*path, "verify"), f"expected true, false or a file, not {shown(options['verify'])}")
+
+
+_PROGRAMS = {POSTGRESQL: ("pg_dump", "pg_restore"), REDIS: ("redis-cli", "redis-check-rdb")}
+
+
+def programs_of(options: Mapping[str, Any]) -> list[str]:
+    """Return the programs that making a backup calls, as far as its source is known when the file is read."""
+    url = options["url"] if isinstance(options["url"], str) else ""
+    found = [program for schemes, programs in _PROGRAMS.items() if url.startswith(schemes) for program in programs]
+    found += ["tar"] * (options["folder"] is not None)
+    found += [str(options["compress"])] * (options["compress"] != "none")
+    return found + list(options["encrypt"])
 
 
 def _check_backup(options: Mapping[str, Any], path: Path, report: Report) -> None:

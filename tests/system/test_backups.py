@@ -475,12 +475,12 @@ def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop):
     assert "s3cret-pass" not in text
 
 
-def test_a_wrong_password_fails_the_backup_and_is_not_told(daemon, tmp_path, shop):
-    url = "postgresql://keeper:wr0ng-pass@127.0.0.1:1/shop"
+def test_a_wrong_password_fails_the_backup_and_is_not_told(daemon, postgres, shop):
+    url = postgres.locked("wr0ng-pass", "shop")
     running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": url}).start()
     body = run(running, expected="failed")
 
-    assert "pg_dump failed" in body["message"]
+    assert "password authentication failed" in body["message"]
     assert "wr0ng-pass" not in json.dumps(body) + running.log()
     assert visible(folder_of(running)) == []
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+import redis
 
 from schedulerd.builtin.analytics import anomalies, bounds, merged, summary
 from schedulerd.store import DayOfJob, Ended
@@ -113,6 +115,45 @@ def test_figures_are_those_that_psql_and_redis_cli_tell(daemon, postgres, redis_
     assert psql.strip().split("|") == [found["version"], str(found["max_connections"]), str(found["size_bytes"])]
     assert services["redis"]["version"] == told["redis_version"]
     assert str(services["redis"]["max_memory_bytes"]) == told["maxmemory"]
+
+
+def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_server):
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    client.config_set("requirepass", "s3cret-pass")
+    client.close()
+    targets = {
+        f"{kind}_{word}": {kind: url(f"{word}-pass")}
+        for kind, url in (
+            ("postgresql", postgres.locked), ("redis", lambda word: f"unix://:{word}@{redis_server.socket}"),
+        )
+        for word in ("s3cret", "wr0ng")
+    }  # fmt: skip
+    running = daemon({"health": {"health_check": {"targets": targets}}}).start()
+    until(lambda: health_of(running)["services"]["postgresql_wr0ng"]["status"] == "unhealthy", "the new rules of the server")
+    services = health_of(running)["services"]
+
+    well = [name for name in targets if services[name]["status"] == "healthy"]
+    assert well == ["postgresql_s3cret", "redis_s3cret"]
+    assert "password authentication failed" in services["postgresql_wr0ng"]["error"]
+    assert "ng-pass" not in str(running.client.get("health")) + running.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [("dd if=/dev/zero of={}/x bs=1k 2>/dev/null", "No space left"), ("mount -o remount,ro {}", "read-only")],
+)
+def test_a_file_system_that_takes_no_data_is_unhealthy(tmp_path, spoil, why):
+    call = "storage.probe_all(sys.argv[1:], {}, 'r', Cut())"
+    probe = f"import sys; from schedulerd.builtin.probes import Cut, storage; print({call})"
+    mount = f"mount -t tmpfs -o size=64k none {tmp_path} && {spoil.format(tmp_path)}"
+    script = f'{mount}; {sys.executable} -c "{probe}" {tmp_path}'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
+
+    assert "'unhealthy'" in done.stdout, done
+    assert why in done.stdout
 
 
 def test_targets_have_names_thresholds_and_weight(daemon, postgres, tmp_path, http_server):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -194,6 +195,7 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
         ("jobs: {a: {backup: {source: history, content: globals}}}", "only a PostgreSQL has globals"),
         ("jobs: {a: {backup: {source: history, encrypt: {}}}}", "expected one of age and gpg"),
         ("jobs: {a: {backup: {source: history, encrypt: {age: []}}}}", "an empty list"),
+        ("jobs: {a: {user: root, backup: {source: history}}}", "directory: is missing"),
         ("jobs: {a: {restore_drill: {of: b}}, bb: {backup: {source: history}}}", "did you mean 'bb'"),
         (
             "sources: {r: 'postgresql://h/d'}\njobs: {a: {restore_drill: {of: b}}, b: {backup: {source: r}}}",
@@ -256,6 +258,13 @@ def test_the_example_is_right_and_has_no_warnings():
     actions = {"leap_years", "oldest_run", "say", "counted", "flaky"}
     assert builtin | {"disk_usage", "heartbeat", "greeting", "after_greeting", "office_hours", *actions} == set(config.jobs)
     assert config.warnings == ()
+
+
+def test_programs_that_a_backup_misses_are_warned_of(tmp_path):
+    text = "sources: {d: 'postgresql://h/d'}\njobs: {a: {env: {PATH: /none}, backup: {source: d, compress: zstd}}}"
+    warnings = " ".join(str(each) for each in load(write(tmp_path, text)).warnings)
+
+    assert re.findall("no program '(.*?)'", warnings) == ["pg_dump", "pg_restore", "zstd"]
 
 
 def test_the_commented_examples_are_right_too(tmp_path):
