@@ -47,8 +47,10 @@ class Asking:
             state = self._board.get(job_id)
             if self._scheduler.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
-            if self._store.trouble is not None:
-                raise StoreError(f"nothing can be started now, the store cannot be written: {self._store.trouble}")
+            trouble = self._store.trouble
+            if trouble is not None and (key is not None or not self._store.takes_runs):
+                by_key = " with an idempotency key" if key is not None else ""  # its first run may be in the history
+                raise StoreError(f"nothing can be started now{by_key}, the store cannot be written: {trouble}")
             run = replace(
                 self._scheduler.new_run(state.job, Origin.MANUAL, self._scheduler.clock.now(), None),
                 actor=actor.name,

@@ -14,8 +14,9 @@ from datetime import datetime
 from .model import ENDED, After, Job, Origin, Run
 from .planner import Planner
 from .policy import follows, is_wanted
+from .retention import FOLLOWED_FOR
 from .retrying import is_followed
-from .store import FOLLOWED_FOR, Store
+from .store import Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
 

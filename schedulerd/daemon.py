@@ -24,6 +24,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,12 +33,12 @@ from . import __version__, logs, subtree
 from .actions import PREPARE
 from .auth import Tokens
 from .board import Board
-from .builtin import Context, analytics, backup, cleanup, health_check
+from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
-from .clock import SystemClock
+from .clock import Clock, SystemClock
 from .config import FIXED_AT_START, Config, load
 from .durations import counted
-from .errors import ConfigError, SchedulerdError, UnsafeError
+from .errors import ConfigError, SchedulerdError, StoreAwayError, UnsafeError
 from .executor import Executor, Function
 from .faults import fault_point
 from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
@@ -53,6 +54,9 @@ from .schema import Record
 from .secrets import known_secrets
 from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
+from .shelf import Shelf
+from .store.journal import Journal, NoRoomError
+from .store.spool import Spool
 from .store.sqlite import SqliteStore
 from .systemd import Notifier
 
@@ -63,12 +67,13 @@ T = TypeVar("T")
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 BUILTINS: dict[str, Callable[[Context], Result]] = {
     "health_check": health_check.run,
-    "backup": backup.run,
     "analytics": analytics.run,
     "cleanup": cleanup.run,
 }
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
+RETRY_SECONDS = 1.0  # between two tries to open the history at the start
+WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
 
 
@@ -81,8 +86,12 @@ class Daemon:
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
         self._locks = _lock(config)
-        self._listeners = bind_unix(config.api, config.state_dir), bind_tcp(config.api)
-        self.store = SqliteStore(config.store.removeprefix("sqlite://"))
+        self._listeners: tuple[socket.socket, socket.socket | None] | None = (
+            bind_unix(config.api, config.state_dir), bind_tcp(config.api),
+        )  # fmt: skip
+        database = config.store.removeprefix("sqlite://")
+        is_own = os.path.dirname(database) == config.state_dir
+        self.store = SqliteStore(database, self.clock, is_own, _spool(config, self.clock), opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
@@ -99,8 +108,9 @@ class Daemon:
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, lambda: self.config.sources.values())
+        shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -139,20 +149,46 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-        await self._start()
-        await stop.wait()
+        if await self._start(stop):
+            await stop.wait()
         await self._stop(hurry)
 
-    async def _start(self) -> None:
+    async def _start(self, stop: asyncio.Event) -> bool:
+        """Start everything; False when a signal came while the history was waited for."""
         self._warn(self.config)
         async with self._reloading:  # a SIGHUP waits until there is something to reload
+            if not await self._open_store(stop):
+                return False
             await asyncio.to_thread(self._recover)
         self.planner.start()
-        await self._open(*self._listeners)
+        self.service.waits_for = None
+        await self._open_doors()
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
         self.notifier.ready(self._jobs())
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
+        return True
+
+    async def _open_store(self, stop: asyncio.Event) -> bool:
+        """Open the history, and wait for it when it is away: without it nobody knows what has been started already."""
+        while not stop.is_set():
+            opened = asyncio.ensure_future(asyncio.to_thread(self.store.open))
+            while not opened.done():  # a large history may be migrated
+                self.notifier.starting("Opening the history")
+                await asyncio.wait([opened], timeout=WORD_SECONDS)
+            try:
+                opened.result()
+            except StoreAwayError as error:
+                if self.service.waits_for is None:
+                    log.error("waiting for the history: %s", error)
+                self.service.waits_for = str(error)
+                self.notifier.starting(f"Waiting for the history: {error}")
+                await self._open_doors()
+            else:
+                return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RETRY_SECONDS)
+        return False
 
     def _recover(self) -> None:
         try:
@@ -168,7 +204,10 @@ class Daemon:
         queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
 
-    async def _open(self, unix: socket.socket, tcp: socket.socket | None) -> None:
+    async def _open_doors(self) -> None:
+        if self._listeners is None:  # they are open already
+            return
+        (unix, tcp), self._listeners = self._listeners, None
         settings = self.config.api
         if tcp is not None:
             first = self.tokens.make_first()
@@ -278,6 +317,18 @@ class Daemon:
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
         return state.job if state is not None else None
+
+
+def _spool(config: Config, clock: Clock) -> Spool | None:
+    """Return what takes the changes of an outage; None when there is no room for it. Raise StoreError."""
+    if not config.outage_journal_bytes:
+        return None
+    path = os.path.join(config.state_dir, "outage.journal")
+    try:
+        return Spool(Journal(path, config.outage_journal_bytes), clock)
+    except NoRoomError as error:
+        log.error("%s: while the history is away, nothing will be started", error)
+        return None
 
 
 def _lock(config: Config) -> list[int]:

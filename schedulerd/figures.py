@@ -12,3 +12,13 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
         return None
     ordered = sorted(samples)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def percentile_of_classes(classes: Sequence[tuple[float, int]], percent: float) -> float | None:
+    """Return the same of samples that were counted in classes: (upper bound, number), ascending."""
+    rank = max(1, math.ceil(percent / 100 * sum(number for _, number in classes)))
+    for upto, number in classes:
+        rank -= number
+        if rank <= 0:
+            return upto
+    return None

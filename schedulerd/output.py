@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from datetime import timedelta
 from functools import lru_cache
 
 from .model import EPOCH
+from .retention import Output
 
 TAIL_BYTES = 2000
 MILLISECONDS_A_DAY = 86_400_000
 MOST_HOLES = 1000  # that are counted: we make one, but the file is the child's to write
+BLOCK = 512  # bytes; what st_blocks counts, see stat(2)
+_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.log")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RETRIES = 10  # of a read that a hole came across
 
 
@@ -131,6 +136,33 @@ class OutputFolder:
             with suppress(OSError):  # not empty yet
                 os.rmdir(os.path.dirname(path))
         return size
+
+    def days(self) -> list[str]:
+        """Return the days that there is output of, oldest first, as YYYY-MM-DD."""
+        with os.scandir(self.root) as found:
+            folders = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+        return sorted(filter(_DAY.fullmatch, folders))
+
+    def outputs_of(self, day: str) -> Iterator[Output]:
+        """Yield the files with output of a day."""
+        with suppress(FileNotFoundError), os.scandir(f"{self.root}/{day}") as found:
+            for entry in found:
+                if _FILE.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):
+                        stat = entry.stat(follow_symlinks=False)
+                        written_at = EPOCH + timedelta(microseconds=stat.st_mtime_ns // 1000)
+                        yield Output(entry.name.removesuffix(".log"), stat.st_blocks * BLOCK, written_at)
+
+    def size_of_all(self) -> int:
+        """Return how many bytes of the disk all outputs take."""
+        return sum(each.size_bytes for day in self.days() for each in self.outputs_of(day))
+
+    def size_on_disk(self, run_id: str) -> int | None:
+        """Return how many bytes of the disk the output of a run takes, None when there is none."""
+        try:
+            return os.lstat(self.path_of(run_id)).st_blocks * BLOCK
+        except (FileNotFoundError, ValueError):
+            return None
 
     @contextmanager
     def _opened(self, run_id: str) -> Iterator[int | None]:

@@ -77,6 +77,8 @@ class Scheduler:
 
         Returns what is left to be decided; what cannot be decided must not cost the others theirs.
         """
+        if not self.store.takes_runs:  # what cannot be written down is not decided about: it follows catch_up later
+            return [each.all_left(now + LOOK_AGAIN) for each in batch]
         rows: list[Run] = []
         undecided: list[Undecided] = []
         again: set[str] = set()

@@ -8,6 +8,8 @@ import sdnotify
 
 from .clock import Clock
 
+START_EXTENSION = 60.0  # seconds that a start is given from each word on
+
 
 class Notifier:
     """Tells the service manager how the daemon is. Fed by the planner's loop, so a stuck loop is noticed."""
@@ -25,6 +27,10 @@ class Notifier:
     def reloading(self) -> None:
         """Say that a reload has begun."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1_000_000)}")
+
+    def starting(self, status: str) -> None:
+        """Say what the start waits for, and that it is to be given time: called every few seconds until it is over."""
+        self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={int(START_EXTENSION * 1_000_000)}")
 
     def stopping(self) -> None:
         """Say that the daemon is ending."""

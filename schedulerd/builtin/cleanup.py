@@ -1,21 +1,150 @@
-"""The built-in `cleanup`: old runs go, with their output, in small batches that leave the store free for others between."""
+"""The built-in `cleanup`: what is too old or too much goes, in small batches that leave the store free for others between.
+
+The rules are in `retention.py`. Rows go with their outputs; then outputs by their own rules. One that the history has no
+row of goes when it is a day old. With `acts=False` nothing is changed, and the plan says what would go.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
-from ..model import Result, Status
-from ..store import durable
+from ..durations import counted
+from ..model import UNFINISHED, Result, Status
+from ..output import OutputFolder
+from ..retention import Rules, expired, may_go_on, outputs_to_delete, surplus_bytes
+from ..store import Store, durable
 from . import Context
+
+PAGE = 1000  # rows, or outputs, that are looked at together
+UNKNOWN_KEPT = timedelta(days=1)
+PATIENCE = 300.0  # seconds that a batch may wait for its turn
+
+T = TypeVar("T")
+
+
+@dataclass
+class Plan:
+    """What goes, or would: rows by job, and outputs, those of the rows included."""
+
+    runs_of: Counter[str] = field(default_factory=Counter)
+    outputs: int = 0
+    freed_bytes: int = 0
+
+    @property
+    def runs(self) -> int:
+        """Return how many rows."""
+        return self.runs_of.total()
+
+    def __str__(self) -> str:
+        return f"{counted(self.runs, 'run')} and {counted(self.outputs, 'output')} ({self.freed_bytes} bytes)"
 
 
 def run(context: Context) -> Result:
-    """Delete runs that finished longer ago than `older_than`; never a job's newest row, occurrence or result."""
-    before = context.clock.now() - timedelta(seconds=context.options["older_than"])
-    runs = freed = 0
-    while gone := durable(context.store.delete_expired(before, context.options["batch"])):
-        runs += len(gone)
-        freed += sum(context.output.delete(run_id) for run_id in gone)
-        context.check_stop()
-    details = {"runs": runs, "freed_bytes": freed}
-    return Result(Status.SUCCESS, runs, f"{runs} runs deleted, {freed} bytes of output freed", details=details)
+    """Let go what the rules say; while the history cannot be written, outputs only."""
+    options, now, trouble = context.options, context.clock.now(), context.store.trouble
+    is_dry, batch = options["dry_run"], options["batch"]
+    cleaning = Cleaning(context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop)
+    plan = cleaning.clean(with_rows=trouble is None)
+    details = {"runs": plan.runs, "outputs": plan.outputs, "freed_bytes": plan.freed_bytes, "dry_run": is_dry}
+    text = f"{'would delete' if is_dry else 'deleted'} {plan}"
+    if trouble is not None:
+        text = f"{text}; no runs, since the history cannot be written: {trouble}"
+    return Result(Status.SUCCESS if trouble is None else Status.FAILED, plan.runs, text, details=details)
+
+
+def rules_of(options: Mapping[str, Any]) -> Rules:
+    """Return the rules of a `cleanup:` in the configuration."""
+
+    def span(name: str) -> timedelta | None:
+        return None if options[name] is None else timedelta(seconds=options[name])
+
+    return Rules(
+        older_than=span("older_than"), runs_per_job=options["runs_per_job"],
+        keeps_last_failure=options["keep_last_failure"], keeps_last_success=options["keep_last_success"],
+        outputs_older_than=span("outputs_older_than"), outputs_size=options["outputs_size"], min_free=options["min_free"],
+    )  # fmt: skip
+
+
+class Cleaning:
+    """One cleaning of a store and its outputs; `check` is called between its steps, and may raise."""
+
+    def __init__(
+        self,
+        store: Store,
+        output: OutputFolder,
+        rules: Rules,
+        now: datetime,
+        acts: bool,
+        batch: int = 500,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._output = store, output
+        self._rules, self._now = rules, now
+        self._acts, self._batch, self._check = acts, batch, check
+        self._plan = Plan()
+        self._dropped: set[str] = set()  # outputs that a dry run leaves there
+
+    def clean(self, with_rows: bool = True) -> Plan:
+        """Let go, or only find, what may; return what that is."""
+        for job_id in self._store.job_ids() if with_rows else ():
+            self._clean_job(job_id)
+        surplus = surplus_bytes(self._output.size_of_all(), _free(self._output.root), self._rules)
+        for day in self._output.days():
+            self._check()
+            surplus -= self._clean_day(day, surplus, with_rows)
+        return self._plan
+
+    def _clean_job(self, job_id: str) -> None:
+        needed = self._store.needed(job_id, self._rules.runs_per_job)
+        after = ""
+        while rows := self._store.old_rows(job_id, after, PAGE):
+            for run_ids in _batches(expired(rows, needed, self._rules, self._now), self._batch):
+                self._check()
+                gone = durable(self._store.delete_runs(run_ids), PATIENCE) if self._acts else list(run_ids)
+                self._plan.runs_of[job_id] += len(gone)
+                for run_id in gone:
+                    self._drop(run_id)
+            if not may_go_on(rows, needed, self._rules, self._now):
+                return
+            after = rows[-1].run_id
+
+    def _clean_day(self, day: str, surplus: int, drops_unknown: bool) -> int:
+        """Let go what may of the outputs of a day; return their bytes."""
+        outputs = [each for each in self._output.outputs_of(day) if each.run_id not in self._dropped]
+        statuses: dict[str, Status] = {}
+        for page in _batches(outputs, PAGE):
+            statuses |= self._store.statuses([each.run_id for each in page])
+        known = [each for each in outputs if each.run_id in statuses]
+        known = [replace(each, is_running=statuses[each.run_id] in UNFINISHED) for each in known]
+        gone = outputs_to_delete(known, self._rules, self._now, surplus)
+        if drops_unknown:
+            before = self._now - UNKNOWN_KEPT
+            gone += [each for each in outputs if each.run_id not in statuses and each.written_at < before]
+        return sum(self._drop(each.run_id) for each in gone)
+
+    def _drop(self, run_id: str) -> int:
+        """Let the output of a run go; return the bytes that are free then."""
+        size = self._output.size_on_disk(run_id)
+        if self._acts:
+            self._output.delete(run_id)
+        elif size is not None:
+            self._dropped.add(run_id)
+        self._plan.outputs += size is not None
+        self._plan.freed_bytes += size or 0
+        return size or 0
+
+
+def _free(folder: str) -> int:
+    """Return how many bytes there are for us on the disk of a folder."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def _batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
-from ..model import Backup, JobRecord, Pause, Run
+from ..model import Backup, JobRecord, Pause, Run, Status
+from ..retention import Needed, Old
+from .journal import Backlog
 
 PATIENCE = 30.0  # seconds
-FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
-FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -43,6 +43,9 @@ class DayOfJob:
     duration_p95: float | None
     lateness_p50: float | None
     lateness_p99: float | None
+    duration_max: float | None = None
+    lateness_p95: float | None = None
+    output_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Ended:
     duration_seconds: float | None
     lateness_seconds: float | None
     records_processed: int
+    output_bytes: int = 0
 
 
 class Store(Protocol):
@@ -62,6 +66,21 @@ class Store(Protocol):
     @property
     def trouble(self) -> str | None:
         """Return why writes are waiting (disk full, …), or None when all is well."""
+        ...
+
+    @property
+    def takes_runs(self) -> bool:
+        """Return whether new runs can be entered now: into the ledger, or, while that is away, into the outage journal."""
+        ...
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits in the outage journal to be written into the ledger."""
+        ...
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what somebody has to see to although the store works (a damaged history was set aside, …), or None."""
         ...
 
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
@@ -92,12 +111,8 @@ class Store(Protocol):
         """Pause a job that `save_jobs` knows, or end its pause."""
         ...
 
-    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
-        """Delete at most `limit` rows that finished before, oldest first; return their run_ids, none when done.
-
-        Never an unfinished row, nor a job's newest row, newest occurrence or newest result; rows of origin `after` stay
-        FOLLOWED_KEPT longer, because they tell which ends need not be followed any more.
-        """
+    def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
+        """Delete rows, all in one transaction; return the run_ids of those that are gone now. Never an unfinished row."""
         ...
 
     def add_backup(self, backup: Backup) -> Future[None]:
@@ -162,15 +177,56 @@ class Store(Protocol):
         ...
 
     def counts(self, since: datetime | None = None) -> dict[str, int]:
-        """Return the number of rows by status, of those that were decided since a moment when one is given."""
+        """Return the number of rows by status, of those that were decided since a moment when one is given.
+
+        The rows are not counted for it: the numbers are kept with them, in the same transaction.
+        """
         ...
 
-    def lateness(self, since: datetime) -> list[float]:
-        """Return the lateness in seconds of the newest (at most 100,000) scheduled starts since a moment."""
+    def lateness(self, since: datetime) -> list[tuple[float, int]]:
+        """Return how late the scheduled starts since a moment were: upper bounds in seconds, ascending, and how many.
+
+        A bound is about 10 % larger than the one before, and the lateness counted in it is above that.
+        """
         ...
 
     def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
-        """Yield the rows that ended in [start, end), oldest first."""
+        """Yield the rows that ended in [start, end), oldest first.
+
+        Read in pages: a slow reader holds nothing, and sees what ended meanwhile, too.
+        """
+        ...
+
+    def job_ids(self) -> list[str]:
+        """Return every job that has rows, also those that are in no configuration any more."""
+        ...
+
+    def needed(self, job_id: str, runs_per_job: int | None) -> Needed:
+        """Return the rows of a job that retention has to know of, see `Needed`."""
+        ...
+
+    def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
+        """Return the status of each of the runs that are in the ledger."""
+        ...
+
+    def old_rows(self, job_id: str, after: str, limit: int) -> list[Old]:
+        """Return at most `limit` rows of a job whose run_ids are larger than `after`, in the order of those."""
+        ...
+
+    def all_runs(self, after: str, limit: int) -> list[Run]:
+        """Return at most `limit` rows of all jobs whose run_ids are larger than `after`, in the order of those."""
+        ...
+
+    def days(self) -> list[str]:
+        """Return the days that `save_day` wrote, oldest first."""
+        ...
+
+    def day(self, day: str) -> list[DayOfJob]:
+        """Return what `save_day` wrote of a day, in the order of the jobs."""
+        ...
+
+    def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
+        """Return what `save_day` saved of the days from `first` to `last` (YYYY-MM-DD), of one job or all, oldest first."""
         ...
 
     def backups(self) -> list[Backup]:

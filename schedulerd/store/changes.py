@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeAlias
 
 from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
@@ -53,11 +52,10 @@ class SetPause:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteExpired:
-    """At most `limit` rows that finished before go; the result are their run_ids."""
+class DeleteRuns:
+    """Finished rows go; the result are the run_ids of those that were there."""
 
-    before: datetime
-    limit: int
+    run_ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class SaveDay:
     jobs: Sequence[DayOfJob]
 
 
-Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteExpired | AddBackup | RemoveBackup | SaveDay
+Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteRuns | AddBackup | RemoveBackup | SaveDay
 OfRuns: TypeAlias = Record | Claim | Finish  # what can be written down, to be made later
 
 

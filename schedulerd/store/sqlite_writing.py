@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..errors import StoreAwayError, StoreError
+from ..clock import Clock
+from ..errors import StoreAwayError
 from ..faults import fault_point
 from ..model import Run, to_micros
-from . import FOLLOWED_KEPT
 from .changes import (
     AddBackup,
     Change,
     Claim,
-    DeleteExpired,
+    DeleteRuns,
     Finish,
     Record,
     RemoveBackup,
@@ -25,26 +24,27 @@ from .changes import (
     SaveJobs,
     SetPause,
 )  # fmt: skip
-from .queries import load_migrations, load_queries
-
-BUSY_SECONDS = 10.0
+from .damage import is_damage, mark_suspect
+from .queries import load_queries
+from .sqlite_opening import is_away, open_history
 
 
 class SqliteDatabase:
     """Makes changes in one SQLite file, which is made, mode 0600, when it is not there."""
 
-    def __init__(self, path: str) -> None:
-        """Open, and migrate to this program's schema. Raise StoreError when that cannot be."""
+    def __init__(self, path: str, clock: Clock, is_own: bool) -> None:
+        """See `open_history` for `is_own`."""
+        self._path, self._clock, self._is_own = path, clock, is_own
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
-            SetPause: self._set_pause, DeleteExpired: self._delete_expired, AddBackup: self._add_backup,
+            SetPause: self._set_pause, DeleteRuns: self._delete_runs, AddBackup: self._add_backup,
             RemoveBackup: self._remove_backup, SaveDay: self._save_day,
         }  # fmt: skip
-        try:
-            self._connection = _connect(path)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{path} cannot be used as the history database: {error}") from error
+
+    def open(self) -> None:
+        """Open, and migrate to this program's schema; see `Database.open`."""
+        self._connection = open_history(self._path, self._clock, self._is_own)
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
         """Make changes in one transaction; see `Database.apply`."""
@@ -53,8 +53,12 @@ class SqliteDatabase:
             connection.execute("BEGIN IMMEDIATE")
             results = [self._makers[type(change)](change) for change in changes]
             connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise StoreAwayError(str(error)) from error
+        except sqlite3.Error as error:
+            if is_damage(error):
+                mark_suspect(self._path)
+            if is_away(error) or is_damage(error):
+                raise StoreAwayError(str(error)) from error
+            raise
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -101,11 +105,9 @@ class SqliteDatabase:
             row = (to_micros(pause.paused_at), pause.actor, pause.reason, _micros(pause.until))
         self._many("set_pause", [(*row, change.job_id)])
 
-    def _delete_expired(self, change: DeleteExpired) -> list[str]:
-        bounds = (to_micros(change.before), change.limit, to_micros(change.before - FOLLOWED_KEPT))
-        found = self._connection.execute(self._sql["expired_runs"], bounds).fetchall()
-        self._many("delete_run", found)
-        return [run_id for (run_id,) in found]
+    def _delete_runs(self, change: DeleteRuns) -> list[str]:
+        sql = self._sql["delete_run"]
+        return [run_id for run_id in change.run_ids if self._connection.execute(sql, (run_id,)).rowcount]
 
     def _add_backup(self, change: AddBackup) -> None:
         backup = change.backup
@@ -121,7 +123,7 @@ class SqliteDatabase:
     def _save_day(self, change: SaveDay) -> None:
         rows = [
             (change.day, one.job_id, _json(one.runs), one.records_processed, one.duration_p50, one.duration_p95,
-             one.lateness_p50, one.lateness_p99)
+             one.lateness_p50, one.lateness_p99, one.duration_max, one.lateness_p95, one.output_bytes)
             for one in change.jobs
         ]  # fmt: skip
         self._many("clear_day", [(change.day,)])
@@ -129,34 +131,6 @@ class SqliteDatabase:
 
     def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
         self._connection.executemany(self._sql[name], rows)
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.close(descriptor)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        _migrate(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the schema up to date, each step in a transaction of its own; `user_version` is the last step taken."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    migrations = load_migrations("sqlite")
-    newest = migrations[-1][0]
-    if version > newest:
-        raise StoreError(f"{path} was written by a newer schedulerd (schema {version}, this one knows {newest}): upgrade")
-    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise StoreError(f"{path} is the database of another program: name another file in store:")
-    for number, _name, script in migrations:
-        if number > version:
-            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
 def _micros(instant: datetime | None) -> int | None:

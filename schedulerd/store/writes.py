@@ -4,25 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from datetime import datetime
 
 from ..model import Backup, JobRecord, Pause, Run
 from . import DayOfJob
-from .changes import AddBackup, Claim, DeleteExpired, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
-from .writer import Database, Writer
+from .changes import AddBackup, Claim, DeleteRuns, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
+from .database import Database
+from .journal import Backlog
+from .spool import Spool
+from .writer import Writer
 
 
 class Writes:
     """What every backend does with writes; `Store` says what each of them means."""
 
-    def __init__(self, database: Database) -> None:
-        self._writer = Writer(database)
-        self._writer.start()
+    def __init__(self, database: Database, spool: Spool | None = None) -> None:
+        self._writer = Writer(database, spool)
+
+    def open(self) -> None:
+        """Open the database, and write into it what an earlier daemon left in the outage journal.
+
+        Raise StoreAwayError when it is away: it may be opened later. Raise StoreError for what does not pass by itself.
+        """
+        self._writer.open()
 
     @property
     def trouble(self) -> str | None:
         """Return why writes are waiting, or None."""
         return self._writer.trouble
+
+    @property
+    def takes_runs(self) -> bool:
+        """Return whether new runs can be entered now; see `Store.takes_runs`."""
+        return self._writer.takes_runs
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits in the outage journal."""
+        return self._writer.backlog
 
     @property
     def commits(self) -> int:
@@ -49,9 +67,9 @@ class Writes:
         """Pause or resume; see `Store.set_pause`."""
         return self._writer.submit(SetPause(job_id, pause))
 
-    def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
-        """Delete old rows; see `Store.delete_expired`."""
-        return self._writer.submit(DeleteExpired(before, limit))
+    def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
+        """Delete rows; see `Store.delete_runs`."""
+        return self._writer.submit(DeleteRuns(run_ids))
 
     def add_backup(self, backup: Backup) -> Future[None]:
         """Enter a backup; see `Store.add_backup`."""
@@ -64,3 +82,7 @@ class Writes:
     def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
         """Replace a day; see `Store.save_day`."""
         return self._writer.submit(SaveDay(day, jobs))
+
+    def close(self) -> None:
+        """Write what is waiting, and close."""
+        self._writer.close()

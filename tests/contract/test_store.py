@@ -3,13 +3,19 @@
 import os
 import sqlite3
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from schedulerd.errors import StoreError
-from schedulerd.model import Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
+from schedulerd.model import ENDED, Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
+from schedulerd.retention import Needed, Old
 from schedulerd.store import DayOfJob
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
@@ -193,20 +199,48 @@ def test_a_pause_outlives_the_store_and_changes_of_the_rule(store, tmp_path):
     again.close()
 
 
-def test_expired_rows_go_in_batches_but_never_what_is_still_needed(store):
-    runs = [a_run(at=NOON + number * MINUTE) for number in range(10)]
-    skipped = a_run(at=NOON + 10 * MINUTE, status=Status.SKIPPED, finished_at=NOON)
-    open_run = a_run("open", at=NOON - 100 * MINUTE)
-    record(store, *runs, skipped, open_run)
-    store.finish([ended(run) for run in runs]).result(10)
+def test_rows_are_deleted_but_never_an_unfinished_one(store):
+    done, running, waiting = a_run(), a_run("b"), a_run("c", status=Status.QUEUED)
+    record(store, done, running, waiting)
+    store.finish([ended(done)]).result(10)
 
-    assert store.delete_expired(NOON, 100).result(10) == []
-    later = NOON + MINUTE
-    assert len(store.delete_expired(later, 4).result(10)) == 4
-    assert len(store.delete_expired(later, 100).result(10)) == 5
-    assert store.delete_expired(later, 100).result(10) == []
-    assert [run.run_id for run in store.history("job", 100)] == [skipped.run_id, runs[-1].run_id]
-    assert store.unfinished() == [open_run]
+    assert store.delete_runs([done.run_id, running.run_id, waiting.run_id, "no such"]).result(10) == [done.run_id]
+    assert store.delete_runs([done.run_id]).result(10) == []
+    assert store.run(done.run_id) is None
+    assert store.counts() == {"running": 1, "queued": 1}
+
+
+def test_the_rows_that_others_need_are_known(store):
+    runs = [a_run(at=NOON + number * MINUTE) for number in range(6)]
+    skipped = a_run(at=NOON + 10 * MINUTE, status=Status.SKIPPED, finished_at=NOON)
+    by_hand = a_run(at=NOON + 11 * MINUTE, scheduled_at=None, origin=Origin.MANUAL)
+    record(store, *runs, skipped, by_hand, a_run("other"))
+    ends = (Status.SUCCESS, Status.TIMED_OUT, Status.SUCCESS, Status.CANCELLED)
+    store.finish([ended(run, status) for run, status in zip(runs, ends, strict=False)]).result(10)
+
+    assert store.needed("job", 2) == Needed(
+        newest=by_hand.run_id, occurrence=skipped.run_id, result=runs[3].run_id, failure=runs[1].run_id,
+        success=runs[2].run_id, oldest_kept=runs[3].run_id,
+    )  # fmt: skip
+    assert store.needed("job", 5).oldest_kept == runs[0].run_id
+    assert store.needed("job", 6).oldest_kept is None
+    assert store.needed("job", None).oldest_kept is None
+    assert store.needed("none", 1) == Needed()
+    assert store.job_ids() == ["job", "other"]
+
+
+def test_old_rows_are_paged_oldest_first(store):
+    runs = [a_run(at=NOON + number * MINUTE) for number in range(5)]
+    record(store, *runs)
+    store.finish([ended(runs[0])]).result(10)
+
+    first = store.old_rows("job", "", 3)
+    assert first[0] == Old(runs[0].run_id, Status.SUCCESS, Origin.SCHEDULE, NOON)
+    assert [row.run_id for row in first] == [run.run_id for run in runs[:3]]
+    assert [row.finished_at for row in store.old_rows("job", first[-1].run_id, 3)] == [None, None]
+    assert store.statuses([runs[0].run_id, runs[1].run_id, "no such"]) == {
+        runs[0].run_id: Status.SUCCESS, runs[1].run_id: Status.RUNNING,
+    }  # fmt: skip
 
 
 def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
@@ -215,10 +249,60 @@ def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
     store.finish([ended(new, records_processed=5)]).result(10)
 
     assert store.counts(NOON - MINUTE) == {"success": 1}
-    assert store.lateness(NOON - MINUTE) == [2.0]
+    ((upto, number),) = store.lateness(NOON - MINUTE)
+    assert 2.0 <= upto <= 2.2
+    assert number == 1
     (found,) = store.ended_between(NOON, NOON + MINUTE)
     assert (found.job_id, found.status, found.lateness_seconds, found.records_processed) == ("job", "success", 2.0, 5)
     assert list(store.ended_between(NOON - MINUTE, NOON)) == []
+
+
+def test_many_ends_are_read_in_pages_with_none_left_out_and_none_twice(store, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.reads.PAGE", 7)
+    runs = [a_run(f"job{number}") for number in range(30)]
+    record(store, *runs)
+    store.finish([ended(run, at=NOON + number // 4 * MINUTE) for number, run in enumerate(runs)]).result(10)
+    pages = store.ended_between(NOON, NOON + 60 * MINUTE)
+    first = next(pages).job_id
+    store.delete_runs([runs[0].run_id]).result(10)  # who reads slowly holds up nobody
+
+    assert sorted([first, *(one.job_id for one in pages)]) == sorted(run.job_id for run in runs)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["record", "claim", "finish", "delete"]), st.integers(0, 9), st.sampled_from(sorted(Status))),
+    max_size=40,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_the_numbers_that_are_kept_are_those_of_the_rows(store, steps):
+    ids = count()
+    runs = {}
+    for what, key, status in steps:
+        if what == "record":
+            at = NOON + key * 13 * MINUTE
+            started_at = at + timedelta(milliseconds=3 * key**6) if status in ENDED else None
+            run = a_run(f"job{next(ids)}", at=at, status=status, started_at=started_at)
+            runs[key] = run
+            record(store, run, run)
+        elif key in runs and what == "claim":
+            store.claim(runs[key].run_id).result(10)
+        elif key in runs and what == "finish":
+            started = replace(runs[key], started_at=runs[key].queued_at + timedelta(seconds=key))
+            store.finish([ended(started, status)]).result(10)
+        elif key in runs:
+            store.delete_runs([runs[key].run_id]).result(10)
+    for since in (None, NOON, NOON + timedelta(minutes=40), NOON + timedelta(minutes=77, milliseconds=3)):
+        rows = [run for run in store.recent(10_000) if since is None or run.queued_at >= since]
+        assert store.counts(since) == Counter(run.status for run in rows)
+        late = sorted(run.lateness_seconds for run in rows if run.lateness_seconds is not None)
+        if since is not None:
+            classes = [upto for upto, number in store.lateness(since) for _ in range(number)]
+            assert len(classes) == len(late)
+            assert all(exact <= upto <= max(exact * 1.11, 0.001) for exact, upto in zip(late, classes, strict=True))
+    store.delete_runs([run.run_id for run in store.recent(10_000)]).result(10)
 
 
 def test_the_catalogue_of_backups_is_newest_first(store):
@@ -235,9 +319,20 @@ def test_a_day_can_be_written_again(store):
     for _ in range(2):
         store.save_day("2026-03-10", [day]).result(10)
 
-    with sqlite3.connect(store.path) as connection:
-        assert connection.execute("SELECT count(*), sum(records_processed) FROM daily_stats").fetchone() == (1, 5)
-    connection.close()
+    assert store.day("2026-03-10") == [day]
+
+
+def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
+    first, second, other = (
+        DayOfJob(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40)
+        for name, job_id in (("2026-03-10", "job"), ("2026-03-11", "job"), ("2026-03-11", "other"))
+    )
+    store.save_day("2026-03-11", [second, other]).result(10)
+    store.save_day("2026-03-10", [first]).result(10)
+
+    assert store.daily("2026-03-10", "2026-03-11") == [first, second, other]
+    assert store.daily("2026-03-11", "2026-04-01", "job") == [second]
+    assert store.daily("2026-03-12", "2026-04-01") == []
 
 
 def test_after_close_nothing_is_taken(store):
@@ -296,7 +391,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
 
 
 def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_writing.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.05)
     impatient = SqliteStore(store.path)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -4,9 +4,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from schedulerd.builtin.cleanup import Cleaning
 from schedulerd.clock import ManualClock
 from schedulerd.errors import BusyError
 from schedulerd.model import CatchUp, Origin, Overlap, Pause, Status
+from schedulerd.output import OutputFolder
+from schedulerd.retention import Rules
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 
@@ -522,13 +525,14 @@ def test_next_before_a_long_deferring_blackout_answers_with_the_newest_of_those_
     ]  # fmt: skip
 
 
-def test_old_rows_of_jobs_without_times_of_their_own_go_too(engine, clock, store):
+def test_old_rows_of_jobs_without_times_of_their_own_go_too(engine, clock, store, tmp_path):
     found = engine(a_job("a", every="1h"), a_job("x", after={"job": "a"}))
     for _ in range(10):
         found.tick(3600)
         found.tick()
     clock.advance(400 * 86400)
-    store.delete_expired(clock.now() - timedelta(days=100), 1000).result(10)
+    rules = Rules(older_than=timedelta(days=100))
+    Cleaning(store, OutputFolder(str(tmp_path / "output")), rules, clock.now(), acts=True).clean()
 
     assert len(found.rows("x")) == 1
     assert len(found.rows("a")) == 1

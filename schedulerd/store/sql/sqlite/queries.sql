@@ -29,21 +29,26 @@ UPDATE jobs SET paused_at = ?, paused_by = ?, pause_reason = ?, paused_until = ?
 -- jobs --
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
--- last_occurrence --
--- The newest time of a job's own rule that was decided about (what else started it says nothing about its times).
-SELECT scheduled_at FROM runs
-WHERE job_id = ? AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
-ORDER BY scheduled_at DESC LIMIT 1;
+-- last_occurrences --
+-- The newest time of each job's own rule that was decided about (what else started it says nothing about its times).
+SELECT value AS job_id, (
+    SELECT scheduled_at FROM runs
+    WHERE job_id = value AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+    ORDER BY scheduled_at DESC LIMIT 1
+) AS scheduled_at
+FROM json_each(:job_ids);
 
 -- followed --
 -- The ends of other jobs, from one on, that a job was due after.
-SELECT scheduled_at FROM runs WHERE job_id = ? AND scheduled_at >= ? AND attempt = 1 AND origin = 'after';
+SELECT scheduled_at FROM runs WHERE job_id = :job_id AND scheduled_at >= :since AND attempt = 1 AND origin = 'after';
 
--- last_result --
--- The newest run of a job that was started and has ended.
-SELECT * FROM runs
-WHERE job_id = ? AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
-ORDER BY run_id DESC LIMIT 1;
+-- last_results --
+-- The newest run of each job that was started and has ended. (CROSS JOIN: the jobs first, then their rows.)
+SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
+    SELECT run_id FROM runs
+    WHERE job_id = value AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+    ORDER BY run_id DESC LIMIT 1
+);
 
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
@@ -51,10 +56,13 @@ SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
 
 -- history --
 -- A page of a job's rows, newest first; all of them when no status is named.
-SELECT * FROM runs
-WHERE job_id = :job_id AND run_id < :before
-    AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-ORDER BY run_id DESC LIMIT :limit;
+SELECT * FROM runs WHERE run_id IN (
+    SELECT run_id FROM runs
+    WHERE job_id = :job_id AND run_id < :before
+        AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+    ORDER BY run_id DESC LIMIT :limit
+)
+ORDER BY run_id DESC;
 
 -- recent --
 -- A page of the rows of all jobs, newest first.
@@ -62,53 +70,101 @@ SELECT * FROM runs
 WHERE run_id < :before AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
 ORDER BY run_id DESC LIMIT :limit;
 
+-- recent_notable --
+-- The same of statuses without success, which are few among many.
+SELECT * FROM runs WHERE run_id IN (
+    SELECT run_id FROM runs
+    WHERE status <> 'success' AND run_id < :before AND status IN (SELECT value FROM json_each(:statuses))
+    ORDER BY run_id DESC LIMIT :limit
+)
+ORDER BY run_id DESC;
+
 -- occurrences --
 -- What the ledger has of a job's occurrences from one on, in their order.
-SELECT * FROM runs WHERE job_id = ? AND scheduled_at >= ? ORDER BY scheduled_at, attempt LIMIT ?;
+SELECT * FROM runs WHERE job_id = :job_id AND scheduled_at >= :since ORDER BY scheduled_at, attempt LIMIT :limit;
 
 -- durations --
--- How long a job's newest successful runs took.
-SELECT duration_seconds FROM runs
-WHERE job_id = ? AND status = 'success' AND duration_seconds IS NOT NULL ORDER BY run_id DESC LIMIT ?;
+-- How long the newest successful runs of each job took.
+SELECT value AS job_id, duration_seconds FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id IN (
+    SELECT run_id FROM runs
+    WHERE job_id = value AND status = 'success' AND duration_seconds IS NOT NULL ORDER BY run_id DESC LIMIT :limit
+)
+ORDER BY run_id DESC;
 
 -- run --
-SELECT * FROM runs WHERE run_id = ?;
+SELECT * FROM runs WHERE run_id = :run_id;
+
+-- statuses --
+SELECT run_id, status FROM runs WHERE run_id IN (SELECT value FROM json_each(:run_ids));
 
 -- run_by_key --
-SELECT * FROM runs WHERE job_id = ? AND idempotency_key = ?;
+SELECT * FROM runs WHERE job_id = :job_id AND idempotency_key = :key;
 
 -- counts --
--- How many rows there are of each status, from a moment on (run ids sort by time).
-SELECT status, count(*) AS number FROM runs WHERE run_id >= ? GROUP BY status;
+-- How many rows there are of each status.
+SELECT status, number FROM run_counts WHERE period = '' AND number > 0;
+
+-- counts_since --
+-- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
+SELECT status, sum(number) AS number FROM (
+    SELECT status, number FROM run_counts WHERE period > substr(:first, 1, 7)
+    UNION ALL
+    SELECT status, count(*) FROM runs WHERE run_id >= :first AND run_id < substr(:first, 1, 7) || '~' GROUP BY status
+)
+GROUP BY status HAVING sum(number) > 0;
 
 -- finished_between --
--- What analytics reads: the runs that ended in [from, to).
-SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed FROM runs
-WHERE finished_at >= ? AND finished_at < ? ORDER BY finished_at;
+-- What analytics reads: a page of the runs that ended before `to`, behind the row (finished_at, run_id).
+SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
+    CAST(coalesce(json_extract(details, '$.output_bytes'), 0) AS INTEGER) AS output_bytes FROM runs
+WHERE (finished_at, run_id) > (:finished_at, :run_id) AND finished_at < :end ORDER BY finished_at, run_id LIMIT :limit;
 
 -- lateness_since --
--- The lateness in seconds of the newest scheduled runs since a moment.
-SELECT (started_at - scheduled_at) / 1e6 FROM runs
-WHERE run_id >= ? AND scheduled_at IS NOT NULL AND started_at IS NOT NULL ORDER BY run_id DESC LIMIT 100000;
+-- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
+SELECT upto, sum(number) AS number FROM (
+    SELECT upto, number FROM lateness_counts WHERE period > substr(:first, 1, 7)
+    UNION ALL
+    SELECT (SELECT min(upto) FROM lateness_classes WHERE upto >= started_at - scheduled_at), 1 FROM runs
+    WHERE run_id >= :first AND run_id < substr(:first, 1, 7) || '~' AND scheduled_at IS NOT NULL AND started_at IS NOT NULL
+)
+GROUP BY upto HAVING sum(number) > 0 ORDER BY upto;
 
--- expired_runs --
--- Finished rows that may go, oldest first: never a job's newest row, nor its newest occurrence (planning goes on from it),
--- nor its newest result (the list of jobs shows it), nor, for some time more, which ends of other jobs it followed.
-SELECT run_id FROM runs AS old
-WHERE finished_at < ?1
-    AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id)
-    AND (scheduled_at IS NULL OR attempt > 1 OR origin NOT IN ('schedule', 'catch_up') OR EXISTS (
-        SELECT 1 FROM runs AS newer
-        WHERE newer.job_id = old.job_id AND newer.scheduled_at > old.scheduled_at AND newer.attempt = 1
-            AND newer.origin IN ('schedule', 'catch_up')))
-    AND (origin <> 'after' OR finished_at < ?3)
-    AND (status IN ('skipped', 'missed') OR EXISTS (
-        SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id
-            AND newer.status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')))
-ORDER BY finished_at LIMIT ?2;
+-- job_ids --
+-- Every job that has rows, from one place of the index to the next.
+WITH RECURSIVE ids (job_id) AS (
+    SELECT min(job_id) FROM runs
+    UNION ALL SELECT (SELECT min(job_id) FROM runs WHERE job_id > ids.job_id) FROM ids WHERE ids.job_id IS NOT NULL
+)
+SELECT job_id FROM ids WHERE job_id IS NOT NULL;
+
+-- needed --
+-- The rows of a job that others need, and the oldest of its newest finished rows; see retention.Needed.
+SELECT
+    (SELECT run_id FROM runs WHERE job_id = :job_id ORDER BY run_id DESC LIMIT 1) AS newest,
+    (SELECT run_id FROM runs
+        WHERE job_id = :job_id AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+        ORDER BY scheduled_at DESC LIMIT 1) AS occurrence,
+    (SELECT run_id FROM runs
+        WHERE job_id = :job_id AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+        ORDER BY run_id DESC LIMIT 1) AS result,
+    (SELECT run_id FROM runs WHERE job_id = :job_id AND status IN ('failed', 'timed_out', 'abandoned')
+        ORDER BY run_id DESC LIMIT 1) AS failure,
+    (SELECT run_id FROM runs WHERE job_id = :job_id AND status = 'success' ORDER BY run_id DESC LIMIT 1) AS success,
+    (SELECT run_id FROM runs WHERE job_id = :job_id AND status NOT IN ('queued', 'running') AND :runs_per_job IS NOT NULL
+        ORDER BY run_id DESC LIMIT 1 OFFSET ifnull(:runs_per_job, 1) - 1) AS oldest_kept;
+
+-- old_rows --
+-- A page of a job's rows behind one of them, oldest first.
+SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = :job_id AND run_id > :after
+ORDER BY run_id LIMIT :limit;
+
+-- all_runs --
+-- A page of all rows behind one of them, oldest first.
+SELECT * FROM runs WHERE run_id > :after ORDER BY run_id LIMIT :limit;
 
 -- delete_run --
-DELETE FROM runs WHERE run_id = ?;
+-- Take a row away; one that is not finished stays, whatever was thought of it.
+DELETE FROM runs WHERE run_id = ? AND status NOT IN ('queued', 'running');
 
 -- add_backup --
 INSERT OR REPLACE INTO backups (path, filename, size_bytes, sha256, created_at, job_id, run_id)
@@ -120,9 +176,21 @@ DELETE FROM backups WHERE path = ?;
 -- backups --
 SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backups ORDER BY created_at DESC, path;
 
+-- days --
+SELECT DISTINCT day FROM daily_stats ORDER BY day;
+
+-- day --
+SELECT * FROM daily_stats WHERE day = :day ORDER BY job_id;
+
 -- clear_day --
 DELETE FROM daily_stats WHERE day = ?;
 
 -- save_day --
-INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- daily --
+-- What is known of a stretch of days, of one job or, without a name, of all.
+SELECT * FROM daily_stats
+WHERE day >= :first AND day <= :last AND (:job_id = '' OR job_id = :job_id) ORDER BY day, job_id;

@@ -1,0 +1,119 @@
+"""Which rows and outputs of the history may go: rules and rows in, decisions out.
+
+Whatever the rules say, these stay: what is not finished; of each job its newest row, its newest occurrence (planning goes
+on from it), its newest result (the list of jobs shows it), its last failure and last success unless told otherwise; and,
+for FOLLOWED_KEPT more, rows that tell which ends of other jobs were followed already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .model import UNFINISHED, Origin, Status
+
+FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
+FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may stay in the history; None is no bound.
+
+    `older_than` counts from a run's end, `runs_per_job` counts a job's finished rows, newest first. Sizes are of outputs
+    as the disk has them, in bytes.
+    """
+
+    older_than: timedelta | None = None
+    runs_per_job: int | None = None
+    keeps_last_failure: bool = True
+    keeps_last_success: bool = True
+    outputs_older_than: timedelta | None = None
+    outputs_size: int | None = None
+    min_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """What retention needs to know of a row."""
+
+    run_id: str
+    status: Status
+    origin: Origin
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """The rows of a job that others need, as run_ids, None where there is no such row.
+
+    `oldest_kept` is the oldest of the newest `runs_per_job` finished rows: None when the job has no more than so many.
+    """
+
+    newest: str | None = None
+    occurrence: str | None = None
+    result: str | None = None
+    failure: str | None = None
+    success: str | None = None
+    oldest_kept: str | None = None
+
+    def stays(self, rules: Rules) -> frozenset[str | None]:
+        """Return the run_ids that stay, whatever their age."""
+        last = {self.failure if rules.keeps_last_failure else None, self.success if rules.keeps_last_success else None}
+        return frozenset({self.newest, self.occurrence, self.result, *last})
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file with the output of a run, as the disk has it; `is_running`: it may still be written."""
+
+    run_id: str
+    size_bytes: int
+    written_at: datetime
+    is_running: bool = False
+
+
+def expired(rows: Iterable[Old], needed: Needed, rules: Rules, now: datetime) -> list[str]:
+    """Return which of a job's rows may go, in their order."""
+    stays = needed.stays(rules)
+    return [row.run_id for row in rows if row.run_id not in stays and _is_expired(row, needed, rules, now)]
+
+
+def may_go_on(rows: Sequence[Old], needed: Needed, rules: Rules, now: datetime) -> bool:
+    """Return whether rows behind these, which are in the order of their run_ids, may have expired as well.
+
+    Ends are nearly in the order of run_ids. A run that took long ended late, so one row that is too young says nothing; a
+    whole page of them does.
+    """
+    return any(_is_expired(row, needed, rules, now) for row in rows)
+
+
+def _is_expired(row: Old, needed: Needed, rules: Rules, now: datetime) -> bool:
+    if row.status in UNFINISHED or row.finished_at is None:
+        return False
+    if row.origin is Origin.AFTER and row.finished_at >= now - FOLLOWED_KEPT - (rules.older_than or timedelta()):
+        return False
+    is_old = rules.older_than is not None and row.finished_at < now - rules.older_than
+    is_beyond = needed.oldest_kept is not None and row.run_id < needed.oldest_kept
+    return is_old or is_beyond
+
+
+def surplus_bytes(total: int, free: int, rules: Rules) -> int:
+    """Return how many bytes of output have to go, given those that there are and those that are free on their disk."""
+    too_many = total - rules.outputs_size if rules.outputs_size is not None else 0
+    too_few_free = rules.min_free - free if rules.min_free is not None else 0
+    return max(0, too_many, too_few_free)
+
+
+def outputs_to_delete(outputs: Iterable[Output], rules: Rules, now: datetime, surplus: int) -> list[Output]:
+    """Return the outputs that go, oldest first: those too old, and as many as it takes to be rid of `surplus` bytes."""
+    before = now - rules.outputs_older_than if rules.outputs_older_than is not None else None
+    gone: list[Output] = []
+    for each in sorted(outputs, key=lambda each: (each.written_at, each.run_id)):
+        if surplus <= 0 and (before is None or each.written_at >= before):
+            break
+        if not each.is_running:
+            gone.append(each)
+            surplus -= each.size_bytes
+    return gone

@@ -1,0 +1,62 @@
+"""The writing side of a database as the writer sees it, and how changes are made in it so that a refused one fails alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from ..errors import StoreAwayError, StoreError
+from .changes import Change
+
+log = logging.getLogger(__name__)
+
+Item = tuple[Change, "Future[Any]"]
+
+
+class Database(Protocol):
+    """The writing side of a database; used by one thread at a time."""
+
+    def open(self) -> None:
+        """Connect, and migrate. Raise StoreAwayError when that may be possible later, StoreError when not."""
+        ...
+
+    def apply(self, changes: Sequence[Change]) -> list[Any]:
+        """Make changes in one transaction, in their order, and return the result of each when they are durable.
+
+        Raise StoreAwayError when the database is away: they may have been made all the same, and are safe to make again.
+        Any other error says that one of them cannot be made; then none of them was.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+def outcomes(database: Database, changes: Sequence[Change]) -> list[Any]:
+    """Make changes; return the result of each, or a StoreError for one that the database refuses. Raise StoreAwayError."""
+    try:
+        return database.apply(changes)
+    except StoreAwayError:
+        raise
+    except Exception as error:  # whatever a change raises must not end the thread
+        if len(changes) == 1:
+            log.error("the store refused a change: %s", error)
+            return [StoreError(f"the store refused a change: {error}")]
+    return [outcome for change in changes for outcome in outcomes(database, [change])]
+
+
+def answer(items: Sequence[Item], results: Sequence[Any]) -> None:
+    """Give each change its result, or its error."""
+    for (_, future), result in zip(items, results, strict=True):
+        if isinstance(result, StoreError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def refuse(items: Sequence[Item], error: StoreError) -> None:
+    """Let changes fail."""
+    answer(items, [error] * len(items))

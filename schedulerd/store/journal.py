@@ -1,0 +1,149 @@
+"""The outage journal: a file of its own, in which changes wait on the disk while the history cannot be written.
+
+Its place is reserved beforehand (posix_fallocate(3)), so it can be written when the disk that it shares with the history
+is full. A group of records is one write and one fdatasync(2); each record has its length and a checksum, so a record that
+a crash cut short is not taken for one. All records of one filling bear its number, which is also the time, in microseconds,
+at which it began: what stands behind them, from an earlier filling, does not, and the file can be emptied by clearing
+its first few bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import StoreError
+from ..model import from_micros, to_micros
+
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+SMALLEST = 256 * 1024  # bytes: on a disk that has less, there is no journal
+RESERVE = 0.1  # of the size, which only ends of runs may use: what was started can be told
+_HEAD = struct.Struct("<IIQ")  # length of what follows, checksum, number of the filling
+_NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a group that could not be written whole
+
+
+class JournalError(StoreError):
+    """The outage journal is full, or cannot be written."""
+
+
+class NoRoomError(JournalError):
+    """There is no room on the disk for an outage journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the journal to be written into the history."""
+
+    changes: int = 0
+    size_bytes: int = 0
+    since: datetime | None = None
+
+
+class Journal:
+    """The journal at `path`, mode 0600; for one thread at a time."""
+
+    def __init__(self, path: str, size: int) -> None:
+        """Open or make it, and find what waits in it. It is smaller than `size` when the disk is. Raise JournalError."""
+        self.path = path
+        self._filling = 0
+        self._count = 0
+        self._end = 0
+        try:
+            self._file = os.open(path, FLAGS, 0o600)
+            self.size = max(os.fstat(self._file).st_size, _reserve(self._file, size))
+        except OSError as error:
+            kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
+            raise kind(f"the outage journal {path} cannot be used: {error.strerror}") from error
+        for place, _record in self.records():
+            self._count, self._end = self._count + 1, place
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits."""
+        return Backlog(self._count, self._end, from_micros(self._filling)) if self._count else Backlog()
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether it can take many records more."""
+        return self._end < self.size * (1 - 2 * RESERVE)
+
+    def append(self, records: Sequence[bytes], now: datetime, may_use_reserve: bool = False) -> None:
+        """Write records behind those that wait, durable when it returns. Raise JournalError: none of them is in it."""
+        filling = self._filling if self._count else to_micros(now)
+        data = b"".join(_framed(record, filling) for record in records) + _NOTHING
+        if self._end + len(data) > self.size * (1 if may_use_reserve else 1 - RESERVE):
+            raise JournalError(
+                f"the outage journal {self.path} is full: {self._end} of {self.size} bytes, {self._count} changes wait "
+                "for the history (outage_journal makes it larger)"
+            )
+        try:
+            _write(self._file, data, self._end)
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise JournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
+        self._filling, self._count, self._end = filling, self._count + len(records), self._end + len(data) - len(_NOTHING)
+
+    def records(self, place: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Yield the records from a place on, oldest first, each with the place behind it."""
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(place)
+            while len(head := file.read(_HEAD.size)) == _HEAD.size:
+                length, checksum, filling = _HEAD.unpack(head)
+                if place == 0:
+                    self._filling = filling
+                if length == 0 or filling != self._filling or place + _HEAD.size + length > self.size:
+                    return
+                record = file.read(length)
+                if len(record) != length or _checksum(record, filling) != checksum:
+                    return
+                place += _HEAD.size + length
+                yield place, record
+
+    def empty(self) -> None:
+        """Forget everything in it: it is in the history. Raise JournalError."""
+        if not self._count:
+            return
+        try:
+            _write(self._file, _NOTHING, 0)
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise JournalError(f"the outage journal {self.path} cannot be emptied: {error.strerror}") from error
+        self._count = self._end = 0
+
+    def close(self) -> None:
+        """Close the file; what waits in it, the next daemon finds."""
+        os.close(self._file)
+
+
+def _reserve(file: int, size: int) -> int:
+    """Reserve `size` bytes, or as much as there is, and return how much. Raise OSError when that is hardly anything."""
+    while True:
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError:
+            if size // 2 < SMALLEST:
+                raise
+            size //= 2
+        else:
+            os.fsync(file)
+            return size
+
+
+def _framed(record: bytes, filling: int) -> bytes:
+    return _HEAD.pack(len(record), _checksum(record, filling), filling) + record
+
+
+def _checksum(record: bytes, filling: int) -> int:
+    return zlib.crc32(record, filling & 0xFFFFFFFF)
+
+
+def _write(file: int, data: bytes, place: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, place)
+        view, place = view[written:], place + written

@@ -1,0 +1,220 @@
+"""What the writer does while the database is away: answer changes of runs from the outage journal, and try again.
+
+A thread of its own tries, so that nothing waits for a server that does not answer; only one of the two uses the database at
+a time. When the database is back, it gets first what is in the journal, oldest first, and then what was kept here: changes
+that are not of runs, for a moment, and ends of runs that do not fit into the journal, of which there are no more than
+runs that were started. Without a journal everything is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from ..durations import counted
+from ..errors import StoreAwayError, StoreError
+from .changes import Change, Finish, Record
+from .database import Database, Item, answer, outcomes, refuse
+from .journal import Backlog, JournalError
+from .spool import Spool, come_again
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+TRIES_OF_A_MOMENT = 4  # after so many failures in a row, what cannot go into the journal fails
+TRIES_AT_END = 4
+MOST_IN_ONE = 1000  # changes of the journal in one transaction
+
+
+@dataclass
+class _Attempt:
+    """One try in the other thread: of a group of the journal up to `place`, or of what was kept."""
+
+    done: Future[list[Any]]
+    kept: list[Item]
+    place: int | None
+
+
+class Outage:
+    """Used by the writer's thread; `trouble`, `backlog` and `takes_runs` by all."""
+
+    def __init__(self, database: Database, spool: Spool | None) -> None:
+        self.trouble: str | None = None
+        self._database = database
+        self._spool = spool
+        self._kept: list[Item] = []
+        self._attempt: _Attempt | None = None
+        self._failures = 0
+        self._journal_error = ""
+        self._hurry = threading.Event()
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether the database may not be written directly."""
+        return self.trouble is not None
+
+    @property
+    def backlog(self) -> Backlog:
+        """Return what waits in the journal."""
+        return self._spool.backlog if self._spool is not None else Backlog()
+
+    @property
+    def takes_runs(self) -> bool:
+        """Return whether rows of new runs are taken now."""
+        return self.trouble is None or (self._spool is not None and self._spool.takes_runs)
+
+    def catch_up(self) -> None:
+        """Write what is in the journal when the database has been opened. Raise StoreAwayError."""
+        count = self.backlog.changes
+        while self._spool is not None and self.backlog.changes:
+            changes, place = self._spool.next_group(MOST_IN_ONE)
+            repeat(self._database, changes)
+            self._spool.applied(place)
+        if count:
+            log.info("%s of the outage journal are in the history now", counted(count, "change"))
+
+    def begin(self, error: StoreAwayError, batch: list[Item]) -> None:
+        """Take over: the database did not take a batch, or its answer was lost."""
+        log.error("the history cannot be written: %s", error)
+        self.trouble, self._failures = str(error), 0
+        self.go_on(batch)
+
+    def go_on(self, batch: list[Item]) -> None:
+        """Deal with changes, and look after the attempt."""
+        self._set_aside(batch)
+        attempt = self._attempt
+        if attempt is not None and attempt.done.done():
+            self._attempt = None
+            self._learn(attempt)
+        if self.is_on and self._attempt is None:
+            self._attempt = self._try()
+
+    def end(self) -> None:
+        """Try for the last time; what waits in the journal then, the next daemon finds."""
+        self._hurry.set()
+        for _ in range(TRIES_AT_END):
+            if self._attempt is not None:
+                self._attempt.done.exception()
+            if self.is_on:
+                self.go_on([])
+        if self._attempt is not None:
+            self._attempt.done.exception()
+            self._kept += self._attempt.kept
+        refuse([item for item in self._kept if not item[1].done()], self._error())
+        if self.backlog.changes:
+            log.error("%s wait in the outage journal for the next start", counted(self.backlog.changes, "change"))
+        if self._spool is not None:
+            self._spool.close()
+
+    # Answering
+
+    def _set_aside(self, batch: list[Item]) -> None:
+        """Answer from the journal what it takes; keep the rest for a moment, ends of runs for as long as it takes."""
+        spool = self._spool
+        if spool is None:
+            self._kept += batch
+            return
+        for_journal = [item for item in self._kept + batch if spool.is_for(item[0])]
+        self._kept = [item for item in self._kept + batch if not spool.is_for(item[0])]
+        if not self._spooled(spool, for_journal):
+            for item in for_journal:  # there may be room for some, and for ends
+                if self._spooled(spool, [item]):
+                    continue
+                if isinstance(item[0], Finish):
+                    self._kept.append(item)
+                else:
+                    refuse([item], StoreAwayError(self._journal_error))
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Let fail, after a moment, what was kept and is no end of a run."""
+        if self._spool is None or self._failures < TRIES_OF_A_MOMENT:
+            return
+        refuse([item for item in self._kept if not isinstance(item[0], Finish)], self._error())
+        self._kept = [item for item in self._kept if isinstance(item[0], Finish)]
+
+    def _spooled(self, spool: Spool, items: list[Item]) -> bool:
+        """Write changes into the journal and answer them; False when it does not take them."""
+        if not items:
+            return True
+        try:
+            results = spool.take([change for change, _ in items if spool.is_for(change)])
+        except JournalError as error:
+            if not self._journal_error:
+                log.error("%s", error)
+            self._journal_error = str(error)
+            return False
+        self._journal_error = ""
+        answer(items, results)
+        return True
+
+    def _error(self) -> StoreError:
+        return StoreAwayError(f"the history cannot be written now: {self.trouble}")
+
+    # Trying
+
+    def _try(self) -> _Attempt:
+        if self._spool is not None and self.backlog.changes:
+            changes, place = self._spool.next_group(MOST_IN_ONE)
+            return _Attempt(self._in_thread(lambda: repeat(self._database, changes)), [], place)
+        kept, self._kept = self._kept, []
+        return _Attempt(self._in_thread(lambda: outcomes(self._database, [change for change, _ in kept])), kept, None)
+
+    def _in_thread(self, act: Callable[[], list[Any]]) -> Future[list[Any]]:
+        done: Future[list[Any]] = Future()
+
+        def attempt() -> None:
+            try:
+                result = act()
+            except Exception as error:  # whatever it is, it is told where the attempt is looked after
+                self._hurry.wait(RETRY_SECONDS)
+                done.set_exception(error)
+            else:
+                done.set_result(result)
+
+        threading.Thread(target=attempt, name="store-attempt", daemon=True).start()
+        return done
+
+    def _learn(self, attempt: _Attempt) -> None:
+        """Draw the conclusions of an attempt."""
+        error = attempt.done.exception()
+        if error is not None:
+            self.trouble = str(error)
+            self._failures += 1
+            self._kept = attempt.kept + self._kept
+            self._give_up()
+            return
+        self._failures = 0
+        if attempt.place is not None and self._spool is not None:
+            self._spool.applied(attempt.place)
+        else:
+            answer(attempt.kept, attempt.done.result())
+        if not self.backlog.changes and not self._kept:
+            log.info("the history can be written again, and has everything")
+            self.trouble = None
+
+
+def repeat(database: Database, changes: Sequence[Change]) -> list[Any]:
+    """Make changes that were answered from the journal. Rows that the ledger refuses were started all the same.
+
+    One that the database refuses is logged and left out. Raise StoreAwayError.
+    """
+    results = outcomes(database, changes)
+    pairs = list(zip(changes, results, strict=True))
+    again = [
+        come_again(change, result)
+        for change, result in pairs
+        if isinstance(change, Record) and not isinstance(result, StoreError)
+    ]
+    again = [record for record in again if record.runs]
+    if again:
+        log.warning("occurrences that were started during an outage were in the history already: entered once more")
+        outcomes(database, [*again, *changes])
+    for change, result in pairs:
+        if isinstance(result, StoreError):
+            log.error("a change of the outage journal is lost: %r", change)
+    return results

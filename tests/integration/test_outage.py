@@ -1,0 +1,217 @@
+"""While the history is away: runs are answered from the journal, and are in the history, once, when it is back."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from schedulerd.clock import SystemClock
+from schedulerd.errors import StoreAwayError, StoreError
+from schedulerd.model import JobRecord, Result, Status, finish
+from schedulerd.store.journal import Journal
+from schedulerd.store.spool import COME_AGAIN, Spool
+from schedulerd.store.sqlite import SqliteStore
+from tests.support.builders import NOON, a_run
+from tests.support.waiting import until
+
+SIZE = 1 << 20
+
+
+class World:
+    """A history with a journal, which the test takes away by holding SQLite's lock."""
+
+    def __init__(self, folder):
+        self.path, self.journal = str(folder / "history.db"), str(folder / "outage.journal")
+        self.store = None
+        self.start()
+        self._other = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+
+    def start(self, size=SIZE):
+        clock = SystemClock()
+        self.store = SqliteStore(self.path, clock, spool=Spool(Journal(self.journal, size), clock))
+
+    def take_away(self):
+        self._other.execute("BEGIN EXCLUSIVE")
+
+    def bring_back(self):
+        self._other.execute("ROLLBACK")
+        until(lambda: self.store.trouble is None, "the end of the outage")
+
+    def close(self):
+        self.store.close()
+        self._other.close()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def ended(run, status=Status.SUCCESS, **changes):
+    return finish(run, Result(status, **changes), NOON, 1.0)
+
+
+def test_runs_are_entered_claimed_and_ended_without_the_history_and_are_in_it_when_it_is_back(world):
+    before = a_run("before", status=Status.QUEUED)
+    world.store.record([before]).result(10)
+    world.take_away()
+    run, waiting, retry = a_run(), a_run("b", status=Status.QUEUED), a_run("b", attempt=2, status=Status.QUEUED)
+
+    assert world.store.record([run, waiting]).result(10) == {run.run_id, waiting.run_id}
+    assert world.store.claim(before.run_id).result(10) is True
+    assert world.store.claim(before.run_id).result(10) is False
+    assert world.store.finish([ended(run)]).result(10) == frozenset()
+    assert world.store.claim(waiting.run_id).result(10) is True
+    assert world.store.finish([ended(waiting, Status.FAILED)], [retry]).result(10) == {retry.run_id}
+    assert "locked" in world.store.trouble
+    assert world.store.backlog.changes == 6
+    assert world.store.backlog.since is not None
+
+    world.bring_back()
+    assert world.store.backlog.changes == 0
+    assert {run.status for run in world.store.recent(10)} == {Status.RUNNING, Status.SUCCESS, Status.FAILED, Status.QUEUED}
+    assert world.store.run(before.run_id).status is Status.RUNNING
+    assert world.store.run(run.run_id) == ended(run)
+    assert world.store.counts() == {"running": 1, "success": 1, "failed": 1, "queued": 1}
+
+
+def test_an_occurrence_that_the_journal_has_is_not_entered_again(world):
+    world.take_away()
+    first, second = a_run(), a_run()
+    by_key, again = (a_run(scheduled_at=None, idempotency_key="k") for _ in range(2))
+
+    assert world.store.record([first]).result(10) == {first.run_id}
+    assert world.store.record([second, first]).result(10) == {first.run_id}
+    assert world.store.record([by_key]).result(10) == {by_key.run_id}
+    assert world.store.record([again]).result(10) == frozenset()
+    world.bring_back()
+    assert {run.run_id for run in world.store.recent(10)} == {first.run_id, by_key.run_id}
+
+
+def test_a_run_of_an_occurrence_that_the_history_has_is_kept_as_one_of_its_own(world):
+    there = a_run()
+    world.store.record([there]).result(10)
+    world.take_away()
+    started = a_run()
+    world.store.record([started]).result(10)
+    world.store.finish([ended(started, Status.FAILED)]).result(10)
+    world.bring_back()
+
+    found = world.store.run(started.run_id)
+    assert (found.status, found.scheduled_at) == (Status.FAILED, None)
+    assert world.store.run(there.run_id).status is Status.RUNNING
+    assert len(world.store.recent(10)) == 2
+    assert COME_AGAIN.startswith("its occurrence")
+
+
+def test_other_changes_wait_for_a_moment_and_then_fail_with_the_reason(world):
+    world.store.save_jobs([JobRecord("job", "rule", NOON)]).result(10)
+    world.take_away()
+    with pytest.raises(StoreAwayError, match=r"cannot be written now: .*locked"):
+        world.store.set_pause("job", None).result(10)
+    world.bring_back()
+    world.take_away()
+    paused = world.store.save_jobs([JobRecord("job", "other", NOON)])
+    world.bring_back()
+
+    assert paused.result(10) is None
+    assert world.store.jobs()["job"].rule == "other"
+
+
+def test_what_the_journal_has_is_in_the_history_after_the_next_start(world):
+    world.take_away()
+    runs = [a_run(f"job{number}") for number in range(50)]
+    world.store.record(runs).result(10)
+    for run in runs[:25]:
+        world.store.finish([ended(run)]).result(10)
+    killed, world.store = world.store, None
+    world._other.execute("ROLLBACK")
+    world._other.execute("BEGIN IMMEDIATE")
+    closing = threading.Thread(target=killed.close)
+    closing.start()
+    closing.join()
+    world._other.execute("ROLLBACK")
+    world.start()
+
+    assert world.store.counts() == {"success": 25, "running": 25}
+    assert world.store.backlog.changes == 0
+
+
+def test_what_was_brought_into_the_history_already_is_not_there_twice(world):
+    """The daemon may be killed between the commit and the emptying of the journal."""
+    world.take_away()
+    run, waiting = a_run(), a_run("b", status=Status.QUEUED)
+    world.store.record([run, waiting]).result(10)
+    world.store.claim(waiting.run_id).result(10)
+    world.store.finish([ended(run)]).result(10)
+    with open(world.journal, "rb") as file:
+        kept = file.read()
+    world.bring_back()
+    world.store.finish([ended(waiting, Status.TIMED_OUT)]).result(10)
+    world.store.close()
+    with open(world.journal, "wb") as file:
+        file.write(kept)
+    world.start()
+
+    assert world.store.counts() == {"success": 1, "timed_out": 1}
+    assert world.store.run(run.run_id) == ended(run)
+
+
+def test_while_it_is_away_a_start_says_so_and_can_be_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    SqliteStore(str(tmp_path / "h.db")).close()
+    other = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    store = SqliteStore(str(tmp_path / "h.db"), opens=False)
+    with pytest.raises(StoreAwayError, match="locked"):
+        store.open()
+    other.close()
+    store.open()
+
+    assert store.record([run := a_run()]).result(10) == {run.run_id}
+    store.close()
+
+
+def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(world):
+    world.store.close()
+    world.start(size=256 * 1024)
+    size = Journal(world.journal, 1).size
+    world.take_away()
+    taken, error = [], None
+    while error is None:
+        run = a_run(f"job{len(taken)}", details={"text": "x" * 2000})
+        error = world.store.record([run]).exception(10)
+        taken += [run] if error is None else []
+    assert isinstance(error, StoreError)
+    assert "is full" in str(error)
+    assert world.store.takes_runs is False
+    ends = [world.store.finish([ended(run, details={"more": "y" * 2000})]) for run in taken]
+    until(lambda: sum(end.done() for end in ends) >= size * 0.05 / 4500, "ends in the reserve")
+    assert not all(end.done() for end in ends)
+    world.bring_back()
+    for end in ends:
+        end.result(10)
+
+    assert world.store.counts() == {"success": len(taken)}
+    assert world.store.takes_runs is True
+
+
+def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    store = SqliteStore(str(tmp_path / "h.db"))
+    other = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    run = a_run()
+    waiting = store.record([run])
+    until(lambda: store.trouble, "the trouble")
+    assert store.takes_runs is False
+    other.execute("ROLLBACK")
+    other.close()
+
+    assert waiting.result(10) == {run.run_id}
+    store.close()

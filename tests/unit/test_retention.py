@@ -1,0 +1,121 @@
+"""Retention: what goes is old or too much, and what is needed never goes."""
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulerd.model import ENDED, UNFINISHED, Origin, Status
+from schedulerd.retention import FOLLOWED_KEPT, Needed, Old, Output, Rules, expired, outputs_to_delete, surplus_bytes
+from tests.support.builders import NOON
+
+DAY = timedelta(days=1)
+FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.ABANDONED)
+
+
+@st.composite
+def histories(draw):
+    """Rows of a job in the order of their ids, about two months of them."""
+    ages = sorted(draw(st.lists(st.integers(0, 60 * 24), max_size=30)), reverse=True)
+    rows = []
+    for number, hours in enumerate(ages):
+        status = draw(st.sampled_from(sorted(Status)))
+        finished_at = None if status in UNFINISHED else NOON - timedelta(hours=hours)
+        rows.append(Old(f"{number:03}", Status(status), draw(st.sampled_from(sorted(Origin))), finished_at))
+    return rows
+
+
+def newest(rows, holds):
+    return max((row.run_id for row in rows if holds(row)), default=None)
+
+
+def needed_of(rows, rules):
+    finished = sorted((row.run_id for row in rows if row.status not in UNFINISHED), reverse=True)
+    count = rules.runs_per_job
+    return Needed(
+        newest=newest(rows, lambda row: True),
+        occurrence=newest(rows, lambda row: row.origin in (Origin.SCHEDULE, Origin.CATCH_UP)),
+        result=newest(rows, lambda row: row.status in ENDED),
+        failure=newest(rows, lambda row: row.status in FAILURES),
+        success=newest(rows, lambda row: row.status is Status.SUCCESS),
+        oldest_kept=finished[count - 1] if count is not None and len(finished) > count else None,
+    )
+
+
+RULES = st.builds(
+    Rules,
+    older_than=st.none() | st.integers(0, 50).map(lambda days: days * DAY),
+    runs_per_job=st.none() | st.integers(1, 20),
+    keeps_last_failure=st.booleans(),
+    keeps_last_success=st.booleans(),
+)
+
+
+@given(rows=histories(), rules=RULES)
+def test_what_is_needed_never_goes(rows, rules):
+    needed = needed_of(rows, rules)
+    gone = set(expired(rows, needed, rules, NOON))
+
+    by_id = {row.run_id: row for row in rows}
+    assert not [run_id for run_id in gone if by_id[run_id].status in UNFINISHED]
+    assert not gone & {needed.newest, needed.occurrence, needed.result}
+    assert not rules.keeps_last_failure or needed.failure not in gone
+    assert not rules.keeps_last_success or needed.success not in gone
+    assert not [
+        run_id for run_id in gone
+        if by_id[run_id].origin is Origin.AFTER and by_id[run_id].finished_at >= NOON - FOLLOWED_KEPT
+    ]  # fmt: skip
+
+
+@given(rows=histories(), rules=RULES)
+def test_what_goes_is_too_old_or_too_much_and_without_rules_nothing_is(rows, rules):
+    gone = set(expired(rows, needed_of(rows, rules), rules, NOON))
+    kept_by_count = [row.run_id for row in rows if row.status not in UNFINISHED][-(rules.runs_per_job or 0) :]
+
+    for row in rows:
+        if row.run_id in gone:
+            is_old = rules.older_than is not None and row.finished_at < NOON - rules.older_than
+            assert is_old or (rules.runs_per_job is not None and row.run_id not in kept_by_count)
+    assert not gone or rules.older_than is not None or rules.runs_per_job is not None
+
+
+@given(rows=histories(), rules=RULES)
+def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rules):
+    needed = needed_of(rows, rules)
+    gone = set(expired(rows, needed, rules, NOON))
+    left = [
+        row for row in rows if row.run_id not in gone and row.status not in UNFINISHED and row.origin is not Origin.AFTER
+    ]
+
+    beyond = [row for row in left if needed.oldest_kept is not None and row.run_id < needed.oldest_kept]
+    assert {row.run_id for row in beyond} <= needed.stays(rules)
+    again = [row for row in rows if row.run_id not in gone]
+    assert expired(again, needed_of(again, rules), rules, NOON) == []
+
+
+SIZES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100), st.booleans()), max_size=30)
+
+
+@given(sizes=SIZES, limit=st.integers(0, 5000), free=st.integers(0, 5000), min_free=st.integers(0, 5000))
+def test_outputs_go_oldest_first_until_there_is_room_and_running_ones_never(sizes, limit, free, min_free):
+    rules = Rules(outputs_size=limit, min_free=min_free)
+    outputs = [
+        Output(str(number), size, NOON - hours * timedelta(hours=1), is_running)
+        for number, (size, hours, is_running) in enumerate(sizes)
+    ]
+    total = sum(each.size_bytes for each in outputs)
+    surplus = surplus_bytes(total, free, rules)
+    gone = outputs_to_delete(outputs, rules, NOON, surplus)
+
+    assert not [each for each in gone if each.is_running]
+    left = [each for each in outputs if each not in gone and not each.is_running]
+    freed = sum(each.size_bytes for each in gone)
+    assert not left or (total - freed <= limit and free + freed >= min_free)
+    assert not gone or sum(each.size_bytes for each in gone[:-1]) < surplus
+    assert all(old.written_at <= young.written_at for old in gone for young in left)
+
+
+def test_outputs_that_are_too_old_go_though_there_is_room():
+    old, young = Output("a", 10, NOON - 9 * DAY), Output("b", 10, NOON - DAY)
+
+    assert outputs_to_delete([young, old], Rules(outputs_older_than=7 * DAY), NOON, 0) == [old]
