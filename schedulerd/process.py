@@ -171,7 +171,10 @@ class Supervisor(threading.Thread):
         if link is None:
             return False
         with link.lock:
-            return link.send(_line({"end": run_id, "cause": cause}))
+            if run_id not in link.runs:
+                return False
+            order = link.endings.setdefault(run_id, _line({"end": run_id, "cause": cause}))
+            return link.send(order)
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Tell the keepers that the ends of runs are recorded."""
@@ -242,6 +245,7 @@ class Supervisor(threading.Thread):
         link = self._of_run.pop(run_id, None)
         if link is not None:
             link.runs.pop(run_id, None)
+            link.endings.pop(run_id, None)
 
     # When a keeper is gone
 
@@ -267,6 +271,8 @@ class Supervisor(threading.Thread):
             for run_id, order in link.runs.items():
                 if run_id not in told and order is not None:
                     link.send(order)  # it was never taken: its intent is written before anything is started
+            for order in link.endings.values():
+                link.send(order)
         ends = [_end(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs]
         if ends:
             self._heard_ends(ends)

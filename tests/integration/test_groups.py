@@ -106,7 +106,7 @@ def test_a_keeper_that_takes_over_finds_the_groups_of_its_runs(supervisor, heard
     until(lambda: told.exists() and told.read_text(), "the one that escapes")
     for pid in keepers(tmp_path):
         os.kill(pid, signal.SIGKILL)
-    until(lambda: supervisor.end("r", Cause.CANCEL), "another keeper")
+    supervisor.end("r", Cause.CANCEL)  # the keeper that hears it may be dead before it obeys
 
     assert heard.ends.get(timeout=20).run_id == "r"
     assert not alive(int(told.read_text()))
