@@ -45,40 +45,59 @@ def most_at_once(job: Job) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that waits, as far as it matters here: `uses` are the seats that it needs."""
+    """A run that waits, as far as it matters here: `uses` are the seats that it needs.
+
+    `had` are those of its pools that have had room for it, when they were looked at, while another one had not.
+    """
 
     run_id: str
     job_id: str
     uses: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
+    had: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who starts now, in the order of the starts, and what is to be remembered of who waits for seats: its `had`."""
+
+    started: list[Waiting]
+    had: dict[str, frozenset[str]]  # by run
 
 
 def choose(
     waiting: Iterable[Waiting], room: Mapping[str, int | None], taken: Mapping[str, int], limits: Mapping[str, int]
-) -> list[Waiting]:
-    """Return which of `waiting`, oldest first, are started now, in the order of their starts.
+) -> Choice:
+    """Return which of `waiting`, oldest first, are started now.
 
     The higher priority goes first, then the older run. A run takes all of its seats at once or none. Whoever has its turn
-    but not its seats holds back those behind it that share a pool with it, so that small ones do not starve a big one; all
-    others pass it by. `room` is how many more runs of a job may run (None: any number), and a run of a job without room
-    holds nobody back. `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
+    but not its seats holds back those behind it in the pools that are too full for it, so that small ones do not starve a
+    big one; in its other pools they pass it by. Only when each pool that it lacks is known to have had room for it before
+    (`had`), and it missed that because another one was full, are its seats in the others kept for it: otherwise two busy
+    pools could have room in turn for ever. A pool that never has room makes nobody wait who does not need it.
+
+    `room` is how many more runs of a job may run (None: any number), and a run of a job without room holds nobody back.
+    `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
     """
     left, rooms = dict(taken), dict(room)
     held: set[str] = set()
-    chosen = []
+    choice = Choice([], {})
     for each in sorted(waiting, key=lambda one: -one.priority):
         free = rooms.get(each.job_id)
         if free is not None and free <= 0:
             continue
-        if held.intersection(each.uses) or lacking(each.uses, left, limits):
-            held.update(each.uses)
+        full = held.intersection(each.uses).union(lacking(each.uses, left, limits))
+        if not full or full <= each.had:  # it takes its seats, or those that there are for it are kept
+            for name in each.uses.keys() - full:
+                left[name] = left.get(name, 0) + each.uses[name]
+        if full:
+            held |= full
+            choice.had[each.run_id] = each.had | (each.uses.keys() - full)
             continue
-        for name, weight in each.uses.items():
-            left[name] = left.get(name, 0) + weight
         if free is not None:
             rooms[each.job_id] = free - 1
-        chosen.append(each)
-    return chosen
+        choice.started.append(each)
+    return choice
 
 
 def lacking(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:

@@ -37,6 +37,7 @@ class Seating:
         self._limits: Mapping[str, int] = {}
         self._taken: Counter[str] = Counter()
         self._seats: dict[str, Mapping[str, int]] = {}  # by run, as it took them: its job may be changed meanwhile
+        self._had: dict[str, frozenset[str]] = {}  # by run that waits for seats, as it was last looked at
         self._queueing: dict[str, None] = {}  # the jobs of which something waits, and perhaps some more
         self._has_freed = False
         self._load: Load | None = None
@@ -170,8 +171,14 @@ class Seating:
         waiting = {
             run.run_id: run for state in states.values() for run in state.queued or () if self._is_ready(state, run, now)
         }
-        chosen = choose(self._as_waiting(waiting.values(), states), self._room(states.values()), self._taken, self._limits)
+        chosen = self._choose(waiting.values(), states)
         return [self._promoted(states[each.job_id], waiting[each.run_id]) for each in chosen]
+
+    def _choose(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
+        choice = choose(self._as_waiting(runs, states), self._room(states.values()), self._taken, self._limits)
+        if choice.had:  # whenever one that needs seats is looked at, all are that do and are ready
+            self._had = choice.had
+        return choice.started
 
     def _promoted(self, state: JobState, run: Run) -> Run:
         self.unqueue(state, {run.run_id})
@@ -192,10 +199,7 @@ class Seating:
         now = self._clock.now()
         states = {each.job.job_id: each for each in self._waiting_states() if each.job.uses} | {job.job_id: state}
         ready = [one for each in states.values() for one in each.queued or () if self._is_ready(each, one, now)]
-        waiting = self._as_waiting([*ready, run], states)
-        if any(
-            each.run_id == run.run_id for each in choose(waiting, self._room(states.values()), self._taken, self._limits)
-        ):
+        if any(each.run_id == run.run_id for each in self._choose([*ready, run], states)):
             return None
         return waits_for(job.uses, self._taken, self._limits)
 
@@ -218,11 +222,16 @@ class Seating:
             return False
         return True
 
-    @staticmethod
-    def _as_waiting(runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
+    def _as_waiting(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
         ordered = sorted(runs, key=_since)  # those of one moment as they came
         jobs = {job_id: state.job for job_id, state in states.items()}
-        return [Waiting(run.run_id, run.job_id, jobs[run.job_id].uses, jobs[run.job_id].priority) for run in ordered]
+        return [
+            Waiting(
+                run.run_id, run.job_id, jobs[run.job_id].uses, jobs[run.job_id].priority,
+                self._had.get(run.run_id, frozenset()),
+            )
+            for run in ordered
+        ]  # fmt: skip
 
     @staticmethod
     def _room(states: Iterable[JobState]) -> dict[str, int | None]:

@@ -503,6 +503,33 @@ def test_a_large_run_is_not_starved_by_small_ones(start):
     assert running(engine) == ["large"]
 
 
+def test_a_run_that_waits_for_one_pool_is_passed_by_in_the_other(start):
+    only_a, only_b = a_job("a", uses={"a": 1}), a_job("b", uses={"b": 1}, overlap=Overlap.ALLOW)
+    engine = start(only_a, only_b, a_job("both", uses={"a": 1, "b": 1}), pools={"a": 1, "b": 1})
+    for name in ("a", "both", "b"):
+        trigger(engine, name)
+    assert running(engine) == ["a", "b"]
+    succeed(engine)
+    trigger(engine, "b")
+
+    assert running(engine) == ["a", "b"]
+    assert engine.rows("both")[0].details["reason"] == "waits for pool a (1 of 1 taken)"
+
+
+def test_a_run_of_two_busy_pools_comes_at_last(start):
+    jobs = [a_job(name, uses={name: 1}, overlap=Overlap.QUEUE) for name in "ab"]
+    engine = start(*jobs, a_job("both", uses={"a": 1, "b": 1}), pools={"a": 1, "b": 1})
+    for name in ("a", "b", "both", *"ababab"):
+        trigger(engine, name)
+    for place in range(4):  # never do both have room at the same time
+        if "both" not in running(engine):
+            (run,) = [each for each in engine.board.running() if each.job_id == "ba"[place % 2]]
+            engine.finish(engine.board.get(run.job_id).job, run)
+            engine.settle()
+
+    assert running(engine) == ["both"]
+
+
 def test_what_waits_for_a_pool_waits_on_after_a_restart(start):
     jobs = [a_job(name, uses={"db": 1}) for name in "ab"]
     first = start(*jobs, pools={"db": 1})
