@@ -19,7 +19,7 @@ FLOORS = (
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation"}
     | {"schema", "kinds", "params", "options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
-    | {"output", "systemd", "logs", "calendars", "load", "subtree"},
+    | {"envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "endings", "ends", "cancelling"},
