@@ -95,8 +95,8 @@ class Store(Protocol):
     def delete_expired(self, before: datetime, limit: int) -> Future[list[str]]:
         """Delete at most `limit` rows that finished before, oldest first; return their run_ids, none when done.
 
-        Never an unfinished row, nor a job's newest row, newest occurrence or newest result; rows of origin `after` stay
-        FOLLOWED_KEPT longer, because they tell which ends need not be followed any more.
+        Never an unfinished row, nor a job's newest row, newest occurrence, newest result or newest success; rows of origin
+        `after` stay FOLLOWED_KEPT longer, because they tell which ends need not be followed any more.
         """
         ...
 
@@ -125,6 +125,10 @@ class Store(Protocol):
 
     def last_results(self, job_ids: Sequence[str]) -> dict[str, Run]:
         """Return the newest run that was started and has ended of each of the jobs that have one."""
+        ...
+
+    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the newest run that was a success of each of the jobs that have one."""
         ...
 
     def unfinished(self) -> list[Run]:

@@ -84,6 +84,10 @@ class SqliteStore(Writes):
                     out[job_id] = _to_run(row)
         return out
 
+    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
+        """Return each job's newest success."""
+        return {row["job_id"]: _to_run(row) for row in self._rows("last_successes", (_json_list(job_ids),))}
+
     def unfinished(self) -> list[Run]:
         """Return what is queued or running."""
         return [_to_run(row) for row in self._rows("unfinished")]

@@ -45,6 +45,12 @@ SELECT * FROM runs
 WHERE job_id = ? AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
 ORDER BY run_id DESC LIMIT 1;
 
+-- last_successes --
+-- The newest success of each of the jobs that have one.
+SELECT * FROM runs WHERE run_id IN (
+    SELECT (SELECT run_id FROM runs WHERE job_id = value AND status = 'success' ORDER BY run_id DESC LIMIT 1)
+    FROM json_each(?));
+
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
@@ -93,7 +99,7 @@ WHERE run_id >= ? AND scheduled_at IS NOT NULL AND started_at IS NOT NULL ORDER 
 
 -- expired_runs --
 -- Finished rows that may go, oldest first: never a job's newest row, nor its newest occurrence (planning goes on from it),
--- nor its newest result (the list of jobs shows it), nor, for some time more, which ends of other jobs it followed.
+-- nor its newest result (the list of jobs shows it) or success (jobs are told of it), nor, for some time more, which ends of other jobs it followed.
 SELECT run_id FROM runs AS old
 WHERE finished_at < ?1
     AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id)
@@ -105,6 +111,9 @@ WHERE finished_at < ?1
     AND (status IN ('skipped', 'missed') OR EXISTS (
         SELECT 1 FROM runs AS newer WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id
             AND newer.status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')))
+    AND (status <> 'success' OR EXISTS (
+        SELECT 1 FROM runs AS newer
+        WHERE newer.job_id = old.job_id AND newer.run_id > old.run_id AND newer.status = 'success'))
 ORDER BY finished_at LIMIT ?2;
 
 -- delete_run --
