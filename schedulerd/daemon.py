@@ -29,7 +29,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import __version__, logs, subtree
-from .actions import PREPARE
+from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, backup, cleanup, health_check
@@ -92,8 +92,9 @@ class Daemon:
         self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
-            self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), self._secrets_of,
-            config.seats, self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
+            self.clock, telling_of_success(PREPARE, self.board.last_success_at), functions, self.output,
+            os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
+            self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)

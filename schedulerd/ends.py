@@ -127,6 +127,8 @@ class Ends:
         is_result = run.status is not Status.SKIPPED
         if is_result and (state.last_result is None or state.last_result.run_id < run.run_id):
             state.last_result = run
+        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.run_id < run.run_id):
+            state.last_success = run
         if not state.running:
             self._board.retired.pop(run.job_id, None)
 

@@ -230,3 +230,25 @@ def test_who_follows_a_run_sees_all_of_it_over_a_kill_of_the_daemon(daemon, tmp_
         assert following.stdout.read() == b"after\n"
 
     assert following.returncode == 3
+
+
+def test_a_run_is_told_up_to_when_its_job_has_done_its_work_also_after_a_restart(daemon, tmp_path):
+    job = {"shell": 'echo "since $SCHEDULERD_LAST_SUCCESS_AT"; exit $SCHEDULERD_PARAM_CODE'}
+    job |= {"params": {"code": {"type": "integer"}}, "env": {"SCHEDULERD_LAST_SUCCESS_AT": "the beginning"}}
+    daemon.write({"jobs": {"job": job}})
+
+    def run(code):
+        row = daemon.client.post("jobs/job/trigger", {"params": {"code": code}}).body["result"]
+        (path,) = (tmp_path / "state" / "output").glob(f"*/{row['run_id']}.log")
+        return row["started_at"], path.read_text()
+
+    daemon.start()
+    first, told_first = run(0)
+    told = [run(1)[1], run(1)[1]]
+    daemon.kill()
+    daemon.start()
+    told.append(run(0)[1])
+
+    assert told_first == "since the beginning\n"
+    assert told == [f"since {first}\n"] * 3
+    assert run(1)[1] != told[-1]
