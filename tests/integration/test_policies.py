@@ -296,6 +296,68 @@ def test_an_end_that_has_a_later_attempt_is_not_followed_after_a_restart(start):
     assert len(second.rows("next")) == 1
 
 
+FOLLOWERS = [a_job(f"on_{when}", after={"job": "job", "when": when}) for when in ("success", "failure", "always")]
+
+
+def followed(engine, rows):
+    """Return which jobs followed, and assert that each did once, after the last of `rows`."""
+    found = {name: engine.rows(name) for name in ("on_success", "on_failure", "on_always")}
+    assert all(run.details["after"] == {"job": rows[-1].run_id} for runs in found.values() for run in runs)
+    return [name for name, runs in found.items() for _ in runs]
+
+
+def lose_by_cancel(engine):
+    engine.scheduler.cancel(engine.rows("job")[-1].run_id, "me").result(10)
+
+
+def lose_by_a_gate(engine):
+    engine.load = Load(9.0, 0.0)
+    for _ in range(5):
+        engine.tick(15)
+
+
+GATED = {"only_if": {"load1_below": 4.0}, "only_if_within_seconds": 40.0}
+
+
+@pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
+def test_a_retry_that_is_lost_leaves_the_failure_to_those_that_follow(start, lose, changes):
+    engine = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    engine.tick(1)
+    fail(engine)
+    lose(engine)
+    engine.tick()
+
+    assert statuses(engine)[1] in [(2, "cancelled"), (2, "skipped")]
+    assert followed(engine, engine.rows("job")) == ["on_failure", "on_always"]
+    second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    second.tick()
+    assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
+
+
+@pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
+def test_a_retry_that_was_lost_just_before_a_restart_is_followed_after_it(start, lose, changes):
+    first = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    first.tick(1)
+    fail(first)
+    first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # it dies before it hears of this one
+    lose(first)
+    second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    second.tick()
+
+    assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
+
+
+def test_a_superseded_retry_is_a_failure_to_those_that_follow(start):
+    engine = start(a_job(every="1m", retries=1, retry_delay_seconds=300.0), *FOLLOWERS)
+    engine.tick(1)
+    fail(engine)
+    engine.tick(60)
+    engine.tick()
+    lost = engine.rows("job")[:2]
+    assert [str(run.status) for run in lost] == ["failed", "cancelled"]
+    assert followed(engine, lost) == ["on_failure", "on_always"]
+
+
 def test_who_triggered_a_run_hears_of_its_last_attempt(start):
     engine = start(a_job(retries=1))
     asked = trigger(engine)
