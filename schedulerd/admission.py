@@ -5,7 +5,7 @@ Pure: values in, decisions out. `seating` asks, then acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -59,10 +59,15 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who starts now, in the order of the starts, and what is to be remembered of who waits for seats: its `had`."""
+    """Who starts now, in the order of the starts; and by run, of those that wait for seats, what is to be remembered.
 
-    started: list[Waiting]
-    had: dict[str, frozenset[str]]  # by run
+    `had` is as in `Waiting`. `lacks` are the pools that are too full, each with the waiting run whose turn comes before and
+    for which its seats are kept; None where it is only full.
+    """
+
+    started: list[Waiting] = field(default_factory=list)
+    had: dict[str, frozenset[str]] = field(default_factory=dict)
+    lacks: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
 
 def choose(
@@ -79,25 +84,69 @@ def choose(
     `room` is how many more runs of a job may run (None: any number), and a run of a job without room holds nobody back.
     `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
     """
-    left, rooms = dict(taken), dict(room)
-    held: set[str] = set()
-    choice = Choice([], {})
+    rooms, seats, choice = dict(room), _Seats(taken, limits), Choice()
     for each in sorted(waiting, key=lambda one: -one.priority):
         free = rooms.get(each.job_id)
         if free is not None and free <= 0:
             continue
-        full = held.intersection(each.uses).union(lacking(each.uses, left, limits))
-        if not full or full <= each.had:  # it takes its seats, or those that there are for it are kept
-            for name in each.uses.keys() - full:
-                left[name] = left.get(name, 0) + each.uses[name]
-        if full:
-            held |= full
-            choice.had[each.run_id] = each.had | (each.uses.keys() - full)
+        lacks = seats.lacked_by(each)
+        if lacks:
+            seats.keep_for(each, lacks.keys())
+            choice.lacks[each.run_id] = lacks
+            choice.had[each.run_id] = each.had.union(each.uses.keys() - lacks.keys())
             continue
+        seats.take(each.uses)
         if free is not None:
             rooms[each.job_id] = free - 1
         choice.started.append(each)
     return choice
+
+
+class _Seats:
+    """The seats of all pools while runs are chosen, in their order."""
+
+    def __init__(self, taken: Mapping[str, int], limits: Mapping[str, int]) -> None:
+        self._taken, self._limits = dict(taken), limits
+        self._held: dict[str, str] = {}  # by pool that gives no more seats: the first run that waits for it
+        self._kept: dict[str, str] = {}  # by pool that has fewer seats to give: the last run for which some are kept
+
+    def lacked_by(self, each: Waiting) -> dict[str, str | None]:
+        """Return the pools that are too full for a run, see `Choice.lacks`."""
+        full: dict[str, str | None] = {}
+        for name, weight in each.uses.items():  # thousands may wait: this is all that most of them cost
+            if name in self._held:
+                full[name] = self._held[name]
+            elif self._taken.get(name, 0) + weight > self._limits.get(name, 1):
+                full[name] = self._kept.get(name)
+        return full
+
+    def take(self, uses: Mapping[str, int]) -> None:
+        for name, weight in uses.items():
+            self._taken[name] = self._taken.get(name, 0) + weight
+
+    def keep_for(self, each: Waiting, full: Set[str]) -> None:
+        """Keep for a run the pools that are too full for it, and its seats in the others when it missed those before."""
+        for name in full:
+            self._held.setdefault(name, each.run_id)
+        if each.had and full <= each.had:
+            others = {name: weight for name, weight in each.uses.items() if name not in full}
+            self.take(others)
+            self._kept |= dict.fromkeys(others, each.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class FullPool:
+    """A pool, or mutex, that is too full for a run: `needs` more seats than the `taken` ones do not fit into `limit`.
+
+    `holders` are the runs that have its seats; `kept_for` the waiting run that comes before and for which some are kept.
+    """
+
+    name: str
+    needs: int
+    taken: int
+    limit: int
+    holders: tuple[str, ...]
+    kept_for: str | None = None
 
 
 def lacking(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:

@@ -22,8 +22,8 @@ FLOORS = (
     | {"envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"seating", "endings", "ends", "cancelling"},
-    {"views", "outlook", "reading", "runs", "service"},
+    | {"seating", "hindrances", "endings", "ends", "cancelling"},
+    {"views", "forecast", "outlook", "reading", "runs", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "following", "server"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl"},
     {"daemon", "__main__"},

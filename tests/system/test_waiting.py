@@ -1,5 +1,9 @@
 """Runs that wait, on a real daemon: whom they hold up, and whom not."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.support.daemon import RunningDaemon
@@ -25,6 +29,12 @@ def running(tmp_path):
     made.close()
 
 
+def ctl(running, *words):
+    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2], check=True)
+    return done.stdout + done.stderr
+
+
 def test_a_pool_full_of_jobs_that_never_end_delays_no_other_pool(running):
     def stuck():
         return [run for run in running.client.get("running") if run["job_id"].startswith("stuck")]
@@ -36,6 +46,12 @@ def test_a_pool_full_of_jobs_that_never_end_delays_no_other_pool(running):
     running.until_run("each_second", "success", 3)
 
     assert waiting["status"] == "queued"
+    (full,) = running.client.get("jobs/both/why")["waits_for"]
+    assert (full["kind"], full["name"]) == ("pool", "full")
+    assert {run["run_id"] for run in stuck()} < set(full["run_ids"])  # and the one that comes before it
+    told = ctl(running, "next", "both")
+    assert f"run {waiting['run_id']} waits for pool full (10 of 10 taken, it needs 1), held by runs " in told
+    assert "it waits for pool full (10 of 10 taken" in ctl(running, "why", "both")
     assert [run["status"] for run in running.history("both")] == ["queued"]
     assert [run["status"] for run in running.history("free", limit=100)] == ["success"] * STARTS_AT_ONCE
     assert not [run for run in running.history("each_second", limit=100) if run["status"] in ("missed", "skipped")]
