@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .model import ENDED, After, Job, Origin, Run, Status
+from .model import ENDED, Job, Origin, Run, Status
+from .occurrences import After
 from .planner import Planner
 from .policy import follows, is_wanted
 from .retrying import is_followed, outcome_of

@@ -29,6 +29,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import __version__, logs, subtree
+from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .board import Board
@@ -41,7 +42,7 @@ from .errors import ConfigError, SchedulerdError, UnsafeError
 from .executor import Executor, Function
 from .faults import fault_point
 from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
-from .options import ACTIONS, json_schema
+from .options import json_schema
 from .output import OutputFolder
 from .planner import Planner
 from .process import Cause, keep_descriptors_private

@@ -10,8 +10,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from .action_options import HISTORY, SOURCE_SCHEMES, SQLITE
 from .model import Job, ParamWord, Secret
-from .options import HISTORY, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
+from .options import SAFE_PATH, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked

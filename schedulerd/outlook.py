@@ -11,7 +11,8 @@ from .durations import format_duration
 from .errors import InvalidError, TriggerError
 from .forecast import local_text, within_reach
 from .hindrances import Hindrance, hindrances, waiting_view
-from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Occurrence, Run, Status, Trigger, to_text
+from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
+from .occurrences import Occurrence, Trigger
 from .policy import newest_started, pause_is_over
 from .retrying import retry_at_of
 from .seating import Seating

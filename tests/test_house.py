@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 from schedulerd import api, options
+from schedulerd.action_options import ACTIONS
 from schedulerd.actions import PREPARE
 from schedulerd.daemon import BUILTINS
 from schedulerd.model import Role
+from schedulerd.trigger_options import TRIGGERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
+    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation"}
-    | {"schema", "kinds", "params", "options"},
+    | {"schema", "kinds", "params", "options", "action_options", "trigger_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {"envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
@@ -31,7 +33,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
-    *("kinds", "params"),
+    *("kinds", "params", "action_options", "trigger_options", "occurrences"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 
@@ -106,7 +108,7 @@ def test_schedule_is_imported_by_the_planner_only():
 
 
 def test_every_action_of_the_configuration_is_implemented_and_the_other_way_round():
-    assert set(options.ACTIONS) == set(PREPARE) | set(BUILTINS)
+    assert set(ACTIONS) == set(PREPARE) | set(BUILTINS)
 
 
 def test_every_route_needs_a_role():
@@ -114,7 +116,7 @@ def test_every_route_needs_a_role():
     assert all(route.role >= Role.OPERATOR for route in api.ROUTES if route.method != "GET")
 
 
-@pytest.mark.parametrize("table", [options.TOP, options.API, options.POLICY, options.TRIGGERS, options.ACTIONS])
+@pytest.mark.parametrize("table", [options.TOP, options.API, options.POLICY, TRIGGERS, ACTIONS])
 def test_every_option_is_in_the_readme_or_the_example(table):
     text = (ROOT / "README.md").read_text() + (ROOT / "config.example.yaml").read_text()
 

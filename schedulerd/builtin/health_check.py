@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..action_options import SOURCE_SCHEMES
 from ..clock import Clock
 from ..errors import SchedulerdError
 from ..model import Result, Status, from_micros, to_text
-from ..options import SOURCE_SCHEMES
 from ..secrets import masked, scrubbed
 from . import Context
 
