@@ -5,7 +5,7 @@ Pure: values in, decisions out. `seating` asks, then acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -45,40 +45,108 @@ def most_at_once(job: Job) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that waits, as far as it matters here: `uses` are the seats that it needs."""
+    """A run that waits, as far as it matters here: `uses` are the seats that it needs.
+
+    `had` are those of its pools that have had room for it, when they were looked at, while another one had not.
+    """
 
     run_id: str
     job_id: str
     uses: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
+    had: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who starts now, in the order of the starts; and by run, of those that wait for seats, what is to be remembered.
+
+    `had` is as in `Waiting`. `lacks` are the pools that are too full, each with the waiting run whose turn comes before and
+    for which its seats are kept; None where it is only full.
+    """
+
+    started: list[Waiting] = field(default_factory=list)
+    had: dict[str, frozenset[str]] = field(default_factory=dict)
+    lacks: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
 
 def choose(
     waiting: Iterable[Waiting], room: Mapping[str, int | None], taken: Mapping[str, int], limits: Mapping[str, int]
-) -> list[Waiting]:
-    """Return which of `waiting`, oldest first, are started now, in the order of their starts.
+) -> Choice:
+    """Return which of `waiting`, oldest first, are started now.
 
     The higher priority goes first, then the older run. A run takes all of its seats at once or none. Whoever has its turn
-    but not its seats holds back those behind it that share a pool with it, so that small ones do not starve a big one; all
-    others pass it by. `room` is how many more runs of a job may run (None: any number), and a run of a job without room
-    holds nobody back. `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
+    but not its seats holds back those behind it in the pools that are too full for it, so that small ones do not starve a
+    big one; in its other pools they pass it by. Only when each pool that it lacks is known to have had room for it before
+    (`had`), and it missed that because another one was full, are its seats in the others kept for it: otherwise two busy
+    pools could have room in turn for ever. A pool that never has room makes nobody wait who does not need it.
+
+    `room` is how many more runs of a job may run (None: any number), and a run of a job without room holds nobody back.
+    `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
     """
-    left, rooms = dict(taken), dict(room)
-    held: set[str] = set()
-    chosen = []
+    rooms, seats, choice = dict(room), _Seats(taken, limits), Choice()
     for each in sorted(waiting, key=lambda one: -one.priority):
         free = rooms.get(each.job_id)
         if free is not None and free <= 0:
             continue
-        if held.intersection(each.uses) or lacking(each.uses, left, limits):
-            held.update(each.uses)
+        lacks = seats.lacked_by(each)
+        if lacks:
+            seats.keep_for(each, lacks.keys())
+            choice.lacks[each.run_id] = lacks
+            choice.had[each.run_id] = each.had.union(each.uses.keys() - lacks.keys())
             continue
-        for name, weight in each.uses.items():
-            left[name] = left.get(name, 0) + weight
+        seats.take(each.uses)
         if free is not None:
             rooms[each.job_id] = free - 1
-        chosen.append(each)
-    return chosen
+        choice.started.append(each)
+    return choice
+
+
+class _Seats:
+    """The seats of all pools while runs are chosen, in their order."""
+
+    def __init__(self, taken: Mapping[str, int], limits: Mapping[str, int]) -> None:
+        self._taken, self._limits = dict(taken), limits
+        self._held: dict[str, str] = {}  # by pool that gives no more seats: the first run that waits for it
+        self._kept: dict[str, str] = {}  # by pool that has fewer seats to give: the last run for which some are kept
+
+    def lacked_by(self, each: Waiting) -> dict[str, str | None]:
+        """Return the pools that are too full for a run, see `Choice.lacks`."""
+        full: dict[str, str | None] = {}
+        for name, weight in each.uses.items():  # thousands may wait: this is all that most of them cost
+            if name in self._held:
+                full[name] = self._held[name]
+            elif self._taken.get(name, 0) + weight > self._limits.get(name, 1):
+                full[name] = self._kept.get(name)
+        return full
+
+    def take(self, uses: Mapping[str, int]) -> None:
+        for name, weight in uses.items():
+            self._taken[name] = self._taken.get(name, 0) + weight
+
+    def keep_for(self, each: Waiting, full: Set[str]) -> None:
+        """Keep for a run the pools that are too full for it, and its seats in the others when it missed those before."""
+        for name in full:
+            self._held.setdefault(name, each.run_id)
+        if each.had and full <= each.had:
+            others = {name: weight for name, weight in each.uses.items() if name not in full}
+            self.take(others)
+            self._kept |= dict.fromkeys(others, each.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class FullPool:
+    """A pool, or mutex, that is too full for a run: `needs` more seats than the `taken` ones do not fit into `limit`.
+
+    `holders` are the runs that have its seats; `kept_for` the waiting run that comes before and for which some are kept.
+    """
+
+    name: str
+    needs: int
+    taken: int
+    limit: int
+    holders: tuple[str, ...]
+    kept_for: str | None = None
 
 
 def lacking(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:

@@ -25,6 +25,7 @@ class JobState:
     running: dict[str, Run] = field(default_factory=dict)
     queued: deque[Run] | None = None  # made when the first run waits: most jobs never need it
     last_result: Run | None = None
+    last_success: Run | None = None
     next_run_at: datetime | None = None
     rendered: bytes | None = None  # the API's answer about it, until the next change
 
@@ -66,6 +67,16 @@ class Board:
         if retired is not None and run.run_id in retired.running:
             return retired
         return self.states.get(run.job_id)
+
+    def last_success_at(self, run: Run) -> datetime | None:
+        """Return up to when a run's job has done its work, as far as is known: None when it never succeeded.
+
+        That is the occurrence that its newest success was for: what an incremental job has yet to do begins there, however
+        late that success was started. One that was asked for by hand was for the time of its start.
+        """
+        state = self.state_of(run)
+        last = state.last_success if state is not None else None
+        return None if last is None else last.scheduled_at or last.started_at or last.queued_at
 
     def replace(self, states: dict[str, JobState]) -> list[Run]:
         """Put a new set of jobs in place; jobs that are gone stay in sight until their last run has ended.

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .model import ENDED, After, Job, Origin, Run
+from .model import ENDED, Job, Origin, Run, Status
+from .occurrences import After
 from .planner import Planner
 from .policy import follows, is_wanted
 from .retention import FOLLOWED_FOR
-from .retrying import is_followed
+from .retrying import is_followed, outcome_of
 from .store import Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
@@ -31,7 +32,7 @@ class _Link:
 
     def due(self, run: Run) -> datetime | None:
         """Take note of an end; return when the job is due if it is due now."""
-        if run.finished_at is None or not is_wanted(self.after, run.status):
+        if run.finished_at is None or not is_wanted(self.after, outcome_of(run)):
             return None
         self.ends[run.job_id] = run
         return follows(self.after, {job_id: end.finished_at for job_id, end in self.ends.items() if end.finished_at})
@@ -88,8 +89,10 @@ class Chains:
         ends = [
             run
             for job_id in link.after.jobs
-            for run in self._store.history(job_id, MOST_ENDS, statuses=sorted(ENDED))
+            for statuses in (sorted(ENDED), [Status.SKIPPED])  # a retry may have been: then that is its occurrence's end
+            for run in self._store.history(job_id, MOST_ENDS, statuses=statuses)
             if run.finished_at is not None
+            and outcome_of(run) in ENDED
             and run.finished_at > since
             and run.finished_at not in followed
             and not is_followed(run.details)

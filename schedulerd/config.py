@@ -13,29 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .action_options import ACTIONS, SOURCE_SCHEMES
 from .calendars import CalendarFileError, read_calendar
 from .errors import ConfigError, Problem, TriggerError
 from .jobconfig import ActionReader, settings_of
 from .jobpolicy import limits_of, policy_of, uses_of
-from .model import Job, Secret, Trigger
-from .options import (
-    ACTIONS,
-    API,
-    INCLUDED,
-    JOB,
-    JOB_ID,
-    JOB_ID_EXPECTED,
-    MOVERS,
-    POLICY,
-    SOURCE_SCHEMES,
-    TOP,
-    TRIGGERS,
-    StopWord,
-)
+from .model import Job, Secret
+from .occurrences import Trigger
+from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, StopWord
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .secrets import masked
 from .spans import Calendar
+from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links
 from .windows import blackout_from

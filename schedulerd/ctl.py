@@ -102,7 +102,12 @@ def _next(client: Client, options: Options) -> int:
         if found["skipped"]
         else []
     )
-    return remark(options, [*skipped, *found["notes"]])
+    return remark(options, [*skipped, *map(_waiting, found["waiting"]), *found["notes"]])
+
+
+def _waiting(each: dict[str, Any]) -> str:
+    why = " and ".join(one["text"] for one in each["waits_for"]) or "its turn"
+    return f"run {each['run_id']} waits for {why}"
 
 
 def _why(client: Client, options: Options) -> int:

@@ -30,7 +30,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import __version__, logs, subtree
-from .actions import PREPARE
+from .action_options import ACTIONS
+from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
@@ -42,7 +43,7 @@ from .errors import ConfigError, SchedulerdError, StoreAwayError, UnsafeError
 from .executor import Executor, Function
 from .faults import fault_point
 from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
-from .options import ACTIONS, json_schema
+from .options import json_schema
 from .output import OutputFolder
 from .planner import Planner
 from .process import Cause, keep_descriptors_private
@@ -101,8 +102,9 @@ class Daemon:
         self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         self.executor = Executor(
-            self.clock, PREPARE, functions, self.output, os.path.join(config.state_dir, "keeper"), self._secrets_of,
-            config.seats, self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
+            self.clock, telling_of_success(PREPARE, self.board.last_success_at), functions, self.output,
+            os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
+            self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)

@@ -13,7 +13,7 @@ from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
 from .model import ENDED, MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
-from .retrying import deadline_of, deadline_words, next_attempt, retry_after
+from .retrying import deadline_of, deadline_words, next_attempt, outcome_of, retry_after
 from .seating import Seating
 from .store import Store
 from .waiters import Waiters
@@ -120,13 +120,15 @@ class Ends:
                 self._on_over(state, run)
         if error is None:
             self.on_written([run.run_id for run in ended])
-            self.on_final([run for run in ended if run.run_id in final and run.status in ENDED])
+            self.on_final([run for run in ended if run.run_id in final and outcome_of(run) in ENDED])
 
     def _count(self, state: JobState, run: Run) -> None:
         self._seating.leave(state, run.run_id)
         is_result = run.status is not Status.SKIPPED
         if is_result and (state.last_result is None or state.last_result.run_id < run.run_id):
             state.last_result = run
+        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.run_id < run.run_id):
+            state.last_success = run
         if not state.running:
             self._board.retired.pop(run.job_id, None)
 

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 from .clock import Clock
 from .errors import SchedulerdError
-from .model import Occurrence, Trigger, to_text
+from .model import to_text
+from .occurrences import Occurrence, Trigger
 from .triggers import Timetable, trigger_from
 from .triggers.calendar import CalendarTrigger
 from .triggers.date import instant_from

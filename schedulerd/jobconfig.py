@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .backupoptions import CIPHERS, BackupContent
+from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
+from .backup_options import CIPHERS, BackupContent
 from .model import Job, ParamWord, Secret
-from .options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
+from .options import SAFE_PATH, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .backupoptions import BACKUP, RESTORE_DRILL
-from .healthoptions import HEALTH_CHECK
-from .kinds import IoPriority, Number, OneOrMore, RecordOrText, Umask, Word
-from .model import CatchUp, Overlap, ParamType, When
+from .action_options import ACTIONS
+from .kinds import IoPriority, Number, OneOrMore, Umask
+from .model import CatchUp, Overlap, ParamType
 from .params import BIGGEST
 from .params import NAME as PARAM_NAME
 from .policy import MOST_DUE
@@ -24,7 +23,6 @@ from .schema import (
     Duration,
     Either,
     Flag,
-    Kind,
     ListOf,
     MapOf,
     Option,
@@ -34,6 +32,7 @@ from .schema import (
     TextOrSecret,
     Whole,
 )
+from .trigger_options import MOVERS, TRIGGERS
 
 JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
@@ -41,17 +40,6 @@ ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
-SQLITE = ("sqlite://",)
-POSTGRESQL = ("postgresql://", "postgres://")
-REDIS = ("redis://", "rediss://", "unix://")
-BACKED_UP = (*SQLITE, *POSTGRESQL, *REDIS)
-SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
-    "backup": {"source": BACKED_UP},
-    "restore_drill": {"into": POSTGRESQL},
-    "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
-    "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
-}
-HISTORY = "history"  # the source that is schedulerd's own database
 
 
 class RoleName(StrEnum):
@@ -62,9 +50,6 @@ class RoleName(StrEnum):
     ADMIN = "admin"
 
 
-ARGV = ListOf(
-    Word(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"
-)
 ENVIRONMENT = MapOf(TextOrSecret(), ENV_NAME, "a name of an environment variable")
 PLAIN = {"type": ["string", "number", "boolean"]}
 PARAM = Record(
@@ -77,43 +62,6 @@ PARAM = Record(
         "pattern": Option(Text(), "a regular expression that must match all of a text; without one, no '-' comes first"),
         "max_length": Option(Whole(1, 100_000), "of a text, in characters (default: 1000)"),
         "multiline": Option(Flag(), "true: a text may have several lines"),
-    }
-)
-PYTHON = Record(
-    {
-        "call": Option(
-            Text(r"[^\W\d][\w.]*:[^\W\d][\w.]*", "MODULE:FUNCTION"), "which function is called, as module:function",
-            required=True,
-        ),
-        "args": Option(ListOf(Anything({})), "its arguments", ()),
-        "kwargs": Option(MapOf(Anything({}), r"[^\W\d]\w*", "a name of an argument"), "its arguments by name", {}),
-    }
-)  # fmt: skip
-HTTP = Record(
-    {
-        "url": Option(TextOrSecret(), "an http:// or https:// URL; may be a secret", required=True),
-        "method": Option(Text(r"[A-Z]{1,20}", "a method such as GET or POST"), "the method", "GET"),
-        "headers": Option(MapOf(TextOrSecret(), r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a name of a header"), "headers", {}),
-        "body": Option(TextOrSecret(), "what is sent"),
-        "json": Option(Anything({}), "what is sent, as JSON"),
-        "expect_status": Option(
-            OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")), "which answers are a success", ("2xx",)
-        ),
-        "expect_text": Option(Text(), "what the answer must contain"),
-        "expect_json": Option(Anything({"type": "object"}), "what the answer must have: a mapping that is part of it"),
-        "verify": Option(
-            Anything({"type": ["boolean", "string"]}), "false: any certificate will do; or a file of authorities", True
-        ),
-        "follow_redirects": Option(Flag(), "true: redirects are followed, to the same host only", False),
-        "response_timeout": Option(Duration(), "how long connecting and answering may take", 30.0),
-    }
-)
-SQL = Record(
-    {
-        "dsn": Option(TextOrSecret(), "the name of a source, or a sqlite:// or postgresql:// URL", required=True),
-        "statement": Option(Text(r"[\s\S]*\S[\s\S]*", "an SQL statement"), "what is executed; :NAME is a parameter's value"),
-        "file": Option(Text(), "a file with what is executed, read at each start"),
-        "statement_timeout": Option(Duration(), "how long it may take; 0 is no bound", 0.0),
     }
 )
 LIMITS = Record(
@@ -131,85 +79,6 @@ LIMITS = Record(
     }
 )
 
-ACTIONS: Mapping[str, Kind] = {
-    "command": ARGV,
-    "shell": Text(r"[\s\S]*\S[\s\S]*", "a line for /bin/sh"),
-    "python": RecordOrText(PYTHON, "call"),
-    "http": RecordOrText(HTTP, "url"),
-    "sql": SQL,
-    "health_check": HEALTH_CHECK,
-    "backup": BACKUP,
-    "restore_drill": RESTORE_DRILL,
-    "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),
-    "cleanup": Record(
-        {
-            "older_than": Option(Duration(), "finished runs older than this go, with their output", 90 * 86400.0),
-            "runs_per_job": Option(Whole(1, 10_000_000), "of each job only so many finished runs stay, the newest ones"),
-            "keep_last_failure": Option(Flag(), "each job's last failure stays, however old", True),
-            "keep_last_success": Option(Flag(), "each job's last success stays, however old", True),
-            "outputs_older_than": Option(Duration(), "outputs older than this go, and their runs stay"),
-            "outputs_size": Option(Size(), "all outputs together have at most this size: the oldest go, their runs stay"),
-            "min_free": Option(Size(), "outputs go, oldest first, until so much is free on their disk"),
-            "dry_run": Option(Flag(), "true: only says what would go", False),
-            "batch": Option(Whole(1, 100_000), "how many rows are deleted in one transaction", 500),
-        }
-    ),
-}
-
-_A_TEXT = {"type": "string"}
-_INTERVAL = {"type": ["string", "number"]}
-_AFTER = {
-    "type": "object",
-    "properties": {
-        "job": _A_TEXT,
-        "all": {"type": "array", "items": _A_TEXT, "minItems": 1},
-        "any": {"type": "array", "items": _A_TEXT, "minItems": 1},
-        "when": {"enum": [str(word) for word in When]},
-    },
-    "additionalProperties": False,
-    "oneOf": [{"required": ["job"]}, {"required": ["all"]}, {"required": ["any"]}],
-}
-_ONE_OF_SEVERAL = {
-    "type": "object",
-    "properties": {
-        **{name: {} for name in ("cron", "calendar", "every", "at")}, "startup": {"type": "boolean"}, "after": _AFTER,
-    },
-    "additionalProperties": False, "minProperties": 1, "maxProperties": 1,
-}  # fmt: skip
-
-
-def _or_list(schema: Mapping[str, Any]) -> Anything:
-    return Anything({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
-
-
-TRIGGERS: Mapping[str, Option] = {
-    "cron": Option(
-        _or_list(_A_TEXT), 'five fields, or six with seconds first, such as "30 2 * * *", or @daily and the like'
-    ),
-    "every": Option(
-        _or_list(_INTERVAL),
-        "elapsed time such as 90s or 10m, counted from 1970 UTC, or a phrase such as day at 03:00 or 5 to 10 minutes",
-    ),
-    "calendar": Option(_or_list(_A_TEXT), 'systemd\'s OnCalendar, such as "Mon..Fri *-*-* 08:30"'),
-    "at": Option(_or_list(_A_TEXT), "an instant or a list of them, such as 2027-01-01T03:00:00 (of the job's zone)"),
-    "startup": Option(Anything({"type": "boolean"}), "true: once whenever the daemon starts"),
-    "after": Option(
-        Anything({"anyOf": [{"const": "finish"}, _AFTER]}),
-        "the results of other jobs: {job: NAME, when: success|failure|always}, all: [NAMES] or any: [NAMES]; "
-        "with every, finish: counted from the end of the last run",
-    ),
-    "triggers": Option(
-        Anything({"type": "array", "items": _ONE_OF_SEVERAL, "minItems": 1}), "several triggers: the job is due with each"
-    ),
-}
-
-
-class GapWord(StrEnum):
-    """What becomes of a local time that does not exist."""
-
-    RUN = "run"
-    SKIP = "skip"
-
 
 class Leftovers(StrEnum):
     """What becomes of processes that a run leaves behind."""
@@ -218,51 +87,11 @@ class Leftovers(StrEnum):
     KEEP = "keep"
 
 
-class RepeatWord(StrEnum):
-    """What becomes of a local time that comes twice."""
-
-    ONCE = "once"
-    BOTH = "both"
-
-
 class StopWord(StrEnum):
     """What becomes of running jobs when the daemon is stopped."""
 
     END = "end"
     LEAVE = "leave"
-
-
-class BlackoutWord(StrEnum):
-    """What becomes of an occurrence in a blackout."""
-
-    SKIP = "skip"
-    DEFER = "defer"
-
-
-_WINDOW = {
-    "anyOf": [
-        _A_TEXT,
-        {"type": "object", "properties": {"calendar": _A_TEXT}, "required": ["calendar"], "additionalProperties": False},
-    ]
-}
-MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger, and may stand in defaults too
-    "dst": Option(
-        Record(
-            {
-                "gap": Option(Choice(GapWord), "run: once right after the gap; skip: not on that day"),
-                "repeat": Option(Choice(RepeatWord), "once: the first time only; both: each time"),
-            }
-        ),
-        "what daylight saving does to times; unset, Debian cron's rule (calendar: systemd's)",
-    ),
-    "jitter": Option(Duration(), "each occurrence starts up to this much later, another time each time", 0.0),
-    "spread": Option(Duration(), "each host starts up to this much later, always by the same time", 0.0),
-    "blackout": Option(
-        Anything({"anyOf": [*_WINDOW["anyOf"], {"type": "array", "items": _WINDOW}]}),
-        "windows without starts: sat..sun, 22:00..06:00, 2026-12-24..2026-12-26 or {calendar: NAME}",
-    ),
-    "on_blackout": Option(Choice(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
-}
 
 
 class RetryWord(StrEnum):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from .board import Board, JobState
 from .clock import Clock
 from .durations import format_duration
-from .errors import BusyError, InvalidError, TriggerError
-from .figures import percentile
-from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Occurrence, Run, Trigger, to_text
+from .errors import InvalidError, TriggerError
+from .forecast import local_text, within_reach
+from .hindrances import Hindrance, hindrances, waiting_view
+from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
+from .occurrences import Occurrence, Trigger
 from .policy import newest_started, pause_is_over
-from .simulation import Actor, Play, Scene, load_of, play, skips
+from .retrying import retry_at_of
+from .seating import Seating
 from .store import Store
 from .triggers.date import instant_from
 from .triggers.wallclock import gap_around
@@ -22,23 +23,19 @@ from .views import run_view
 
 NEAR_ROWS = 20  # of the ledger that are looked at around an occurrence
 MOST_FUTURE = 1000  # rows of times that are still to come, after the clock was set back
+WAITING_TOLD = 10  # runs of a job that wait
 SKIPS_TOLD = 100  # occurrences in blackouts that are told with the coming times
-DURATIONS = 20  # past runs whose median is the expected duration
-MOST_SCENES = 50_000  # that are played
-MOST_TOLD = 10_000  # ... and that are told one by one
-YEARS = range(1900, 2501)  # that may be asked about
-LONGEST_WINDOW = timedelta(days=370)
 A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
 class Outlook:
     """Looks ahead and back on behalf of callers."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock) -> None:
+    def __init__(self, board: Board, store: Store, clock: Clock, seating: Seating) -> None:
         self._board = board
         self._store = store
         self._clock = clock
-        self._playing = threading.Lock()  # one simulation at a time: it is all calculation
+        self._seating = seating
 
     # Coming times
 
@@ -50,6 +47,8 @@ class Outlook:
         state, now = self._state(job_id), self._clock.now()
         after = _asked_for(after_text, state.job, "after")[0] if after_text is not None else now
         starts, skipped = self._coming(state, count, after, now) if state.job.is_scheduled else ([], [])
+        with self._board.lock:
+            waiting = sorted(state.queued or (), key=lambda run: run.run_id)
         pause = state.pause
         if pause is not None and pause_is_over(pause.until, now):
             pause = None
@@ -57,10 +56,28 @@ class Outlook:
             **_head(state.job),
             "after": to_text(after),
             "is_paused": pause is not None,
-            "notes": _notes(state, starts, count),
-            "times": [self._time(each, state) for each in starts],
+            "notes": [*_notes(state, starts, count), *_untold(len(waiting) - WAITING_TOLD)],
+            "times": self._times(state, starts, waiting, after)[:count],
             "skipped": [self._time(each, state) for each in skipped],
+            "waiting": [waiting_view(run, self._hindrances(state, run, now)) for run in waiting[:WAITING_TOLD]],
         }
+
+    def _times(self, state: JobState, starts: list[Occurrence], waiting: list[Run], after: datetime) -> list[dict[str, Any]]:
+        """Return the coming starts, with those of retries among them."""
+        found = [(each.start_at, self._time(each, state)) for each in starts]
+        for run in waiting:
+            at = retry_at_of(run)
+            if at is not None and at > after:
+                found.append((at, _retry_time(run, at, state, starts)))
+        return [told for _, told in sorted(found, key=lambda each: each[0])]
+
+    def _hindrances(self, state: JobState, run: Run, now: datetime) -> list[Hindrance]:
+        """Return what a run waits for; nothing when it does not wait any more."""
+        if state.job.only_if:
+            self._seating.measure()
+        with self._board.lock:
+            does_wait = any(each.run_id == run.run_id for each in state.queued or ())
+            return hindrances(self._board, self._seating, state, run, now) if does_wait else []
 
     def _coming(
         self, state: JobState, count: int, after: datetime, now: datetime
@@ -99,8 +116,9 @@ class Outlook:
         return {
             "at": to_text(each.start_at),
             "scheduled_at": to_text(each.scheduled_at),
-            "local": _local(each.start_at, state.job.timezone),
+            "local": local_text(each.start_at, state.job.timezone),
             "reasons": reasons,
+            "run_id": None,
         }
 
     # What became of an occurrence
@@ -117,7 +135,7 @@ class Outlook:
         at, gap = _asked_for(at_text, job, "at")
         found = self._found(job, at)
         if found is not None:
-            return _told(job, at, found, gap)
+            return self._told(state, at, found, gap, now)
         outcome, reason = self._without_row(state, at, now)
         return _answer(job, at, outcome, f"{gap} {reason}" if gap else reason)
 
@@ -127,7 +145,16 @@ class Outlook:
         if not newest:
             why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
             return _answer(job, now, "unknown", "; ".join(why))
-        return _told(job, newest[0].scheduled_at or newest[0].queued_at, newest, "")
+        return self._told(state, newest[0].scheduled_at or newest[0].queued_at, newest, "", now)
+
+    def _told(self, state: JobState, at: datetime, rows: list[Run], gap: str, now: datetime) -> dict[str, Any]:
+        """Return the answer that the ledger gives, the last attempt deciding; of one that waits, what it waits for."""
+        last = rows[-1]
+        found = self._hindrances(state, last, now) if last.status is Status.QUEUED else []
+        sentence = "; ".join([_sentence(last), *(f"it waits for {each.text}" for each in found)])
+        answer = _answer(state.job, at, str(last.status), f"{gap} {sentence}".strip())
+        told = {"run": run_view(last), "attempts": [run_view(run) for run in rows]}
+        return {**answer, **told, "waits_for": [each.view() for each in found]}
 
     def _found(self, job: Job, at: datetime) -> list[Run] | None:
         """Return the rows of the occurrence at, or within the minute of, `at`, or the row of the gap that it lies in."""
@@ -170,38 +197,10 @@ class Outlook:
         since = record.planned_since if record else self._clock.now()
         if occurrence.scheduled_at <= since:
             return "not_planned", (
-                f"by today's rule it would have been due, but the rule is in force since {_local(since, job.timezone)}: "
+                f"by today's rule it would have been due, but the rule is in force since {local_text(since, job.timezone)}: "
                 "before that the job was not there, was disabled, or had another rule"
             )
         return "unknown", "it was due, and the ledger has no row of it: it is being decided, or was cleaned up since"
-
-    # Simulation
-
-    def simulate(self, start: datetime | None, end: datetime | None) -> dict[str, Any]:
-        """Return what will start in a window (default: the next 24 hours), for all jobs, with the load that is expected.
-
-        Raise InvalidError for a window that is empty or longer than LONGEST_WINDOW.
-        """
-        start = _within_reach(start or self._clock.now(), "from")
-        end = _within_reach(end or start + timedelta(days=1), "to")
-        if end <= start or end - start > LONGEST_WINDOW:
-            message = f"Input should be later than from, by at most {LONGEST_WINDOW.days} days"
-            raise InvalidError(["query", "to"], message, to_text(end))
-        with self._board.lock:
-            states = list(self._board.states.values())
-        if not self._playing.acquire(blocking=False):
-            raise BusyError("another simulation is being played: ask again in a moment")
-        try:
-            expected = self._expected([state.job.job_id for state in states])
-            actors = [Actor(state.job, expected.get(state.job.job_id), state.pause) for state in states]
-            played = play(actors, start, end, MOST_SCENES)
-            return _played(played, start, end, len(states), self._board)
-        finally:
-            self._playing.release()
-
-    def _expected(self, job_ids: list[str]) -> dict[str, float]:
-        found = self._store.durations(job_ids, DURATIONS)
-        return {job_id: percentile(seconds, 50) or 0.0 for job_id, seconds in found.items()}
 
     def _state(self, job_id: str) -> JobState:
         with self._board.lock:
@@ -233,10 +232,6 @@ def _after_the_blackout(trigger: Trigger, found: Occurrence) -> Occurrence | Non
     return None if start is None else trigger.occurrence_after(trigger.settled_by(start - MICROSECOND))
 
 
-def _local(at: datetime, timezone: str) -> str:
-    return at.astimezone(ZoneInfo(timezone)).isoformat()
-
-
 def _notes(state: JobState, starts: list[Occurrence], count: int) -> list[str]:
     """Return what else there is to know about the coming times of a job."""
     job, trigger, notes = state.job, state.job.trigger, []
@@ -257,21 +252,13 @@ def _notes(state: JobState, starts: list[Occurrence], count: int) -> list[str]:
     return notes
 
 
-def _within_reach(at: datetime, name: str) -> datetime:
-    """Return a time that is asked for. Raise InvalidError when it is too far away to be calculated with."""
-    if at.year not in YEARS:
-        message = f"Input should be a time in the years {YEARS.start} to {YEARS.stop - 1}"
-        raise InvalidError(["query", name], message, to_text(at), "datetime")
-    return at
-
-
 def _asked_for(text: str, job: Job, name: str) -> tuple[datetime, str]:
     """Return the instant that a caller means, and a sentence when that local time does not exist. Raise InvalidError."""
     try:
         at = instant_from(name, text, job.timezone)
     except TriggerError as error:
         raise InvalidError(["query", name], f"Input should be a time: {error.why}", text, "datetime") from None
-    _within_reach(at, name)
+    within_reach(at, name)
     local = datetime.fromisoformat(text.strip())
     gap = gap_around(job.timezone, local) if local.tzinfo is None else None
     if gap is None:
@@ -287,11 +274,25 @@ def _covers(run: Run, at: datetime) -> bool:
     return datetime.fromisoformat(first) <= at <= datetime.fromisoformat(last)
 
 
-def _told(job: Job, at: datetime, rows: list[Run], gap: str) -> dict[str, Any]:
-    """Return the answer that the ledger gives: the last attempt decides."""
-    last = rows[-1]
-    answer = _answer(job, at, str(last.status), f"{gap} {_sentence(last)}".strip())
-    return {**answer, "run": run_view(last), "attempts": [run_view(run) for run in rows]}
+def _untold(number: int) -> list[str]:
+    return [f"{number} more {'run of it waits' if number == 1 else 'runs of it wait'}"] if number > 0 else []
+
+
+def _retry_time(run: Run, at: datetime, state: JobState, starts: list[Occurrence]) -> dict[str, Any]:
+    """Return the time of a retry as one of the coming starts."""
+    reasons = [f"attempt {run.attempt}, after run {run.details.get('previous')}"]
+    if state.pause is not None and not pause_is_over(state.pause.until, at):
+        reasons.append("the job is paused then: it waits until it is resumed")
+    sooner = next((each for each in starts if each.start_at <= at), None)
+    if sooner is not None and run.scheduled_at is not None and sooner.scheduled_at > run.scheduled_at:
+        reasons.append(f"it is superseded when the occurrence of {to_text(sooner.scheduled_at)} is started before")
+    return {
+        "at": to_text(at),
+        "scheduled_at": to_text(run.scheduled_at) if run.scheduled_at else None,
+        "local": local_text(at, state.job.timezone),
+        "reasons": reasons,
+        "run_id": run.run_id,
+    }
 
 
 def _sentence(run: Run) -> str:
@@ -316,8 +317,8 @@ def _sentence(run: Run) -> str:
 
 def _answer(job: Job, at: datetime, outcome: str, reason: str) -> dict[str, Any]:
     return {
-        **_head(job), "at": to_text(at), "local": _local(at, job.timezone), "outcome": outcome, "reason": reason,
-        "run": None, "attempts": [],
+        **_head(job), "at": to_text(at), "local": local_text(at, job.timezone), "outcome": outcome, "reason": reason,
+        "run": None, "attempts": [], "waits_for": [],
     }  # fmt: skip
 
 
@@ -328,7 +329,7 @@ def _not_due(job: Job, at: datetime) -> str:
     why = trigger.why_not(at) or "its rule has no time there"
     following = trigger.occurrence_after(at)
     if following is not None:
-        why += f"; the next one after it is {_local(following.scheduled_at, job.timezone)}"
+        why += f"; the next one after it is {local_text(following.scheduled_at, job.timezone)}"
     return why
 
 
@@ -340,42 +341,3 @@ def _coming_text(occurrence: Occurrence, state: JobState) -> str:
     if _newest_of_its_start(state.job, occurrence).scheduled_at > occurrence.scheduled_at:
         return "; ".join((*occurrence.reasons, "it will be missed: a newer one starts at the same moment instead"))
     return "; ".join((f"it will start at {to_text(occurrence.start_at)}", *occurrence.reasons))
-
-
-def _played(played: Play, start: datetime, end: datetime, jobs: int, board: Board) -> dict[str, Any]:
-    """Return a play as the API shows it."""
-    until = end if played.is_whole else played.scenes[-1].at
-    started = [scene for scene in played.scenes if scene.skipped is None]
-    load = load_of(played.scenes, start, until) if until > start else []
-    busiest = max(load, key=lambda part: part.peak, default=None)
-    return {
-        "from": to_text(start),
-        "to": to_text(end),
-        "played_until": to_text(until),
-        "is_whole": played.is_whole,
-        "jobs": jobs,
-        "starts": len(started),
-        "skips": skips(played.scenes),
-        "busy_seconds": round(sum(scene.expected_seconds or 0.0 for scene in started), 3),
-        "unknown_durations": sorted({scene.job_id for scene in started if scene.expected_seconds is None}),
-        "peak": {"running": busiest.peak, "at": to_text(busiest.peak_at)} if busiest else None,
-        "load": [
-            {"at": to_text(part.at), "starts": part.starts, "peak": part.peak, "mean": round(part.mean, 3)} for part in load
-        ],
-        "timeline": [_scene_view(scene, board) for scene in played.scenes[:MOST_TOLD]],
-    }
-
-
-def _scene_view(scene: Scene, board: Board) -> dict[str, Any]:
-    state = board.states.get(scene.job_id)
-    return {
-        "at": to_text(scene.at),
-        "local": _local(scene.at, state.job.timezone if state else str(UTC)),
-        "job_id": scene.job_id,
-        "scheduled_at": to_text(scene.occurrence.scheduled_at),
-        "origin": scene.origin,
-        "will": "start" if scene.skipped is None else "skip",
-        "reasons": [*scene.occurrence.reasons] if scene.skipped in (None, scene.occurrence.skipped) else [scene.skipped],
-        "expected_seconds": None if scene.skipped else scene.expected_seconds,
-        "expected_end": None if scene.expected_seconds is None or scene.skipped else to_text(scene.end),
-    }

@@ -28,7 +28,8 @@ import schedule
 from .clock import Clock, Jump, JumpWatch
 from .durations import format_duration
 from .entries import DueJob, Undecided, portions, together
-from .model import Occurrence, Origin, Trigger
+from .model import Origin
+from .occurrences import Occurrence, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from .durations import format_duration
-from .model import MICROSECOND, After, CatchUp, Job, Occurrence, Status, Trigger, When, to_text
+from .model import MICROSECOND, CatchUp, Job, Status, to_text
+from .occurrences import After, Occurrence, Trigger, When
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
 OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody

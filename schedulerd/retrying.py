@@ -107,6 +107,16 @@ def is_followed(details: Mapping[str, Any]) -> bool:
     return "retry" in details
 
 
+def outcome_of(last: Run) -> Status:
+    """Return what an occurrence came to, by its last attempt, for those who start after it.
+
+    A retry that was never started, because it was cancelled, superseded or skipped, mended nothing: the failure before it
+    is what came of the occurrence.
+    """
+    is_lost = last.origin is Origin.RETRY and last.started_at is None and last.status in (Status.CANCELLED, Status.SKIPPED)
+    return Status.FAILED if is_lost else last.status
+
+
 def is_superseded(waiting: Run, started: Run) -> bool:
     """Return whether the start of a run makes a waiting retry of the same job needless: a later occurrence has its turn."""
     is_retry = waiting.origin is Origin.RETRY and started.origin not in (Origin.RETRY, Origin.MANUAL)

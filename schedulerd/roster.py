@@ -14,7 +14,7 @@ from datetime import datetime
 from .board import Board, JobState
 from .chains import Chains
 from .clock import Clock
-from .model import Job, JobRecord, Origin, Run
+from .model import Job, JobRecord, Origin, Run, Status
 from .planner import Planner
 from .policy import most_needed
 from .scheduler import CHANGED, Scheduler
@@ -122,6 +122,8 @@ class Roster:
         """Put the new set in place; return the waiting runs of jobs that are gone."""
         fresh = [job_id for job_id in jobs if job_id not in self._board.states and job_id in known]
         results = self._store.last_results(fresh)
+        successes = {job_id: run for job_id, run in results.items() if run.status is Status.SUCCESS}
+        successes |= self._store.last_successes(sorted(results.keys() - successes.keys()))
         with self._board.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
@@ -129,7 +131,10 @@ class Roster:
                 state = self._board.states.get(job_id) or self._board.retired.pop(job_id, None)
                 if state is None:
                     record = known.get(job_id)
-                    state = JobState(job, record.pause if record else None, last_result=results.get(job_id))
+                    state = JobState(
+                        job, record.pause if record else None,
+                        last_result=results.get(job_id), last_success=successes.get(job_id),
+                    )  # fmt: skip
                 elif state.job != job:
                     state.job = job
                     self._board.touch(state)

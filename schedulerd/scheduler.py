@@ -25,7 +25,8 @@ from .entries import DueJob, Undecided, details_of, new_run, passed_run
 from .errors import StartError
 from .executor import Finished
 from .faults import fault_point
-from .model import MICROSECOND, NO_EVENTS, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
+from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
+from .occurrences import NO_EVENTS
 from .pauses import Pauses
 from .policy import PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over
 from .retrying import within_deadline

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from . import load
-from .admission import Admission, Load, Waiting, admit, choose, is_gated, most_at_once, unmet, waits_for
+from .admission import Admission, FullPool, Load, Waiting, admit, choose, is_gated, most_at_once, unmet, waits_for
 from .board import Board, JobState
 from .clock import Clock
 from .durations import counted, format_duration
@@ -37,6 +37,7 @@ class Seating:
         self._limits: Mapping[str, int] = {}
         self._taken: Counter[str] = Counter()
         self._seats: dict[str, Mapping[str, int]] = {}  # by run, as it took them: its job may be changed meanwhile
+        self._had: dict[str, frozenset[str]] = {}  # by run that waits for seats, as it was last looked at
         self._queueing: dict[str, None] = {}  # the jobs of which something waits, and perhaps some more
         self._has_freed = False
         self._load: Load | None = None
@@ -151,16 +152,37 @@ class Seating:
                     found += [(each, result) for each in self.unqueue(state, {run.run_id})]
         return found
 
+    # What stands in the way of a run that waits
+
+    def shut(self, job: Job, run: Run) -> str | None:
+        """Return in words why the host's load keeps a run from its start, or None when it does not."""
+        if not is_gated(job, run):
+            return None
+        return unmet(job.only_if, self._load) if self._load is not None else "the host's load could not be read"
+
+    def lacks(self, state: JobState, run: Run) -> list[FullPool]:
+        """Return the pools that are too full for a waiting run, as if nothing else kept it from its start."""
+        if not state.job.uses:
+            return []
+        states, ready = self._sharers(state)
+        others = [one for one in ready if one.run_id != run.run_id and one.job_id != run.job_id]
+        room = self._room(states.values()) | {run.job_id: None}
+        choice = choose(self._as_waiting([*others, run], states), room, self._taken, self._limits)
+        found = choice.lacks.get(run.run_id, {})
+        return [self._full_pool(name, state.job.uses[name], kept_for) for name, kept_for in found.items()]
+
+    def _full_pool(self, name: str, needs: int, kept_for: str | None) -> FullPool:
+        holders = tuple(sorted(run_id for run_id, seats in self._seats.items() if name in seats))
+        return FullPool(name, needs, self._taken[name], self._limits.get(name, 1), holders, kept_for)
+
     def _expired(self, job: Job, run: Run, now: datetime) -> Result | None:
         deadline_at = deadline_of(job, run, None)
         if deadline_at is not None and deadline_at <= now:
             return Result(Status.TIMED_OUT, message="its deadline passed while it waited", details={"reason": "deadline"})
-        latest = _since(run) + timedelta(seconds=job.only_if_within_seconds)
-        if not is_gated(job, run) or now < latest:
-            return None
-        why = unmet(job.only_if, self._load) if self._load is not None else "the host's load could not be read"
-        if why is None:
-            return None  # it waits for something else
+        latest = since(run) + timedelta(seconds=job.only_if_within_seconds)
+        why = self.shut(job, run)
+        if why is None or now < latest:
+            return None  # it may wait for something else
         text = f"{why}, for {format_duration(job.only_if_within_seconds)}"
         return Result(Status.SKIPPED, message=text, details={"reason": "condition"})
 
@@ -170,8 +192,14 @@ class Seating:
         waiting = {
             run.run_id: run for state in states.values() for run in state.queued or () if self._is_ready(state, run, now)
         }
-        chosen = choose(self._as_waiting(waiting.values(), states), self._room(states.values()), self._taken, self._limits)
+        chosen = self._choose(waiting.values(), states)
         return [self._promoted(states[each.job_id], waiting[each.run_id]) for each in chosen]
+
+    def _choose(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
+        choice = choose(self._as_waiting(runs, states), self._room(states.values()), self._taken, self._limits)
+        if choice.had:  # whenever one that needs seats is looked at, all are that do and are ready
+            self._had = choice.had
+        return choice.started
 
     def _promoted(self, state: JobState, run: Run) -> Run:
         self.unqueue(state, {run.run_id})
@@ -189,15 +217,16 @@ class Seating:
             return "waits for the host's load"
         if not job.uses:
             return None
-        now = self._clock.now()
-        states = {each.job.job_id: each for each in self._waiting_states() if each.job.uses} | {job.job_id: state}
-        ready = [one for each in states.values() for one in each.queued or () if self._is_ready(each, one, now)]
-        waiting = self._as_waiting([*ready, run], states)
-        if any(
-            each.run_id == run.run_id for each in choose(waiting, self._room(states.values()), self._taken, self._limits)
-        ):
+        states, ready = self._sharers(state)
+        if any(each.run_id == run.run_id for each in self._choose([*ready, run], states)):
             return None
         return waits_for(job.uses, self._taken, self._limits)
+
+    def _sharers(self, state: JobState) -> tuple[dict[str, JobState], list[Run]]:
+        """Return a job with all others of which something waits that needs seats, by id, and what of them is ready."""
+        now = self._clock.now()
+        states = {each.job.job_id: each for each in self._waiting_states() if each.job.uses} | {state.job.job_id: state}
+        return states, [one for each in states.values() for one in each.queued or () if self._is_ready(each, one, now)]
 
     def _is_ready(self, state: JobState, run: Run, now: datetime) -> bool:
         """Return whether a waiting run waits for nothing but its place and its seats; if not, it may be looked at again."""
@@ -212,17 +241,22 @@ class Seating:
         if retry_at is not None and retry_at > now:
             self._look_at(retry_at)
             return False
-        if is_gated(state.job, run) and (self._load is None or unmet(state.job.only_if, self._load) is not None):
-            latest = _since(run) + timedelta(seconds=state.job.only_if_within_seconds)
+        if self.shut(state.job, run) is not None:
+            latest = since(run) + timedelta(seconds=state.job.only_if_within_seconds)
             self._look_at(min(now + LOOK_EVERY, latest) if latest > now else now + LOOK_EVERY)
             return False
         return True
 
-    @staticmethod
-    def _as_waiting(runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
-        ordered = sorted(runs, key=_since)  # those of one moment as they came
+    def _as_waiting(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
+        ordered = sorted(runs, key=since)  # those of one moment as they came
         jobs = {job_id: state.job for job_id, state in states.items()}
-        return [Waiting(run.run_id, run.job_id, jobs[run.job_id].uses, jobs[run.job_id].priority) for run in ordered]
+        return [
+            Waiting(
+                run.run_id, run.job_id, jobs[run.job_id].uses, jobs[run.job_id].priority,
+                self._had.get(run.run_id, frozenset()),
+            )
+            for run in ordered
+        ]  # fmt: skip
 
     @staticmethod
     def _room(states: Iterable[JobState]) -> dict[str, int | None]:
@@ -242,7 +276,7 @@ class Seating:
             self._wake_at(at)
 
 
-def _since(run: Run) -> datetime:
+def since(run: Run) -> datetime:
     """Return since when a run waits for its turn: a retry not before its time."""
     return retry_at_of(run) or run.queued_at
 

@@ -13,10 +13,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-from .errors import SecretError
+from .envfiles import variables_in
+from .errors import SecretError, StartError
 from .model import Job, Secret
 
 SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it would only make it known
+SHORTEST_MASKED_OF_FILE = 8  # ... of an env_file, where most that is short (true, 5432, en_US) is no secret
 _PASSWORD = re.compile(r"://[^/@\s]*?:([^/\s]*)@|\bpassword=([^&\s]+)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*@|(?<=password=)[^&\s]+")
 
@@ -63,14 +65,28 @@ def masked(text: str) -> str:
 def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tuple[bytes, ...]:
     """Return what must not be seen in the output of a job: the secrets in its settings, and the passwords in `sources`.
 
-    They are looked up now, so one that was changed since the run is not known any more; one that is not to be had is
-    left out, as are those below SHORTEST_MASKED bytes.
+    What its files of variables set counts as secret from SHORTEST_MASKED_OF_FILE bytes on, and passwords in URLs there.
+    All is looked up now, so what was changed since the run is not known any more; what is not to be had is left out, as
+    is what is below SHORTEST_MASKED bytes.
     """
     found = [text for secret in (_secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
     for source in sources:
         found += [password for url in _values(source) for password in _passwords(url)]
-    values = {text.encode("utf-8", "surrogateescape") for text in found}
+    for text in _variables_of(job) if job else ():
+        found += [text] if len(_bytes(text)) >= SHORTEST_MASKED_OF_FILE else []
+        found += _passwords(text)
+    values = set(map(_bytes, found))
     return tuple(sorted(value for value in values if len(value) >= SHORTEST_MASKED))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _variables_of(job: Job) -> Iterator[str]:
+    for path in job.env_files:
+        with suppress(StartError):
+            yield from variables_in(path).values()
 
 
 def _secrets_in(value: Any) -> Iterator[Secret]:

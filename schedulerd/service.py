@@ -16,6 +16,7 @@ from .builtin.analytics import anomalies
 from .clock import Clock
 from .errors import InvalidError, NotFoundError
 from .figures import percentile_of_classes
+from .forecast import Forecast
 from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .outlook import Outlook
 from .output import Stretch
@@ -75,7 +76,8 @@ class Service:
         self._config = config_state
         self._check_health = check_health
         self._job_list = JobList(board)
-        self._outlook = Outlook(board, store, clock)
+        self._outlook = Outlook(board, store, clock, scheduler.seating)
+        self._forecast = Forecast(board, store, clock)
         self.runs = runs
         self._shelf = shelf
         self.waits_for: str | None = None  # why the history cannot be read yet: until then nothing is answered
@@ -114,7 +116,7 @@ class Service:
     @needs(Role.VIEWER)
     def simulate(self, start: datetime | None, end: datetime | None) -> dict[str, Any]:
         """Return what will start in a window, for all jobs, with the load that is expected. Raise InvalidError."""
-        return self._outlook.simulate(start, end)
+        return self._forecast.simulate(start, end)
 
     @needs(Role.OPERATOR)
     def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:

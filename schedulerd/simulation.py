@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .model import MICROSECOND, After, Job, Occurrence, Origin, Overlap, Pause, When
+from .model import MICROSECOND, Job, Origin, Overlap, Pause
+from .occurrences import After, Occurrence, When
 from .policy import follows, pause_is_over
 
 PARTS = 48  # into which the window is cut for the load

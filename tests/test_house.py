@@ -7,23 +7,26 @@ from pathlib import Path
 import pytest
 
 from schedulerd import api, options
+from schedulerd.action_options import ACTIONS
 from schedulerd.actions import PREPARE
 from schedulerd.daemon import BUILTINS
 from schedulerd.model import Role
+from schedulerd.trigger_options import TRIGGERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
+    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "keeping", "trends", "backupoptions", "healthoptions", "options"},
+    | {"schema", "kinds", "params", "keeping", "trends"}
+    | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
-    | {"backups", "output", "systemd", "logs", "calendars", "load", "subtree"},
+    | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"seating", "endings", "ends", "cancelling"},
-    {"views", "outlook", "reading", "runs", "shelf", "service"},
+    | {"seating", "hindrances", "endings", "ends", "cancelling"},
+    {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl"},
     {"daemon", "__main__"},
@@ -31,7 +34,8 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
-    *("kinds", "params", "retention", "keeping", "trends", "backupoptions", "healthoptions"),
+    *("kinds", "params", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
+    *("retention", "keeping", "trends"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 
@@ -106,7 +110,7 @@ def test_schedule_is_imported_by_the_planner_only():
 
 
 def test_every_action_of_the_configuration_is_implemented_and_the_other_way_round():
-    assert set(options.ACTIONS) == set(PREPARE) | set(BUILTINS)
+    assert set(ACTIONS) == set(PREPARE) | set(BUILTINS)
 
 
 def test_every_route_needs_a_role():
@@ -114,7 +118,7 @@ def test_every_route_needs_a_role():
     assert all(route.role >= Role.OPERATOR for route in api.ROUTES if route.method != "GET")
 
 
-@pytest.mark.parametrize("table", [options.TOP, options.API, options.POLICY, options.TRIGGERS, options.ACTIONS])
+@pytest.mark.parametrize("table", [options.TOP, options.API, options.POLICY, TRIGGERS, ACTIONS])
 def test_every_option_is_in_the_readme_or_the_example(table):
     text = (ROOT / "README.md").read_text() + (ROOT / "config.example.yaml").read_text()
 

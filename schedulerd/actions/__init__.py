@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
-from ..model import Job, Run
+from ..model import Job, Run, to_text
 from ..process import ProcessSpec
 from .backups import prepare_backup, prepare_restore_drill
 from .command import prepare_command, prepare_shell
@@ -19,3 +22,19 @@ PREPARE: Mapping[str, Prepare] = {
     "command": prepare_command, "shell": prepare_shell, "python": prepare_python, "http": prepare_http, "sql": prepare_sql,
     "backup": prepare_backup, "restore_drill": prepare_restore_drill,
 }  # fmt: skip
+LAST_SUCCESS_AT = "SCHEDULERD_LAST_SUCCESS_AT"
+
+
+def telling_of_success(
+    prepare: Mapping[str, Prepare], last_success_at: Callable[[Run], datetime | None]
+) -> Mapping[str, Prepare]:
+    """Return `prepare` with processes that see up to when their job has done its work, when it has succeeded before."""
+    return {action: partial(_told, one, last_success_at) for action, one in prepare.items()}
+
+
+def _told(
+    prepare: Prepare, last_success_at: Callable[[Run], datetime | None], job: Job, run: Run, output_path: str
+) -> ProcessSpec:
+    spec = prepare(job, run, output_path)
+    at = last_success_at(run)
+    return spec if at is None else replace(spec, env={**spec.env, LAST_SUCCESS_AT: to_text(at)})

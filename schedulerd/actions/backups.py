@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from ..backupoptions import BackupContent
+from ..action_options import BACKED_UP, POSTGRESQL, SQLITE
+from ..backup_options import BackupContent
 from ..errors import StartError
 from ..model import Job, Run
-from ..options import BACKED_UP, POSTGRESQL, SQLITE
 from ..process import ProcessSpec
 from ..secrets import resolve
 from .programs import own_program

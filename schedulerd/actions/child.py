@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from functools import lru_cache
 from typing import Any
 
+from ..envfiles import variables_in
 from ..errors import InvalidError, StartError
-from ..files import read_text
 from ..jobconfig import group_of, user_of
 from ..model import Job, Run, to_text
 from ..options import SAFE_PATH
@@ -20,14 +19,11 @@ from ..secrets import resolve
 from ..subtree import CONTROLLER_OF
 
 SHELL = "/bin/sh"
-ENV_FILE_LIMIT = 1024 * 1024  # bytes
 RLIMITS = {
     "open_files": "NOFILE", "file_size": "FSIZE", "address_space": "AS", "cpu_time": "CPU", "processes": "NPROC",
     "core": "CORE", "stack": "STACK",
 }  # fmt: skip
 CPU_GRACE_SECONDS = 5  # from SIGXCPU at the soft limit to SIGKILL at the hard one
-
-_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 def spec_of(
@@ -66,7 +62,7 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     if run.scheduled_at is not None:
         env["SCHEDULERD_SCHEDULED_AT"] = to_text(run.scheduled_at)
     for path in job.env_files:
-        env.update(_variables(path))
+        env.update(variables_in(path))
     for name, value in job.env.items():
         env[name] = resolve(value)
     for name, each in values_of(job, run).items():
@@ -123,35 +119,6 @@ def limits_of(job: Job) -> Limits | None:
 
 def _rlimit(name: str, value: int) -> tuple[int, int]:
     return (max(1, value), value + CPU_GRACE_SECONDS) if name == "cpu_time" else (value, value)
-
-
-def _variables(path: str) -> dict[str, str]:
-    """Return what a file of KEY=VALUE lines sets. Raise StartError, which shows no value, when it cannot be read."""
-    may_be_missing, path = path.startswith("-"), path.removeprefix("-")
-    try:
-        text = read_text(path, ENV_FILE_LIMIT)
-    except FileNotFoundError:
-        if may_be_missing:
-            return {}
-        raise StartError(f"there is no env_file {path}") from None
-    except ValueError as error:
-        raise StartError(f"the env_file {path} cannot be read: {error}") from None
-    return dict(
-        _variable(path, number, line)
-        for number, line in enumerate(text.split("\n"), 1)
-        if line.strip() and line.lstrip()[0] not in "#;"
-    )
-
-
-def _variable(path: str, number: int, line: str) -> tuple[str, str]:
-    found = _LINE.fullmatch(line)
-    value = found[2].strip() if found else ""
-    if value[:1] in ("'", '"') and value:
-        is_closed = len(value) > 1 and value[-1] == value[0]
-        value, found = value[1:-1], found if is_closed else None
-    if found is None or "\0" in value:
-        raise StartError(f"the env_file {path}, line {number}: expected KEY=VALUE")
-    return found[1], value
 
 
 @lru_cache(maxsize=64)

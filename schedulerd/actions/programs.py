@@ -13,10 +13,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ..action_options import POSTGRESQL, SQLITE
 from ..errors import StartError
 from ..files import read_text
 from ..model import Job, Run, Secret
-from ..options import POSTGRESQL, SQLITE
 from ..process import ProcessSpec
 from ..secrets import resolve
 from .child import environment, spec_of, values_of

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..action_options import HISTORY
 from ..clock import Clock
 from ..config import Config
 from ..errors import SchedulerdError
 from ..model import Job, Run, Secret
-from ..options import HISTORY
 from ..output import OutputFolder
 from ..secrets import resolve
 from ..store import Store

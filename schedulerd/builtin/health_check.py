@@ -12,9 +12,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ..healthoptions import FailWhen
+from ..action_options import SOURCE_SCHEMES
+from ..health_options import FailWhen
 from ..model import Result, Status, to_text
-from ..options import SOURCE_SCHEMES
 from ..secrets import scrubbed
 from . import Context
 from .probes import (

@@ -142,6 +142,10 @@ class Store(Protocol):
         """Return the newest run that was started and has ended of each of the jobs that have one."""
         ...
 
+    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the newest run that was a success of each of the jobs that have one."""
+        ...
+
     def unfinished(self) -> list[Run]:
         """Return the runs that are queued or running, oldest first."""
         ...

@@ -44,6 +44,10 @@ class Reads(ABC):
         """Return each job's newest ended run."""
         return {row["job_id"]: self._to_run(row) for row in self._rows("last_results", job_ids=job_ids)}
 
+    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
+        """Return each job's newest success."""
+        return {row["job_id"]: self._to_run(row) for row in self._rows("last_successes", job_ids=job_ids)}
+
     def unfinished(self) -> list[Run]:
         """Return what is queued or running."""
         return self._runs("unfinished")

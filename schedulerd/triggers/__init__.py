@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from ..durations import parse_duration
 from ..errors import TriggerError
-from ..model import EPOCH, MICROSECOND, NO_EVENTS, Trigger
+from ..model import EPOCH, MICROSECOND
+from ..occurrences import NO_EVENTS, Trigger
 from ..spans import Calendar
 from ..windows import blackout_from
 from ..zones import zone_named

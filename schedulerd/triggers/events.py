@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import TriggerError
-from ..model import After, Events, Trigger, When
+from ..occurrences import After, Events, Trigger, When
 from ..schema import did_you_mean
 from .rule import Rule
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..durations import format_duration
-from ..model import EPOCH, MICROSECOND, Events, Occurrence, to_micros, to_text
+from ..model import EPOCH, MICROSECOND, to_micros, to_text
+from ..occurrences import Events, Occurrence
 from ..windows import Blackout
 from .rule import Rule
 

@@ -177,6 +177,15 @@ def test_the_newest_occurrence_and_result_are_known_by_job(store):
     assert {job: run.run_id for job, run in store.last_results(["job", "hand"]).items()} == {"job": done.run_id}
 
 
+def test_the_newest_success_of_each_job_is_known(store):
+    old, new, failed, hand = a_run(), a_run(at=NOON + MINUTE), a_run(at=NOON + 2 * MINUTE), a_run("hand")
+    record(store, old, new, failed, hand)
+    store.finish([ended(old), ended(new), ended(failed, status=Status.FAILED), ended(hand, status=Status.FAILED)]).result(10)
+
+    assert {job: run.run_id for job, run in store.last_successes(["job", "hand", "none"]).items()} == {"job": new.run_id}
+    assert store.last_successes([]) == {}
+
+
 def test_unfinished_runs_are_listed_oldest_first(store):
     queued, running, done = a_run("a", at=NOON + MINUTE, status=Status.QUEUED), a_run("b"), a_run("c")
     record(store, queued, running, done)
@@ -241,6 +250,17 @@ def test_old_rows_are_paged_oldest_first(store):
     assert store.statuses([runs[0].run_id, runs[1].run_id, "no such"]) == {
         runs[0].run_id: Status.SUCCESS, runs[1].run_id: Status.RUNNING,
     }  # fmt: skip
+
+
+def test_the_newest_success_is_kept_however_old_it_is(store):
+    first, second, *failures = [a_run(at=NOON + number * MINUTE) for number in range(5)]
+    record(store, first, second, *failures)
+    store.finish([ended(first), ended(second), *(ended(run, status=Status.FAILED) for run in failures)]).result(10)
+
+    gone = store.delete_expired(NOON + 100 * MINUTE, 100).result(10)
+
+    assert set(gone) == {run.run_id for run in (first, *failures[:-1])}
+    assert [run.run_id for run in store.history("job", 100)] == [failures[-1].run_id, second.run_id]
 
 
 def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):

@@ -79,6 +79,35 @@ def test_a_failed_run_is_tried_again_after_its_delay(start):
     assert "retry" not in third.details
 
 
+def test_a_job_has_done_its_work_up_to_the_occurrence_of_its_newest_success(start):
+    engine = start(a_job(every="1h"))
+    engine.tick(1)
+    run = engine.started[0][1]
+    assert engine.board.last_success_at(run) is None
+    engine.clock.advance(60)  # it took a while: what came meanwhile is the next one's
+    succeed(engine)
+    assert engine.board.last_success_at(run) == NOON
+    engine.tick(HOUR.total_seconds())
+    fail(engine)
+    assert engine.board.last_success_at(run) == NOON
+    second = start(a_job(every="1h"))
+    assert second.board.last_success_at(run) == NOON
+    trigger(second)
+    succeed(second)
+
+    assert second.board.last_success_at(run) == second.clock.now()
+
+
+def test_an_older_run_that_succeeds_later_takes_nothing_back(start):
+    engine = start(a_job(every="1h", overlap=Overlap.ALLOW))
+    engine.tick(1)
+    engine.tick(HOUR.total_seconds())
+    succeed(engine, 1)
+    succeed(engine, 0)
+
+    assert engine.board.last_success_at(engine.started[0][1]) == NOON + HOUR
+
+
 def test_the_planner_wakes_up_for_a_retry(start):
     engine = start(a_job(every="1h", retries=1))
     engine.tick(1)
@@ -265,6 +294,68 @@ def test_an_end_that_has_a_later_attempt_is_not_followed_after_a_restart(start):
     second.tick()
 
     assert len(second.rows("next")) == 1
+
+
+FOLLOWERS = [a_job(f"on_{when}", after={"job": "job", "when": when}) for when in ("success", "failure", "always")]
+
+
+def followed(engine, rows):
+    """Return which jobs followed, and assert that each did once, after the last of `rows`."""
+    found = {name: engine.rows(name) for name in ("on_success", "on_failure", "on_always")}
+    assert all(run.details["after"] == {"job": rows[-1].run_id} for runs in found.values() for run in runs)
+    return [name for name, runs in found.items() for _ in runs]
+
+
+def lose_by_cancel(engine):
+    engine.scheduler.cancel(engine.rows("job")[-1].run_id, "me").result(10)
+
+
+def lose_by_a_gate(engine):
+    engine.load = Load(9.0, 0.0)
+    for _ in range(5):
+        engine.tick(15)
+
+
+GATED = {"only_if": {"load1_below": 4.0}, "only_if_within_seconds": 40.0}
+
+
+@pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
+def test_a_retry_that_is_lost_leaves_the_failure_to_those_that_follow(start, lose, changes):
+    engine = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    engine.tick(1)
+    fail(engine)
+    lose(engine)
+    engine.tick()
+
+    assert statuses(engine)[1] in [(2, "cancelled"), (2, "skipped")]
+    assert followed(engine, engine.rows("job")) == ["on_failure", "on_always"]
+    second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    second.tick()
+    assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
+
+
+@pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
+def test_a_retry_that_was_lost_just_before_a_restart_is_followed_after_it(start, lose, changes):
+    first = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    first.tick(1)
+    fail(first)
+    first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # it dies before it hears of this one
+    lose(first)
+    second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
+    second.tick()
+
+    assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
+
+
+def test_a_superseded_retry_is_a_failure_to_those_that_follow(start):
+    engine = start(a_job(every="1m", retries=1, retry_delay_seconds=300.0), *FOLLOWERS)
+    engine.tick(1)
+    fail(engine)
+    engine.tick(60)
+    engine.tick()
+    lost = engine.rows("job")[:2]
+    assert [str(run.status) for run in lost] == ["failed", "cancelled"]
+    assert followed(engine, lost) == ["on_failure", "on_always"]
 
 
 def test_who_triggered_a_run_hears_of_its_last_attempt(start):
@@ -501,6 +592,33 @@ def test_a_large_run_is_not_starved_by_small_ones(start):
     engine.settle()
 
     assert running(engine) == ["large"]
+
+
+def test_a_run_that_waits_for_one_pool_is_passed_by_in_the_other(start):
+    only_a, only_b = a_job("a", uses={"a": 1}), a_job("b", uses={"b": 1}, overlap=Overlap.ALLOW)
+    engine = start(only_a, only_b, a_job("both", uses={"a": 1, "b": 1}), pools={"a": 1, "b": 1})
+    for name in ("a", "both", "b"):
+        trigger(engine, name)
+    assert running(engine) == ["a", "b"]
+    succeed(engine)
+    trigger(engine, "b")
+
+    assert running(engine) == ["a", "b"]
+    assert engine.rows("both")[0].details["reason"] == "waits for pool a (1 of 1 taken)"
+
+
+def test_a_run_of_two_busy_pools_comes_at_last(start):
+    jobs = [a_job(name, uses={name: 1}, overlap=Overlap.QUEUE) for name in "ab"]
+    engine = start(*jobs, a_job("both", uses={"a": 1, "b": 1}), pools={"a": 1, "b": 1})
+    for name in ("a", "b", "both", *"ababab"):
+        trigger(engine, name)
+    for place in range(4):  # never do both have room at the same time
+        if "both" not in running(engine):
+            (run,) = [each for each in engine.board.running() if each.job_id == "ba"[place % 2]]
+            engine.finish(engine.board.get(run.job_id).job, run)
+            engine.settle()
+
+    assert running(engine) == ["both"]
 
 
 def test_what_waits_for_a_pool_waits_on_after_a_restart(start):

@@ -307,7 +307,7 @@ def test_why_tells_what_the_ledger_has(engine, clock):
 def test_simulate_takes_expected_durations_from_the_past(engine):
     found = engine(a_job("a", every="1h"), a_job("b", cron="0 0 1 1 *"))
     found.tick(3600)
-    answer = found.outlook.simulate(None, None)
+    answer = found.forecast.simulate(None, None)
 
     assert answer["starts"] == 24
     assert answer["timeline"][0]["expected_seconds"] == 1.0
@@ -464,10 +464,10 @@ def test_a_row_tells_that_daylight_saving_had_a_say(engine, clock):
 
 def test_one_simulation_at_a_time_is_played(engine):
     found = engine(a_job("a", every="1h"))
-    with found.outlook._playing, pytest.raises(BusyError, match="ask again"):
-        found.outlook.simulate(None, None)
+    with found.forecast._playing, pytest.raises(BusyError, match="ask again"):
+        found.forecast.simulate(None, None)
 
-    assert found.outlook.simulate(None, None)["starts"] == 24
+    assert found.forecast.simulate(None, None)["starts"] == 24
 
 
 def test_ends_that_were_told_to_be_missed_are_not_followed_after_a_restart(engine, clock):

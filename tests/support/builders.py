@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from schedulerd.model import Job, Occurrence, Origin, Run, Status, new_run_id
+from schedulerd.model import Job, Origin, Run, Status, new_run_id
+from schedulerd.occurrences import Occurrence
 from schedulerd.policy import Due, Gap
 from schedulerd.triggers import trigger_from
 

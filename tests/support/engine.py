@@ -5,6 +5,7 @@ from schedulerd.board import Board
 from schedulerd.chains import Chains
 from schedulerd.errors import StoppingError
 from schedulerd.executor import Finished
+from schedulerd.forecast import Forecast
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
@@ -26,7 +27,8 @@ class Engine:
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
         self.scheduler.seating.wake_with(self.planner.wake_at)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
-        self.outlook = Outlook(self.board, store, clock)
+        self.outlook = Outlook(self.board, store, clock, self.scheduler.seating)
+        self.forecast = Forecast(self.board, store, clock)
         self.ends_as = lambda _run: Status.SUCCESS  # of those that end at once
         self.started, self.ordered, self.takes_orders = [], [], True
         self.scheduler.seating.measured_by = lambda: self.load

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -51,6 +52,29 @@ def test_it_says_ready_and_stopping_and_where_its_doors_are(daemon):
 def test_the_watchdog_is_fed_by_the_loop(daemon):
     running = daemon(TICK, env={"WATCHDOG_USEC": "2000000"})
     running.spawn()
+    for _ in range(3):
+        running.wait_for("WATCHDOG=1")
+
+
+def test_the_watchdog_is_not_fed_when_the_loop_is_stuck_though_all_else_lives(daemon, tmp_path):
+    env = {"WATCHDOG_USEC": "500000", "SCHEDULERD_FAULT": "before_claim:sleep:1000:1"}
+    running = daemon({"tick": marking(tmp_path / "marks")}, env=env).start()
+
+    def is_fed():
+        with suppress(AssertionError):
+            running.wait_for("WATCHDOG=1", seconds=5)
+            return True
+        return False
+
+    until(lambda: not is_fed(), "the end of the pings, at the first time of the job", 60)
+    assert running.process.poll() is None
+    assert running.client.ask("GET", "/healthz").status == 200
+
+    running.signal(signal.SIGABRT)  # as systemd does then, before it starts the daemon again
+    assert running.wait() == -signal.SIGABRT
+    running._env.pop("SCHEDULERD_FAULT")
+    running.start()
+    until(lambda: marks(tmp_path / "marks"), "a start")
     for _ in range(3):
         running.wait_for("WATCHDOG=1")
 

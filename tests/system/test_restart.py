@@ -8,8 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from tests.support.waiting import until
 
 KILLS = int(os.environ.get("SCHEDULERD_TEST_KILLS", "6"))
 BYTES = 3000
+JOBS = 4
+DAEMON_POINTS = ("before_claim", "in_claim", "after_claim", "before_start", "in_result")
+KEEPER_POINTS = ("after_fork", "before_result")
 # Each run writes down its start and the code that it ends with, outside of the daemon, and some output in between.
 SCRIPT = """
 code=$(( $(printf %d 0x$(printf %s "$SCHEDULERD_RUN_ID" | tail -c 4)) % 5 ))
@@ -30,10 +34,10 @@ exit $code
 """
 
 
-def config(folder: Path, **job) -> dict:
+def config(folder: Path, jobs: int = JOBS, **job) -> dict:
     script = SCRIPT.replace("LOG", str(folder / "log")).replace("BYTES", str(BYTES))
     rule = {"cron": "* * * * * *", "shell": script, "overlap": "allow", "catch_up": "all", "catch_up_spacing": 0, **job}
-    return {"catch_up_spread": 0, "jobs": {f"job{number}": dict(rule) for number in range(4)}}
+    return {"catch_up_spread": 0, "jobs": {f"job{number}": dict(rule) for number in range(jobs)}}
 
 
 @pytest.fixture
@@ -83,9 +87,9 @@ def check(daemon: RunningDaemon, folder: Path, lost: int = 0) -> None:
             assert by_run[run_id]["details"]["output_bytes"] == BYTES
 
 
-def rest(daemon: RunningDaemon, folder: Path) -> None:
+def rest(daemon: RunningDaemon, folder: Path, jobs: int = JOBS) -> None:
     """Let nothing start any more, and wait until nothing runs."""
-    daemon.reload(config(folder, enabled=False))
+    daemon.reload(config(folder, jobs, enabled=False))
     until(lambda: daemon.client.get("running") == [], "the last ends", 30)
 
 
@@ -103,7 +107,7 @@ def test_a_daemon_that_is_killed_at_any_moment_loses_nothing(daemon, tmp_path):
     check(daemon, tmp_path)
 
 
-@pytest.mark.parametrize("point", ["before_claim", "in_claim", "after_claim", "before_start", "in_result"])
+@pytest.mark.parametrize("point", DAEMON_POINTS)
 def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, point):
     daemon = RunningDaemon(tmp_path, config(tmp_path), env={"SCHEDULERD_FAULT": f"{point}:kill:0.3"})
     try:
@@ -119,7 +123,7 @@ def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, poi
         daemon.close()
 
 
-@pytest.mark.parametrize("point", ["after_fork", "before_result"])
+@pytest.mark.parametrize("point", KEEPER_POINTS)
 def test_a_keeper_that_is_killed_at_the_worst_moment_starts_nothing_twice(tmp_path, point):
     daemon = RunningDaemon(tmp_path, config(tmp_path), env={"SCHEDULERD_FAULT": f"{point}:kill:0.2"})
     try:
@@ -130,6 +134,106 @@ def test_a_keeper_that_is_killed_at_the_worst_moment_starts_nothing_twice(tmp_pa
         lost = [row["error_message"] for row in rows_of(daemon) if row["status"] == "abandoned"]
         assert lost
         assert all("its keeper was killed" in why for why in lost)
+    finally:
+        daemon.close()
+
+
+def faults(points, action: str) -> dict[str, str]:
+    return {"SCHEDULERD_FAULT": ",".join(f"{point}:{action}:0.15" for point in points)}
+
+
+def is_stopped(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
+@contextmanager
+def woken(daemon: RunningDaemon):
+    """Let the daemon and its keepers go on whenever they have stopped; yields a count of that."""
+    woken, is_over = Counter(), threading.Event()
+
+    def wake():
+        while not is_over.wait(0.1):
+            for pid in (daemon.process.pid, *keepers(daemon.folder / "state")):
+                if is_stopped(pid):
+                    woken["daemon" if pid == daemon.process.pid else "keeper"] += 1
+                    os.kill(pid, signal.SIGCONT)
+
+    daemon.spawn()
+    thread = threading.Thread(target=wake)
+    thread.start()
+    try:
+        daemon.wait_for("READY=1")
+        yield woken
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("points", "who"), [(DAEMON_POINTS, "daemon"), (KEEPER_POINTS, "keeper")])
+def test_who_is_stopped_and_goes_on_starts_nothing_twice_and_loses_nothing(tmp_path, points, who):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env=faults(points, "stop"))
+    try:
+        with woken(daemon) as count:
+            until(lambda: count[who] >= 10, "ten stops", 60)
+            rest(daemon, tmp_path)
+        assert sum(told(tmp_path)[0].values()) > 0
+        check(daemon, tmp_path)
+    finally:
+        daemon.close()
+
+
+@pytest.mark.parametrize("points", [DAEMON_POINTS, KEEPER_POINTS])
+def test_who_is_slow_starts_nothing_twice_and_loses_nothing(tmp_path, points):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env=faults(points, "sleep:0.4"))
+    try:
+        daemon.start()
+        until(lambda: (tmp_path / "log").exists() and sum(told(tmp_path)[0].values()) >= 20, "twenty starts", 60)
+        rest(daemon, tmp_path)
+        check(daemon, tmp_path)
+    finally:
+        daemon.close()
+
+
+def test_a_daemon_that_is_stopped_and_then_killed_loses_nothing(tmp_path):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env=faults(DAEMON_POINTS, "stop"))
+    try:
+        for _ in range(2):
+            daemon.spawn()
+            until(lambda: is_stopped(daemon.process.pid), "a stop", 60)
+            daemon.kill()
+        daemon._env.clear()
+        daemon.start()
+        until((tmp_path / "log").exists, "a start", 30)
+        rest(daemon, tmp_path)
+        check(daemon, tmp_path)
+    finally:
+        daemon.close()
+
+
+@pytest.mark.parametrize("action", ["kill", "stop", "sleep:1"])
+def test_what_befalls_a_daemon_in_a_reload_costs_no_run_and_the_new_jobs_are_there_at_last(tmp_path, action):
+    daemon = RunningDaemon(tmp_path, config(tmp_path), env={"SCHEDULERD_FAULT": f"in_reload:{action}:1"})
+    try:
+        daemon.start()
+        daemon.until_run("job0", count=2)
+        daemon.write(config(tmp_path, JOBS + 1))
+        daemon.signal(signal.SIGHUP)
+        if action == "stop":
+            until(lambda: is_stopped(daemon.process.pid), "the stop")
+            daemon.signal(signal.SIGCONT)
+        if action == "kill":
+            assert daemon.wait() == -signal.SIGKILL
+            daemon.start()
+        else:
+            daemon.wait_for("READY=1")
+        daemon.until_run(f"job{JOBS}")
+        daemon.kill()  # the fault would come at the next reload, too
+        daemon._env.clear()
+        daemon.start()
+        rest(daemon, tmp_path, JOBS + 1)
+        check(daemon, tmp_path)
     finally:
         daemon.close()
 
@@ -230,3 +334,25 @@ def test_who_follows_a_run_sees_all_of_it_over_a_kill_of_the_daemon(daemon, tmp_
         assert following.stdout.read() == b"after\n"
 
     assert following.returncode == 3
+
+
+def test_a_run_is_told_up_to_when_its_job_has_done_its_work_also_after_a_restart(daemon, tmp_path):
+    job = {"shell": 'echo "since $SCHEDULERD_LAST_SUCCESS_AT"; exit $SCHEDULERD_PARAM_CODE'}
+    job |= {"params": {"code": {"type": "integer"}}, "env": {"SCHEDULERD_LAST_SUCCESS_AT": "the beginning"}}
+    daemon.write({"jobs": {"job": job}})
+
+    def run(code):
+        row = daemon.client.post("jobs/job/trigger", {"params": {"code": code}}).body["result"]
+        (path,) = (tmp_path / "state" / "output").glob(f"*/{row['run_id']}.log")
+        return row["started_at"], path.read_text()
+
+    daemon.start()
+    first, told_first = run(0)
+    told = [run(1)[1], run(1)[1]]
+    daemon.kill()
+    daemon.start()
+    told.append(run(0)[1])
+
+    assert told_first == "since the beginning\n"
+    assert told == [f"since {first}\n"] * 3
+    assert run(1)[1] != told[-1]

@@ -18,11 +18,13 @@ from tests.support.waiting import until
 from tests.unit.test_output import punch
 
 WAITS = 'echo begin; read line < "$FIFO"; echo "got $line"'
+TOKEN = "a token of a file"
 JOBS = {
     "binary": {"command": [sys.executable, "-c", "import os; os.write(1, bytes(range(256)) * 4)"]},
     "digits": {"shell": "printf 0123456789"},
     "quiet": {"shell": "true"},
     "secret": {"shell": 'printf "a $WORD b"', "env": {"WORD": {"env": "THE_WORD"}}},
+    "from_file": {"shell": 'echo "$TOKEN $SHORT $DB"; exit 3', "env_file": "variables"},
     "three": {"shell": "echo one; echo two; exit 3"},
     "killed": {"shell": "kill -9 $$"},
     "late": {"shell": "exec sleep 60", "timeout": "0.2s"},
@@ -38,6 +40,7 @@ def running(tmp_path_factory):
     jobs = {name: {**job, "env": {"FIFO": str(folder / name), **job.get("env", {})}} for name, job in JOBS.items()}
     for name in JOBS:
         os.mkfifo(folder / name)
+    (folder / "variables").write_text(f"TOKEN={TOKEN}\nSHORT=1234567\nDB=redis://:pass@h\n")
     made = RunningDaemon(folder, {"jobs": jobs, "shutdown_grace": "1s"}, {"THE_WORD": "hunter2"})
     made.start()
     yield made
@@ -233,6 +236,13 @@ def test_secrets_are_not_shown_however_they_are_asked_for(client):
     assert read(client, run_id)[2] == b"a ******* b"
     assert read(client, run_id, follow="true")[2] == b"a ******* b"
     assert b"".join(read(client, run_id, offset=at, limit=1)[2] for at in range(11)) == b"a ******* b"
+
+
+def test_values_of_files_of_variables_are_masked_in_output_and_messages(client):
+    run_id = ran(client, "from_file")
+
+    assert read(client, run_id)[2] == f"{'*' * len(TOKEN)} 1234567 {'*' * len('redis://:pass@h')}\n".encode()
+    assert client.get(run_path(run_id))["error_message"] == "exit status 3: *** 1234567 ***"
 
 
 def test_what_was_dropped_is_told_and_the_rest_is_in_its_place(client, running):

@@ -1,5 +1,8 @@
 """Who may run at once: overlaps, pools, mutexes, priorities, and the host's load."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,8 +73,8 @@ def test_how_many_run_at_once_is_up_to_overlap_and_max_instances(overlap, most, 
     assert most_at_once(a_job(overlap=overlap, max_instances=most)) == expected
 
 
-def names(chosen):
-    return [each.run_id for each in chosen]
+def names(choice):
+    return [each.run_id for each in choice.started]
 
 
 def a_waiting(run_id, priority=0, **uses):
@@ -93,6 +96,21 @@ def test_small_ones_do_not_overtake_a_big_one_that_has_its_turn():
 
 def test_a_more_important_one_does_overtake():
     assert names(choose([a_waiting("big", b=3), a_waiting("small", 1, b=1)], {}, {"b": 1}, POOLS)) == ["small"]
+
+
+def test_a_run_that_waits_for_one_pool_is_passed_by_in_its_others():
+    waiting = [a_waiting("both", a=1, b=3), a_waiting("x", b=1), a_waiting("y", a=1), a_waiting("z", b=2, c=1)]
+
+    assert names(choose(waiting, {}, {"a": 1}, POOLS)) == ["x", "z"]
+
+
+def test_seats_are_kept_for_a_run_that_has_missed_those_that_it_lacks_now():
+    missed = Waiting("both", "both", {"a": 1, "b": 2}, had=frozenset("a"))
+    waiting = [missed, a_waiting("y", b=1), a_waiting("x", b=2), a_waiting("z", a=1)]
+    choice = choose(waiting, {}, {"a": 1}, POOLS)
+
+    assert names(choice) == ["y"]  # the third seat of b is nobody's
+    assert choice.had["both"] == frozenset("ab")
 
 
 def test_a_full_pool_is_in_nobody_elses_way():
@@ -124,7 +142,7 @@ ROOM = st.fixed_dictionaries({}, optional={job: st.none() | st.integers(0, 3) fo
 @given(runs=RUNS, taken=TAKEN, room=ROOM)
 def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_a_reason(runs, taken, room):
     waiting = [Waiting(str(place), job, uses, priority) for place, (job, uses, priority) in enumerate(runs)]
-    chosen = choose(waiting, room, taken, POOLS)
+    chosen = choose(waiting, room, taken, POOLS).started
     full = dict(taken)
     for each in chosen:
         for name, weight in each.uses.items():
@@ -138,18 +156,66 @@ def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_
     for left in (each for each in waiting if each not in chosen):
         has_room = rooms[left.job_id] is None or sum(each.job_id == left.job_id for each in chosen) < rooms[left.job_id]
         before = [one for one in waiting if one.priority >= left.priority and one not in chosen and one is not left]
-        shares = any(set(one.uses) & set(left.uses) for one in before)
-        assert not has_room or lacking(left.uses, full, POOLS) or shares
+        held = {name for one in before for name in lacking(one.uses, full, POOLS)}
+        assert not has_room or lacking(left.uses, full, POOLS) or held & set(left.uses)
 
 
 @given(runs=RUNS, taken=TAKEN)
-def test_nobody_starts_before_an_older_one_of_the_same_priority_that_shares_a_pool(runs, taken):
+def test_nobody_starts_before_an_older_one_of_the_same_priority_that_lacks_a_pool_of_both(runs, taken):
     waiting = [Waiting(str(place), f"job{place}", uses, priority) for place, (_, uses, priority) in enumerate(runs)]
-    chosen = choose(waiting, {}, taken, POOLS)
+    chosen = choose(waiting, {}, taken, POOLS).started
     for place, older in enumerate(waiting):
         for newer in waiting[place + 1 :]:
-            if older not in chosen and newer.priority <= older.priority and set(older.uses) & set(newer.uses):
-                assert newer not in chosen
+            if older not in chosen and newer.priority <= older.priority:
+                assert newer not in chosen or not set(lacking(older.uses, taken, POOLS)) & set(newer.uses)
+
+
+@given(
+    uses=st.sets(st.sampled_from("abc"), min_size=1),
+    weights=st.fixed_dictionaries({name: st.integers(1, limit) for name, limit in POOLS.items()}),
+    small=st.lists(st.dictionaries(st.sampled_from("abc"), st.just(1), min_size=1), min_size=1, max_size=6),
+    ends=st.randoms(use_true_random=False),
+)
+def test_a_large_run_comes_at_last_however_many_small_ones_follow_it(uses, weights, small, ends):
+    large = Waiting("large", "large", {name: weights[name] for name in uses})
+    running, queue, number = [], [], 0
+
+    def come():
+        nonlocal number
+        for each in small:
+            number += 1
+            queue.append(Waiting(str(number), str(number), each))
+
+    def look():
+        taken = Counter()
+        for each in running:
+            taken.update(each.uses)
+        choice = choose(queue, {}, taken, POOLS)
+        running.extend(choice.started)
+        queue[:] = [replace(each, had=choice.had.get(each.run_id, each.had)) for each in queue if each not in choice.started]
+
+    for _ in range(20):  # everything is full, and much waits already
+        come()
+    look()
+    queue[:] = [large, *queue[:10]]
+    for _ in range(300):  # more come than can ever run, and any of those that run may end next, the oldest at last
+        come()
+        running.remove(running[0] if ends.random() < 0.3 else ends.choice(running))
+        look()
+        if any(each.run_id == "large" for each in running):
+            break
+
+    assert any(each.run_id == "large" for each in running)
+
+
+@given(uses=st.dictionaries(st.sampled_from("bc"), st.integers(1, 3)), small=st.sampled_from("bc"), looks=st.integers(1, 9))
+def test_a_pool_that_never_has_room_keeps_nobody_out_of_the_others(uses, small, looks):
+    stuck = Waiting("stuck", "stuck", {"a": 1, **uses})
+    for _ in range(looks):
+        later = a_waiting("later", **{small: 1})
+        choice = choose([stuck, later], {}, {"a": 1}, POOLS)
+        assert names(choice) == ["later"]
+        stuck = replace(stuck, had=choice.had["stuck"])
 
 
 def test_what_a_run_waits_for_is_told_in_words():

@@ -204,3 +204,11 @@ def test_secrets_in_the_options_of_an_action_are_known_too(monkeypatch):
     )
 
     assert known_secrets(job) == (b"sesame",)
+
+
+def test_of_a_file_of_variables_long_values_and_passwords_are_known(tmp_path):
+    (tmp_path / "env").write_text("LONG=12345678\nSHORT=1234567\nURL=redis://:word@h\n# NO='not a value'\n")
+    (tmp_path / "bad").write_text("this line sets nothing\n")
+    job = a_job(env_files=(str(tmp_path / "env"), str(tmp_path / "bad"), str(tmp_path / "missing")))
+
+    assert known_secrets(job) == (b"12345678", b"redis://:word@h", b"word")

@@ -7,7 +7,8 @@ import pytest
 import schedule
 
 from schedulerd.clock import ManualClock
-from schedulerd.model import Occurrence, Origin
+from schedulerd.model import Origin
+from schedulerd.occurrences import Occurrence
 from schedulerd.planner import Planner
 from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import After, CatchUp, Occurrence, Status, When
+from schedulerd.model import CatchUp, Status
+from schedulerd.occurrences import After, Occurrence, When
 from schedulerd.policy import (
     BLACKOUT,
     MOST_DUE,

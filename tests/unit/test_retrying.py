@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schedulerd.ends import next_row
 from schedulerd.model import Origin, Result, Status, finish, to_text
-from schedulerd.retrying import delay_seconds, is_superseded, retry_after, retry_at_of, within_deadline
+from schedulerd.retrying import delay_seconds, is_superseded, outcome_of, retry_after, retry_at_of, within_deadline
 from tests.support.builders import NOON, a_job, a_run
 
 SECOND = timedelta(seconds=1)
@@ -116,6 +116,22 @@ def test_a_later_attempt_has_less_time():
     _, retry = next_row(job, a_run(), failed(a_run(started_at=NOON), at=NOON + 10 * SECOND), NOON + 10 * SECOND)
 
     assert within_deadline(job, retry, retry_at_of(retry))[0].timeout_seconds == 30.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"status": Status.CANCELLED}, Status.FAILED),
+        ({"status": Status.SKIPPED}, Status.FAILED),
+        ({"status": Status.TIMED_OUT}, Status.TIMED_OUT),
+        ({"status": Status.SUCCESS, "started_at": NOON}, Status.SUCCESS),
+        ({"status": Status.CANCELLED, "started_at": NOON}, Status.CANCELLED),
+        ({"status": Status.CANCELLED, "origin": Origin.SCHEDULE}, Status.CANCELLED),
+        ({"status": Status.SKIPPED, "origin": Origin.SCHEDULE}, Status.SKIPPED),
+    ],
+)
+def test_a_retry_that_was_never_started_leaves_the_failure_before_it(changes, expected):
+    assert outcome_of(a_run(**{"origin": Origin.RETRY, **changes})) is expected
 
 
 def test_a_later_occurrence_supersedes_a_retry_and_nothing_else_does():

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.errors import TriggerError
-from schedulerd.model import MICROSECOND, After, When
+from schedulerd.model import MICROSECOND
+from schedulerd.occurrences import After, When
 from schedulerd.spans import Calendar, Span
 from schedulerd.triggers import trigger_from
 

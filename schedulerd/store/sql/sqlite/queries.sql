@@ -50,6 +50,12 @@ SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
     ORDER BY run_id DESC LIMIT 1
 );
 
+-- last_successes --
+-- The newest success of each of the jobs that have one.
+SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
+    SELECT run_id FROM runs WHERE job_id = value AND status = 'success' ORDER BY run_id DESC LIMIT 1
+);
+
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;

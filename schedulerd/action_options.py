@@ -1,0 +1,88 @@
+"""The settings of the actions: what stands under the key of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .backup_options import BACKUP, RESTORE_DRILL
+from .health_options import HEALTH_CHECK
+from .kinds import OneOrMore, RecordOrText, Word
+from .schema import Anything, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Size, Text, TextOrSecret, Whole
+
+SQLITE = ("sqlite://",)
+POSTGRESQL = ("postgresql://", "postgres://")
+REDIS = ("redis://", "rediss://", "unix://")
+BACKED_UP = (*SQLITE, *POSTGRESQL, *REDIS)
+SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
+    "backup": {"source": BACKED_UP},
+    "restore_drill": {"into": POSTGRESQL},
+    "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
+    "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
+}
+HISTORY = "history"  # the source that is schedulerd's own database
+
+ARGV = ListOf(
+    Word(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"
+)
+PYTHON = Record(
+    {
+        "call": Option(
+            Text(r"[^\W\d][\w.]*:[^\W\d][\w.]*", "MODULE:FUNCTION"), "which function is called, as module:function",
+            required=True,
+        ),
+        "args": Option(ListOf(Anything({})), "its arguments", ()),
+        "kwargs": Option(MapOf(Anything({}), r"[^\W\d]\w*", "a name of an argument"), "its arguments by name", {}),
+    }
+)  # fmt: skip
+HTTP = Record(
+    {
+        "url": Option(TextOrSecret(), "an http:// or https:// URL; may be a secret", required=True),
+        "method": Option(Text(r"[A-Z]{1,20}", "a method such as GET or POST"), "the method", "GET"),
+        "headers": Option(MapOf(TextOrSecret(), r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a name of a header"), "headers", {}),
+        "body": Option(TextOrSecret(), "what is sent"),
+        "json": Option(Anything({}), "what is sent, as JSON"),
+        "expect_status": Option(
+            OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")), "which answers are a success", ("2xx",)
+        ),
+        "expect_text": Option(Text(), "what the answer must contain"),
+        "expect_json": Option(Anything({"type": "object"}), "what the answer must have: a mapping that is part of it"),
+        "verify": Option(
+            Anything({"type": ["boolean", "string"]}), "false: any certificate will do; or a file of authorities", True
+        ),
+        "follow_redirects": Option(Flag(), "true: redirects are followed, to the same host only", False),
+        "response_timeout": Option(Duration(), "how long connecting and answering may take", 30.0),
+    }
+)
+SQL = Record(
+    {
+        "dsn": Option(TextOrSecret(), "the name of a source, or a sqlite:// or postgresql:// URL", required=True),
+        "statement": Option(Text(r"[\s\S]*\S[\s\S]*", "an SQL statement"), "what is executed; :NAME is a parameter's value"),
+        "file": Option(Text(), "a file with what is executed, read at each start"),
+        "statement_timeout": Option(Duration(), "how long it may take; 0 is no bound", 0.0),
+    }
+)
+
+ACTIONS: Mapping[str, Kind] = {
+    "command": ARGV,
+    "shell": Text(r"[\s\S]*\S[\s\S]*", "a line for /bin/sh"),
+    "python": RecordOrText(PYTHON, "call"),
+    "http": RecordOrText(HTTP, "url"),
+    "sql": SQL,
+    "health_check": HEALTH_CHECK,
+    "backup": BACKUP,
+    "restore_drill": RESTORE_DRILL,
+    "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),
+    "cleanup": Record(
+        {
+            "older_than": Option(Duration(), "finished runs older than this go, with their output", 90 * 86400.0),
+            "runs_per_job": Option(Whole(1, 10_000_000), "of each job only so many finished runs stay, the newest ones"),
+            "keep_last_failure": Option(Flag(), "each job's last failure stays, however old", True),
+            "keep_last_success": Option(Flag(), "each job's last success stays, however old", True),
+            "outputs_older_than": Option(Duration(), "outputs older than this go, and their runs stay"),
+            "outputs_size": Option(Size(), "all outputs together have at most this size: the oldest go, their runs stay"),
+            "min_free": Option(Size(), "outputs go, oldest first, until so much is free on their disk"),
+            "dry_run": Option(Flag(), "true: only says what would go", False),
+            "batch": Option(Whole(1, 100_000), "how many rows are deleted in one transaction", 500),
+        }
+    ),
+}

@@ -1,0 +1,109 @@
+"""What a run that waits is waiting for, and who stands in its way, by run id: told to callers, decided nowhere here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from .admission import MUTEX, FullPool, most_at_once
+from .board import Board, JobState
+from .durations import counted
+from .model import Origin, Pause, Run, to_text
+from .policy import pause_is_over
+from .retrying import retry_at_of
+from .seating import Seating, since
+
+MOST_NAMED = 5  # runs, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """One thing that a run waits for: `kind` is `time`, `pause`, `load`, `overlap`, `pool` or `mutex`.
+
+    `run_ids` are the runs that stand in its way; `until` is when it ends at the latest, where that is known.
+    """
+
+    kind: str
+    text: str
+    run_ids: tuple[str, ...] = ()
+    until: datetime | None = None
+    name: str | None = None  # of the pool or mutex
+
+    def view(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        return {
+            "kind": self.kind, "text": self.text, "run_ids": list(self.run_ids), "name": self.name,
+            "until": None if self.until is None else to_text(self.until),
+        }  # fmt: skip
+
+
+def waiting_view(run: Run, found: Sequence[Hindrance]) -> dict[str, Any]:
+    """Return a waiting run as the API shows it, with what it waits for."""
+    return {
+        "run_id": run.run_id, "origin": run.origin, "attempt": run.attempt, "queued_at": to_text(run.queued_at),
+        "scheduled_at": None if run.scheduled_at is None else to_text(run.scheduled_at),
+        "waits_for": [each.view() for each in found],
+    }  # fmt: skip
+
+
+def hindrances(board: Board, seating: Seating, state: JobState, run: Run, now: datetime) -> list[Hindrance]:
+    """Return everything that a waiting run of a job waits for; nothing when it is about to start. The lock is held."""
+    found = [_time(run, now), _pause(state.pause, run, now), _load(seating, state, run), _overlap(state, run)]
+    jobs = {each.run_id: each.job_id for each in board.running()}
+    pools = [_pool(full, jobs) for full in seating.lacks(state, run)]
+    return [each for each in (*found, *pools) if each is not None]
+
+
+def _time(run: Run, now: datetime) -> Hindrance | None:
+    at = retry_at_of(run)
+    return Hindrance("time", f"the time of its retry, {to_text(at)}", until=at) if at is not None and at > now else None
+
+
+def _pause(pause: Pause | None, run: Run, now: datetime) -> Hindrance | None:
+    if pause is None or run.origin is Origin.MANUAL or pause_is_over(pause.until, now):
+        return None
+    at = f" at {to_text(pause.until)}" if pause.until is not None else ""
+    why = f" (paused: {pause.reason})" if pause.reason else ""
+    return Hindrance("pause", f"its job to be resumed{at}{why}", until=pause.until)
+
+
+def _load(seating: Seating, state: JobState, run: Run) -> Hindrance | None:
+    why = seating.shut(state.job, run)
+    if why is None:
+        return None
+    latest = since(run) + timedelta(seconds=state.job.only_if_within_seconds)
+    return Hindrance("load", f"the host ({why}), until {to_text(latest)}: then it is skipped", until=latest)
+
+
+def _overlap(state: JobState, run: Run) -> Hindrance | None:
+    most = most_at_once(state.job)
+    if most is None or len(state.running) < most:
+        return None
+    running = sorted(state.running)
+    before = [each.run_id for each in state.queued or () if since(each) < since(run)]
+    ahead = f", and {counted(len(before), 'run')} of it {'waits' if len(before) == 1 else 'wait'} before" if before else ""
+    return Hindrance("overlap", f"the end of {_named(running)} of its job{ahead}", (*running, *before))
+
+
+def _pool(full: FullPool, jobs: dict[str, str]) -> Hindrance:
+    is_mutex = full.name.startswith(MUTEX)
+    text = full.name if is_mutex else f"pool {full.name} ({full.taken} of {full.limit} taken, it needs {full.needs})"
+    if full.holders:
+        text += ", held by " + _named([f"{run_id} of {jobs.get(run_id, 'a job')}" for run_id in full.holders])
+    if full.kept_for is not None:
+        text += f", and kept for run {full.kept_for}, which waits before"
+    run_ids = (*full.holders, *([full.kept_for] if full.kept_for is not None else []))
+    kind, name = ("mutex", full.name.removeprefix(MUTEX)) if is_mutex else ("pool", full.name)
+    return Hindrance(kind, text, run_ids, name=name)
+
+
+def _named(runs: Sequence[str]) -> str:
+    more = [f"{len(runs) - MOST_NAMED} more"] if len(runs) > MOST_NAMED else []
+    return ("run " if len(runs) == 1 else "runs ") + _listed([*runs[:MOST_NAMED], *more])
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
