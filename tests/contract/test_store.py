@@ -252,17 +252,6 @@ def test_old_rows_are_paged_oldest_first(store):
     }  # fmt: skip
 
 
-def test_the_newest_success_is_kept_however_old_it_is(store):
-    first, second, *failures = [a_run(at=NOON + number * MINUTE) for number in range(5)]
-    record(store, first, second, *failures)
-    store.finish([ended(first), ended(second), *(ended(run, status=Status.FAILED) for run in failures)]).result(10)
-
-    gone = store.delete_expired(NOON + 100 * MINUTE, 100).result(10)
-
-    assert set(gone) == {run.run_id for run in (first, *failures[:-1])}
-    assert [run.run_id for run in store.history("job", 100)] == [failures[-1].run_id, second.run_id]
-
-
 def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
     old, new = a_run(at=NOON - 60 * MINUTE), a_run(at=NOON, started_at=NOON + timedelta(seconds=2))
     record(store, old, new)
