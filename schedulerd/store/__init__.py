@@ -209,6 +209,18 @@ class Store(Protocol):
         """Return at most `limit` rows of a job whose run_ids are larger than `after`, in the order of those."""
         ...
 
+    def all_runs(self, after: str, limit: int) -> list[Run]:
+        """Return at most `limit` rows of all jobs whose run_ids are larger than `after`, in the order of those."""
+        ...
+
+    def days(self) -> list[str]:
+        """Return the days that `save_day` wrote, oldest first."""
+        ...
+
+    def day(self, day: str) -> list[DayOfJob]:
+        """Return what `save_day` wrote of a day, in the order of the jobs."""
+        ...
+
     def backups(self) -> list[Backup]:
         """Return the catalogue of backups, newest first."""
         ...

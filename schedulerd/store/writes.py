@@ -82,3 +82,7 @@ class Writes:
     def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
         """Replace a day; see `Store.save_day`."""
         return self._writer.submit(SaveDay(day, jobs))
+
+    def close(self) -> None:
+        """Write what is waiting, and close."""
+        self._writer.close()

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import stat
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -259,7 +258,7 @@ def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
 
 
 def test_many_ends_are_read_in_pages_with_none_left_out_and_none_twice(store, monkeypatch):
-    monkeypatch.setattr(sys.modules[type(store).__module__], "PAGE", 7)
+    monkeypatch.setattr("schedulerd.store.reads.PAGE", 7)
     runs = [a_run(f"job{number}") for number in range(30)]
     record(store, *runs)
     store.finish([ended(run, at=NOON + number // 4 * MINUTE) for number, run in enumerate(runs)]).result(10)

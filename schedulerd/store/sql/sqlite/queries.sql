@@ -29,21 +29,24 @@ UPDATE jobs SET paused_at = ?, paused_by = ?, pause_reason = ?, paused_until = ?
 -- jobs --
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
--- last_occurrence --
--- The newest time of a job's own rule that was decided about (what else started it says nothing about its times).
-SELECT scheduled_at FROM runs
-WHERE job_id = ? AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
-ORDER BY scheduled_at DESC LIMIT 1;
+-- last_occurrences --
+-- The newest time of each job's own rule that was decided about (what else started it says nothing about its times).
+SELECT value AS job_id, (
+    SELECT scheduled_at FROM runs
+    WHERE job_id = value AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+    ORDER BY scheduled_at DESC LIMIT 1
+) AS scheduled_at
+FROM json_each(:job_ids);
 
 -- followed --
 -- The ends of other jobs, from one on, that a job was due after.
-SELECT scheduled_at FROM runs WHERE job_id = ? AND scheduled_at >= ? AND attempt = 1 AND origin = 'after';
+SELECT scheduled_at FROM runs WHERE job_id = :job_id AND scheduled_at >= :since AND attempt = 1 AND origin = 'after';
 
--- last_result --
--- The newest run of a job that was started and has ended.
-SELECT * FROM runs WHERE run_id = (
+-- last_results --
+-- The newest run of each job that was started and has ended. (CROSS JOIN: the jobs first, then their rows.)
+SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
     SELECT run_id FROM runs
-    WHERE job_id = ? AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+    WHERE job_id = value AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
     ORDER BY run_id DESC LIMIT 1
 );
 
@@ -78,21 +81,24 @@ ORDER BY run_id DESC;
 
 -- occurrences --
 -- What the ledger has of a job's occurrences from one on, in their order.
-SELECT * FROM runs WHERE job_id = ? AND scheduled_at >= ? ORDER BY scheduled_at, attempt LIMIT ?;
+SELECT * FROM runs WHERE job_id = :job_id AND scheduled_at >= :since ORDER BY scheduled_at, attempt LIMIT :limit;
 
 -- durations --
--- How long a job's newest successful runs took.
-SELECT duration_seconds FROM runs
-WHERE job_id = ? AND status = 'success' AND duration_seconds IS NOT NULL ORDER BY run_id DESC LIMIT ?;
+-- How long the newest successful runs of each job took.
+SELECT value AS job_id, duration_seconds FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id IN (
+    SELECT run_id FROM runs
+    WHERE job_id = value AND status = 'success' AND duration_seconds IS NOT NULL ORDER BY run_id DESC LIMIT :limit
+)
+ORDER BY run_id DESC;
 
 -- run --
-SELECT * FROM runs WHERE run_id = ?;
+SELECT * FROM runs WHERE run_id = :run_id;
 
 -- statuses --
-SELECT run_id, status FROM runs WHERE run_id IN (SELECT value FROM json_each(?));
+SELECT run_id, status FROM runs WHERE run_id IN (SELECT value FROM json_each(:run_ids));
 
 -- run_by_key --
-SELECT * FROM runs WHERE job_id = ? AND idempotency_key = ?;
+SELECT * FROM runs WHERE job_id = :job_id AND idempotency_key = :key;
 
 -- counts --
 -- How many rows there are of each status.
@@ -148,7 +154,12 @@ SELECT
 
 -- old_rows --
 -- A page of a job's rows behind one of them, oldest first.
-SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = ? AND run_id > ? ORDER BY run_id LIMIT ?;
+SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = :job_id AND run_id > :after
+ORDER BY run_id LIMIT :limit;
+
+-- all_runs --
+-- A page of all rows behind one of them, oldest first.
+SELECT * FROM runs WHERE run_id > :after ORDER BY run_id LIMIT :limit;
 
 -- delete_run --
 -- Take a row away; one that is not finished stays, whatever was thought of it.
@@ -163,6 +174,13 @@ DELETE FROM backups WHERE path = ?;
 
 -- backups --
 SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backups ORDER BY created_at DESC, path;
+
+-- days --
+SELECT DISTINCT day FROM daily_stats ORDER BY day;
+
+-- day --
+SELECT day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99 FROM daily_stats
+WHERE day = :day ORDER BY job_id;
 
 -- clear_day --
 DELETE FROM daily_stats WHERE day = ?;
