@@ -17,6 +17,7 @@ from schedulerd.errors import StoreError
 from schedulerd.model import ENDED, Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
 from schedulerd.retention import Needed, Old
 from schedulerd.store import DayOfJob
+from schedulerd.store.queries import load_migrations
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
 
@@ -402,3 +403,31 @@ def test_new_run_ids_of_a_run_by_hand_have_no_occurrence(store):
     record(store, run)
 
     assert store.last_occurrences(["job"]) == {}
+
+
+def test_a_history_of_the_first_schema_is_counted_when_it_is_migrated(tmp_path):
+    path = str(tmp_path / "h.db")
+    store = SqliteStore(path)
+    runs = [a_run(f"job{number}", at=NOON + number * MINUTE) for number in range(100)]
+    record(store, *runs)
+    ends = [replace(run, started_at=run.queued_at + timedelta(milliseconds=number)) for number, run in enumerate(runs)]
+    store.finish([ended(run, Status.FAILED if number % 3 else Status.SUCCESS) for number, run in enumerate(ends)]).result(10)
+    counts = store.counts(), store.counts(NOON + 7 * MINUTE), store.lateness(NOON + 7 * MINUTE)
+    store.close()
+    go_back_to_the_first_schema(path)
+    again = SqliteStore(path)
+
+    assert counts == (again.counts(), again.counts(NOON + 7 * MINUTE), again.lateness(NOON + 7 * MINUTE))
+    again.close()
+
+
+def go_back_to_the_first_schema(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    kept = connection.execute("SELECT * FROM runs").fetchall()
+    for kind in ("trigger", "table"):
+        named = f"SELECT name FROM sqlite_master WHERE type = '{kind}'"
+        for (name,) in connection.execute(named).fetchall():
+            connection.execute(f"DROP {kind.upper()} {name}")
+    connection.executescript(load_migrations("sqlite")[0][2] + "; PRAGMA user_version = 1")
+    connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 17)})", kept)
+    connection.close()
