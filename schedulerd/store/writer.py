@@ -72,7 +72,7 @@ class Writer(threading.Thread):
         return future
 
     def close(self) -> None:
-        """Write what is waiting and end the thread."""
+        """Write what is waiting and end the thread; the database stays open."""
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
@@ -90,7 +90,6 @@ class Writer(threading.Thread):
             elif batch:
                 self._write(batch)
         self._outage.end()
-        self._database.close()
 
     def _take(self) -> tuple[list[Item], bool]:
         """Wait for one change, and take with it all that wait behind it; during an outage, not for long."""

@@ -18,6 +18,7 @@ class Writes:
     """What every backend does with writes; `Store` says what each of them means."""
 
     def __init__(self, database: Database, spool: Spool | None = None) -> None:
+        self._database = database
         self._writer = Writer(database, spool)
 
     def open(self) -> None:

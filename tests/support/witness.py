@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.waiting import until
 
-NOT_STARTED = ("skipped", "missed", "cancelled", "queued")
+NOT_STARTED = ("skipped", "missed", "cancelled", "queued", "abandoned")  # the last: entered, but the daemon was killed then
 
 
 @dataclass(frozen=True)
