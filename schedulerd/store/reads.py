@@ -1,4 +1,4 @@
-"""The half of a store that reads: queries by name, with values by name, and rows made into what the rest of the program uses.
+"""The half of a store that reads: queries with values by name, and rows made into what the rest of the program uses.
 
 A backend brings the queries' text, and how it spells instants.
 """
@@ -24,7 +24,7 @@ class Reads(ABC):
 
     @abstractmethod
     def _rows(self, name: str, **values: Any) -> list[Any]:
-        """Return the rows of a query, each with its columns by name; values are texts, numbers, instants or lists of texts."""
+        """Return the rows of a query, with columns by name; values are texts, numbers, instants or lists of texts."""
 
     @staticmethod
     @abstractmethod
