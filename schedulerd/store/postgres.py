@@ -63,7 +63,7 @@ class PostgresStore(Reads, Writes):
         if self._failure is not None and clock.monotonic() - self._failure[0] < AWAY_SECONDS:
             raise self._failure[1]
         try:
-            connection = self._access.connect()
+            connection = self._access.reconnect()
         except StoreAwayError as error:
             self._failure = clock.monotonic(), error
             raise

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import TextLoader
 
 from ..clock import Clock
-from ..errors import StoreAwayError, StoreError
+from ..errors import SchedulerdError, StoreAwayError, StoreError
 from ..model import Secret
 from ..secrets import resolve, scrubbed
 
@@ -47,7 +47,7 @@ class Access:
         self._url = url
 
     def connect(self) -> Connection:
-        """Return a connection. Raise StoreAwayError, or StoreError when the URL or its secret is no good."""
+        """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
         url = resolve(self._url)
         try:
             given = conninfo_to_dict(url)
@@ -61,6 +61,15 @@ class Access:
         connection.adapters.register_loader("timestamptz", _InstantLoader)
         connection.adapters.register_loader("json", TextLoader)
         return connection
+
+    def reconnect(self) -> Connection:
+        """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
+        try:
+            return self.connect()
+        except StoreAwayError:
+            raise
+        except SchedulerdError as error:
+            raise StoreAwayError(str(error)) from error
 
     def begin(self, statement_seconds: float, lock_seconds: float) -> str:
         """Return the settings of a transaction: they end with it. Commits are durable whatever the server's default is."""

@@ -27,10 +27,10 @@ def newest_version() -> int:
 
 def version_of(connection: Connection, schema: str) -> int:
     """Return the version of a history, 0 when there is none."""
-    found = connection.execute("SELECT to_regclass(%s)", (f"{schema}.migrations",)).fetchone()
+    found = connection.execute("SELECT to_regclass(%s)", (f"{schema}.schedulerd_migrations",)).fetchone()
     if found is None or found[0] is None:
         return 0
-    row = connection.execute(f"SELECT coalesce(max(number), 0) FROM {schema}.migrations").fetchone()  # noqa: S608
+    row = connection.execute(f"SELECT coalesce(max(number), 0) FROM {schema}.schedulerd_migrations").fetchone()  # noqa: S608
     return int(row[0]) if row else 0
 
 
@@ -55,6 +55,7 @@ def migrate(connection: Connection, access: Access) -> list[str]:
     try:
         if check_version(connection, access.schema) == newest_version():
             return []
+        _check_empty(connection, access.schema)
         _begin_table(connection, access)
         return [step[1] for step in load_migrations("postgres") if _step(connection, access, *step)]
     except psycopg.errors.InsufficientPrivilege as error:
@@ -66,6 +67,18 @@ def migrate(connection: Connection, access: Access) -> list[str]:
         raise StoreAwayError(f"the schema {access.schema} could not be brought up to date: {told(error)}") from error
 
 
+def _check_empty(connection: Connection, schema: str) -> None:
+    """Raise StoreError for a schema that somebody else has tables in."""
+    found = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'v', 'p') LIMIT 1",
+        (schema,),
+    ).fetchone()
+    if found is not None and version_of(connection, schema) == 0:
+        raise StoreError(
+            f"the schema {schema} is another program's (it has the table {found[0]}): name another one in store_schema:"
+        )
+
+
 def _begin_table(connection: Connection, access: Access) -> None:
     """Make the schema and the table of steps, when they are not there."""
     for last in range(TRIES):
@@ -75,7 +88,9 @@ def _begin_table(connection: Connection, access: Access) -> None:
                 there = connection.execute("SELECT to_regnamespace(%s)", (access.schema,)).fetchone()
                 if there is None or there[0] is None:
                     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {access.schema}")
-                connection.execute("CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL)")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS schedulerd_migrations (number integer PRIMARY KEY, name text NOT NULL)"
+                )
             return
         except ANOTHER_WAS_FIRST:
             if last == TRIES - 1:
@@ -86,11 +101,11 @@ def _step(connection: Connection, access: Access, number: int, name: str, script
     """Take a step when nobody has; return whether it was taken here."""
     with connection.transaction():
         connection.execute(access.begin(0, LOCK_SECONDS) + DURABLE)
-        connection.execute("LOCK TABLE migrations IN EXCLUSIVE MODE")
-        done = connection.execute("SELECT 1 FROM migrations WHERE number = %s", (number,)).fetchone()
+        connection.execute("LOCK TABLE schedulerd_migrations IN EXCLUSIVE MODE")
+        done = connection.execute("SELECT 1 FROM schedulerd_migrations WHERE number = %s", (number,)).fetchone()
         if done is not None:
             return False
         log.info("the history's schema %s: %s", access.schema, name)
         connection.execute(script)
-        connection.execute("INSERT INTO migrations VALUES (%s, %s)", (number, name))
+        connection.execute("INSERT INTO schedulerd_migrations VALUES (%s, %s)", (number, name))
     return True

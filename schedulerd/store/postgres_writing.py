@@ -76,12 +76,7 @@ class PostgresDatabase:
     def _connected(self) -> Connection:
         """Return the connection, a new one when the last was lost. Raise StoreAwayError."""
         if self._connection is None:
-            try:
-                connection = self._access.connect()
-            except StoreAwayError:
-                raise
-            except StoreError as error:
-                raise StoreAwayError(str(error)) from error
+            connection = self._access.reconnect()
             self._check(connection)
             self._connection = connection
         return self._connection

@@ -43,6 +43,12 @@ class PostgresServer:
         options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
         self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
 
+    def demand_passwords(self) -> None:
+        """Let nobody in without a password from now on, but the superuser."""
+        lines = ["local all postgres trust", "local all all scram-sha-256"]
+        (self.folder / "data" / "pg_hba.conf").write_text("\n".join(lines) + "\n")
+        self._call(self._control, "-D", str(self.folder / "data"), "reload")
+
     def stop(self) -> None:
         """Stop at once."""
         self._call(self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop")
