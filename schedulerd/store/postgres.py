@@ -23,7 +23,6 @@ MOST_READERS = 4
 WAIT_SECONDS = 10.0  # for a free connection
 STATEMENT_SECONDS = 10.0
 READ_SECONDS = 15.0
-AWAY_SECONDS = 1.0  # so long after a failure nobody tries to connect again for a read
 
 
 class PostgresStore(Reads, Writes):
@@ -40,7 +39,6 @@ class PostgresStore(Reads, Writes):
         self._settings = self._access.begin(STATEMENT_SECONDS, STATEMENT_SECONDS)
         self._deadlines = Deadlines(clock)
         self._readers = Lending(self._connect, MOST_READERS)
-        self._failure: tuple[float, StoreAwayError] | None = None
         super().__init__(PostgresDatabase(self._access, self._deadlines), spool)
         if opens:
             self.open()
@@ -58,16 +56,7 @@ class PostgresStore(Reads, Writes):
         self._deadlines.close()
 
     def _connect(self) -> Connection:
-        """Connect for a reader. While the server is away, fail at once, and try again only now and then."""
-        clock = self._access.clock
-        if self._failure is not None and clock.monotonic() - self._failure[0] < AWAY_SECONDS:
-            raise self._failure[1]
-        try:
-            connection = self._access.reconnect()
-        except StoreAwayError as error:
-            self._failure = clock.monotonic(), error
-            raise
-        self._failure = None
+        connection = self._access.reconnect_or_fail()
         connection.cursor_factory = psycopg.ClientCursor
         connection.row_factory = dict_row
         return connection

@@ -34,6 +34,7 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
     "tcp_user_timeout": "20000",
 }  # fmt: skip
 APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
+AWAY_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; everything else may pass by itself
 
@@ -45,6 +46,7 @@ class Access:
         self.schema = schema
         self.clock = clock
         self._url = url
+        self._failure: tuple[float, str] | None = None
 
     def connect(self) -> Connection:
         """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
@@ -65,11 +67,19 @@ class Access:
     def reconnect(self) -> Connection:
         """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
         try:
-            return self.connect()
-        except StoreAwayError:
-            raise
+            connection = self.connect()
         except SchedulerdError as error:
+            self._failure = self.clock.monotonic(), str(error)
             raise StoreAwayError(str(error)) from error
+        self._failure = None
+        return connection
+
+    def reconnect_or_fail(self) -> Connection:
+        """Do the same for whom must not wait: a failure that is not older than AWAY_SECONDS is told again at once."""
+        failure = self._failure
+        if failure is not None and self.clock.monotonic() - failure[0] < AWAY_SECONDS:
+            raise StoreAwayError(failure[1])
+        return self.reconnect()
 
     def begin(self, statement_seconds: float, lock_seconds: float) -> str:
         """Return the settings of a transaction: they end with it. Commits are durable whatever the server's default is."""
@@ -77,7 +87,7 @@ class Access:
             f"SET LOCAL search_path = {self.schema}, pg_temp;"
             f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
             f" SET LOCAL lock_timeout = {round(lock_seconds * 1000)};"
-            " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"
+            " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1;"
         )
 
 

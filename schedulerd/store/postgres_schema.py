@@ -14,6 +14,13 @@ log = logging.getLogger(__name__)
 
 OLDEST_SERVER = 130000  # as `server_version` of libpq: PostgreSQL 13
 LOCK_SECONDS = 60.0
+OF_OTHERS = """
+    SELECT relname FROM pg_class AS one WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind IN ('r', 'v', 'p')
+        AND NOT EXISTS (
+            SELECT 1 FROM pg_class WHERE relnamespace = one.relnamespace AND relname = 'schedulerd_migrations'
+        )
+    LIMIT 1
+"""
 TRIES = 5
 ANOTHER_WAS_FIRST = (  # what is said when two daemons make the same schema or table at the same moment
     psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable,
@@ -69,11 +76,8 @@ def migrate(connection: Connection, access: Access) -> list[str]:
 
 def _check_empty(connection: Connection, schema: str) -> None:
     """Raise StoreError for a schema that somebody else has tables in."""
-    found = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'v', 'p') LIMIT 1",
-        (schema,),
-    ).fetchone()
-    if found is not None and version_of(connection, schema) == 0:
+    found = connection.execute(OF_OTHERS, {"schema": schema}).fetchone()
+    if found is not None:
         raise StoreError(
             f"the schema {schema} is another program's (it has the table {found[0]}): name another one in store_schema:"
         )

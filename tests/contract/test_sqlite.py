@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 
 from schedulerd.errors import StoreError
 from schedulerd.model import Result, Status, finish
-from schedulerd.store.queries import load_migrations
+from schedulerd.store.queries import load_migrations, load_schema
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
 
@@ -93,6 +94,24 @@ def test_a_history_of_the_first_schema_is_counted_when_it_is_migrated(tmp_path):
 
     assert counts == (again.counts(), again.counts(NOON + 7 * MINUTE), again.lateness(NOON + 7 * MINUTE))
     again.close()
+
+
+@pytest.mark.parametrize("version", range(len(load_migrations("sqlite"))))
+def test_from_every_version_the_migrations_lead_to_the_schema_file(tmp_path, version):
+    path = str(tmp_path / "h.db")
+    with closing(sqlite3.connect(path)) as connection:
+        for number, _, script in load_migrations("sqlite")[:version]:
+            connection.executescript(f"{script}; PRAGMA user_version = {number}")
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(":memory:")) as drawn, closing(sqlite3.connect(path)) as migrated:
+        drawn.executescript(load_schema("sqlite"))
+
+        assert definitions(migrated) == definitions(drawn)
+
+
+def definitions(connection):
+    made = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
+    return made, connection.execute("SELECT upto FROM lateness_classes ORDER BY upto").fetchall()
 
 
 def go_back_to_the_first_schema(path):

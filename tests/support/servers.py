@@ -43,6 +43,12 @@ class PostgresServer:
         options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
         self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
 
+    def dump(self, schema: str) -> str:
+        """Return the definitions of a schema, without the table of its migrations."""
+        options = ["--schema-only", "--no-owner", f"--schema={schema}", f"--exclude-table={schema}.schedulerd_migrations"]
+        done = subprocess.run([find("pg_dump"), *options, self.url], capture_output=True, text=True, check=True)
+        return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\\"))  # random since 15.14
+
     def demand_passwords(self) -> None:
         """Let nobody in without a password from now on, but the superuser."""
         lines = ["local all postgres trust", "local all all scram-sha-256"]
