@@ -1,13 +1,15 @@
 """The failure loop: whatever is killed or full at any moment, what a job says itself is what the history says, once.
 
-A few rounds each; `SCHEDULERD_ROUNDS=40 pytest -s tests/system/test_failures.py` is the long form, and prints figures.
+A few rounds each. The long form, which prints figures:
+
+    SCHEDULERD_ROUNDS=50 pytest -s -o faulthandler_timeout=0 tests/system/test_failures.py
 """
 
 import os
 import random
 import threading
 
-from tests.support.small_disk import SmallDisk, needs_root, on_small_disk, statuses
+from tests.support.small_disk import SmallDisk, needs_root, on_disk_of, statuses
 from tests.support.waiting import until
 from tests.support.witness import Witness
 
@@ -45,7 +47,7 @@ def test_a_daemon_that_is_killed_at_any_moment_loses_nothing(daemon, tmp_path):
 
 
 @needs_root
-@on_small_disk
+@on_disk_of(f"{8 + ROUNDS}m")
 def test_a_disk_that_is_full_at_any_moment_and_a_daemon_that_is_killed_then_lose_nothing(folder):
     chance = random.Random()
     world = SmallDisk(folder, jobs=JOBS)
