@@ -57,6 +57,27 @@ def test_while_the_server_is_down_runs_go_on_and_reads_fail_at_once(server, tmp_
     store.close()
 
 
+def test_a_server_that_is_silent_holds_nobody_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.2)
+    store = opened(server, tmp_path)
+    waiting = a_run("waits", status=Status.QUEUED)
+    store.record([waiting]).result(20)
+    server.freeze()
+    run = a_run()
+
+    assert store.claim(waiting.run_id).result(2) is True
+    assert store.record([run]).result(2) == {run.run_id}
+    assert store.finish([ended(run)]).result(2) == frozenset()
+    assert "not answered" in store.trouble
+    server.freeze(False)
+    until(lambda: store.trouble is None, "the end of the outage")
+
+    assert {each.run_id: each.status for each in store.recent(10)} == {
+        run.run_id: Status.SUCCESS, waiting.run_id: Status.RUNNING,
+    }  # fmt: skip
+    store.close()
+
+
 def test_a_start_while_the_server_is_down_can_be_tried_again_and_writes_what_was_left(server, tmp_path):
     store = opened(server, tmp_path)
     server.stop()

@@ -57,14 +57,23 @@ class PostgresServer:
         """Stop at once."""
         self._call(self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop")
 
-    def kill(self) -> None:
-        """kill -9 of the server; its processes end by themselves."""
-        number = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-        for each in (number, *map(int, children)):
+    def _signal(self, number: int) -> list[int]:
+        """Send a signal to all of its processes, and return them."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        found = [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+        for each in found:
             with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        until(lambda: not any(_runs(each) for each in (number, *map(int, children))), "the end of the server")
+                os.kill(each, number)
+        return found
+
+    def freeze(self, is_frozen: bool = True) -> None:
+        """Let it take connections and orders, and answer nothing."""
+        self._signal(signal.SIGSTOP if is_frozen else signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9 of all of its processes."""
+        killed = self._signal(signal.SIGKILL)
+        until(lambda: not any(map(_runs, killed)), "the end of the server")
         # Who reaps orphans may be slow, and a zombie passes for a server that still runs.
         for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
             (self.folder / lock).unlink(missing_ok=True)
