@@ -32,6 +32,7 @@ class Writer(threading.Thread):
         super().__init__(name="store-writer", daemon=True)
         self.commits = 0
         self._database = database
+        self._is_open = False
         self._outage = Outage(database, spool)
         self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -42,7 +43,9 @@ class Writer(threading.Thread):
 
         Raise StoreError, or StoreAwayError when it may be possible later.
         """
-        self._database.open()
+        if not self._is_open:
+            self._database.open()
+            self._is_open = True
         self._outage.catch_up()
         self.start()
 
