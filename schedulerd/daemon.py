@@ -1,13 +1,14 @@
 """The roof: builds everything, owns the signals and the order of start and stop.
 
-| thread        | owner      | waits on               | never                                    |
-|---------------|------------|------------------------|------------------------------------------|
-| main, asyncio | server     | sockets, signals       | calls the store directly (in_thread)     |
-| planner       | planner    | the clock              | runs a job                               |
-| store-writer  | store      | the disk               | decides anything                         |
-| starter-N     | executor   | short tasks            | waits for a child                        |
-| seat-N        | executor   | a built-in job         |                                          |
-| supervisor    | process    | the keepers            | does anything but hear and hand over     |
+| thread         | owner      | waits on               | never                                    |
+|----------------|------------|------------------------|------------------------------------------|
+| main, asyncio  | server     | sockets, signals       | calls the store directly (in_thread)     |
+| planner        | planner    | the clock              | runs a job                               |
+| store-writer   | store      | what is to be written  | waits long for the database              |
+| store-database | store      | the disk, the server   | decides anything                         |
+| starter-N      | executor   | short tasks            | waits for a child                        |
+| seat-N         | executor   | a built-in job         |                                          |
+| supervisor     | process    | the keepers            | does anything but hear and hand over     |
 """
 
 from __future__ import annotations
@@ -319,7 +320,10 @@ def _spool(config: Config, clock: Clock) -> Spool | None:
         return None
     path = os.path.join(config.state_dir, "outage.journal")
     try:
-        return Spool(Journal(path, config.outage_journal_bytes), clock)
+        journal = Journal(path, config.outage_journal_bytes)
+        if journal.size < config.outage_journal_bytes:
+            log.warning("the disk has room for an outage journal of only %d bytes: %s", journal.size, path)
+        return Spool(journal, clock)
     except NoRoomError as error:
         log.error("%s: while the history is away, nothing will be started", error)
         return None

@@ -87,3 +87,4 @@ class Writes:
     def close(self) -> None:
         """Write what is waiting, and close."""
         self._writer.close()
+        self._database.close()

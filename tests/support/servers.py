@@ -3,11 +3,15 @@
 import glob
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 
 def find(program: str) -> str:
@@ -59,6 +63,27 @@ class PostgresServer:
         """Stop at once."""
         self._call(self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop")
 
+    def _signal(self, number: int) -> list[int]:
+        """Send a signal to all of its processes, and return them."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        found = [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+        for each in found:
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
+        return found
+
+    def freeze(self, is_frozen: bool = True) -> None:
+        """Let it take connections and orders, and answer nothing."""
+        self._signal(signal.SIGSTOP if is_frozen else signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9 of all of its processes."""
+        killed = self._signal(signal.SIGKILL)
+        until(lambda: not any(map(_runs, killed)), "the end of the server")
+        # Who reaps orphans may be slow, and a zombie passes for a server that still runs.
+        for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.folder / lock).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Stop, and leave nothing."""
         subprocess.run([*self._user, self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop"],
@@ -71,6 +96,14 @@ class PostgresServer:
             done = subprocess.run([*self._user, *command], stdout=output, stderr=output, cwd="/", check=False)
             output.seek(0)
             assert done.returncode == 0, output.read().decode()
+
+
+def _runs(number: int) -> bool:
+    """Return whether a process is there, and not only its exit status."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 class RedisServer:

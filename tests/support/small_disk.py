@@ -1,4 +1,4 @@
-"""A daemon whose history is on a disk of 8 MB, which a test fills; each such test has a mount namespace of its own."""
+"""A daemon whose history is on a small disk, which a test fills; each such test has a mount namespace of its own."""
 
 import importlib
 import os
@@ -23,22 +23,25 @@ needs_root = pytest.mark.skipif(
 INSIDE = "SCHEDULERD_TEST_ON_SMALL_DISK"
 
 
-def on_small_disk(test: Callable[[Path], None]) -> Callable[..., None]:
-    """Run the body of a test in a process that alone sees the small disk, at `disk` in its folder."""
+def on_disk_of(size: str) -> Callable[[Callable[[Path], None]], Callable[..., None]]:
+    """Run the body of a test in a process that alone sees a small disk, at `disk` in its folder."""
 
-    def call(tmp_path: Path) -> None:
-        (tmp_path / "disk").mkdir()
-        python = f"{sys.executable} -m tests.support.small_disk {test.__module__} {test.__name__} {tmp_path}"
-        script = f"mount -t tmpfs -o size=8m tmpfs {tmp_path}/disk && exec {python}"
-        done = subprocess.run(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, check=False, env={**os.environ, INSIDE: "1"})  # fmt: skip
-        print(done.stdout)
-        assert done.returncode == 0, done.stdout
+    def inside(test: Callable[[Path], None]) -> Callable[..., None]:
+        def call(tmp_path: Path) -> None:
+            (tmp_path / "disk").mkdir()
+            python = f"{sys.executable} -m tests.support.small_disk {test.__module__} {test.__name__} {tmp_path}"
+            script = f"mount -t tmpfs -o size={size} tmpfs {tmp_path}/disk && exec {python}"
+            done = subprocess.run(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, check=False, env={**os.environ, INSIDE: "1"})  # fmt: skip
+            print(done.stdout)
+            assert done.returncode == 0, done.stdout
 
-    if INSIDE in os.environ:
-        return test
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    return call
+        if INSIDE in os.environ:
+            return test
+        call.__name__, call.__doc__ = test.__name__, test.__doc__
+        return call
+
+    return inside
 
 
 class SmallDisk:

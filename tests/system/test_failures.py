@@ -1,13 +1,19 @@
 """The failure loop: whatever is killed or full at any moment, what a job says itself is what the history says, once.
 
-A few rounds each; `SCHEDULERD_ROUNDS=40 pytest -s tests/system/test_failures.py` is the long form, and prints figures.
+A few rounds each. The long form, which prints figures:
+
+    SCHEDULERD_ROUNDS=50 pytest -s -o faulthandler_timeout=0 tests/system/test_failures.py
 """
 
 import os
 import random
 import threading
 
-from tests.support.small_disk import SmallDisk, needs_root, on_small_disk, statuses
+import psycopg
+
+from schedulerd.client import ClientError
+from tests.support.servers import PostgresServer
+from tests.support.small_disk import SmallDisk, needs_root, on_disk_of, statuses
 from tests.support.waiting import until
 from tests.support.witness import Witness
 
@@ -45,7 +51,7 @@ def test_a_daemon_that_is_killed_at_any_moment_loses_nothing(daemon, tmp_path):
 
 
 @needs_root
-@on_small_disk
+@on_disk_of(f"{8 + ROUNDS}m")
 def test_a_disk_that_is_full_at_any_moment_and_a_daemon_that_is_killed_then_lose_nothing(folder):
     chance = random.Random()
     world = SmallDisk(folder, jobs=JOBS)
@@ -63,3 +69,39 @@ def test_a_disk_that_is_full_at_any_moment_and_a_daemon_that_is_killed_then_lose
     world.witness.until_more_ran(JOBS)
 
     told("full, every other time killed", world.check())
+
+
+def test_a_server_that_is_killed_or_stopped_at_any_moment_and_a_daemon_too_lose_nothing(daemon, tmp_path):
+    chance = random.Random()
+    server = PostgresServer()
+    try:
+        witness = Witness(tmp_path / "said", JOBS)
+        running = daemon(witness.jobs(), store=server.url).start()
+        for number in range(ROUNDS):
+            witness.until_more_ran(JOBS // 2)
+            moment(chance, 0.5)
+            (server.kill if number % 2 else server.stop)()
+            moment(chance)
+            if number % 3 == 1:
+                running.kill()
+                running.spawn()
+                moment(chance)
+            server.start()
+            until(lambda: is_well(running), "well again", 30)
+        witness.until_more_ran(JOBS)
+        running.stop()
+        with psycopg.connect(server.url) as connection:
+            verdict = witness.verdict(dict(connection.execute("SELECT run_id, status FROM schedulerd.runs").fetchall()))
+    finally:
+        server.close()
+
+    told("server killed or stopped, every third time the daemon too", verdict)
+    assert verdict.wrong == []
+    assert verdict.rows_without_a_run == []
+
+
+def is_well(running):
+    try:
+        return running.client.get("health")["scheduler"]["store"] == "ok"
+    except ClientError:
+        return False

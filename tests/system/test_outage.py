@@ -5,13 +5,13 @@ import time
 import pytest
 
 from schedulerd.client import ClientError
-from tests.support.small_disk import SmallDisk, needs_root, on_small_disk
+from tests.support.small_disk import SmallDisk, needs_root, on_disk_of
 from tests.support.waiting import until
 
 pytestmark = needs_root
 
 
-@on_small_disk
+@on_disk_of("8m")
 def test_with_the_history_on_a_full_disk_jobs_go_on_and_all_of_it_is_told_later(folder):
     world = SmallDisk(folder)
     world.witness.until_more_ran(6)
@@ -28,7 +28,7 @@ def test_with_the_history_on_a_full_disk_jobs_go_on_and_all_of_it_is_told_later(
     world.check()
 
 
-@on_small_disk
+@on_disk_of("8m")
 def test_with_everything_on_a_full_disk_jobs_go_on_too(folder):
     world = SmallDisk(folder, with_state=True)
     world.witness.until_more_ran(6)
@@ -40,7 +40,7 @@ def test_with_everything_on_a_full_disk_jobs_go_on_too(folder):
     world.check()
 
 
-@on_small_disk
+@on_disk_of("8m")
 def test_a_daemon_that_is_killed_meanwhile_waits_for_its_history_and_loses_nothing(folder):
     world = SmallDisk(folder)
     world.witness.until_more_ran(6)
