@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from .backups import BackupError
 from .errors import (
     BusyError,
     ForbiddenError,
@@ -56,6 +57,7 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
     StoppingError: 503,
     StoreError: 503,
     UnsafeError: 503,
+    BackupError: 503,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import runs_api
+from . import backups_api, runs_api
 from .answers import HEADERS, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
 from .connections import Gate
 from .durations import format_duration
@@ -31,12 +31,14 @@ from .parsing import (
     run_id_from,
     statuses_from,
     wait_from,
+    whole_from,
 )
 from .service import Service
 from .views import run_view, to_bytes
 
 log = logging.getLogger(__name__)
 
+MOST_DAYS = 400  # of stats
 LARGEST_BODY = 64 * 1024  # bytes
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # answered without authentication: they tell nothing but ok
@@ -259,12 +261,15 @@ async def _health(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.health))
 
 
-async def _backups(api: Api, _request: web.Request) -> web.StreamResponse:
-    return answer(await in_thread(api.service.backups))
+async def _health_history(api: Api, request: web.Request) -> web.StreamResponse:
+    query = request.query
+    limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
+    return answer(await in_thread(api.service.health_history, query.get("job"), limit, before))
 
 
-async def _stats(api: Api, _request: web.Request) -> web.StreamResponse:
-    return answer(await in_thread(api.service.stats))
+async def _stats(api: Api, request: web.Request) -> web.StreamResponse:
+    days = whole_from(request.query.get("days", "0"), "days", 0, MOST_DAYS)
+    return answer(await in_thread(api.service.stats, days, request.query.get("job")))
 
 
 async def _healthz(_api: Api, _request: web.Request) -> web.StreamResponse:
@@ -294,7 +299,13 @@ ROUTES = (
     Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs_api.cancel, Service.cancel),
     Route("GET", f"{PREFIX}/running", _running, Service.running),
     Route("GET", f"{PREFIX}/health", _health, Service.health),
-    Route("GET", f"{PREFIX}/backups", _backups, Service.backups),
+    Route("GET", f"{PREFIX}/health/history", _health_history, Service.health_history),
+    Route("GET", f"{PREFIX}/backups", backups_api.list_backups, Service.backups),
+    Route("GET", f"{PREFIX}/backups/{{filename}}", backups_api.show_backup, Service.show_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/verify", backups_api.verify, Service.verify_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/hold", backups_api.hold, Service.hold_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/release", backups_api.release, Service.release_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/accept", backups_api.accept, Service.accept_backup),
     Route("GET", f"{PREFIX}/stats", _stats, Service.stats),
 )
 

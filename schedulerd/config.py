@@ -93,6 +93,12 @@ class Config:
     pools: Mapping[str, int] = field(default_factory=dict)  # how many seats each has
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
+    @property
+    def backup_folders(self) -> list[str]:
+        """Return where backups are: the usual place, and those of the jobs that make some."""
+        own = [job.options["directory"] for job in self.jobs.values() if job.action == "backup"]
+        return list(dict.fromkeys([os.path.join(self.state_dir, "backups"), *own]))
+
 
 def load(path: str) -> Config:
     """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files."""
@@ -130,6 +136,8 @@ class _Loader:
         head = {key: each for key, each in value.items() if key != "jobs"}
         top = Record(TOP).read(head, (), report)
         self.sources.update({name: self.actions.source(url) for name, url in top["sources"].items()})
+        state_dir = self._absolute(top["state_dir"])
+        self.actions.take_places(state_dir, self._store(top["store"], state_dir))
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         self.calendars = self._calendars(top["calendars"], report)
         self.pools = limits_of(top["pools"])
@@ -140,11 +148,11 @@ class _Loader:
         api = self._api(top, document, report)
         self._check_sources(report)
         self._check_after()
+        self._pair_drills()
         warnings = tuple(each for each in self.problems if each.is_warning)
         mistakes = [each for each in self.problems if not each.is_warning]
         if mistakes:
             raise ConfigError(sorted(mistakes, key=lambda each: (each.file, each.line, each.column)))
-        state_dir = self._absolute(top["state_dir"])
         return Config(
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
             store=self._store(top["store"], state_dir), store_schema=top["store_schema"],
@@ -328,6 +336,13 @@ class _Loader:
         """Report jobs that are to start after jobs that are not there, or in a circle."""
         for job_id, text in mistaken_links({job_id: job.trigger for job_id, job in self.jobs.items()}):
             self._reporter(self.origin[job_id])(("jobs", job_id, "after"), text)
+
+    def _pair_drills(self) -> None:
+        """Tell each restore drill where the backups of its job are; report drills of what makes no backups."""
+        for job_id, job in self.jobs.items():
+            if job.action == "restore_drill":
+                report, path = self._reporter(self.origin[job_id]), ("jobs", job_id, "restore_drill")
+                self.jobs[job_id] = self.actions.paired(job, self.jobs, path, report)
 
     @staticmethod
     def _zone(name: str, path: Path, report: Report) -> str:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import __version__, ctl_runs
+from . import __version__, ctl_builtin, ctl_runs
 from .client import Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
-from .durations import counted, format_duration
+from .durations import counted
 from .errors import SchedulerdError
 from .explain import add_arguments, explained
 from .tables import REFUSED, Options, done, plain, remark, runs_table, seconds, show
@@ -27,6 +27,9 @@ EPILOG = """examples:
   schedulerctl run nightly_backup -f       ... and shows its output as it comes
   schedulerctl logs -f nightly_backup      the output of its newest run
   schedulerctl cancel nightly_backup
+  schedulerctl backups --job nightly_backup
+  schedulerctl backups verify FILE         also: show, drill, hold, release, accept
+  schedulerctl stats --days 30
   schedulerctl why nightly_backup 2026-10-25T02:30
   schedulerctl next nightly_backup --count 3
   schedulerctl explain --cron "30 2 * * *" --timezone Europe/Rome --after 2026-10-24
@@ -145,37 +148,6 @@ def _resume(client: Client, options: Options) -> int:
     )
 
 
-def _health(client: Client, options: Options) -> int:
-    health = client.get("health", refresh="true" if options.refresh else None)
-    rows = [
-        (name, one["status"], plain(one.get("latency_ms")), one.get("error") or "")
-        for name, one in health["services"].items()
-    ]
-    own = health["scheduler"]
-    wrong = [own["store"]] if own["store"] != "ok" else []
-    if own["backlog"]:
-        backlog = own["backlog"]
-        wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {backlog['since']}")
-    wrong += [own["store_alarm"]] if own["store_alarm"] else []
-    wrong += own["config_problems"]
-    rows.append(("scheduler", "healthy" if own["is_well"] else "degraded", "-", "; ".join(wrong)))
-    show(options, health, ("SERVICE", "STATUS", "MS", "ERROR"), rows)
-    if not options.json:
-        print(f"{health['status']}, checked {format_duration(health['age_seconds'])} ago")
-    return 0 if health["status"] == "healthy" else REFUSED
-
-
-def _backups(client: Client, options: Options) -> int:
-    backups = client.get("backups")
-    rows = [(one["filename"], f"{one['size_mb']} MB", one["created_at"], one["job_id"]) for one in backups]
-    return show(options, backups, ("FILE", "SIZE", "CREATED", "JOB"), rows)
-
-
-def _stats(client: Client, options: Options) -> int:
-    stats = client.get("stats")
-    return show(options, stats, ("FIGURE", "VALUE"), [(name, plain(value)) for name, value in stats.items()])
-
-
 def _above_zero(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -225,10 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     pause.add_argument("--until", help="when it ends by itself, such as 2027-01-31T06:00:00Z")
     resume = add("resume", _resume, "start a job on its own again", takes_job=True)
     resume.add_argument("--catch-up", action="store_true", help="run now, once, what the pause skipped")
-    health = add("health", _health, "the last health check; exits with 1 when something is not healthy")
-    health.add_argument("--refresh", action="store_true", help="check now")
-    add("backups", _backups, "the catalogue of backups, newest first")
-    add("stats", _stats, "counts, success rate, lateness, uptime")
+    ctl_builtin.add_commands(add)
     return parser
 
 

@@ -30,11 +30,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import __version__, logs
+from . import __version__, logs, subtree
 from .actions import PREPARE
 from .auth import Tokens
 from .board import Board
-from .builtin import Context, analytics, backup, cleanup, health_check
+from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
 from .clock import Clock, SystemClock
 from .config import FIXED_AT_START, Config, load
@@ -55,6 +55,7 @@ from .schema import Record
 from .secrets import known_secrets
 from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
+from .shelf import Shelf
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of, store_at
 from .store.spool import Spool
@@ -67,7 +68,6 @@ T = TypeVar("T")
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 BUILTINS: dict[str, Callable[[Context], Result]] = {
     "health_check": health_check.run,
-    "backup": backup.run,
     "analytics": analytics.run,
     "cleanup": cleanup.run,
 }
@@ -109,8 +109,9 @@ class Daemon:
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, self._databases)
+        shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -195,6 +196,10 @@ class Daemon:
         return False
 
     def _recover(self) -> None:
+        try:
+            subtree.settle()
+        except OSError as error:
+            log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
@@ -252,6 +257,11 @@ class Daemon:
     def _warn(config: Config) -> None:
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
+        controllers = subtree.available()
+        for job in config.jobs.values():
+            if missing := subtree.unkept(job.limits, controllers):
+                log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
+                            job.job_id, ", ".join(missing))  # fmt: skip
 
     def _use(self, config: Config) -> None:
         kept = {name: getattr(self.config, name) for name in FIXED_AT_START}

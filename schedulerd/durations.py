@@ -46,6 +46,12 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * BYTES[match[2].upper()])
 
 
+def format_size(size: int) -> str:
+    """Return bytes as `parse_size` reads them, in the largest unit that needs no fraction: `512M`, `1536K`, `1000`."""
+    unit = next((unit for unit in "TGMK" if size and size % BYTES[unit] == 0), "")
+    return f"{size // BYTES[unit]}{unit}"
+
+
 def counted(number: int, thing: str) -> str:
     """Return `1 job`, `2 jobs`."""
     return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from .clock import Clock
-from .durations import counted
+from .durations import counted, format_size
 from .errors import SchedulerdError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
@@ -245,6 +245,8 @@ class Executor:
         details: dict[str, Any] = {}
         if end.cpu_seconds is not None:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
+        struck = {"oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept)}
+        details |= {name: value for name, value in struck.items() if value}
         tail = None
         try:
             details |= self._settled(job, run.run_id)
@@ -297,6 +299,9 @@ def judge(job: Job, end: End) -> tuple[Status, str | None]:
         return Status.CANCELLED, "cancelled"
     if end.exit_code in job.success_exit_codes:
         return Status.SUCCESS, None
+    if end.oom_kills:
+        known = f" of {format_size(int(job.limits['memory']))}" if "memory" in job.limits else ""
+        return Status.FAILED, f"killed by the kernel: it needed more memory than its limit{known}"
     if end.exit_code is not None and end.exit_code < 0:
         return Status.FAILED, f"killed by signal {-end.exit_code}"
     return Status.FAILED, f"exit status {end.exit_code}"

@@ -13,6 +13,12 @@ action is `stop` (SIGSTOP to itself), `kill` (SIGKILL) or `sleep:SECONDS`; for e
 | before_result   | the child has ended, and its end is not recorded yet               | keeper  |
 | in_result       | in the transaction that writes ends, before its commit             | daemon  |
 | in_reload       | new jobs were read and checked, and are not in place yet           | daemon  |
+| backup_copied   | the source was copied, and the copy is not checked yet             | child   |
+| backup_checked  | a backup was checked and hashed, and has no name yet               | child   |
+| backup_named    | its manifest has its final name, and the backup itself not yet     | child   |
+| backup_removed  | an old one was taken out of the catalogue, and is still there      | child   |
+
+A child has a clean environment: for its points, the variable is set in the job's `env`.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import threading
 VARIABLE = "SCHEDULERD_FAULT"
 POINTS = (
     "before_claim", "in_claim", "after_claim", "before_start", "after_fork", "before_result", "in_result", "in_reload",
+    "backup_copied", "backup_checked", "backup_named", "backup_removed",
 )  # fmt: skip
 
 

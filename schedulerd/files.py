@@ -8,9 +8,12 @@ import stat
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def read_regular(path: str, limit: int, flags: int = 0) -> bytes:
-    """Return a file's content. Raise OSError, or ValueError for what is no regular file or larger than `limit` bytes."""
-    descriptor = os.open(path, _FLAGS | flags)
+def read_regular(path: str, limit: int, flags: int = 0, folder: int | None = None) -> bytes:
+    """Return a file's content, `path` being taken from an open `folder` when there is one.
+
+    Raise OSError, or ValueError for what is no regular file or larger than `limit` bytes.
+    """
+    descriptor = os.open(path, _FLAGS | flags, dir_fd=folder)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is no regular file")

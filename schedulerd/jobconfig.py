@@ -8,10 +8,12 @@ import pwd
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from .backupoptions import CIPHERS, BackupContent
 from .model import Job, ParamWord, Secret
-from .options import HISTORY, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
+from .options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SAFE_PATH, SOURCE_SCHEMES, SQLITE, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked
@@ -37,6 +39,12 @@ class ActionReader:
         self._absolute = absolute
         self._sources = sources
         self._found_commands: dict[tuple[str, str], bool] = {}
+        self._state_dir = ""
+        self._store: str | Secret = ""
+
+    def take_places(self, state_dir: str, store: str | Secret) -> None:
+        """Hear where schedulerd's own things are, before any job is read."""
+        self._state_dir, self._store = state_dir, store
 
     def source(self, url: str | Secret) -> str | Secret:
         """Return the URL of a database, the path in it absolute."""
@@ -57,13 +65,41 @@ class ActionReader:
         value: dict[str, Any] = {name: self.secret(each) for name, each in given.items()}
         if value.get("storage"):
             value["storage"] = tuple(map(self._absolute, value["storage"]))
-        for name in ("directory", "file", "verify"):
+        for name in ("directory", "file", "verify", "folder", "age_identity", "gnupg_home", "pg_bin"):
             if isinstance(value.get(name), str):
                 value[name] = self._absolute(value[name])
+        if action == "health_check":
+            value["targets"] = {name: self._target(each) for name, each in value["targets"].items()}
         if action == "http":
             value["headers"] = {name: self.secret(each) for name, each in value["headers"].items()}
         if action == "sql" and value["dsn"]:
-            value["dsn"] = self.source(self._sources.get(value["dsn"], value["dsn"]))
+            value["dsn"] = self._url(value["dsn"])
+        if action == "restore_drill" and value["into"]:
+            value["into"] = self._url(value["into"])
+        return self._backup(value) if action == "backup" else value
+
+    def _target(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a target of a health check, its paths made absolute."""
+        found: dict[str, Any] = {name: self.secret(each) for name, each in target.items()}
+        if target["storage"] is not None:
+            found["storage"] = self._absolute(target["storage"])
+        return found
+
+    def _url(self, source: str | Secret) -> str | Secret:
+        """Return the URL of a source that is named, or given as one."""
+        return self.source(self._sources.get(source, source) if isinstance(source, str) else source)
+
+    def _backup(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Add to the settings of a backup the `url` of its source, and where it goes."""
+        source = value["source"]
+        value["url"] = self._store if source == HISTORY else self._url(source) if source else None
+        value["directory"] = value["directory"] or self._usual_backups()
+        value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
+        given = value["encrypt"] or {}
+        value["encrypt"] = {
+            name: tuple(self._absolute(each) if each[:1] in ("/", ".", "~") else each for each in given[name])
+            for name in CIPHERS if given.get(name)
+        }  # fmt: skip
         return value
 
     def process_fields(self, value: Mapping[str, Any], path: Path, report: Report) -> dict[str, Any]:
@@ -98,18 +134,31 @@ class ActionReader:
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):
                 self._check_source(source, schemes, (*action, name), report)
+        if job.action == "backup":
+            self._check_backup(job, action, report, warn)
+        if job.action == "health_check":
+            self._check_targets(job.options["targets"], (*action, "targets"), report)
         if job.action == "command" and job.options["command"]:
             self._check_command(job, action, report, warn)
-        elif job.action in _CHECKS and given:
+        elif job.action in _CHECKS and isinstance(given, Mapping):
             _CHECKS[job.action](job.options, action, report)
         required = sorted(name for name, param in job.params.items() if param.default is None)
         if required and job.trigger is not None:
             text = f"{' and '.join(required)} must be given, and nobody gives them to a job that a trigger starts"
             report((*path, "params", required[0]), f"{text}: expected a default")
 
+    def _check_targets(self, targets: Mapping[str, Mapping[str, Any]], path: Path, report: Report) -> None:
+        for name, target in targets.items():
+            for kind, schemes in SOURCE_SCHEMES["health_check"].items():
+                if isinstance(target[kind], str) and target[kind]:
+                    self._check_source(target[kind], schemes, (*path, name, kind), report)
+            url = target["http"]
+            if isinstance(url, str) and not re.fullmatch(HTTP_URL, url):
+                report((*path, name, "http"), f"{shown(masked(url))}: expected an http:// or https:// URL")
+
     def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
         """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
-        known = [HISTORY, *self._sources] if schemes == SQLITE else list(self._sources)
+        known = [HISTORY, *self._sources] if schemes == BACKED_UP else list(self._sources)
         named = source == HISTORY or source in self._sources
         url = self._sources.get(source, "sqlite://" if source in known else source)
         if isinstance(url, Secret) or url.startswith(schemes):
@@ -119,6 +168,36 @@ class ActionReader:
             return
         expected = f"one of {', '.join(known)}" if known else "one that sources: names"
         report(path, f"there is no source {source!r}{did_you_mean(source, known)}: expected {expected}")
+
+    @staticmethod
+    def paired(job: Job, jobs: Mapping[str, Job], path: Path, report: Report) -> Job:
+        """Return a restore drill that knows where the backups are that it tries."""
+        options, of = job.options, jobs.get(job.options["of"])
+        if of is None or of.action != "backup":
+            near = did_you_mean(options["of"], [each for each, one in jobs.items() if one.action == "backup"])
+            report((*path, "of"), f"{options['of']!r} is no job that makes backups{near}")
+            return job
+        url, directory = of.options["url"], of.options["directory"]
+        if of.options["content"] is BackupContent.GLOBALS:
+            report((*path, "of"), "globals cannot be restored aside: they are of a whole server")
+        if isinstance(url, str) and url.startswith(POSTGRESQL) and options["into"] is None:
+            report(path, "into: is missing: the server on which a scratch database is made")
+        for name in ("age_identity", "gnupg_home"):
+            if options[name] is not None and os.path.commonpath([directory, options[name]]) == directory:
+                report((*path, name), "the key lies among the backups: who has them has the key, too")
+        return replace(job, options={**options, "directory": directory})
+
+    def _check_backup(self, job: Job, path: Path, report: Report, warn: Report) -> None:
+        if job.user is not None and job.options["directory"] == self._usual_backups():
+            report(path, f"directory: is missing: {job.user} has no way into {job.options['directory']}")
+        path_of_job = job.env.get("PATH", SAFE_PATH)
+        search = "" if isinstance(path_of_job, Secret) else ":".join(filter(None, (job.options["pg_bin"], path_of_job)))
+        for program in programs_of(job.options) if search else ():
+            if not shutil.which(program, path=search):
+                warn(path, f"there is no program {program!r} on this host now: each run would fail")
+
+    def _usual_backups(self) -> str:
+        return os.path.join(self._state_dir, "backups")
 
     def _check_command(self, job: Job, path: Path, report: Report, warn: Report) -> None:
         program, *arguments = job.options["command"]
@@ -149,12 +228,33 @@ def _check_http(options: Mapping[str, Any], path: Path, report: Report) -> None:
         report((*path, "verify"), f"expected true, false or a file, not {shown(options['verify'])}")
 
 
+_PROGRAMS = {POSTGRESQL: ("pg_dump", "pg_restore"), REDIS: ("redis-cli", "redis-check-rdb")}
+
+
+def programs_of(options: Mapping[str, Any]) -> list[str]:
+    """Return the programs that making a backup calls, as far as its source is known when the file is read."""
+    url = options["url"] if isinstance(options["url"], str) else ""
+    found = [program for schemes, programs in _PROGRAMS.items() if url.startswith(schemes) for program in programs]
+    found += ["tar"] * (options["folder"] is not None)
+    found += [str(options["compress"])] * (options["compress"] != "none")
+    return found + list(options["encrypt"])
+
+
+def _check_backup(options: Mapping[str, Any], path: Path, report: Report) -> None:
+    url = options["url"]
+    is_other = options["folder"] is not None or (isinstance(url, str) and not url.startswith(POSTGRESQL))
+    if options["content"] is BackupContent.GLOBALS and is_other:
+        report((*path, "content"), "only a PostgreSQL has globals")
+
+
 def _check_sql(options: Mapping[str, Any], path: Path, report: Report) -> None:
     if (options["statement"] is None) == (options["file"] is None):
         report(path, "sql needs either statement: or file:")
 
 
-_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Path, Report], None]] = {"http": _check_http, "sql": _check_sql}
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Path, Report], None]] = {
+    "http": _check_http, "sql": _check_sql, "backup": _check_backup,
+}  # fmt: skip
 
 
 def _check_identity(job: Job, path: Path, report: Report) -> None:

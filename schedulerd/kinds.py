@@ -31,6 +31,25 @@ class OneOrMore:
 
 
 @dataclass(frozen=True)
+class ExactlyOne:
+    """A mapping in which one of the keys `names` is set, and no two of them."""
+
+    record: Record
+    names: tuple[str, ...]
+
+    def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
+        """Return the mapping."""
+        read = self.record.read(value, path, report)
+        if isinstance(value, Mapping) and sum(name in value for name in self.names) != 1:
+            report(path, f"expected one of {' and '.join(self.names)}")
+        return read
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {**self.record.schema(), "oneOf": [{"required": [name]} for name in self.names]}
+
+
+@dataclass(frozen=True)
 class RecordOrText:
     """A mapping, or a text that stands for the mapping that has only `key`."""
 

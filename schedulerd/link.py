@@ -34,6 +34,7 @@ class Link:
         self.folder = folder
         self.lock = threading.Lock()  # to send, and while it is connected anew
         self.runs: dict[str, bytes | None] = {}
+        self.endings: dict[str, bytes] = {}  # orders to end such runs: a keeper that is killed may not have obeyed
         self.socket: socket.socket | None = None
         self._pid: int | None = None  # when it is our child
         self._unread = b""

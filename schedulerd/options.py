@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from .backupoptions import BACKUP, RESTORE_DRILL
+from .healthoptions import HEALTH_CHECK
 from .kinds import IoPriority, Number, OneOrMore, RecordOrText, Umask, Word
 from .model import CatchUp, Overlap, ParamType, When
 from .params import BIGGEST
 from .params import NAME as PARAM_NAME
-from .policy import KEEP_PERIODS, MOST_DUE
+from .policy import MOST_DUE
 from .schema import (
     Anything,
     Choice,
@@ -41,10 +43,13 @@ NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
 SQLITE = ("sqlite://",)
 POSTGRESQL = ("postgresql://", "postgres://")
+REDIS = ("redis://", "rediss://", "unix://")
+BACKED_UP = (*SQLITE, *POSTGRESQL, *REDIS)
 SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
-    "backup": {"source": SQLITE},
+    "backup": {"source": BACKED_UP},
+    "restore_drill": {"into": POSTGRESQL},
     "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
-    "health_check": {"postgresql": POSTGRESQL, "redis": ("redis://", "rediss://", "unix://")},
+    "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
 }
 HISTORY = "history"  # the source that is schedulerd's own database
 
@@ -120,9 +125,11 @@ LIMITS = Record(
         "processes": Option(Whole(1), "processes of its user"),
         "core": Option(Size(), "of the file with the memory of a crashed process"),
         "stack": Option(Size(), "of each process"),
+        "memory": Option(Size(), "of all processes of a run together (needs control groups)"),
+        "cpus": Option(Number(0.01, 10_000), "processors that a run may use, such as 1.5 (needs control groups)"),
+        "pids": Option(Whole(1), "processes and threads of a run (needs control groups)"),
     }
 )
-KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
 
 ACTIONS: Mapping[str, Kind] = {
     "command": ARGV,
@@ -130,26 +137,9 @@ ACTIONS: Mapping[str, Kind] = {
     "python": RecordOrText(PYTHON, "call"),
     "http": RecordOrText(HTTP, "url"),
     "sql": SQL,
-    "health_check": Record(
-        {
-            "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
-            "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
-            "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
-            "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
-            "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
-        }
-    ),
-    "backup": Record(
-        {
-            "source": Option(
-                Text(),
-                f"what is backed up: {HISTORY} (schedulerd's own database) or a source that is a SQLite file",
-                required=True,
-            ),
-            "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
-            "keep": Option(KEEP, "how many backups stay; without it, all of them", {}),
-        }
-    ),
+    "health_check": HEALTH_CHECK,
+    "backup": BACKUP,
+    "restore_drill": RESTORE_DRILL,
     "analytics": Record({"days": Option(Whole(1, 3660), "how many past days are computed (again)", 1)}),
     "cleanup": Record(
         {

@@ -1,11 +1,11 @@
-"""The rules about what becomes of due times, overlaps, pauses and old backups.
+"""The rules about what becomes of due times, overlaps and pauses.
 
 Pure: values in, decisions out; no clock, no store, no thread. `scheduler` asks, then acts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -273,31 +273,3 @@ def is_wanted(after: After, status: Status) -> bool:
 def pause_is_over(until: datetime | None, now: datetime) -> bool:
     """Return whether a pause that was set until `until` has ended."""
     return until is not None and now >= until
-
-
-_PERIODS: Mapping[str, Callable[[datetime], tuple[int, ...]]] = {
-    "hourly": lambda at: (at.year, at.month, at.day, at.hour),
-    "daily": lambda at: (at.year, at.month, at.day),
-    "weekly": lambda at: tuple(at.isocalendar()[:2]),
-    "monthly": lambda at: (at.year, at.month),
-    "yearly": lambda at: (at.year,),
-}
-KEEP_PERIODS = ("last", *_PERIODS)
-
-
-def expired(made: Sequence[datetime], keep: Mapping[str, int]) -> list[datetime]:
-    """Return which of the backups made at `made` may go, by grandfather, father and son.
-
-    `keep` says how many of the newest (`last`) and how many of the newest per hour, day, week, month and year stay. Each
-    period is stood for by the last backup in it. The newest one always stays, and without `keep` all of them do.
-    """
-    newest_first = sorted(made, reverse=True)
-    if not keep or not newest_first:
-        return []
-    stay = {newest_first[0], *newest_first[: keep.get("last", 0)]}
-    for name, period in _PERIODS.items():
-        seen: dict[tuple[int, ...], datetime] = {}
-        for at in newest_first:
-            seen.setdefault(period(at), at)
-        stay.update(list(seen.values())[: keep.get(name, 0)])
-    return [at for at in newest_first if at not in stay]

@@ -55,6 +55,7 @@ class Limits:
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     nice: int | None = None
     ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
+    of_run: Mapping[str, float] = field(default_factory=dict)  # of all its processes: `memory` bytes, `cpus`, `pids`
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ class End:
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     lost: str | None = None
+    oom_kills: int = 0  # by the kernel, because its run had used up its memory
+    pids_refused: int = 0  # processes that it could not start, because its run had too many
+    limits_not_kept: tuple[str, ...] = ()  # there is no control group that could
 
 
 class Listener(Protocol):
@@ -167,7 +171,10 @@ class Supervisor(threading.Thread):
         if link is None:
             return False
         with link.lock:
-            return link.send(_line({"end": run_id, "cause": cause}))
+            if run_id not in link.runs:
+                return False
+            order = link.endings.setdefault(run_id, _line({"end": run_id, "cause": cause}))
+            return link.send(order)
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Tell the keepers that the ends of runs are recorded."""
@@ -238,6 +245,7 @@ class Supervisor(threading.Thread):
         link = self._of_run.pop(run_id, None)
         if link is not None:
             link.runs.pop(run_id, None)
+            link.endings.pop(run_id, None)
 
     # When a keeper is gone
 
@@ -263,6 +271,8 @@ class Supervisor(threading.Thread):
             for run_id, order in link.runs.items():
                 if run_id not in told and order is not None:
                     link.send(order)  # it was never taken: its intent is written before anything is started
+            for order in link.endings.values():
+                link.send(order)
         ends = [_end(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs]
         if ends:
             self._heard_ends(ends)
@@ -308,9 +318,11 @@ def _order(run_id: str, spec: ProcessSpec) -> bytes:
     if spec.identity is not None:
         order["identity"] = [spec.identity.uid, spec.identity.gid, list(spec.identity.groups)]
     if spec.limits is not None:
-        order["limits"] = {
-            "rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice,
-        }  # fmt: skip
+        own = {"rlimits": dict(spec.limits.rlimits), "nice": spec.limits.nice, "ionice": spec.limits.ionice}
+        if any(own.values()):
+            order["limits"] = own
+        if spec.limits.of_run:
+            order["group"] = dict(spec.limits.of_run)
     return _line(order)
 
 
@@ -321,7 +333,8 @@ def _at(seconds: float) -> datetime:
 def _end(run_id: str, told: Mapping[str, Any]) -> End:
     return End(
         run_id, told.get("code"), _at(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
-        told.get("cpu"), told.get("peak"), told.get("lost"),
+        told.get("cpu"), told.get("peak"), told.get("lost"), told.get("oom", 0), told.get("pids", 0),
+        tuple(told.get("unkept", ())),
     )  # fmt: skip
 
 

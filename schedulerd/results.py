@@ -24,7 +24,8 @@ MESSAGE_LIMIT = 2000  # characters
 LARGEST_COUNT = 2**63 - 1
 DEEPEST = 20
 MOST_WARNINGS = 20
-OWN_PROGRAMS = frozenset({"python", "http", "sql"})  # actions whose process is ours, and says itself why it failed
+# Actions whose process is ours, and says itself why it failed.
+OWN_PROGRAMS = frozenset({"python", "http", "sql", "backup", "restore_drill"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from . import __version__
 from .asking import Asked, Asking
 from .board import Board
+from .builtin.analytics import anomalies
 from .clock import Clock
 from .errors import InvalidError, NotFoundError
 from .figures import percentile_of_classes
@@ -22,8 +22,9 @@ from .output import Stretch
 from .policy import PAUSED
 from .runs import Runs
 from .scheduler import Scheduler
+from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, backup_view, run_view
+from .views import JobList, backlog_view, health_point, is_check, run_view, series
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Service:
         config_state: ConfigState,
         check_health: Callable[[], dict[str, Any]],
         runs: Runs,
+        shelf: Shelf,
     ) -> None:
         self._board = board
         self._scheduler = scheduler
@@ -75,6 +77,7 @@ class Service:
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock)
         self.runs = runs
+        self._shelf = shelf
         self.waits_for: str | None = None  # why the history cannot be read yet: until then nothing is answered
         self._started = clock.monotonic()
         self._started_at = clock.now()
@@ -234,10 +237,23 @@ class Service:
         with self._board.lock:
             return [job_id for job_id, state in self._board.states.items() if state.job.action == HEALTH_CHECK]
 
+    @needs(Role.VIEWER)
+    def health_history(self, job_id: str | None, limit: int, before: str | None) -> list[dict[str, Any]]:
+        """Return the newest checks of a job (default: the first that checks health), newest first, small enough to chart.
+
+        Raise NotFoundError for a job that checks no health.
+        """
+        jobs = self.health_jobs()
+        if job_id is None and not jobs:
+            return []
+        if job_id is not None and job_id not in jobs:
+            raise NotFoundError(f"there is no job {job_id!r} that checks health")
+        return [health_point(run) for run in self._store.history(job_id or jobs[0], limit, before) if is_check(run)]
+
     def _last_check(self) -> Run | None:
         with self._board.lock:
             found = [self._board.states[job_id].last_result for job_id in self.health_jobs()]
-        checks = [run for run in found if run is not None and "services" in run.details]
+        checks = [run for run in found if run is not None and is_check(run)]
         return max(checks, key=lambda run: run.run_id, default=None)
 
     def _own_health(self) -> dict[str, Any]:
@@ -253,13 +269,41 @@ class Service:
         }
 
     @needs(Role.VIEWER)
-    def backups(self) -> list[dict[str, Any]]:
-        """Return the catalogue of backups, newest first: those whose file is there."""
-        return [backup_view(one) for one in self._store.backups() if os.path.isfile(one.path)]
+    def backups(self, job_id: str | None, source: str | None, limit: int | None) -> list[dict[str, Any]]:
+        """Return the backups of this host, newest first, of one job or source when it is given."""
+        return self._shelf.page(job_id, source, limit)
 
     @needs(Role.VIEWER)
-    def stats(self) -> dict[str, Any]:
-        """Return counts of jobs and runs, success rate, lateness and uptime."""
+    def show_backup(self, filename: str) -> dict[str, Any]:
+        """Return one backup. Raise NotFoundError."""
+        return self._shelf.show(filename)
+
+    @needs(Role.OPERATOR)
+    def verify_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Read a backup and compare its digest; return it. Raise NotFoundError, BusyError or BackupError."""
+        return self._shelf.verify(filename, actor)
+
+    @needs(Role.OPERATOR)
+    def hold_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Keep a backup whatever the counts say; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.hold(filename, actor, reason)
+
+    @needs(Role.OPERATOR)
+    def release_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """End the hold of a backup; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.release(filename, actor)
+
+    @needs(Role.OPERATOR)
+    def accept_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Take a backup for good although something was odd about it; return it. Raise NotFoundError or BackupError."""
+        return self._shelf.accept(filename, actor, reason)
+
+    @needs(Role.VIEWER)
+    def stats(self, days: int = 0, job_id: str | None = None) -> dict[str, Any]:
+        """Return counts of jobs and runs, success rate, lateness and uptime.
+
+        With `days`, also what analytics knows of so many past days, of one job or all: `days` and `anomalies`.
+        """
         now = self._clock.now()
         with self._board.lock:
             states = list(self._board.states.values())
@@ -280,7 +324,13 @@ class Service:
             "started_at": to_text(self._started_at),
             "node": self._scheduler.node,
             "version": __version__,
+            **(self._series(now, days, job_id) if days else {}),
         }
+
+    def _series(self, now: datetime, days: int, job_id: str | None) -> dict[str, Any]:
+        last = now.date() + DAY  # in some zones it is tomorrow already
+        found = self._store.daily((last - days * DAY).isoformat(), last.isoformat(), job_id)
+        return {"days": series(found), "anomalies": anomalies(found, max((one.day for one in found), default=""))}
 
     def readiness(self) -> dict[str, Any]:
         """Return whether new work is taken and can be recorded; asked without authentication.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from .board import Board, JobState
-from .model import Backup, Run, to_text
+from .model import Run, to_text
+from .store import DayOfJob
 from .store.journal import Backlog
-
-MEGABYTE = 1024 * 1024
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def job_view(state: JobState) -> dict[str, Any]:
         "last_result": run_view(state.last_result) if state.last_result else None,
         "trigger": job.trigger.text if job.trigger else None,
         "action": job.action,
+        **({"restores": job.options["of"]} if job.action == "restore_drill" else {}),
         "timezone": job.timezone,
         "queued": state.waiting,
         "pause": {
@@ -75,18 +78,51 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
-def backup_view(backup: Backup) -> dict[str, Any]:
-    """Return a backup: the five fields of the founding API, and ours."""
+def is_check(run: Run) -> bool:
+    """Return whether a run is a health check that found something."""
+    return isinstance(run.details.get("services"), dict)
+
+
+CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
+
+
+def health_point(run: Run) -> dict[str, Any]:
+    """Return a health check as a point of a chart."""
+    services, figures = run.details["services"], run.details.get("system") or {}
     return {
-        "filename": backup.filename,
-        "path": backup.path,
-        "size_bytes": backup.size_bytes,
-        "size_mb": round(backup.size_bytes / MEGABYTE, 2),
-        "created_at": to_text(backup.created_at),
-        "sha256": backup.sha256,
-        "job_id": backup.job_id,
-        "run_id": backup.run_id,
+        "checked_at": to_text(run.finished_at or run.queued_at),
+        "run_id": run.run_id,
+        "status": run.details.get("status"),
+        "services": {
+            name: {"status": one.get("status"), "latency_ms": one.get("latency_ms")} for name, one in services.items()
+        },
+        "system": {name: figures.get(name) for name in CHARTED},
+        "changes": run.details.get("changes", []),
     }
+
+
+def series(days: Iterable[DayOfJob]) -> list[dict[str, Any]]:
+    """Return days as points of a chart, oldest first: sums over the jobs of each, and the figures of each job."""
+    found: dict[str, list[DayOfJob]] = {}
+    for one in days:
+        found.setdefault(one.day, []).append(one)
+    return [{"day": day, **_sums(jobs), "jobs": {one.job_id: _day_view(one) for one in jobs}} for day, jobs in found.items()]
+
+
+def _sums(jobs: list[DayOfJob]) -> dict[str, Any]:
+    runs: Counter[str] = Counter()
+    for one in jobs:
+        runs.update(one.runs)
+    return {
+        "total_runs": sum(runs.values()),
+        "runs_by_status": dict(runs),
+        "records_processed": sum(one.records_processed for one in jobs),
+        "output_bytes": sum(one.output_bytes for one in jobs),
+    }
+
+
+def _day_view(one: DayOfJob) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name not in ("day", "job_id")}
 
 
 def to_bytes(value: Any) -> bytes:

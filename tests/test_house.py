@@ -17,21 +17,21 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "model", "clock", "durations", "figures", "zones", "faults"},
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "options"},
+    | {"schema", "kinds", "params", "keeping", "trends", "backupoptions", "healthoptions", "options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
-    | {"output", "systemd", "logs", "calendars", "load"},
+    | {"backups", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "endings", "ends", "cancelling"},
-    {"views", "outlook", "reading", "runs", "service"},
-    {"auth", "connections", "parsing", "answers", "api", "runs_api", "following", "server"}
-    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl"},
+    {"views", "outlook", "reading", "runs", "shelf", "service"},
+    {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server"}
+    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
     *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
-    *("kinds", "params", "retention"),
+    *("kinds", "params", "retention", "keeping", "trends", "backupoptions", "healthoptions"),
     *("figures", "durations", "model", "errors", "zones"),
 )
 

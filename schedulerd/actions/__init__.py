@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ..model import Job, Run
 from ..process import ProcessSpec
+from .backups import prepare_backup, prepare_restore_drill
 from .command import prepare_command, prepare_shell
 from .programs import prepare_http, prepare_python, prepare_sql
 
@@ -16,4 +17,5 @@ Prepare = Callable[[Job, Run, str], ProcessSpec]  # (job, run, output path) → 
 
 PREPARE: Mapping[str, Prepare] = {
     "command": prepare_command, "shell": prepare_shell, "python": prepare_python, "http": prepare_http, "sql": prepare_sql,
+    "backup": prepare_backup, "restore_drill": prepare_restore_drill,
 }  # fmt: skip

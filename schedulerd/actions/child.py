@@ -17,6 +17,7 @@ from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
 from ..secrets import resolve
+from ..subtree import CONTROLLER_OF
 
 SHELL = "/bin/sh"
 ENV_FILE_LIMIT = 1024 * 1024  # bytes
@@ -116,7 +117,7 @@ def limits_of(job: Job) -> Limits | None:
         return None
     return Limits(
         rlimits={RLIMITS[name]: _rlimit(name, int(job.limits[name])) for name in RLIMITS if name in job.limits},
-        nice=job.nice, ionice=job.ionice,
+        nice=job.nice, ionice=job.ionice, of_run={name: job.limits[name] for name in CONTROLLER_OF if name in job.limits},
     )  # fmt: skip
 
 

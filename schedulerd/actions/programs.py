@@ -61,7 +61,7 @@ def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
         "timeout": options["response_timeout"] or None,
         "hidden": hidden,
     }
-    return _own_program("http_request", job, run, output_path, order)
+    return own_program("http_request", job, run, output_path, order)
 
 
 def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
@@ -76,7 +76,7 @@ def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
         "params": values_of(job, run),
         "timeout": options["statement_timeout"] or None,
     }
-    return _own_program("sql_statement", job, run, output_path, order)
+    return own_program("sql_statement", job, run, output_path, order)
 
 
 def _statement(path: str) -> str:
@@ -88,7 +88,8 @@ def _statement(path: str) -> str:
         raise StartError(f"the file {path} cannot be read: {error}") from None
 
 
-def _own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:
+def own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:
+    """Return the process of `children/NAME.py`, which reads `order` from its standard input."""
     env = environment(job, run, output_path) | {"PYTHONPATH": ROOT}
     argv = [sys.executable, "-P", "-m", f"schedulerd.children.{name}"]
     return spec_of(job, run, argv, env, output_path, _bytes(order))

@@ -1,36 +1,60 @@
 """The built-in `analytics`: what happened on the past days, per job, into `daily_stats`.
 
-A day is a day in the zone of the analytics job. Computing a day again gives the same rows.
+A day is a day in the job's own zone. Computing a day again gives the same rows, also when its runs were cleaned up since.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from ..durations import counted
 from ..figures import percentile
 from ..model import Result, Status
 from ..store import DayOfJob, Ended, durable
+from ..trends import Figures, unusual
 from . import Context
+
+log = logging.getLogger(__name__)
+
+COMPARED_DAYS = 28  # before a day, to say what is usual
 
 
 def run(context: Context) -> Result:
-    """Compute the last `days` whole days."""
-    zone = ZoneInfo(context.job.timezone)
-    today = context.clock.now().astimezone(zone).date()
-    seen = 0
+    """Compute the last `days` whole days of each job."""
+    found: dict[str, list[DayOfJob]] = defaultdict(list)
+    zones = {job_id: job.timezone for job_id, job in context.config.jobs.items()}
+    for zone in sorted({context.job.timezone, *zones.values()}):
+        for day in _past_days(context.clock.now(), ZoneInfo(zone), context.options["days"]):
+            context.check_stop()
+            ended = context.store.ended_between(*bounds(day, ZoneInfo(zone)))
+            own = (row for row in ended if zones.get(row.job_id, context.job.timezone) == zone)
+            found[day.isoformat()] += summary(day.isoformat(), own)
     days: dict[str, int] = {}
-    for back in range(context.options["days"], 0, -1):
+    for name, jobs in sorted(found.items()):
         context.check_stop()
-        day = today - timedelta(days=back)
-        start, end = bounds(day, zone)
-        jobs = summary(day.isoformat(), context.store.ended_between(start, end))
-        durable(context.store.save_day(day.isoformat(), jobs))
-        days[day.isoformat()] = sum(sum(one.runs.values()) for one in jobs)
-        seen += days[day.isoformat()]
-    return Result(Status.SUCCESS, seen, f"{seen} runs on {len(days)} days", details={"days": days})
+        kept = merged(context.store.day(name), jobs)
+        durable(context.store.save_day(name, kept))
+        days[name] = sum(total(one) for one in kept)
+    odd = anomalies(context.store.daily(_earliest(days), max(days)), max(days))
+    for job_id, why in odd.items():
+        log.warning("job %s on %s: %s", job_id, max(days), "; ".join(why))
+    seen = sum(days.values())
+    message = f"{counted(seen, 'run')} on {counted(len(days), 'day')}"
+    return Result(Status.SUCCESS, seen, message, details={"days": days, "anomalies": odd})
+
+
+def _earliest(days: Iterable[str]) -> str:
+    return (date.fromisoformat(max(days)) - timedelta(days=COMPARED_DAYS)).isoformat()
+
+
+def _past_days(now: datetime, zone: ZoneInfo, count: int) -> list[date]:
+    """Return the last days that are over in a zone, oldest first."""
+    today = now.astimezone(zone).date()
+    return [today - timedelta(days=back) for back in range(count, 0, -1)]
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -39,8 +63,41 @@ def bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return start, end
 
 
+def total(day: DayOfJob) -> int:
+    """Return how many runs a job had on a day."""
+    return sum(day.runs.values())
+
+
+def merged(old: Iterable[DayOfJob], new: Iterable[DayOfJob]) -> list[DayOfJob]:
+    """Return a day as it is to be kept: of each job, what knows of more runs. Pure.
+
+    Ends are never taken back, so when there are fewer runs than there were, some have been cleaned up since.
+    """
+    found = {one.job_id: one for one in old}
+    for one in new:
+        if one.job_id not in found or total(one) >= total(found[one.job_id]):
+            found[one.job_id] = one
+    return [one for _, one in sorted(found.items())]
+
+
+def anomalies(days: Iterable[DayOfJob], name: str) -> dict[str, list[str]]:
+    """Return what is unusual about the day `name`, by job, beside the days before it. Pure."""
+    by_job: dict[str, dict[str, DayOfJob]] = defaultdict(dict)
+    for one in days:
+        by_job[one.job_id][one.day] = one
+    found = {}
+    for job_id, its in sorted(by_job.items()):
+        before = [_figures(one) for day, one in its.items() if day < name]
+        found[job_id] = unusual(before, _figures(its[name])) if name in its else []
+    return {job_id: why for job_id, why in found.items() if why}
+
+
+def _figures(day: DayOfJob) -> Figures:
+    return Figures(day.runs.get(Status.SUCCESS, 0), day.records_processed, day.duration_p50)
+
+
 def summary(day: str, rows: Iterable[Ended]) -> list[DayOfJob]:
-    """Return one element for each job that has rows."""
+    """Return one element for each job that has rows. Pure."""
     by_job: dict[str, list[Ended]] = defaultdict(list)
     for row in rows:
         by_job[row.job_id].append(row)
@@ -50,9 +107,11 @@ def summary(day: str, rows: Iterable[Ended]) -> list[DayOfJob]:
 def _of_job(day: str, job_id: str, rows: list[Ended]) -> DayOfJob:
     durations = [row.duration_seconds for row in rows if row.duration_seconds is not None]
     late = [row.lateness_seconds for row in rows if row.lateness_seconds is not None]
+    runs: Mapping[str, int] = dict(Counter(row.status for row in rows))
     return DayOfJob(
-        day=day, job_id=job_id, runs=dict(Counter(row.status for row in rows)),
-        records_processed=sum(row.records_processed for row in rows),
+        day=day, job_id=job_id, runs=runs, records_processed=sum(row.records_processed for row in rows),
         duration_p50=percentile(durations, 50), duration_p95=percentile(durations, 95),
         lateness_p50=percentile(late, 50), lateness_p99=percentile(late, 99),
+        duration_max=max(durations, default=None), lateness_p95=percentile(late, 95),
+        output_bytes=sum(row.output_bytes for row in rows),
     )  # fmt: skip

@@ -1,200 +1,154 @@
-"""The built-in `health_check`: are PostgreSQL, Redis and the storage well, and how is the machine?
+"""The built-in `health_check`: are PostgreSQL, Redis, the storage and all other targets well, and how is the machine?
 
-The probes run in parallel, each in a thread of its own with its own timeout, because a server that hangs must not hold up
-the news about the others. The run's `details` are what `GET /health` answers.
+The run's `details` are what `GET /health` answers. Each service says since when it is as it is, and a change is logged and
+told in `changes`: what was before is taken from the job's last check, so it outlives the daemon.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any
 
-from ..clock import Clock
-from ..errors import SchedulerdError
-from ..model import Result, Status, from_micros, to_text
+from ..healthoptions import FailWhen
+from ..model import Result, Status, to_text
 from ..options import SOURCE_SCHEMES
-from ..secrets import masked, scrubbed
+from ..secrets import scrubbed
 from . import Context
+from .probes import (
+    DEGRADED,
+    HEALTHY,
+    NOT_CONFIGURED,
+    UNHEALTHY,
+    WORST_FIRST,
+    Answer,
+    Cut,
+    ProbeError,
+    above,
+    backups,
+    network,
+    postgresql,
+    redis,
+    storage,
+    system,
+    told,
+)
+from .probes.probing import Planned, probe_all
 
-HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy", "not_configured"
-_WORST_FIRST = (UNHEALTHY, DEGRADED, HEALTHY)
-CPU_SAMPLE_SECONDS = 0.1
+log = logging.getLogger(__name__)
 
-Answer = dict[str, Any]
-
-
-class ProbeError(SchedulerdError):
-    """A server could not be probed."""
-
-
-@dataclass
-class _Probe:
-    """One probe in its thread; `answer` says what it found, or why it could not."""
-
-    name: str
-    work: Callable[[], Answer]
-    clock: Clock
-    answer: Answer = field(default_factory=dict)
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def start(self) -> None:
-        threading.Thread(target=self._run, name=f"probe-{self.name}", daemon=True).start()
-
-    def _run(self) -> None:
-        start = self.clock.monotonic()
-        try:
-            answer = {"status": HEALTHY, **self.work()}
-        except Exception as error:  # whatever a driver raises is the news that we are after
-            answer = {"status": UNHEALTHY, "error": _told(error)}
-        answer["latency_ms"] = round((self.clock.monotonic() - start) * 1000, 2)
-        self.answer = answer
-        self.done.set()
+FOUNDING = ("postgresql", "redis", "storage")  # services that are always told of
+_SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Cut], Answer]] = {
+    "postgresql": postgresql.probe, "redis": redis.probe,
+}  # fmt: skip
+_FAILING: Mapping[FailWhen, tuple[str, ...]] = {
+    FailWhen.NEVER: (), FailWhen.UNHEALTHY: (UNHEALTHY,), FailWhen.DEGRADED: (UNHEALTHY, DEGRADED),
+}  # fmt: skip
 
 
 def run(context: Context) -> Result:
     """Probe everything that is configured; the details have the shape of `GET /health`, without `checked_at`."""
-    details = check(context)
+    before = context.store.last_results([context.job.job_id]).get(context.job.job_id)
+    details = compared(check(context), before.details if before is not None else {}, context.clock.now())
+    for change in details["changes"]:
+        log.log(*_line(context.job.job_id, change))
     services: Mapping[str, Answer] = details["services"]
     bad = [f"{name} is {one['status']}" for name, one in services.items() if one["status"] in (DEGRADED, UNHEALTHY)]
-    return Result(Status.SUCCESS, len(services), "; ".join(bad) or None, details=details)
+    is_failed = details["status"] in _FAILING[context.options["fail_when"]]
+    status = Status.FAILED if is_failed else Status.SUCCESS
+    return Result(status, len(services), "; ".join(bad) or None, details=details)
+
+
+def _line(job_id: str, change: Mapping[str, str]) -> tuple[int, str]:
+    level = logging.INFO if change["to"] == HEALTHY else logging.WARNING
+    why = f": {change['error']}" if change.get("error") else ""
+    return level, f"job {job_id}: {change['service']} is {change['to']}, was {change['from']}{why}"
+
+
+def compared(details: dict[str, Any], before: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    """Return a check with `since` for each service, and the `changes` since the one `before`. Pure."""
+    old: Mapping[str, Answer] = before.get("services") or {}
+    now, changes = to_text(at), []
+    services = {}
+    for name, one in details["services"].items():
+        last = old.get(name, {"status": NOT_CONFIGURED})
+        is_same = last["status"] == one["status"]
+        services[name] = (
+            one if one["status"] == NOT_CONFIGURED else {**one, "since": last.get("since", now) if is_same else now}
+        )
+        if not is_same and NOT_CONFIGURED not in (last["status"], one["status"]):
+            changes.append(
+                {"service": name, "from": last["status"], "to": one["status"], "at": now, "error": one.get("error")}
+            )
+    return {**details, "services": services, "changes": changes}
 
 
 def check(context: Context) -> dict[str, Any]:
     """Return `status`, `services` and `system`."""
-    options = context.options
-    timeout = options["probe_timeout"]
-    folders = options["storage"] or (context.config.state_dir,)
-    work: dict[str, Callable[[], Answer]] = {}
-    if options["postgresql"]:
-        schemes = SOURCE_SCHEMES["health_check"]["postgresql"]
-        work["postgresql"] = lambda: _service(
-            context.url_of(options["postgresql"]), schemes, lambda url: _postgresql(url, timeout)
-        )
-    if options["redis"]:
-        kinds = SOURCE_SCHEMES["health_check"]["redis"]
-        work["redis"] = lambda: _service(context.url_of(options["redis"]), kinds, lambda url: _redis(url, timeout))
-    work["storage"] = lambda: _storage(folders, options["min_free_percent"], context.run.run_id)
-    work["system"] = _system
-    answers = _probe_all(work, timeout, context.clock)
-    system = answers.pop("system")
-    services = {name: answers.get(name, {"status": NOT_CONFIGURED}) for name in ("postgresql", "redis", "storage")}
-    found = {one["status"] for one in services.values()}
-    status = next((each for each in _WORST_FIRST if each in found), HEALTHY)
-    return {"status": status, "services": services, "system": system}
+    targets = _targets(context.options, context.config.state_dir)
+    planned = {name: _planned(context, name, target) for name, target in targets.items()}
+    timeout = context.options["probe_timeout"]
+    makers = {job_id: job for job_id, job in context.config.jobs.items() if job.action == "backup"}
+    if makers:
+        planned["backups"] = Planned(partial(backups.probe, makers, context.clock.now()), timeout, "backups")
+    planned["system"] = Planned(system.probe, timeout, "system")
+    answers = probe_all(planned, context.clock)
+    figures = answers.pop("system")
+    answers = {name: _within_latency(one, targets.get(name, {})) for name, one in answers.items()}
+    services = {**{name: {"status": NOT_CONFIGURED} for name in FOUNDING}, **answers}
+    return {"status": overall(services, targets), "services": services, "system": figures}
 
 
-def _told(error: Exception) -> str:
-    return (masked(" ".join(str(error).split())) or type(error).__name__)[:500]
+def overall(services: Mapping[str, Answer], targets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the worst status of all; a target that is not critical makes no more than degraded. Pure."""
+    found = set()
+    for name, one in services.items():
+        is_minor = one["status"] == UNHEALTHY and targets.get(name, {}).get("critical") is False
+        found.add(DEGRADED if is_minor else one["status"])
+    return next((each for each in WORST_FIRST if each in found), HEALTHY)
 
 
-def _service(url: str, schemes: tuple[str, ...], probe: Callable[[str], Answer]) -> Answer:
-    """Probe a server; what its driver says of the URL must not give away the password in it."""
+def _targets(options: Mapping[str, Any], state_dir: str) -> dict[str, dict[str, Any]]:
+    """Return all targets by name: the founding ones, with the thresholds of the check itself, and those that are named."""
+    of_all = {"min_free_percent": options["min_free_percent"], "max_connections_percent": 90, "max_memory_percent": 90}
+    found = {name: {**of_all, name: options[name]} for name in ("postgresql", "redis") if options[name]}
+    found["storage"] = {**of_all, "folders": options["storage"] or (state_dir,)}
+    for name, target in options["targets"].items():
+        found[name] = {**of_all, **{key: value for key, value in target.items() if value is not None}}
+    return found
+
+
+def _planned(context: Context, name: str, target: Mapping[str, Any]) -> Planned:
+    timeout = target.get("timeout") or context.options["probe_timeout"]
+    return Planned(partial(_probe, context, target, timeout), timeout, f"{context.job.job_id}/{name}")
+
+
+def _probe(context: Context, target: Mapping[str, Any], timeout: float, cut: Cut) -> Answer:
+    """Probe one target; what a driver says of its URL must not give away the password in it."""
+    if "folders" in target:
+        return storage.probe_all(target["folders"], target, context.run.run_id, cut)
+    if "storage" in target:
+        return storage.probe(target["storage"], target, context.run.run_id, cut)
+    if "tcp" in target:
+        return network.probe_tcp(target["tcp"], timeout, cut)
+    kind = next(each for each in ("postgresql", "redis", "http") if each in target)
+    url = context.url_of(target[kind])
+    schemes = SOURCE_SCHEMES["health_check"].get(kind, ("http://", "https://"))
     if not url.startswith(schemes):
         raise ProbeError(f"the secret is no {' or '.join(schemes)} URL")
     try:
-        return probe(url)
+        if kind == "http":
+            return network.probe_http(url, target["expect_status"], timeout, cut)
+        return _SERVERS[kind](url, timeout, target, cut)
     except Exception as error:  # any driver's; told to the operator without what is secret
-        raise ProbeError(scrubbed(_told(error), url)) from None
+        raise ProbeError(scrubbed(told(error), url)) from None
 
 
-def _probe_all(work: Mapping[str, Callable[[], Answer]], timeout: float, clock: Clock) -> dict[str, Answer]:
-    probes = [_Probe(name, function, clock) for name, function in work.items()]
-    for probe in probes:
-        probe.start()
-    give_up = clock.monotonic() + timeout
-    for probe in probes:
-        probe.done.wait(max(0.0, give_up - clock.monotonic()))
-    late = {"status": UNHEALTHY, "error": f"no answer within {timeout:g} s", "latency_ms": None}
-    return {probe.name: probe.answer if probe.done.is_set() else dict(late) for probe in probes}
-
-
-def _postgresql(url: str, timeout: float) -> Answer:
-    import psycopg  # optional: only hosts that watch a PostgreSQL need it
-
-    with psycopg.connect(url, connect_timeout=max(1, round(timeout)), autocommit=True) as connection:
-        connection.execute("SELECT 1")
-        row = connection.execute(
-            "SELECT current_setting('server_version'), pg_is_in_recovery(),"
-            " EXTRACT(EPOCH FROM now() - pg_last_xact_replay_timestamp())::float8"
-        ).fetchone()
-    version, in_recovery, lag = row if row is not None else (None, None, None)
-    return {"version": version, "in_recovery": in_recovery, "replication_lag_seconds": lag}
-
-
-def _redis(url: str, timeout: float) -> Answer:
-    import redis  # optional: only hosts that watch a Redis need it
-
-    client = redis.Redis.from_url(url, socket_timeout=timeout)  # for connecting, too
-    try:
-        client.ping()
-        info = client.info()
-    finally:
-        client.close()
-    return {"version": info["redis_version"], "role": info["role"], "used_memory_bytes": info["used_memory"]}
-
-
-def _storage(folders: tuple[str, ...], min_free_percent: int, run_id: str) -> Answer:
-    paths = {folder: _folder(folder, min_free_percent, run_id) for folder in folders}
-    found = {one["status"] for one in paths.values()}
-    status = next(each for each in _WORST_FIRST if each in found)
-    errors = [
-        one.get("error") or f"{folder}: little free space" for folder, one in paths.items() if one["status"] != HEALTHY
-    ]
-    return {"status": status, "paths": paths, **({"error": "; ".join(errors)} if errors else {})}
-
-
-def _folder(folder: str, min_free_percent: int, run_id: str) -> Answer:
-    try:
-        space = os.statvfs(folder)
-        _write_and_read(os.path.join(folder, f".schedulerd-probe-{run_id}"))
-    except OSError as error:
-        return {"status": UNHEALTHY, "error": f"{folder}: {error.strerror}"}
-    free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
-    percents = [100 * free / total] if total else []
-    if space.f_files:
-        percents.append(100 * space.f_favail / space.f_files)
-    is_low = any(percent < min_free_percent for percent in percents)
-    return {
-        "status": DEGRADED if is_low else HEALTHY,
-        "free_bytes": free,
-        "total_bytes": total,
-        "free_inodes": space.f_favail,
-    }
-
-
-def _write_and_read(path: str) -> None:
-    """Prove that the folder takes data: write, fsync, read again, delete. Raise OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, b"schedulerd")
-        os.fsync(descriptor)
-        if os.pread(descriptor, 16, 0) != b"schedulerd":
-            raise OSError(0, "what was written could not be read again")
-    finally:
-        os.close(descriptor)
-        os.unlink(path)
-
-
-def _system() -> Answer:
-    import psutil  # a few MB that a daemon without health checks need not carry
-
-    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    load1, load5, load15 = os.getloadavg()
-    root = psutil.disk_usage("/")
-    return {
-        "cpu_percent": psutil.cpu_percent(interval=CPU_SAMPLE_SECONDS),
-        "cpu_count": os.cpu_count(),
-        "load1": load1,
-        "load5": load5,
-        "load15": load15,
-        "memory_percent": memory.percent,
-        "memory_available_bytes": memory.available,
-        "memory_total_bytes": memory.total,
-        "swap_percent": swap.percent,
-        "disk_percent": root.percent,
-        "disk_free_bytes": root.free,
-        "boot_time": to_text(from_micros(int(psutil.boot_time()) * 1_000_000)),
-    }
+def _within_latency(answer: Answer, target: Mapping[str, Any]) -> Answer:
+    most = target.get("max_latency")
+    slow = above("latency", answer.get("latency_ms"), most * 1000 if most else None, " ms")
+    if slow is None or answer["status"] != HEALTHY:
+        return answer
+    return {**answer, "status": DEGRADED, "error": slow}

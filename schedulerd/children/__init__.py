@@ -1,7 +1,8 @@
-"""Programs of ours that runs of the actions `python`, `http` and `sql` are: each is a process of its own.
+"""Programs of ours that runs of the actions `python`, `http`, `sql`, `backup` and `restore_drill` are: each is a
+process of its own.
 
-What they say about their run goes into the file that `SCHEDULERD_RESULT_FILE` names, as any program's may. These two
-functions are for `http` and `sql`; `call.py` stands alone, because any Python may run it.
+What they say about their run goes into the file that `SCHEDULERD_RESULT_FILE` names, as any program's may. These
+functions are for all but `python`, whose `call.py` stands alone, because any Python may run it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from typing import Any, NoReturn
 
@@ -23,6 +25,17 @@ def order() -> dict[str, Any]:
     os.dup2(nothing, 0)
     os.close(nothing)
     return given
+
+
+def ends_tidily() -> None:
+    """Let SIGTERM unwind the program, so that nothing half-made is left behind; and make private whatever is made."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what unwinds now is not to be disturbed
+    sys.exit(128 + number)
 
 
 def report(**result: Any) -> None:

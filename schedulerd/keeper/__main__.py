@@ -40,6 +40,7 @@ from ..faults import fault_point
 from .capping import Capping
 from .children import Child, Children, end_values, lost
 from .family import boot_id, marked, ticks
+from .groups import Groups
 from .journal import Journal
 from .launch import NotStartedError, launch
 
@@ -77,13 +78,15 @@ class Keeper:
         signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         self._capping = Capping()
-        self._children = Children(self._clock, self._epoll, self._ended)
+        self._groups = Groups(os.path.basename(folder))
+        self._children = Children(self._clock, self._epoll, self._groups, self._ended)
         boot = boot_id()
         self._journal = Journal(os.path.join(folder, "journal"), boot)
         for descriptor in (self._listener.fileno(), self._heard):
             self._epoll.register(descriptor, select.EPOLLIN)
         self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
         self._take_over(boot)
+        self._groups.remove_others(self._journal.runs)
 
     # What an earlier keeper left
 
@@ -194,10 +197,18 @@ class Keeper:
         self._daemon, self._is_blocked = daemon, False
         self._is_expecting = False
         self._epoll.register(daemon.fileno(), select.EPOLLIN)
+        self._set_limits()
         runs = {
             run_id: {"start": known.get("start"), "end": known.get("end")} for run_id, known in self._journal.runs.items()
         }
         self._report({"hello": __version__, "runs": runs})
+
+    def _set_limits(self) -> None:
+        """Have controllers, and set the limits of what runs again: between two daemons there were none."""
+        self._groups.hand_on()
+        for run_id in self._children.by_run:
+            with suppress(OSError):  # its group is gone, or never was
+                self._groups.limit(run_id, self._journal.runs[run_id]["intent"].get("group") or {})
 
     def _report(self, line: dict[str, Any]) -> None:
         if self._daemon is not None:
@@ -247,7 +258,7 @@ class Keeper:
     def _start_one(self, run_id: str, order: dict[str, Any], now: float) -> None:
         at = self._wall()
         try:
-            pid = launch(order)
+            pid = launch(order, self._group(run_id, order))
         except NotStartedError as error:
             self._journal.forget([run_id])
             self._report({"refused": run_id, "why": str(error)})
@@ -258,6 +269,14 @@ class Keeper:
         self._children.add(child, intent["deadline"])
         self._report({"started": run_id, "at": at})
         self._cap(run_id, intent)
+
+    def _group(self, run_id: str, order: dict[str, Any]) -> str | None:
+        """Return the file through which a run's process enters its control group, if it has one."""
+        try:
+            return self._groups.make(run_id, order.get("group") or {})
+        except OSError as error:
+            self._report({"trouble": f"run {run_id} has no control group of its own: {error}"})
+            return None
 
     def _cap(self, run_id: str, intent: dict[str, Any]) -> None:
         if intent["limit"]:
@@ -271,7 +290,12 @@ class Keeper:
 
     def _ended(self, child: Child, seconds: float) -> None:
         fault_point("before_result")
-        self._journal.note("end", child.run_id, end_values(child, seconds, self._wall()))
+        limits = self._journal.runs[child.run_id]["intent"].get("group") or {}
+        values = {**end_values(child, seconds, self._wall()), **self._groups.figures(child.run_id)}
+        self._groups.remove(child.run_id)
+        if unkept := self._groups.unkept(limits):
+            values["unkept"] = unkept
+        self._journal.note("end", child.run_id, values)
         self._unsynced.append(child.run_id)
         self._troubles(self._capping.forget(child.run_id))
 
@@ -308,7 +332,7 @@ class Keeper:
 def _intent(order: dict[str, Any], now: float) -> dict[str, Any]:
     return {
         "since": now, "deadline": now + order["timeout"] if order.get("timeout") else None, "grace": order["grace"],
-        "keep": bool(order.get("keep")), "output": order["output"], "limit": order.get("limit"),
+        "keep": bool(order.get("keep")), "output": order["output"], "limit": order.get("limit"), "group": order.get("group"),
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The children of the keeper: their timeouts, the kill ladder over the whole tree of each, and their ends.
 
 The ladder: SIGTERM to every process of the run (and SIGCONT, since a stopped one would not hear it), `grace`, then SIGKILL
-again and again until nothing of it is left. Who belongs to a run: see family.py. Leftovers of a run that ended by itself
+again and again until nothing of it is left. Who belongs to a run: all that is in its control group (groups.py), and what
+family.py finds. Leftovers of a run that ended by itself
 are killed at once, unless it keeps them.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..clock import SystemClock
 from .family import Process, children_of_mine, family, process, processes, run_of, send
+from .groups import Groups
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
 SAME_TICKS = 200  # a start is noted a moment after it; no number is used again that soon
@@ -47,9 +49,12 @@ class Child:
 class Children:
     """All children; `on_end(child, seconds)` is called when one is over, with how long it took."""
 
-    def __init__(self, clock: SystemClock, epoll: select.epoll, on_end: Callable[[Child, float], None]) -> None:
+    def __init__(
+        self, clock: SystemClock, epoll: select.epoll, groups: Groups, on_end: Callable[[Child, float], None]
+    ) -> None:
         self._clock = clock
         self._epoll = epoll
+        self._groups = groups
         self._on_end = on_end
         self.by_run: dict[str, Child] = {}
         self._by_pid: dict[int, Child] = {}
@@ -143,6 +148,7 @@ class Children:
         left = self._left(child)
         is_forced = child.kill_at is None or now >= child.kill_at
         if left and is_forced:
+            self._groups.kill(child.run_id)
             for each in left:
                 send(each, signal.SIGKILL)
         since = child.kill_at if child.kill_at is not None else now
@@ -159,12 +165,14 @@ class Children:
     def _left(self, child: Child) -> list[Process]:
         if child.keeps_leftovers and child.cause is None:
             return []
-        if child.kill_at is None and not self._orphans and child.pidfd < 0:
-            return []  # the group was killed with its leader, and nothing else was left behind
+        is_populated = self._groups.is_populated(child.run_id)
+        if child.kill_at is None and not self._orphans and child.pidfd < 0 and not is_populated:
+            return []  # the process group was killed with its leader, and nothing else was left behind
         return [each for each in self._members(child) if each.pid != os.getpid()]
 
     def _members(self, child: Child) -> list[Process]:
         adopted = {pid for pid, run_id in self._orphans.items() if run_id == child.run_id}
+        adopted |= self._groups.members(child.run_id)
         return family(child.pid, self._all(), adopted)
 
     def _all(self) -> list[Process]:
@@ -203,6 +211,7 @@ class Children:
                 child.kill_at = now + child.grace
                 self._plan(child.kill_at, child, signal.SIGKILL, cause)
         elif number == signal.SIGKILL:  # again, until it is gone: it may have started others meanwhile
+            self._groups.kill(child.run_id)
             self._plan(now + LOOK_SECONDS, child, signal.SIGKILL, cause)
 
     def _forget_old_steps(self) -> None:

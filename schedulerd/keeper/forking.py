@@ -13,6 +13,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from ..subtree import write
 from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "armv7l": 314, "ppc64le": 273, "s390x": 282}
@@ -20,15 +21,15 @@ _IOPRIO_CLASS_SHIFT = 13
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def fork(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str] = ()) -> int:
+def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None) -> int:
     """Start a child as its order says and return its process id. Raise OSError, with the step that failed as text.
 
-    `groups` are the `cgroup.procs` files of the control groups that it enters.
+    `group` is the `cgroup.procs` file of the control group that it enters.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _become(order, stdin, groups, tell)
+        _become(order, stdin, group, tell)
     os.close(tell)
     with os.fdopen(told, "rb") as file:
         failure = file.read()
@@ -39,10 +40,10 @@ def fork(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str] = ()
     return pid
 
 
-def _become(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str], tell: int) -> NoReturn:
+def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, tell: int) -> NoReturn:
     step = "starting"
     try:
-        for name, act in _steps(order, stdin, groups):
+        for name, act in _steps(order, stdin, group):
             step = name
             act()
         step = ""
@@ -55,12 +56,13 @@ def _become(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str], 
         os._exit(127)
 
 
-def _steps(order: Mapping[str, Any], stdin: int | None, groups: Sequence[str]) -> list[tuple[str, Any]]:
+def _steps(order: Mapping[str, Any], stdin: int | None, group: str | None) -> list[tuple[str, Any]]:
     """Return what is done before exec, in its order: all that needs privileges, then the user, then the folder."""
     limits, identity, umask = order.get("limits") or {}, order.get("identity"), order.get("umask")
     steps: list[tuple[str, Any]] = [("setsid", os.setsid), ("signals", _default_signals)]
-    steps += [(f"control group {path}", lambda path=path: _enter(path)) for path in groups]
-    steps += [("output", lambda: _redirect(order["output"], stdin))]
+    if group is not None:
+        steps.append(("control group", lambda: write(group, "0")))
+    steps.append(("output", lambda: _redirect(order["output"], stdin)))
     if limits.get("nice") is not None:
         steps.append(("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, limits["nice"])))
     if limits.get("ionice"):
@@ -81,12 +83,6 @@ def _default_signals() -> None:
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _enter(path: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    os.write(descriptor, b"0")
-    os.close(descriptor)
 
 
 def _redirect(output: str, stdin: int | None) -> None:

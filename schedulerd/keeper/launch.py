@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .forking import fork
-from .spawn import spawn
+from .spawn import CAN_ENTER_GROUPS, spawn
 
 NEEDS_FORK = ("identity", "limits", "umask")
 
@@ -16,19 +16,25 @@ class NotStartedError(Exception):
     """The child could not be started; nothing of it has run."""
 
 
-def launch(order: Mapping[str, Any], groups: Sequence[str] = ()) -> int:
-    """Start the child of an order and return its process id. Raise NotStartedError."""
-    stdin = None
+def launch(order: Mapping[str, Any], group: str | None = None) -> int:
+    """Start the child of an order and return its process id. Raise NotStartedError.
+
+    `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs.
+    """
+    stdin = folder = None
     try:
         stdin = _input(order.get("input"))
-        if groups or any(order.get(name) is not None for name in NEEDS_FORK):
-            return fork(order, stdin, groups)
-        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin)
+        is_plain = all(order.get(name) is None for name in NEEDS_FORK)
+        if not is_plain or (group is not None and not CAN_ENTER_GROUPS):
+            return fork(order, stdin, group)
+        if group is not None:
+            folder = os.open(os.path.dirname(group), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder)
     except (OSError, ValueError) as error:
         raise NotStartedError(_why(order, error)) from error
     finally:
-        if stdin is not None:
-            os.close(stdin)
+        for descriptor in filter(None, (stdin, folder)):
+            os.close(descriptor)
 
 
 def _input(text: str | None) -> int | None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 _FLAGS = 0x04 | 0x08 | 0x80  # POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID (spawn.h; the same in glibc and musl)
+_SET_GROUP = 0x100  # POSIX_SPAWN_SETCGROUP, glibc from 2.39 on
 _INPUT_FLAGS = os.O_RDONLY
 OUTPUT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
 OUTPUT_MODE = 0o600
@@ -29,11 +30,22 @@ _slow.posix_spawn.argtypes = (
 )  # fmt: skip
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: str | None, stdin: int | None = None) -> int:
+CAN_ENTER_GROUPS = hasattr(_quick, "posix_spawnattr_setcgroup_np")
+
+
+def spawn(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    output_path: str,
+    cwd: str | None,
+    stdin: int | None = None,
+    group: int | None = None,
+) -> int:
     """Start `argv[0]` as the leader of a session of its own, and return its process id.
 
     Its input is the descriptor `stdin`, or /dev/null; its output and errors go into the new file `output_path`; signals
-    have their defaults. Raise OSError when it cannot be started (the errno may be that of the output file or of the
+    have their defaults. It is born in the control group whose folder the descriptor `group` is, if CAN_ENTER_GROUPS.
+    Raise OSError when it cannot be started (the errno may be that of the output file or of the
     folder), ValueError for a NUL.
     """
     words, variables = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
@@ -48,6 +60,11 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], output_path: str, cwd: st
             _check(_quick.posix_spawn_file_actions_adddup2(actions, stdin, 0))
         _check(_quick.posix_spawn_file_actions_addopen(actions, 1, _text(output_path), OUTPUT_FLAGS, OUTPUT_MODE))
         _check(_quick.posix_spawn_file_actions_adddup2(actions, 1, 2))
+        _check(
+            _quick.posix_spawnattr_setflags(_ATTRIBUTES, ctypes.c_short(_FLAGS if group is None else _FLAGS | _SET_GROUP))
+        )
+        if group is not None:
+            _check(_quick.posix_spawnattr_setcgroup_np(_ATTRIBUTES, group))
         _check(_slow.posix_spawn(ctypes.byref(pid), _text(argv[0]), actions, _ATTRIBUTES, words, variables))
     finally:
         _quick.posix_spawn_file_actions_destroy(actions)

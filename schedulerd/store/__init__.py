@@ -43,6 +43,9 @@ class DayOfJob:
     duration_p95: float | None
     lateness_p50: float | None
     lateness_p99: float | None
+    duration_max: float | None = None
+    lateness_p95: float | None = None
+    output_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Ended:
     duration_seconds: float | None
     lateness_seconds: float | None
     records_processed: int
+    output_bytes: int = 0
 
 
 class Store(Protocol):
@@ -219,6 +223,10 @@ class Store(Protocol):
 
     def day(self, day: str) -> list[DayOfJob]:
         """Return what `save_day` wrote of a day, in the order of the jobs."""
+        ...
+
+    def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
+        """Return what `save_day` saved of the days from `first` to `last` (YYYY-MM-DD), of one job or all, oldest first."""
         ...
 
     def backups(self) -> list[Backup]:

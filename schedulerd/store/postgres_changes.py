@@ -24,12 +24,17 @@ from .changes import (
 )  # fmt: skip
 from .postgres_access import Connection
 
+UNREADABLE = ("\\u0000", "\\ud", "NaN", "Infinity")  # in JSON: what may be none; most often, nothing of it is there
 MOST_ROWS = 5000  # of one statement
 ENDED = (
     "run_id", "status", "started_at", "finished_at", "duration_seconds", "exit_code", "records_processed", "error_message",
 )  # fmt: skip
 ENTERED = (
     *ENDED, "job_id", "scheduled_at", "attempt", "origin", "queued_at", "node", "actor", "idempotency_key",
+)  # fmt: skip
+FIGURES = (
+    "job_id", "records_processed", "duration_p50", "duration_p95", "lateness_p50", "lateness_p99", "duration_max",
+    "lateness_p95", "output_bytes",
 )  # fmt: skip
 
 Values = dict[str, Any]
@@ -142,8 +147,7 @@ class Maker:
 
     def _save_day(self, change: SaveDay) -> None:
         self._do("clear_day", {"day": change.day})
-        names = ("job_id", "records_processed", "duration_p50", "duration_p95", "lateness_p50", "lateness_p99")
-        columns = {name: [getattr(one, name) for one in change.jobs] for name in names}
+        columns = {name: [getattr(one, name) for one in change.jobs] for name in FIGURES}
         self._do("save_day", {"day": change.day, "runs": [_json(one.runs) for one in change.jobs], **columns})
 
     @staticmethod
@@ -200,8 +204,14 @@ def _text(value: Any) -> Any:
 
 
 def _json(value: Any) -> str:
-    """Return JSON; what it has no word for (NaN, infinities) becomes a text."""
-    try:
-        return json.dumps(value, separators=(",", ":"), default=str, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=str), separators=(",", ":"))
+    """Return JSON, of which PostgreSQL can read every text; what JSON has no word for (NaN, infinities) becomes a text."""
+    text = json.dumps(value, separators=(",", ":"), default=str)
+    if not any(mark in text for mark in UNREADABLE):
+        return text
+    return json.dumps(_plain(json.loads(text, parse_constant=str)), separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_text(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else _text(value)

@@ -100,7 +100,8 @@ class Reads(ABC):
             for row in rows:
                 started, scheduled = self._instant_or_none(row["started_at"]), self._instant_or_none(row["scheduled_at"])
                 late = (started - scheduled).total_seconds() if scheduled is not None and started is not None else None
-                yield Ended(row["job_id"], row["status"], row["duration_seconds"], late, row["records_processed"])
+                names = ("job_id", "status", "duration_seconds", "records_processed", "output_bytes")
+                yield Ended(lateness_seconds=late, **{name: row[name] for name in names})
             finished_at, run_id = self._instant(rows[-1]["finished_at"]), rows[-1]["run_id"]
 
     def job_ids(self) -> list[str]:
@@ -133,7 +134,11 @@ class Reads(ABC):
 
     def day(self, day: str) -> list[DayOfJob]:
         """Return what is known of a day."""
-        return [DayOfJob(**{**dict(row), "runs": _from_json(row["runs"])}) for row in self._rows("day", day=day)]
+        return [_to_day(row) for row in self._rows("day", day=day)]
+
+    def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
+        """Return what is known of a stretch of days."""
+        return [_to_day(row) for row in self._rows("daily", first=first, last=last, job_id=job_id or "")]
 
     def backups(self) -> list[Backup]:
         """Return the catalogue."""
@@ -163,6 +168,10 @@ class Reads(ABC):
             until = self._instant_or_none(row["paused_until"])
             pause = Pause(self._instant(row["paused_at"]), row["paused_by"], row["pause_reason"], until)
         return JobRecord(row["job_id"], row["rule"], self._instant(row["planned_since"]), pause)
+
+
+def _to_day(row: Any) -> DayOfJob:
+    return DayOfJob(**{**dict(row), "runs": _from_json(row["runs"])})
 
 
 def _from_json(text: str | None) -> dict[str, Any]:

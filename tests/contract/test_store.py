@@ -320,6 +320,19 @@ def test_a_day_can_be_written_again(store):
     assert store.day("2026-03-11") == []
 
 
+def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
+    first, second, other = (
+        DayOfJob(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40)
+        for name, job_id in (("2026-03-10", "job"), ("2026-03-11", "job"), ("2026-03-11", "other"))
+    )
+    store.save_day("2026-03-11", [second, other]).result(10)
+    store.save_day("2026-03-10", [first]).result(10)
+
+    assert store.daily("2026-03-10", "2026-03-11") == [first, second, other]
+    assert store.daily("2026-03-11", "2026-04-01", "job") == [second]
+    assert store.daily("2026-03-12", "2026-04-01") == []
+
+
 def test_after_close_nothing_is_taken(store):
     store.close()
 

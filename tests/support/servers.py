@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.waiting import until
@@ -41,6 +42,16 @@ class PostgresServer:
     def url(self) -> str:
         """Return how to connect."""
         return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def locked(self, password: str, database: str = "postgres") -> str:
+        """Return the URL of a user whose password, `s3cret-pass`, is asked for, with the one that is given."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        if "locked" not in rules.read_text():
+            rules.write_text("local all locked scram-sha-256\n" + rules.read_text())
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("CREATE ROLE locked LOGIN SUPERUSER PASSWORD 's3cret-pass'")
+                connection.execute("SELECT pg_reload_conf()")
+        return f"postgresql://locked:{password}@/{database}?host={self.folder}"
 
     def start(self) -> None:
         """Start, and return when it answers."""

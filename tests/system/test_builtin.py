@@ -1,18 +1,44 @@
 """The built-in jobs against real servers and files."""
 
-import hashlib
+import http.server
 import os
 import signal
 import sqlite3
-from datetime import UTC, date, datetime
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
+import redis
 
-from schedulerd.builtin.analytics import bounds, summary
-from schedulerd.store import Ended
+from schedulerd.builtin.analytics import anomalies, bounds, merged, summary
+from schedulerd.store import DayOfJob, Ended
 from tests.support.waiting import until
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/ok" else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http_server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    server.port = server.server_address[1]
+    server.url = f"http://127.0.0.1:{server.port}"
+    threading.Thread(target=server.serve_forever).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 def health_of(running, job="health"):
@@ -60,6 +86,156 @@ def test_a_folder_that_is_not_there_is_unhealthy(daemon):
     assert "No such file" in str(health_of(running)["services"]["storage"]["paths"]["/no/such/folder"]["error"])
 
 
+def test_a_server_that_stops_between_two_answers_costs_its_timeout_and_no_thread(daemon, postgres):
+    check = {"targets": {"slow": {"postgresql": postgres.url, "timeout": "0.7s"}}}
+    running = daemon({"health": {"health_check": check}}).start()
+    assert health_of(running)["services"]["slow"]["status"] == "healthy"
+    pids = [int(line) for line in (postgres.folder / "data" / "postmaster.pid").read_text().splitlines()[:1]]
+    os.kill(pids[0], signal.SIGSTOP)
+    try:
+        answers = [health_of(running)["services"]["slow"] for _ in range(3)]
+    finally:
+        os.kill(pids[0], signal.SIGCONT)
+
+    assert [one["status"] for one in answers] == ["unhealthy"] * 3
+    assert len(os.listdir(f"/proc/{running.process.pid}/task")) < 30
+    until(lambda: health_of(running)["services"]["slow"]["status"] == "healthy", "the server is well again")
+
+
+def test_figures_are_those_that_psql_and_redis_cli_tell(daemon, postgres, redis_server):
+    running = daemon({"health": {"health_check": {"postgresql": postgres.url, "redis": redis_server.url}}}).start()
+    services = health_of(running)["services"]
+    sql = "SELECT current_setting('server_version'), current_setting('max_connections'), pg_database_size('postgres')"
+    psql = subprocess.run(["psql", "-AtF|", postgres.url, "-c", sql], capture_output=True, text=True, check=True).stdout
+    ask = ["redis-cli", "-s", redis_server.socket, "INFO"]
+    info = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    told = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+
+    found = services["postgresql"]
+    assert psql.strip().split("|") == [found["version"], str(found["max_connections"]), str(found["size_bytes"])]
+    assert services["redis"]["version"] == told["redis_version"]
+    assert str(services["redis"]["max_memory_bytes"]) == told["maxmemory"]
+
+
+def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_server):
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    client.config_set("requirepass", "s3cret-pass")
+    client.close()
+    targets = {
+        f"{kind}_{word}": {kind: url(f"{word}-pass")}
+        for kind, url in (
+            ("postgresql", postgres.locked), ("redis", lambda word: f"unix://:{word}@{redis_server.socket}"),
+        )
+        for word in ("s3cret", "wr0ng")
+    }  # fmt: skip
+    running = daemon({"health": {"health_check": {"targets": targets}}}).start()
+    until(lambda: health_of(running)["services"]["postgresql_wr0ng"]["status"] == "unhealthy", "the new rules of the server")
+    services = health_of(running)["services"]
+
+    well = [name for name in targets if services[name]["status"] == "healthy"]
+    assert well == ["postgresql_s3cret", "redis_s3cret"]
+    assert "password authentication failed" in services["postgresql_wr0ng"]["error"]
+    assert "ng-pass" not in str(running.client.get("health")) + running.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [("dd if=/dev/zero of={}/x bs=1k 2>/dev/null", "No space left"), ("mount -o remount,ro {}", "read-only")],
+)
+def test_a_file_system_that_takes_no_data_is_unhealthy(tmp_path, spoil, why):
+    call = "storage.probe_all(sys.argv[1:], {}, 'r', Cut())"
+    probe = f"import sys; from schedulerd.builtin.probes import Cut, storage; print({call})"
+    mount = f"mount -t tmpfs -o size=64k none {tmp_path} && {spoil.format(tmp_path)}"
+    script = f'{mount}; {sys.executable} -c "{probe}" {tmp_path}'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
+
+    assert "'unhealthy'" in done.stdout, done
+    assert why in done.stdout
+
+
+def test_targets_have_names_thresholds_and_weight(daemon, postgres, tmp_path, http_server):
+    targets = {
+        "replica": {"postgresql": postgres.url, "max_connections_percent": 1},
+        "shop": {"http": http_server.url + "/ok"},
+        "gone": {"http": http_server.url + "/missing", "critical": False},
+        "found": {"http": http_server.url + "/missing", "expect_status": ["404"]},
+        "port": {"tcp": f"127.0.0.1:{http_server.port}"},
+        "closed": {"tcp": "127.0.0.1:1", "critical": False},
+        "disk": {"storage": str(tmp_path)},
+        "late": {"http": http_server.url + "/ok", "max_latency": "0.001ms"},
+    }
+    with psycopg.connect(postgres.url), psycopg.connect(postgres.url):
+        running = daemon({"health": {"health_check": {"targets": targets}}}).start()
+        details = health_of(running)
+    found = {name: details["services"][name]["status"] for name in targets}
+
+    assert found == {
+        "replica": "degraded", "shop": "healthy", "gone": "unhealthy", "found": "healthy", "port": "healthy",
+        "closed": "unhealthy", "disk": "healthy", "late": "degraded",
+    }  # fmt: skip
+    assert details["status"] == "degraded"
+    assert "use of connections" in details["services"]["replica"]["error"]
+    assert "404" in details["services"]["gone"]["error"]
+
+
+def test_a_change_is_told_with_since_when_and_outlives_the_daemon(daemon, tmp_path):
+    folder = tmp_path / "data"
+    running = daemon({"health": {"health_check": {"targets": {"disk": {"storage": str(folder)}}}}}).start()
+    first = health_of(running)["services"]["disk"]
+    running.stop()
+    running.start()
+    second = health_of(running)
+    folder.mkdir()
+    third = health_of(running)
+
+    assert (first["status"], second["services"]["disk"]["since"], second["changes"]) == ("unhealthy", first["since"], [])
+    (change,) = third["changes"]
+    assert (change["service"], change["from"], change["to"]) == ("disk", "unhealthy", "healthy")
+    assert third["services"]["disk"]["since"] == change["at"] > first["since"]
+    assert "disk is healthy, was unhealthy" in running.log()
+    points = running.client.get("health/history", limit=2)
+    assert [point["services"]["disk"]["status"] for point in points] == ["healthy", "unhealthy"]
+    assert running.client.get("health/history", before=points[1]["run_id"])[0]["services"]["disk"]["status"] == "unhealthy"
+
+
+@pytest.mark.parametrize(("when", "status"), [("never", "success"), ("unhealthy", "failed"), ("degraded", "failed")])
+def test_the_run_fails_when_it_is_asked_to(daemon, when, status):
+    check = {"targets": {"disk": {"storage": "/no/such/folder"}}, "fail_when": when}
+    running = daemon({"health": {"health_check": check}}).start()
+    body = running.client.post("jobs/health/trigger").body
+
+    assert (body["status"], body["result"]["details"]["status"]) == (status, "unhealthy")
+    assert running.client.get("health")["status"] == "unhealthy"
+
+
+def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
+    jobs = {
+        "health": {"health_check": {}},
+        "b": {"backup": {"source": "history", "max_age": "1h"}},
+        "c": {"backup": {"source": "history"}},
+    }
+    running = daemon(jobs).start()
+    missing = health_of(running)["services"]["backups"]
+    running.client.post("jobs/b/trigger")
+    well = health_of(running)["services"]["backups"]
+    (backup,) = running.client.get("backups")
+    os.truncate(backup["path"], 10)
+    damaged = health_of(running)
+
+    assert missing["error"] == "b: there is no good backup"
+    assert (well["status"], well["jobs"]["b"]["count"], well["jobs"]["c"]["count"]) == ("healthy", 1, 0)
+    assert damaged["status"] == "degraded"
+    assert "the file has 10 bytes" in damaged["services"]["backups"]["error"]
+    running.client.post("jobs/b/trigger")
+    (backup, _) = running.client.get("backups")
+    manifest = Path(backup["path"] + ".json")
+    manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2001'))
+    assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
+
+
 def test_a_full_folder_is_degraded(daemon):
     running = daemon({"health": {"health_check": {"min_free_percent": 100}}}).start()
 
@@ -71,75 +247,6 @@ def test_health_without_any_check_is_checked_when_it_is_asked(daemon):
 
     assert health["status"] in ("healthy", "degraded")
     assert health["job_id"] is None
-
-
-def test_a_backup_is_whole_private_and_in_the_catalogue(daemon, tmp_path):
-    source = tmp_path / "notes.db"
-    with sqlite3.connect(source) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("CREATE TABLE notes (x)")
-        connection.executemany("INSERT INTO notes VALUES (?)", [(n,) for n in range(5000)])
-        connection.commit()
-        connection.execute("BEGIN IMMEDIATE")  # a writer is at work while the backup is made
-        connection.execute("DELETE FROM notes")
-        running = daemon(
-            {"b": {"backup": {"source": "notes", "keep": {"last": 2}}}}, sources={"notes": f"sqlite://{source}"}
-        ).start()
-        results = [running.client.post("jobs/b/trigger").body for _ in range(3)]
-    connection.close()
-
-    assert [result["status"] for result in results] == ["success"] * 3
-    backups = running.client.get("backups")
-    assert len(backups) == 2
-    path = Path(backups[0]["path"])
-    assert (oct(path.stat().st_mode & 0o777), oct(path.parent.stat().st_mode & 0o777)) == ("0o600", "0o700")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == backups[0]["sha256"]
-    assert sorted(os.listdir(path.parent)) == sorted(one["filename"] for one in backups)
-    with sqlite3.connect(path) as copy:
-        assert copy.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
-    copy.close()
-
-
-@pytest.mark.parametrize(
-    ("content", "why"), [(b"no database " * 1000, "could not be backed up"), (None, "could not be backed up")]
-)
-def test_a_backup_that_cannot_be_made_fails_and_leaves_nothing(daemon, tmp_path, content, why):
-    if content:
-        (tmp_path / "x.db").write_bytes(content)
-    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{tmp_path}/x.db"}).start()
-    body = running.client.post("jobs/b/trigger").body
-
-    assert body["status"] == "failed"
-    assert why in body["message"]
-    assert os.listdir(running.folder / "state" / "backups") == []
-    assert running.client.get("backups") == []
-
-
-def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
-    source = tmp_path / "x.db"
-    with sqlite3.connect(source) as connection:
-        connection.execute("CREATE TABLE t (x)")
-        connection.executemany("INSERT INTO t VALUES (?)", [("y" * 500,) for _ in range(500)])
-    connection.close()
-    data = bytearray(source.read_bytes())
-    data[4096 * 5 : 4096 * 6] = b"\xff" * 4096
-    source.write_bytes(data)
-    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{source}"}).start()
-
-    assert running.client.post("jobs/b/trigger").body["status"] == "failed"
-    assert running.client.get("backups") == []
-
-
-def test_the_half_of_a_crashed_backup_is_taken_away(daemon):
-    running = daemon({"b": {"backup": {"source": "history"}}}).start()
-    folder = running.folder / "state" / "backups"
-    folder.mkdir(mode=0o700)
-    (folder / ".b-0000.partial").write_bytes(b"half")
-    (folder / ".other-0000.partial").write_bytes(b"another job's")
-    running.client.post("jobs/b/trigger")
-
-    assert not (folder / ".b-0000.partial").exists()
-    assert (folder / ".other-0000.partial").exists()
 
 
 def test_cleanup_deletes_old_runs_with_their_output(daemon):
@@ -179,6 +286,51 @@ def test_a_summary_counts_by_status_and_ranks_durations():
 
     assert found.runs == {"success": 100, "skipped": 1}
     assert (found.duration_p50, found.duration_p95, found.lateness_p99, found.records_processed) == (50, 95, 9.9, 200)
+
+
+def test_a_day_that_was_cleaned_up_is_not_counted_away():
+    full = DayOfJob("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0)
+    partly = DayOfJob("2026-03-10", "a", {"success": 2}, 2, 1.0, 1.0, 0.0, 0.0)
+    more = DayOfJob("2026-03-10", "a", {"success": 5, "failed": 1}, 7, 1.0, 1.0, 0.0, 0.0)
+    other = DayOfJob("2026-03-10", "b", {"success": 1}, 0, None, None, None, None)
+
+    assert merged([full, other], [partly]) == [full, other]
+    assert merged([full], [more, other]) == [more, other]
+    assert merged([full], []) == [full]
+
+
+def test_an_unusual_day_is_told_beside_the_days_before():
+    def day(number, seconds=60.0, records=10):
+        return DayOfJob(f"2026-03-{number:02}", "a", {"success": 1}, records, seconds, seconds, 0.0, 0.0)
+
+    before = [day(number, 55.0 + number) for number in range(1, 9)]
+
+    assert anomalies([*before, day(9)], "2026-03-09") == {}
+    assert "much slower: it took 5m" in anomalies([*before, day(9, 300.0)], "2026-03-09")["a"][0]
+    assert "much faster: it took 2.0s" in anomalies([*before, day(9, 2.0)], "2026-03-09")["a"][0]
+    assert "no records" in anomalies([*before, day(9, records=0)], "2026-03-09")["a"][0]
+    assert anomalies([*before[:3], day(9, 300.0)], "2026-03-09") == {}
+
+
+def test_each_job_has_its_days_in_its_own_zone(daemon):
+    jobs = {
+        "stats": {"analytics": {"days": 3}, "timezone": "UTC"},
+        "east": {"shell": "true", "timezone": "Pacific/Kiritimati"},  # UTC+14
+        "west": {"shell": "true", "timezone": "Pacific/Niue"},  # UTC-11
+    }
+    running = daemon(jobs).start()
+    for job_id in ("east", "west"):
+        running.client.post(f"jobs/{job_id}/trigger")
+    running.stop()
+    ended = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    with closing(sqlite3.connect(running.folder / "state" / "history.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE runs SET finished_at = ?", [int(ended.timestamp() * 1e6)])
+    running.start()
+    running.client.post("jobs/stats/trigger")
+    days = running.client.get("stats", days=5)["days"]
+    found = {job_id: day["day"] for day in days for job_id in day["jobs"]}
+
+    assert found == {"west": f"{ended:%Y-%m-%d}", "east": f"{ended + timedelta(days=1):%Y-%m-%d}"}
 
 
 def test_analytics_writes_what_happened_on_the_day(daemon):

@@ -15,6 +15,8 @@ JOBS = {
     "bad": {"shell": "printf 'a\\033[31mred'; exit 7"},
     "health": {"health_check": {}},
     "keep": {"backup": {"source": "history"}},
+    "proof": {"restore_drill": {"of": "keep", "assertions": ["SELECT count(*) > 0 FROM runs"]}},
+    "days": {"analytics": {}},
 }
 
 
@@ -67,6 +69,44 @@ def test_every_command_has_a_table(ctl):
     ctl("run", "keep")
     for words in (["list"], ["show", "good"], ["history", "good"], ["running"], ["health"], ["backups"], ["stats"]):
         assert ctl(*words).stdout.splitlines()[0].isupper()
+
+
+def test_backups_are_listed_verified_drilled_held_and_released(ctl):
+    ctl("run", "keep")
+    listed = json.loads(ctl("backups", "list", "--job", "keep", "--limit", "1", "--json").stdout)
+    (name,) = (one["filename"] for one in listed)
+
+    assert ctl("backups", "verify", name).stdout == f"{name}: verified\n"
+    assert "1 assertions hold" in ctl("backups", "drill", "keep").stdout
+    assert ctl("backups", "hold", name, "--reason", "audit").stdout == f"{name}: proven, held\n"
+    assert "proven, held" in ctl("backups", "--job", "keep").stdout
+    assert "audit" in ctl("backups", "show", name).stdout
+    assert ctl("backups", "release", name).stdout == f"{name}: proven\n"
+    assert json.loads(ctl("backups", "--job", "none", "--json").stdout) == []
+
+
+def test_a_damaged_backup_is_told_by_the_exit_status(ctl):
+    ctl("run", "keep")
+    (backup,) = json.loads(ctl("backups", "--limit", "1", "--json").stdout)
+    with open(backup["path"], "r+b") as file:
+        file.write(b"x")
+    damaged = ctl("backups", "verify", backup["filename"])
+
+    assert (damaged.returncode, "is damaged" in damaged.stdout) == (1, True)
+    assert "in doubt" in ctl("backups").stdout
+    assert "no backup 'none'" in ctl("backups", "verify", "none").stderr
+    assert "no job is a restore drill of 'good'" in ctl("backups", "drill", "good").stderr
+
+
+def test_checks_and_days_are_told_as_tables(ctl):
+    ctl("run", "health")
+    ctl("run", "days")
+
+    assert ctl("health", "--history").stdout.splitlines()[0].startswith("CHECKED")
+    assert "ago" in ctl("health").stdout
+    assert ctl("stats", "--days", "30").stdout.startswith("DAY")
+    assert json.loads(ctl("stats", "--days", "30", "--json").stdout)["days"] == []
+    assert "query.days" in ctl("stats", "--days", "4000").stderr
 
 
 def test_pause_and_resume_say_what_they_did(ctl, running):

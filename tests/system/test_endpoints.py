@@ -1,6 +1,7 @@
 """The ten endpoints, exactly as the founding API has them, on a real daemon over both doors."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -195,7 +196,7 @@ def test_health_is_the_last_check_with_its_age(client):
     health = client.get("health")
 
     assert health["status"] in ("healthy", "degraded")
-    assert set(health["services"]) == {"postgresql", "redis", "storage"}
+    assert set(health["services"]) == {"postgresql", "redis", "storage", "backups"}
     assert health["services"]["postgresql"] == {"status": "not_configured"}
     assert health["services"]["storage"]["latency_ms"] >= 0
     assert health["system"]["memory_total_bytes"] > 0
@@ -322,7 +323,8 @@ def test_a_body_of_another_type_is_415_and_a_large_one_413(client):
 # Who may do what
 
 NO_RUN = "00000000-0000-7000-8000-000000000000"
-PATHS = [(route.method, route.path.replace("{job_id}", "off").replace("{run_id}", NO_RUN)) for route in ROUTES]
+NAMES = {"{job_id}": "off", "{run_id}": NO_RUN, "{filename}": NO_RUN}
+PATHS = [(route.method, re.sub(r"\{\w+\}", lambda found: NAMES[found[0]], route.path)) for route in ROUTES]
 
 
 @pytest.mark.parametrize(("method", "path"), PATHS)

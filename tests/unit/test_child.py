@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.actions import PREPARE
+from schedulerd.actions.child import limits_of
 from schedulerd.children import call
 from schedulerd.children.http_request import _hidden
 from schedulerd.children.sql_statement import statements, to_percent
@@ -221,3 +222,15 @@ def test_a_script_is_cut_where_sqlite_says_that_a_statement_ends():
         "-- a;b\nCREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; SELECT 2; END;",
         "SELECT 3",
     ]
+
+
+def test_limits_of_the_whole_run_are_told_apart_from_those_of_each_process(job):
+    made = limits_of(job("{shell: x, limits: {memory: 1M, cpus: 0.5, pids: 7, core: 0}}"))
+
+    assert made == Limits({"CORE": (0, 0)}, of_run={"memory": 1024**2, "cpus": 0.5, "pids": 7})
+
+
+@pytest.mark.parametrize("limits", ["{memory: lots}", "{cpus: 0}", "{pids: 0}"])
+def test_limits_that_mean_nothing_are_refused(job, limits):
+    with pytest.raises(ConfigError, match="limits"):
+        job(f"{{shell: x, limits: {limits}}}")

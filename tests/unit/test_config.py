@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
         ("jobs: {a: {shell: x, env: {A: {env: X, file: Y}}}}", "a secret is one of"),
         ("jobs: {a: {shell: x, success_exit_codes: []}}", "not an empty list"),
         ("jobs: {a: {shell: x, success_exit_codes: [300]}}", "from 0 to 255"),
-        ("jobs: {a: {backup: {}}}", "'source' is missing"),
+        ("jobs: {a: {backup: {}}}", "expected one of source and folder"),
         ("jobs: {a: {backup: {source: history, keep: {dayly: 1}}}}", "did you mean 'daily'"),
         ("jobs: {'../a': {shell: x}}", "is not a job id"),
         ("api: {listen: nowhere}", "is not HOST:PORT"),
@@ -189,7 +190,17 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
         ("jobs: {a: {health_check: {postgresql: nope}}}", "there is no source 'nope': expected one that sources: names"),
         ("sources: {r: 'redis://h'}\njobs: {a: {health_check: {postgresql: r}}}", "'r' is no postgresql:// or"),
         ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is no redis:// or"),
-        ("sources: {r: 'redis://h'}\njobs: {a: {backup: {source: r}}}", "'r' is no sqlite:// URL or source"),
+        ("jobs: {a: {backup: {source: 'mysql://h/d'}}}", "is no sqlite:// or postgresql://"),
+        ("jobs: {a: {backup: {source: history, folder: /srv}}}", "expected one of source and folder"),
+        ("jobs: {a: {backup: {source: history, content: globals}}}", "only a PostgreSQL has globals"),
+        ("jobs: {a: {backup: {source: history, encrypt: {}}}}", "expected one of age and gpg"),
+        ("jobs: {a: {backup: {source: history, encrypt: {age: []}}}}", "an empty list"),
+        ("jobs: {a: {user: root, backup: {source: history}}}", "directory: is missing"),
+        ("jobs: {a: {restore_drill: {of: b}}, bb: {backup: {source: history}}}", "did you mean 'bb'"),
+        (
+            "sources: {r: 'postgresql://h/d'}\njobs: {a: {restore_drill: {of: b}}, b: {backup: {source: r}}}",
+            "into: is missing",
+        ),
         ("include: [nothing.yaml]", "there is no file"),
         ("api: {listen: 'localhost:²'}", "is not HOST:PORT"),
         ("shutdown_grace: 9999999999d", "at most 100 years"),
@@ -249,14 +260,26 @@ def test_the_example_is_right_and_has_no_warnings():
     assert config.warnings == ()
 
 
+def test_programs_that_a_backup_misses_are_warned_of(tmp_path):
+    text = "sources: {d: 'postgresql://h/d'}\njobs: {a: {env: {PATH: /none}, backup: {source: d, compress: zstd}}}"
+    warnings = " ".join(str(each) for each in load(write(tmp_path, text)).warnings)
+
+    assert re.findall("no program '(.*?)'", warnings) == ["pg_dump", "pg_restore", "zstd"]
+
+
 def test_the_commented_examples_are_right_too(tmp_path):
     lines = (ROOT / "config.example.yaml").read_text().splitlines()
     start = lines.index("  # nightly_report:            # only started by hand or by a program: no trigger")
-    head = ["sources: {notes: 'sqlite:////srv/notes.db'}", "calendars: {holidays: holidays.yaml}", "jobs:"]
+    head = [
+        "sources: {notes: 'sqlite:////srv/notes.db', main_db: 'postgresql://db/main'}",
+        "calendars: {holidays: holidays.yaml}",
+        "jobs:",
+    ]
     write(tmp_path, "- 2026-12-25", "holidays.yaml")
     text = "\n".join([*head, *(line.replace("  # ", "  ", 1) for line in lines[start:])])
 
     shown = {"nightly_report", "notes_backup", "month_end", "mirror", "moving_day", "both", "sync", "ledger"}
+    shown |= {"nightly_dump", "weekly_proof"}
     assert set(load(write(tmp_path, text)).jobs) == shown
 
 

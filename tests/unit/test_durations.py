@@ -1,6 +1,6 @@
 import pytest
 
-from schedulerd.durations import format_duration, parse_duration, parse_size
+from schedulerd.durations import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,8 @@ def test_what_is_no_size_is_refused(text):
 )
 def test_a_duration_is_shown_in_two_units(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("text", ["512M", "1536K", "1000", "2G", "0", "3T"])
+def test_a_size_is_written_as_it_is_read(text):
+    assert format_size(parse_size(text)) == text

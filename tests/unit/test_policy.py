@@ -16,7 +16,6 @@ from schedulerd.policy import (
     decide_due,
     decided_after_step_back,
     due_of,
-    expired,
     follows,
     is_wanted,
     most_needed,
@@ -317,27 +316,3 @@ def test_a_pause_without_an_end_is_never_over():
     assert not pause_is_over(None, NOON)
     assert not pause_is_over(NOON + MINUTE, NOON)
     assert pause_is_over(NOON, NOON)
-
-
-DAYS = [datetime(2026, 1, 1, 3, tzinfo=UTC) + timedelta(days=day) for day in range(100)]
-
-
-def test_without_keep_every_backup_stays():
-    assert expired(DAYS, {}) == []
-
-
-def test_daily_and_weekly_keep_the_newest_of_each_day_and_week():
-    kept = set(DAYS) - set(expired(DAYS, {"daily": 3, "weekly": 2}))
-
-    assert kept == {DAYS[-1], DAYS[-2], DAYS[-3], datetime(2026, 4, 5, 3, tzinfo=UTC)}
-
-
-@given(
-    st.lists(st.datetimes(timezones=st.just(UTC)), min_size=1, max_size=60, unique=True),
-    st.dictionaries(st.sampled_from(["last", "hourly", "daily", "weekly", "monthly", "yearly"]), st.integers(0, 5)),
-)
-def test_the_newest_backup_always_stays(made, keep):
-    gone = expired(made, keep)
-
-    assert max(made) not in gone
-    assert set(gone) <= set(made)

@@ -132,7 +132,9 @@ GROUP BY status HAVING sum(number) > 0;
 
 -- finished_between --
 -- What analytics reads: a page of the runs that ended before `end`, behind the row (finished_at, run_id).
-SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id FROM runs
+SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
+    CASE WHEN details->>'output_bytes' ~ '^[0-9]{1,18}$' THEN (details->>'output_bytes')::bigint ELSE 0 END AS output_bytes
+FROM runs
 WHERE (finished_at, run_id) > (%(finished_at)s, %(run_id)s) AND finished_at < %(end)s
 ORDER BY finished_at, run_id LIMIT %(limit)s;
 
@@ -201,15 +203,23 @@ ORDER BY created_at DESC, path;
 SELECT DISTINCT day FROM daily_stats ORDER BY day;
 
 -- day --
-SELECT day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99 FROM daily_stats
-WHERE day = %(day)s ORDER BY job_id;
+SELECT * FROM daily_stats WHERE day = %(day)s ORDER BY job_id;
+
+-- daily --
+-- What is known of a stretch of days, of one job or, without a name, of all.
+SELECT * FROM daily_stats
+WHERE day >= %(first)s AND day <= %(last)s AND (%(job_id)s = '' OR job_id = %(job_id)s) ORDER BY day, job_id;
 
 -- clear_day --
 DELETE FROM daily_stats WHERE day = %(day)s;
 
 -- save_day --
-INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99)
-SELECT %(day)s, job_id, runs::json, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99
+INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes)
+SELECT %(day)s, job_id, runs::json, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes
 FROM unnest(%(job_id)s::text[], %(runs)s::text[], %(records_processed)s::bigint[], %(duration_p50)s::double precision[],
-    %(duration_p95)s::double precision[], %(lateness_p50)s::double precision[], %(lateness_p99)s::double precision[])
-AS rows (job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99);
+    %(duration_p95)s::double precision[], %(lateness_p50)s::double precision[], %(lateness_p99)s::double precision[],
+    %(duration_max)s::double precision[], %(lateness_p95)s::double precision[], %(output_bytes)s::bigint[])
+AS rows (job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes);

@@ -59,6 +59,9 @@ CREATE TABLE daily_stats (
     duration_p95 double precision,
     lateness_p50 double precision,
     lateness_p99 double precision,
+    duration_max double precision,
+    lateness_p95 double precision,
+    output_bytes bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (day, job_id)
 );
 

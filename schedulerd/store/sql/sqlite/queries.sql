@@ -115,7 +115,8 @@ GROUP BY status HAVING sum(number) > 0;
 
 -- finished_between --
 -- What analytics reads: a page of the runs that ended before `to`, behind the row (finished_at, run_id).
-SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id FROM runs
+SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
+    CAST(coalesce(json_extract(details, '$.output_bytes'), 0) AS INTEGER) AS output_bytes FROM runs
 WHERE (finished_at, run_id) > (:finished_at, :run_id) AND finished_at < :end ORDER BY finished_at, run_id LIMIT :limit;
 
 -- lateness_since --
@@ -179,12 +180,17 @@ SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backu
 SELECT DISTINCT day FROM daily_stats ORDER BY day;
 
 -- day --
-SELECT day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99 FROM daily_stats
-WHERE day = :day ORDER BY job_id;
+SELECT * FROM daily_stats WHERE day = :day ORDER BY job_id;
 
 -- clear_day --
 DELETE FROM daily_stats WHERE day = ?;
 
 -- save_day --
-INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- daily --
+-- What is known of a stretch of days, of one job or, without a name, of all.
+SELECT * FROM daily_stats
+WHERE day >= :first AND day <= :last AND (:job_id = '' OR job_id = :job_id) ORDER BY day, job_id;

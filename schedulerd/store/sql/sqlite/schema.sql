@@ -59,6 +59,9 @@ CREATE TABLE daily_stats (
     duration_p95 REAL,
     lateness_p50 REAL,
     lateness_p99 REAL,
+    duration_max REAL,
+    lateness_p95 REAL,
+    output_bytes INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (day, job_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,76 @@
+"""The actions `backup` and `restore_drill`: programs of ours under the keeper, see `children/`.
+
+Not functions in a seat of the daemon: so a backup can be cancelled, timed out, limited and niced with everything that it
+has started, runs as another `user` (who may be let in without a password), and outlives a restart of the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..backupoptions import BackupContent
+from ..errors import StartError
+from ..model import Job, Run
+from ..options import BACKED_UP, POSTGRESQL, SQLITE
+from ..process import ProcessSpec
+from ..secrets import resolve
+from .programs import own_program
+
+
+def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
+    """Return the process that makes a backup. Raise SecretError, or StartError."""
+    options = job.options
+    url = resolve(options["url"]) if options["url"] is not None else ""
+    encrypt, recipients = next(iter(options["encrypt"].items()), ("none", ()))
+    order = {
+        **{name: options[name] for name in ("folder", "directory", "keep", "min_size", "max_shrink", "min_free", "pg_bin")},
+        "job_id": job.job_id,
+        "run_id": run.run_id,
+        "node": run.node,
+        "timezone": job.timezone,
+        "kind": kind_of(job, url),
+        "source": label_of(job, url),
+        "url": url,
+        "exclude": list(options["exclude"]),
+        "compress": options["compress"],
+        "encrypt": encrypt,
+        "recipients": list(recipients),
+    }
+    return own_program("backup", job, run, output_path, order)
+
+
+def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
+    """Return the process that restores a backup aside. Raise SecretError, or StartError."""
+    options = job.options
+    into = resolve(options["into"]) if options["into"] is not None else ""
+    if into and not into.startswith(POSTGRESQL):
+        raise StartError("the secret is no postgresql:// URL")
+    order = {
+        **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin")},
+        "job_id": job.job_id,
+        "run_id": run.run_id,
+        "node": run.node,
+        "into": into,
+        "assertions": list(options["assertions"]),
+    }
+    return own_program("restore_drill", job, run, output_path, order)
+
+
+def kind_of(job: Job, url: str) -> str:
+    """Return which of the kinds of sources a backup is of. Raise StartError when a secret is no URL of any."""
+    if job.options["folder"] is not None:
+        return "folder"
+    is_globals = job.options["content"] is BackupContent.GLOBALS
+    if url.startswith(POSTGRESQL):
+        return "postgresql-globals" if is_globals else "postgresql"
+    if not url.startswith(BACKED_UP) or is_globals:
+        raise StartError(f"the secret is no {' or '.join(POSTGRESQL if is_globals else BACKED_UP)} URL")
+    return "sqlite" if url.startswith(SQLITE) else "redis"
+
+
+def label_of(job: Job, url: str) -> str:
+    """Return what the name of a backup says of its source; never a piece of a URL."""
+    source, folder = job.options["source"], job.options["folder"]
+    if folder is not None:
+        return os.path.basename(folder) or "root"
+    return source if "://" not in source else kind_of(job, url)

@@ -1,0 +1,294 @@
+"""The catalogue of a folder: its backups are the manifests in it whose file is there, and nothing else ever is touched.
+
+Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
+in that folder. A backup is made in a folder of its own, `.JOB-RUN.partial`, which is locked while its run lives, and enters
+with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest, takes
+it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ..errors import NotFoundError
+from ..faults import fault_point
+from ..files import read_regular
+from ..keeping import Kept
+from . import BackupError
+from .manifest import FILENAME, RUN_ID, SUFFIX, Manifest, from_json, instant, to_json
+
+MANIFEST_LIMIT = 64 * 1024  # bytes
+GONE = ".gone"
+SCRATCH = ".new"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A backup that is there; `size_bytes` is what the file has now."""
+
+    manifest: Manifest
+    path: str
+    size_bytes: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the file is as long as it was."""
+        return self.size_bytes == self.manifest.size_bytes
+
+    @property
+    def is_good(self) -> bool:
+        """Return whether it counts."""
+        return self.is_whole and self.manifest.is_good
+
+    @property
+    def doubts(self) -> list[str]:
+        """Return why it is not good; nothing when it is."""
+        cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
+        return [*cut, *self.manifest.doubts]
+
+    def kept(self, zone: ZoneInfo) -> Kept:
+        """Return what retention needs to know of it, its time on the clock of `zone`."""
+        one = self.manifest
+        made_at = instant(one.created_at).astimezone(zone)
+        return Kept(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
+
+
+def by_age(entry: Entry) -> tuple[datetime, int]:
+    """Return by what backups are sorted, of several jobs, too: the newest is the greatest."""
+    return instant(entry.manifest.created_at), entry.manifest.sequence
+
+
+class Catalogue:
+    """The backups of one folder. Use it as a context manager, or close it."""
+
+    def __init__(self, folder: str, is_made: bool = False) -> None:
+        """Open a folder, which is made (mode 0700) when it `is_made` by who asks. Raise BackupError when it is not safe."""
+        self.folder = folder
+        try:
+            if is_made:
+                os.makedirs(folder, 0o700, exist_ok=True)
+            if os.path.islink(folder):
+                raise BackupError(f"{folder} is a symbolic link: name the real folder")
+            self._descriptor = os.open(folder, _FOLDER)
+        except OSError as error:
+            raise BackupError(f"{folder}: {error.strerror}") from error
+        found = os.fstat(self._descriptor)
+        self._uid = found.st_uid
+        if found.st_mode & 0o022 or (os.geteuid() and found.st_uid not in (0, os.geteuid())):
+            self.close()
+            raise BackupError(f"{folder} must belong to who makes backups and be writable by nobody else: chmod 700 it")
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the folder."""
+        os.close(self._descriptor)
+
+    # What there is
+
+    def entries(self) -> list[Entry]:
+        """Return the backups, newest first (of several jobs, by the time at which they were made)."""
+        names = [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
+        found = [entry for entry in map(self._entry, names) if entry is not None]
+        return sorted(found, key=by_age, reverse=True)
+
+    def of_job(self, job_id: str) -> list[Entry]:
+        """Return the backups of a job, the last one that was made first."""
+        own = [entry for entry in self.entries() if entry.manifest.job_id == job_id]
+        return sorted(own, key=lambda each: each.manifest.sequence, reverse=True)
+
+    def get(self, filename: str) -> Entry:
+        """Return a backup by its name. Raise NotFoundError."""
+        entry = self._entry(filename + SUFFIX) if re.fullmatch(FILENAME, filename) else None
+        if entry is None:
+            raise NotFoundError(f"there is no backup {filename!r} in {self.folder}")
+        return entry
+
+    def open(self, filename: str) -> int:
+        """Return a descriptor of a backup's file, to read it. Raise NotFoundError, or OSError."""
+        self.get(filename)
+        descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor)
+        if not self._is_ours(os.fstat(descriptor)):
+            os.close(descriptor)
+            raise NotFoundError(f"there is no backup {filename!r} in {self.folder}")
+        return descriptor
+
+    def _entry(self, name: str) -> Entry | None:
+        manifest = self._manifest(name)
+        if manifest is None or manifest.filename + SUFFIX != name:
+            return None
+        try:
+            found = os.stat(manifest.filename, dir_fd=self._descriptor, follow_symlinks=False)
+        except OSError:
+            return None
+        if not self._is_ours(found):
+            return None
+        return Entry(manifest, os.path.join(self.folder, manifest.filename), found.st_size)
+
+    def _is_ours(self, found: os.stat_result) -> bool:
+        """Return whether a file can be one of ours: a regular one with a single name that belongs to who has the folder."""
+        return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._uid
+
+    def _manifest(self, name: str) -> Manifest | None:
+        try:
+            return from_json(read_regular(name, MANIFEST_LIMIT, os.O_NOFOLLOW, self._descriptor))
+        except (OSError, ValueError, RecursionError):
+            return None  # a foreign file, which is nobody's business here
+
+    # What comes in and goes
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other changes of the catalogue."""
+        descriptor = os.open(".", _FOLDER, dir_fd=self._descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def partial(self, job_id: str, run_id: str) -> Iterator[str]:
+        """Lend an empty private folder to work in, which is gone afterwards; it is held against `clear` meanwhile."""
+        name = f".{job_id}-{run_id}.partial"
+        with self.locked():  # so that `clear` does not come between
+            os.mkdir(name, 0o700, dir_fd=self._descriptor)
+            descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield os.path.join(self.folder, name)
+        finally:
+            shutil.rmtree(name, dir_fd=self._descriptor)
+            os.close(descriptor)
+
+    def enter(self, file: str, manifest: Manifest) -> Manifest:
+        """Give a finished, fsynced file of a `partial` folder its name; return its manifest with its place in the order."""
+        with self.locked():
+            last = max((entry.manifest.sequence for entry in self.of_job(manifest.job_id)), default=0)
+            entered = replace(manifest, sequence=last + 1)
+            for name in (manifest.filename, manifest.filename + SUFFIX):
+                if self._is_there(name):
+                    raise BackupError(f"{os.path.join(self.folder, name)} is there already")
+            self._write(entered, os.path.join(os.path.dirname(file), "manifest"))
+            fault_point("backup_named")
+            os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
+        return entered
+
+    def change(self, filename: str, **changes: Any) -> Manifest:
+        """Replace fields of a backup's manifest. Raise NotFoundError."""
+        with self.locked():
+            changed = replace(self.get(filename).manifest, **changes)
+            scratch = os.path.join(self.folder, f".{filename}{SCRATCH}")
+            with suppress(FileNotFoundError):
+                os.unlink(scratch)  # of a crash; the folder is locked
+            self._write(changed, scratch)
+            os.fsync(self._descriptor)
+        return changed
+
+    def _write(self, manifest: Manifest, scratch: str) -> None:
+        """Write a manifest beside, and put it in its place."""
+        descriptor = os.open(scratch, _NEW, 0o600)
+        with open(descriptor, "wb") as file:
+            if os.geteuid() != self._uid:
+                os.fchown(descriptor, self._uid, -1)
+            file.write(to_json(manifest))
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(scratch, manifest.filename + SUFFIX, dst_dir_fd=self._descriptor)
+
+    def remove(self, filename: str) -> None:
+        """Take a backup out of the catalogue, and delete its file."""
+        self._remove(filename, lambda _manifest: True)
+
+    def remove_unless_held(self, filename: str) -> bool:
+        """Remove a backup that nobody has put on hold meanwhile; return whether it was removed."""
+        return self._remove(filename, lambda manifest: manifest.hold is None)
+
+    def _remove(self, filename: str, may: Callable[[Manifest], bool]) -> bool:
+        with self.locked():
+            if not may(self.get(filename).manifest):
+                return False
+            gone = f".{filename}{SUFFIX}{GONE}"
+            os.rename(filename + SUFFIX, gone, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+            self._finish_removing(filename, gone)
+            return True
+
+    def _finish_removing(self, filename: str, gone: str) -> None:
+        os.fsync(self._descriptor)
+        fault_point("backup_removed")
+        with suppress(FileNotFoundError):
+            os.unlink(filename, dir_fd=self._descriptor)
+        os.unlink(gone, dir_fd=self._descriptor)
+
+    def clear(self, job_id: str) -> list[str]:
+        """Take away what crashed runs of a job have left, and nothing that belongs to a run that lives."""
+        with self.locked():
+            names = os.listdir(self._descriptor)
+            kinds = (self._cleared_partial, self._cleared_gone, self._cleared_scratch)
+            gone = [name for name in names if name.startswith(".") and any(clear(name, job_id) for clear in kinds)]
+            os.fsync(self._descriptor)
+        return gone
+
+    def _cleared_partial(self, name: str, job_id: str) -> bool:
+        found = re.fullmatch(rf"\.{re.escape(job_id)}-({RUN_ID})\.partial", name)
+        if found is None:
+            return False
+        try:
+            descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._clear_manifest(found[1])
+            shutil.rmtree(name, dir_fd=self._descriptor)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _clear_manifest(self, run_id: str) -> None:
+        """Remove the manifest of a run that was killed between the two renames: its file is still in the partial folder."""
+        for name in os.listdir(self._descriptor):
+            manifest = self._manifest(name) if name.endswith(SUFFIX) and not name.startswith(".") else None
+            if manifest is not None and manifest.run_id == run_id and not self._is_there(manifest.filename):
+                os.unlink(name, dir_fd=self._descriptor)
+
+    def _cleared_gone(self, name: str, job_id: str) -> bool:
+        manifest = self._manifest(name) if name.endswith(SUFFIX + GONE) else None
+        if manifest is None or manifest.job_id != job_id or name != f".{manifest.filename}{SUFFIX}{GONE}":
+            return False
+        self._finish_removing(manifest.filename, name)
+        return True
+
+    def _cleared_scratch(self, name: str, job_id: str) -> bool:
+        """Remove the half of a manifest that was being changed: the folder is locked, so nobody is at it."""
+        manifest = self._manifest(name[1:].removesuffix(SCRATCH) + SUFFIX) if name.endswith(SCRATCH) else None
+        if manifest is None or manifest.job_id != job_id:
+            return False
+        os.unlink(name, dir_fd=self._descriptor)
+        return True
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True

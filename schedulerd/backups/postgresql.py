@@ -1,0 +1,64 @@
+"""PostgreSQL: one database by pg_dump in its custom format, or what all databases share (roles, tablespaces) by pg_dumpall.
+
+`pg_restore --list` reads only the directory of an archive and takes one that was cut off, so all of it is read, too.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import BackupError, Copied, Kind, Order
+from .tools import Tool, call, text_of
+from .urls import postgresql
+
+CONNECT_SECONDS = "30"
+DUMPALL_END = b"PostgreSQL database cluster dump complete"
+
+
+def _tool(order: Order, name: str, *arguments: str, url: str | None = None) -> Tool:
+    program = os.path.join(order["pg_bin"], name) if order.get("pg_bin") else name
+    if url is None:
+        return Tool([program, *arguments])
+    visible, env = postgresql(url)
+    return Tool([program, "--no-password", f"--dbname={visible}", *arguments], {"PGCONNECT_TIMEOUT": CONNECT_SECONDS, **env})
+
+
+def _dump(order: Order, path: str) -> Copied:
+    compression = [] if order["compress"] == "none" else ["--compress=0"]  # it is compressed as a whole, and better so
+    call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, url=order["url"]))
+    return Copied(text_of(_tool(order, "pg_dump", "--version")))
+
+
+def _check_dump(order: Order, path: str) -> None:
+    call(_tool(order, "pg_restore", "--list", path))
+    call(_tool(order, "pg_restore", "--file=-", path))
+
+
+def _dump_globals(order: Order, path: str) -> Copied:
+    call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
+    return Copied(text_of(_tool(order, "pg_dumpall", "--version")))
+
+
+def _check_globals(_order: Order, path: str) -> None:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 1000))
+        if DUMPALL_END not in file.read():
+            raise BackupError("what pg_dumpall wrote has no end")
+
+
+def _restore(order: Order, path: str, _scratch: str) -> None:
+    """Restore into a database of its own on the server `into`, ask the assertions, and drop it."""
+    if not order["into"]:
+        raise BackupError("the drill has no into:, the server on which a scratch database is made")
+    try:
+        from .scratch import hold, scratch_database  # needs psycopg, which only hosts with such drills need
+    except ImportError as error:
+        raise BackupError(f"a drill of a PostgreSQL needs psycopg (python3-psycopg): {error}") from error
+    with scratch_database(order["into"], f"{order['node']}/{order['job_id']}", order["run_id"]) as url:
+        options = ("--exit-on-error", "--no-owner", "--no-privileges")
+        call(_tool(order, "pg_restore", *options, path, url=url))
+        hold(order["assertions"], url)
+
+
+DATABASE = Kind(".dump", _dump, _check_dump, _restore)
+GLOBALS = Kind(".sql", _dump_globals, _check_globals)

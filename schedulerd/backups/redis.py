@@ -1,0 +1,78 @@
+"""Redis: its RDB over the wire, as a replica gets it (`redis-cli --rdb`), so the server may be on another host."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from . import BackupError, Copied, Kind, Order, RefutedError
+from .tools import Tool, call, text_of
+from .urls import redis
+
+MAGIC = b"REDIS"
+LOAD_SECONDS = 3600  # how long a scratch server may take to load; the run's own timeout may be shorter
+POLL_SECONDS = 0.1
+
+
+def _copy(order: Order, path: str) -> Copied:
+    server = redis(order["url"])
+    call(Tool(["redis-cli", *server.arguments, "--no-auth-warning", "--rdb", path], server.env))
+    return Copied(text_of(Tool(["redis-cli", "--version"])))
+
+
+def _check(_order: Order, path: str) -> None:
+    with open(path, "rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise BackupError("what Redis sent is no RDB")
+    call(Tool(["redis-check-rdb", path]))  # walks through all of it, and compares its checksum
+
+
+def _restore(order: Order, path: str, scratch: str) -> None:
+    """Load it into a Redis of its own, on a socket in the scratch folder, and ask the assertions (commands)."""
+    os.rename(path, os.path.join(scratch, "dump.rdb"))
+    with _server(scratch) as socket:
+        for command in order["assertions"]:
+            answer = text_of(Tool(["redis-cli", "-s", socket, "--no-auth-warning", *shlex.split(command)]))
+            if answer in ("", "0", "(nil)") or answer.startswith("ERR"):
+                raise RefutedError(f"the assertion {command!r} is not true: {answer or 'nothing'}")
+
+
+@contextmanager
+def _server(scratch: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="schedulerd-") as folder:  # the path of a socket has at most 107 bytes
+        socket = os.path.join(folder, "s")
+        process = _started({"port": "0", "unixsocket": socket, "dir": scratch, "dbfilename": "dump.rdb", "save": ""})
+        try:
+            _until_loaded(process, socket)
+            yield socket
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _started(settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    argv = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]
+    try:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise BackupError("there is no program 'redis-server' on this host: a drill of a Redis needs it") from None
+
+
+def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
+    for _ in range(int(LOAD_SECONDS / POLL_SECONDS)):
+        try:
+            status = process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            ping = ["redis-cli", "-s", socket, "ping"]
+            if subprocess.run(ping, capture_output=True, check=False).stdout.strip() == b"PONG":
+                return
+        else:
+            raise BackupError(f"redis-server could not load the backup (status {status})")
+    raise BackupError(f"redis-server did not load the backup within {LOAD_SECONDS} s")
+
+
+KIND = Kind(".rdb", _copy, _check, _restore)

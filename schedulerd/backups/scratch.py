@@ -1,0 +1,58 @@
+"""A database of its own on a PostgreSQL server, for a restore that is only tried."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import sql
+
+from ..secrets import scrubbed
+from . import BackupError, RefutedError
+from .urls import with_database
+
+CONNECT_SECONDS = 30
+PREFIX = "schedulerd_drill_"
+
+
+@contextmanager
+def scratch_database(server: str, owner: str, run_id: str) -> Iterator[str]:
+    """Lend the URL of an empty database on `server` (a URL), and drop it afterwards. Raise BackupError.
+
+    `owner` is who makes them one after the other: what a run of its that was killed has left is dropped first.
+    """
+    prefix = f"{PREFIX}{hashlib.blake2b(owner.encode(), digest_size=8).hexdigest()}_"
+    name = prefix + run_id.replace("-", "")[-20:]  # PostgreSQL cuts names at 63 bytes
+    try:
+        with psycopg.connect(server, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+            left = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix]).fetchall()
+            for (old,) in left:
+                connection.execute(_named("DROP DATABASE {} WITH (FORCE)", old))
+            connection.execute(_named("CREATE DATABASE {} TEMPLATE template0", name))
+            try:
+                yield with_database(server, name)
+            finally:
+                connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        raise BackupError(f"the scratch database: {scrubbed(text, server)}") from None
+
+
+def _named(statement: str, name: str) -> sql.Composed:
+    return sql.SQL(statement).format(sql.Identifier(name))
+
+
+def hold(assertions: Sequence[str], url: str) -> None:
+    """Ask each assertion, whose first value must be true. Raise RefutedError, or whatever psycopg raises."""
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+        for text in assertions:
+            try:
+                row = connection.execute(text.encode()).fetchone()
+            except psycopg.OperationalError:
+                raise  # the server went away: that says nothing about the backup
+            except psycopg.Error as error:
+                raise RefutedError(f"the assertion {text!r} failed: {' '.join(str(error).split())}") from None
+            if row is None or not row[0]:
+                raise RefutedError(f"the assertion {text!r} is not true: {row[0] if row else 'no row'}")

@@ -1,0 +1,15 @@
+"""The kinds of sources by the word that a manifest has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import Kind, folder, postgresql, redis, sqlite
+
+KINDS: Mapping[str, Kind] = {
+    "postgresql": postgresql.DATABASE,
+    "postgresql-globals": postgresql.GLOBALS,
+    "sqlite": sqlite.KIND,
+    "redis": redis.KIND,
+    "folder": folder.KIND,
+}

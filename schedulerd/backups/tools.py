@@ -1,0 +1,100 @@
+"""Call the programs that do the work (pg_dump, tar, age, …), one or several in a row through pipes.
+
+What they need to know that is secret goes into their environment, never into an argument. What they say on stderr goes to
+ours, which is the run's output, and its end into the error when one of them fails: each of a row is asked for its status.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import IO
+
+from ..secrets import masked
+from . import BackupError
+
+TOLD_BYTES = 64 * 1024  # of stderr that go into the output
+MESSAGE_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program with its arguments, what is added to its environment, and which statuses are no failure."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    accepted: Sequence[int] = (0,)
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return os.path.basename(self.argv[0])
+
+
+def call(tool: Tool, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> int:
+    """Run a program to its end, and return its status. Raise BackupError with what it said when that is a failure."""
+    return call_all([tool], stdin, stdout)[0]
+
+
+def text_of(tool: Tool) -> str:
+    """Return what a program writes, without white space around it. Raise BackupError."""
+    with tempfile.TemporaryFile() as output:
+        call(tool, stdout=output)
+        output.seek(0)
+        return output.read().decode("utf-8", "replace").strip()
+
+
+def call_all(tools: Sequence[Tool], stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> list[int]:
+    """Run programs in a row, each reading what the one before writes. Raise BackupError when any of them fails."""
+    with tempfile.TemporaryFile() as errors, ExitStack() as stack:
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.callback(_end, processes)
+        source = stdin
+        for number, tool in enumerate(tools, 1):
+            target = subprocess.PIPE if number < len(tools) else stdout or subprocess.DEVNULL
+            processes.append(_started(tool, source or subprocess.DEVNULL, target, errors))
+            if number > 1 and source is not None:
+                source.close()  # so that the one before hears when this one ends
+            source = processes[-1].stdout
+        statuses = [process.wait() for process in processes]
+        said = _told(errors)
+    failed = [tool for tool, status in zip(tools, statuses, strict=True) if status not in tool.accepted]
+    if failed:
+        status = statuses[tools.index(failed[0])]
+        how = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
+        raise BackupError(f"{failed[0].name} {how}: {said or 'it said nothing'}")
+    return statuses
+
+
+def _started(tool: Tool, stdin: IO[bytes] | int, stdout: IO[bytes] | int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(list(tool.argv), stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **tool.env})
+    except FileNotFoundError:
+        raise BackupError(f"there is no program {tool.argv[0]!r} on this host: install it, or set the job's PATH") from None
+    except OSError as error:
+        raise BackupError(f"{tool.argv[0]} could not be started: {error.strerror}") from error
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Leave none running, whatever happened."""
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _told(errors: IO[bytes]) -> str:
+    """Hand on what the programs said, and return the end of it on one line."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - TOLD_BYTES))
+    text = masked(errors.read().decode("utf-8", "replace"))
+    sys.stderr.write(text)
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_CHARACTERS else "…" + line[-MESSAGE_CHARACTERS:]

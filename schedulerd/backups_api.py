@@ -1,0 +1,53 @@
+"""The handlers of backups; their routes stand with the others in `api.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from .answers import answer, in_thread
+from .parsing import json_body, limit_from, reason_from
+
+if TYPE_CHECKING:
+    from .api import Api
+
+
+async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with the catalogue, newest first."""
+    query = request.query
+    limit = limit_from(query["limit"]) if "limit" in query else None
+    return answer(await in_thread(api.service.backups, query.get("job"), query.get("source"), limit))
+
+
+async def show_backup(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with one backup."""
+    return answer(await in_thread(api.service.show_backup, _name(request)))
+
+
+async def verify(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup after it was read and compared."""
+    await json_body(request)
+    return answer(await in_thread(api.service.verify_backup, _name(request), request["actor"]))
+
+
+async def hold(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup that is on hold now."""
+    reason = reason_from(await json_body(request, "reason"))
+    return answer(await in_thread(api.service.hold_backup, _name(request), request["actor"], reason))
+
+
+async def release(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup that is on hold no more."""
+    await json_body(request)
+    return answer(await in_thread(api.service.release_backup, _name(request), request["actor"]))
+
+
+async def accept(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup whose oddness somebody has accepted."""
+    reason = reason_from(await json_body(request, "reason"))
+    return answer(await in_thread(api.service.accept_backup, _name(request), request["actor"], reason))
+
+
+def _name(request: web.Request) -> str:
+    return request.match_info["filename"]

@@ -1,0 +1,55 @@
+"""Backups: is the newest of each job good, and the last good one young enough? From the catalogues alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ...backups.catalogue import Catalogue, Entry
+from ...backups.manifest import instant
+from ...durations import format_duration
+from ...model import Job
+from . import DEGRADED, HEALTHY, Answer, Cut
+
+
+def probe(jobs: Mapping[str, Job], now: datetime, _cut: Cut) -> Answer:
+    """Return how the backups of each job that makes some are doing. Raise BackupError for a folder that is not safe."""
+    found = {job_id: _of_job(job, now) for job_id, job in jobs.items()}
+    errors = [f"{job_id}: {one['error']}" for job_id, one in found.items() if "error" in one]
+    return {"status": DEGRADED if errors else HEALTHY, "jobs": found, **({"error": "; ".join(errors)} if errors else {})}
+
+
+def _of_job(job: Job, now: datetime) -> dict[str, Any]:
+    entries = _entries(job)
+    good = next((entry for entry in entries if entry.is_good), None)
+    proven = next((entry for entry in entries if entry.manifest.is_proven), None)
+    age = (now - instant(good.manifest.created_at)).total_seconds() if good else None
+    why = _doubt(entries, age, job.options["max_age"])
+    return {
+        "count": len(entries),
+        "size_bytes": sum(entry.size_bytes for entry in entries),
+        "last_good_at": good.manifest.created_at if good else None,
+        "last_good_age_seconds": None if age is None else round(age, 1),
+        "last_proven_at": proven.manifest.created_at if proven else None,
+        **({"error": why} if why else {}),
+    }
+
+
+def _entries(job: Job) -> list[Entry]:
+    folder = job.options["directory"]
+    if not os.path.isdir(folder):
+        return []
+    with Catalogue(folder) as catalogue:
+        return catalogue.of_job(job.job_id)
+
+
+def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
+    if entries and not entries[0].is_good:
+        return f"{entries[0].manifest.filename}: {'; '.join(entries[0].doubts)}"
+    if max_age and age is None:
+        return "there is no good backup"
+    if max_age and age is not None and age > max_age:
+        return f"the last good one is {format_duration(age)} old, more than {format_duration(max_age)}"
+    return None

@@ -1,0 +1,77 @@
+"""Call probes in parallel, each with its own timeout, and never more than one that hangs for each target.
+
+A probe that hangs on the kernel (a dead network file system) cannot be ended. So its thread is remembered, and its target is
+unhealthy without another thread being lost to it, until it comes back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ...clock import Clock
+from ...durations import format_duration
+from . import HEALTHY, UNHEALTHY, Answer, Cut, Probe, told
+
+_hanging: dict[str, _Call] = {}  # by key, of this process
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A probe that is to be called, its timeout in seconds, and the `key` by which one that hangs is known again."""
+
+    probe: Probe
+    timeout_seconds: float
+    key: str
+
+
+@dataclass
+class _Call:
+    planned: Planned
+    clock: Clock
+    started: float
+    answer: Answer | None = None
+    cut: Cut = field(default_factory=Cut)
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        try:
+            answer = {"status": HEALTHY, **self.planned.probe(self.cut)}
+        except Exception as error:  # whatever a driver raises is the news that we are after
+            answer = {"status": UNHEALTHY, "error": told(error)}
+        self.answer = {**answer, "latency_ms": round((self.clock.monotonic() - self.started) * 1000, 2)}
+        self.done.set()
+
+    def wait(self) -> Answer:
+        """Return the answer, or that there was none in time."""
+        left = self.started + self.planned.timeout_seconds - self.clock.monotonic()
+        if self.done.wait(max(0.0, left)) and self.answer is not None:
+            return self.answer
+        with _lock:
+            _hanging[self.planned.key] = self
+        self.cut()
+        text = f"no answer within {self.planned.timeout_seconds:g} s"
+        return {"status": UNHEALTHY, "error": text, "latency_ms": None}
+
+
+def probe_all(planned: Mapping[str, Planned], clock: Clock) -> dict[str, Answer]:
+    """Return the answer of each probe by its name."""
+    calls = {name: _begun(each, clock) for name, each in planned.items()}
+    return {name: call if isinstance(call, dict) else call.wait() for name, call in calls.items()}
+
+
+def _begun(planned: Planned, clock: Clock) -> _Call | Answer:
+    """Start a probe, unless the last one of the same target still hangs."""
+    with _lock:
+        last = _hanging.get(planned.key)
+        if last is not None and last.done.is_set():
+            del _hanging[planned.key]
+            last = None
+    if last is not None:
+        ago = format_duration(clock.monotonic() - last.started)
+        return {"status": UNHEALTHY, "error": f"the probe that began {ago} ago still hangs", "latency_ms": None}
+    call = _Call(planned, clock, clock.monotonic())
+    threading.Thread(target=call.run, name=f"probe-{planned.key}"[:60], daemon=True).start()
+    return call

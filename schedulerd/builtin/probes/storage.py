@@ -1,0 +1,63 @@
+"""Storage: is there room, and does a folder take data? Written, fsynced, read again, deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import HEALTHY, UNHEALTHY, WORST_FIRST, Answer, Cut, graded
+
+
+def probe_all(folders: Sequence[str], limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
+    """Return the answers for several folders under one: it is as the worst of them."""
+    paths = {folder: _answered(folder, limits, run_id, cut) for folder in folders}
+    found = {one["status"] for one in paths.values()}
+    errors = [f"{folder}: {one['error']}" for folder, one in paths.items() if "error" in one]
+    status = next((each for each in WORST_FIRST if each in found), HEALTHY)
+    return {"status": status, "paths": paths, **({"error": "; ".join(errors)} if errors else {})}
+
+
+def _answered(folder: str, limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
+    try:
+        return probe(folder, limits, run_id, cut)
+    except OSError as error:
+        return {"status": UNHEALTHY, "error": error.strerror or str(error)}
+
+
+def probe(folder: str, limits: Mapping[str, Any], run_id: str, _cut: Cut) -> Answer:
+    """Return the room in a folder's file system. Raise OSError when it takes no data."""
+    space = os.statvfs(folder)
+    is_read_only = bool(space.f_flag & os.ST_RDONLY)
+    answer = {
+        "free_bytes": space.f_bavail * space.f_frsize, "total_bytes": space.f_blocks * space.f_frsize,
+        "free_inodes": space.f_favail, "read_only": is_read_only,
+    }  # fmt: skip
+    if is_read_only:
+        return {"status": UNHEALTHY, "error": "it is mounted read-only", **answer}
+    _write_and_read(os.path.join(folder, f".schedulerd-probe-{run_id}"))
+    least = limits.get("min_free_percent") or 0
+    return graded(
+        answer,
+        _little("space", space.f_bavail, space.f_blocks, least),
+        _little("inodes", space.f_favail, space.f_files, least),
+    )
+
+
+def _little(what: str, free: int, total: int, least: float) -> str | None:
+    if not total or 100 * free / total >= least:
+        return None
+    return f"little free {what}: {100 * free / total:.1f} %, less than {least:g} %"
+
+
+def _write_and_read(path: str) -> None:
+    """Prove that the folder takes data. Raise OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, b"schedulerd")
+        os.fsync(descriptor)
+        if os.pread(descriptor, 16, 0) != b"schedulerd":
+            raise OSError(0, "what was written could not be read again")
+    finally:
+        os.close(descriptor)
+        os.unlink(path)

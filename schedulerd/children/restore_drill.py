@@ -1,0 +1,31 @@
+"""Restore the newest backup of a job aside, as the action `restore_drill` wants it."""
+
+from __future__ import annotations
+
+from ..backups.drilling import drill
+from ..clock import SystemClock
+from ..durations import format_duration
+from ..errors import SchedulerdError
+from . import ends_tidily, fail, order, report
+
+
+def main() -> None:
+    """Do what the order says."""
+    given = order()
+    ends_tidily()
+    try:
+        proven = drill(given, SystemClock())
+    except SchedulerdError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or given['directory']}: {error.strerror}")
+    name, count = proven.manifest.filename, len(given["assertions"])
+    report(
+        records_processed=1,
+        message=f"{name} was restored in {format_duration(proven.seconds)}, {count} assertions hold",
+        details={"filename": name, "seconds": proven.seconds, "assertions": count},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""A control group for each run: all of its processes, whatever they do; what they use, and how much they may.
+
+The groups of one keeper are in a folder of their own (see subtree.py for the whole layout), so another one's are none of
+its concern. Where there is no subtree that is ours, `available` is False and nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from ..subtree import find, hand_on, is_ours, read, unkept, write
+
+PERIOD = 100_000  # microseconds of cpu.max
+_FILES = {"memory": "memory.max", "cpus": "cpu.max", "pids": "pids.max"}
+
+
+class Groups:
+    """The groups of the runs of the keeper called `name`."""
+
+    def __init__(self, name: str) -> None:
+        self._subtree = find()
+        self._folder = os.path.join(self._subtree or "", f"runs-{name}")
+        self._controllers: frozenset[str] = frozenset()
+        self._busy: set[str] = set()  # groups that could not be removed yet
+        self.available = self._subtree is not None
+        if self.available:
+            try:
+                os.makedirs(self._folder, exist_ok=True)
+            except OSError:
+                self.available = False
+
+    def hand_on(self) -> None:
+        """Let the groups have controllers: once the daemon, which may have come anew, is out of the way."""
+        if self._subtree is not None and self.available:
+            self._controllers = hand_on(self._subtree) and hand_on(self._folder)
+
+    def make(self, run_id: str, limits: Mapping[str, float]) -> str | None:
+        """Make the group of a run, with its limits; return the file through which a process enters it. Raise OSError."""
+        if not self.available:
+            return None
+        path = self._path(run_id)
+        with suppress(FileExistsError):
+            os.mkdir(path)
+        try:
+            self.limit(run_id, limits)
+        except OSError:
+            self.remove(run_id)
+            raise
+        return os.path.join(path, "cgroup.procs")
+
+    def limit(self, run_id: str, limits: Mapping[str, float]) -> None:
+        """Set the limits of a run, as far as they can be kept. Raise OSError."""
+        path = self._path(run_id)
+        for name in limits.keys() - self.unkept(limits):
+            quota = f"{max(1000, int(limits[name] * PERIOD))} {PERIOD}"
+            write(os.path.join(path, _FILES[name]), quota if name == "cpus" else str(int(limits[name])))
+        if "memory" in limits and "memory" in self._controllers:
+            write(os.path.join(path, "memory.oom.group"), "1")  # half a run is worth nothing
+            with suppress(OSError):  # a kernel without swap accounting
+                write(os.path.join(path, "memory.swap.max"), "0")
+
+    def unkept(self, limits: Mapping[str, float]) -> list[str]:
+        """Return which limits cannot be kept here."""
+        return unkept(limits, self._controllers)
+
+    def members(self, run_id: str) -> set[int]:
+        """Return the processes in the group of a run and in those that it made below."""
+        if not self.available:
+            return set()
+        found: set[int] = set()
+        for folder, _, _ in os.walk(self._path(run_id)):
+            with suppress(OSError):  # it may be gone
+                found.update(map(int, read(os.path.join(folder, "cgroup.procs")).split()))
+        return found
+
+    def is_populated(self, run_id: str) -> bool | None:
+        """Return whether there are processes in the group of a run; None when there is no group."""
+        if not self.available:
+            return None
+        with suppress(OSError):
+            return "populated 1" in read(os.path.join(self._path(run_id), "cgroup.events"))
+        return None
+
+    def kill(self, run_id: str) -> None:
+        """Kill everything in the group of a run at once (cgroup.kill, since Linux 5.14)."""
+        if self.available:
+            with suppress(OSError):  # an older kernel: its processes are killed one by one
+                write(os.path.join(self._path(run_id), "cgroup.kill"), "1")
+
+    def figures(self, run_id: str) -> dict[str, Any]:
+        """Return what a run has used: `cpu` seconds, `peak` bytes of memory, and how often limits struck (`oom`, `pids`)."""
+        if not self.available:
+            return {}
+        path, found = self._path(run_id), {}
+        with suppress(OSError, KeyError):
+            found["cpu"] = _pairs(path, "cpu.stat")["usage_usec"] / 1e6
+        with suppress(OSError, ValueError):
+            found["peak"] = int(read(os.path.join(path, "memory.peak")))
+        with suppress(OSError, KeyError):
+            found["oom"] = _pairs(path, "memory.events")["oom_kill"]
+        with suppress(OSError, KeyError):
+            found["pids"] = _pairs(path, "pids.events")["max"]
+        return {name: value for name, value in found.items() if value}
+
+    def remove(self, run_id: str) -> None:
+        """Remove the group of a run, later when something of it is left; with it, those for which that is so."""
+        if not self.available:
+            return
+        for each in (run_id, *self._busy):
+            if _is_removed(self._path(each)):
+                self._busy.discard(each)
+            else:
+                self._busy.add(each)
+
+    def remove_others(self, known: Mapping[str, Any]) -> None:
+        """Remove the groups that an earlier keeper left, but for those of the runs that are known."""
+        if self.available and is_ours(self._folder):
+            for name in os.listdir(self._folder):
+                if name not in known and os.path.isdir(self._path(name)):
+                    self.remove(name)
+
+    def _path(self, run_id: str) -> str:
+        return os.path.join(self._folder, run_id)
+
+
+def _pairs(path: str, name: str) -> dict[str, int]:
+    return {key: int(value) for key, value in (line.split() for line in read(os.path.join(path, name)).splitlines())}
+
+
+def _is_removed(path: str) -> bool:
+    for folder, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(folder)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                return False
+    return True

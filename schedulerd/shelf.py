@@ -1,0 +1,145 @@
+"""The backups of this host, over all folders that jobs put them into: shown, checked, and put on hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .backups import BackupError
+from .backups.catalogue import Catalogue, Entry, by_age
+from .backups.manifest import stamped
+from .backups.verifying import verify
+from .clock import Clock
+from .errors import BusyError, NotFoundError, StoppingError
+from .model import Actor
+
+log = logging.getLogger(__name__)
+
+MEGABYTE = 1024 * 1024
+
+
+class Shelf:
+    """Looks into the folders that `folders` names; their manifests are the catalogue, nothing is remembered here."""
+
+    def __init__(self, folders: Callable[[], Iterable[str]], clock: Clock, is_stopping: Callable[[], bool]) -> None:
+        self._folders = folders
+        self._clock = clock
+        self._is_stopping = is_stopping
+        self._verifying = threading.Lock()
+
+    def page(self, job_id: str | None = None, source: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the backups, newest first, of one job or source when it is given."""
+        found = [
+            entry
+            for entry in self._entries()
+            if job_id in (None, entry.manifest.job_id) and source in (None, entry.manifest.source)
+        ]
+        found.sort(key=by_age, reverse=True)
+        return [backup_view(entry) for entry in found[:limit]]
+
+    def show(self, filename: str) -> dict[str, Any]:
+        """Return one backup. Raise NotFoundError."""
+        with self._folder_of(filename) as catalogue:
+            return backup_view(catalogue.get(filename))
+
+    def verify(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Read a backup and compare its SHA-256. One at a time: raise BusyError; NotFoundError, or BackupError."""
+        if not self._verifying.acquire(blocking=False):
+            raise BusyError("another backup is being verified: ask again when that is done")
+        try:
+            with self._folder_of(filename) as catalogue:
+                verify(catalogue, filename, self._clock.now(), self._go_on)
+        except OSError as error:
+            raise BackupError(f"{filename} cannot be read: {error.strerror}") from error
+        finally:
+            self._verifying.release()
+        log.info("backup %s: verified for %s", filename, actor.name)
+        return self.show(filename)
+
+    def _go_on(self) -> None:
+        if self._is_stopping():
+            raise StoppingError("the daemon is stopping: nothing was found about the backup")
+
+    def hold(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Keep a backup whatever `keep` says. Raise NotFoundError."""
+        return self._change(filename, actor, "put on hold", hold=self._stamp(actor, reason))
+
+    def release(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """End a hold; a backup without one stays as it is. Raise NotFoundError."""
+        return self._change(filename, actor, "released", hold=None)
+
+    def accept(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
+        """Say that what was odd about a backup is as it should be: it counts as good. Raise NotFoundError."""
+        return self._change(filename, actor, "accepted", accepted=self._stamp(actor, reason))
+
+    def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
+        return stamped(self._clock.now(), by=actor.name, reason=reason)
+
+    def _change(self, filename: str, actor: Actor, what: str, **changes: Any) -> dict[str, Any]:
+        try:
+            with self._folder_of(filename) as catalogue:
+                catalogue.change(filename, **changes)
+        except OSError as error:
+            raise BackupError(f"the manifest of {filename} cannot be written: {error.strerror}") from error
+        log.info("backup %s: %s by %s", filename, what, actor.name)
+        return self.show(filename)
+
+    def _entries(self) -> list[Entry]:
+        found = []
+        for folder in self._present():
+            try:
+                with Catalogue(folder) as catalogue:
+                    found += catalogue.entries()
+            except (BackupError, OSError) as error:
+                log.warning("backups cannot be listed: %s", error)
+        return found
+
+    def _present(self) -> list[str]:
+        return [folder for folder in dict.fromkeys(self._folders()) if os.path.isdir(folder)]
+
+    @contextmanager
+    def _folder_of(self, filename: str) -> Iterator[Catalogue]:
+        """Lend the catalogue that has a backup. Raise NotFoundError."""
+        for folder in self._present():
+            with Catalogue(folder) as catalogue:
+                try:
+                    catalogue.get(filename)
+                except NotFoundError:
+                    continue
+                yield catalogue
+                return
+        raise NotFoundError(f"there is no backup {filename!r}")
+
+
+def backup_view(entry: Entry) -> dict[str, Any]:
+    """Return a backup: the five fields of the founding API, and ours."""
+    one = entry.manifest
+    return {
+        "filename": one.filename,
+        "path": entry.path,
+        "size_bytes": entry.size_bytes,
+        "size_mb": round(entry.size_bytes / MEGABYTE, 2),
+        "created_at": one.created_at,
+        "sha256": one.sha256,
+        "job_id": one.job_id,
+        "run_id": one.run_id,
+        "source": one.source,
+        "kind": one.kind,
+        "node": one.node,
+        "content_size_bytes": one.content_size_bytes,
+        "compress": one.compress,
+        "encrypt": one.encrypt,
+        "made_with": one.made_with,
+        "is_good": entry.is_good,
+        "is_proven": one.is_proven,
+        "doubts": entry.doubts,
+        "warnings": list(one.warnings),
+        "hold": one.hold,
+        "verified": one.verified,
+        "drill": one.drill,
+        "accepted": one.accepted,
+    }

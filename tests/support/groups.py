@@ -1,0 +1,35 @@
+"""A part of the control group tree that tests may use, on a machine that has one."""
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from schedulerd.subtree import is_ours
+
+
+def _mounts() -> list[str]:
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [line.split()[4] for line in file if " - cgroup2 " in line]
+
+
+def make_subtree() -> Path:
+    """Make a group that is ours, and return its folder; without the right to make any, the test is skipped."""
+    for mount in _mounts():
+        path = Path(mount, f"schedulerd-test-{uuid.uuid4().hex[:8]}")
+        with suppress(OSError):
+            path.mkdir()
+            if is_ours(str(path)):
+                return path
+    pytest.skip("no control group (version 2) can be made here")
+
+
+def remove_subtree(path: Path) -> None:
+    """Remove it with all that is below; what still runs there is killed."""
+    with suppress(OSError):
+        (path / "cgroup.kill").write_text("1")
+    for folder, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):
+            os.rmdir(folder)

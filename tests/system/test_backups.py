@@ -1,0 +1,756 @@
+"""Backups of real servers and files, restored by the plain tools."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from schedulerd.client import PREFIX
+from tests.support.servers import RedisServer, find
+from tests.support.waiting import until
+
+KILLS = int(os.environ.get("SCHEDULERD_TEST_BACKUP_KILLS", "8"))
+ROOT = Path(__file__).parents[2]
+POINTS = ("backup_copied", "backup_checked", "backup_named", "backup_removed")
+
+
+def run(running, job="b", expected="success"):
+    body = running.client.post(f"jobs/{job}/trigger").body
+    assert body["status"] == expected, body
+    return body
+
+
+def details(body):
+    return body["result"]["details"]
+
+
+def post(running, filename, verb, **body):
+    return running.client.ask("POST", f"{PREFIX}/backups/{filename}/{verb}", body or None)
+
+
+def backups_of(running, **query):
+    return running.client.get("backups", **query)
+
+
+def folder_of(running):
+    return running.folder / "state" / "backups"
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def with_manifests(backups):
+    return sorted(name for one in backups for name in (one["filename"], one["filename"] + ".json"))
+
+
+@pytest.fixture
+def notes(tmp_path):
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE notes (x)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [(n,) for n in range(5000)])
+        connection.commit()
+    return path
+
+
+@pytest.fixture
+def noted(daemon, notes):
+    """Make a daemon that backs up `notes`, with more settings of the backup."""
+
+    def make(env=None, jobs=None, **settings):
+        job = {"backup": {"source": "notes", **settings}, **({"env": env} if env else {})}
+        return daemon({"b": job, **(jobs or {})}, sources={"notes": f"sqlite://{notes}"}).start()
+
+    return make
+
+
+# SQLite, and what holds for all
+
+
+def test_a_backup_is_whole_private_and_in_the_catalogue(noted, notes):
+    running = noted(keep={"last": 2})
+    with closing(sqlite3.connect(notes)) as busy:
+        busy.execute("BEGIN IMMEDIATE")  # a writer is at work while the backup is made
+        busy.execute("DELETE FROM notes")
+        for _ in range(3):
+            run(running)
+        busy.rollback()
+
+    backups = backups_of(running)
+    path = Path(backups[0]["path"])
+    assert len(backups) == 2
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == backups[0]["sha256"]
+    assert visible(path.parent) == with_manifests(backups)
+    told = subprocess.run(["sqlite3", path, "SELECT count(*) FROM notes"], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "5000"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0])
+def test_files_are_0600_and_folders_0700_whatever_the_umask(noted, umask):
+    before = os.umask(umask)
+    try:
+        running = noted()
+        run(running)
+    finally:
+        os.umask(before)
+    folder = folder_of(running)
+
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {name.stat().st_mode & 0o777 for name in folder.iterdir()} == {0o600}
+
+
+def test_a_folder_that_is_a_link_is_refused(noted, tmp_path):
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    running = noted(directory=str(tmp_path / "link"))
+
+    assert "is a symbolic link" in run(running, expected="failed")["message"]
+    assert visible(tmp_path / "real") == []
+
+
+def test_a_folder_that_others_can_write_is_refused(noted, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    running = noted(directory=str(tmp_path / "open"))
+
+    assert "writable by nobody else" in run(running, expected="failed")["message"]
+
+
+@pytest.mark.parametrize("content", [b"no database " * 1000, None])
+def test_a_backup_that_cannot_be_made_fails_and_leaves_nothing(noted, notes, content):
+    for name in notes.parent.glob("notes.db*"):
+        name.unlink()
+    if content:
+        notes.write_bytes(content)
+    running = noted()
+
+    assert "could not be backed up" in run(running, expected="failed")["message"]
+    assert visible(folder_of(running)) == []
+    assert backups_of(running) == []
+
+
+def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
+    source = tmp_path / "x.db"
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.executemany("INSERT INTO t VALUES (?)", [("y" * 500,) for _ in range(500)])
+        connection.commit()
+    data = bytearray(source.read_bytes())
+    data[4096 * 5 : 4096 * 6] = b"\xff" * 4096
+    source.write_bytes(data)
+    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{source}"}).start()
+
+    assert "damaged" in run(running, expected="failed")["message"]
+    assert visible(folder_of(running)) == []
+
+
+def test_the_history_itself_can_be_backed_up(daemon):
+    running = daemon({"b": {"backup": {"source": "history"}}}).start()
+    run(running)
+    (backup,) = backups_of(running)
+
+    with closing(sqlite3.connect(backup["path"])) as copy:
+        assert copy.execute("SELECT job_id FROM runs").fetchall() == [("b",)]
+
+
+def test_the_first_five_fields_are_those_of_the_contract(noted):
+    running = noted()
+    run(running)
+    (backup,) = backups_of(running)
+
+    assert list(backup)[:5] == ["filename", "path", "size_bytes", "size_mb", "created_at"]
+    assert running.client.get(f"backups/{backup['filename']}") == backup
+    assert backups_of(running, job="b", source="notes", limit=1) == [backup]
+    assert backups_of(running, job="c") == []
+
+
+def test_foreign_files_links_and_names_that_lead_out_are_neither_listed_nor_deleted(noted, tmp_path):
+    running = noted(keep={"last": 1})
+    run(running)
+    folder = folder_of(running)
+    (backup,) = backups_of(running)
+    manifest = json.loads((folder / (backup["filename"] + ".json")).read_text())
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"mine")
+
+    def forge(name, filename, make):
+        (folder / f"{name}.json").write_text(json.dumps({**manifest, "filename": filename, "size_bytes": 4}))
+        make()
+
+    forge("link", "link", lambda: (folder / "link").symlink_to(secret))
+    forge("hard", "hard", lambda: (folder / "hard").hardlink_to(secret))
+    forge("fifo", "fifo", lambda: os.mkfifo(folder / "fifo"))
+    forge("out", "../../secret", lambda: None)
+    forge("other", backup["filename"], lambda: None)
+    (folder / "foreign.db").write_bytes(b"foreign")
+    (folder / "big.json").write_bytes(b"x" * 100_000)
+    before = set(visible(folder))
+    for _ in range(2):
+        run(running)
+
+    assert len(backups_of(running)) == 1
+    assert before - set(visible(folder)) == {backup["filename"], backup["filename"] + ".json"}
+    assert secret.read_bytes() == b"mine"
+    for name in ("link", "hard", "fifo", "foreign.db", "..%2F..%2Fsecret", "%2e%2e"):
+        assert post(running, name, "verify").status == 404
+
+
+def test_a_flipped_bit_is_found_and_the_backup_counts_as_good_no_more(noted):
+    running = noted(keep={"last": 1})
+    first = details(run(running))["filename"]
+    assert post(running, first, "verify").body["is_good"]
+    _flip(folder_of(running) / first)
+    found = post(running, first, "verify").body
+
+    assert not found["is_good"]
+    assert "damaged" in found["doubts"][0]
+    second = details(run(running))["filename"]
+    assert [one["filename"] for one in backups_of(running)] == [second]  # the damaged one went for a good one
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+    path.write_bytes(data)
+
+
+def test_a_backup_that_was_cut_is_in_doubt_without_being_read(noted):
+    running = noted()
+    name = details(run(running))["filename"]
+    os.truncate(folder_of(running) / name, 100)
+    (backup,) = backups_of(running)
+
+    assert not backup["is_good"]
+    assert "100 bytes" in backup["doubts"][0]
+
+
+def test_the_last_good_one_stays_when_all_later_ones_are_odd(noted, notes):
+    running = noted(keep={"last": 1}, max_shrink=50)
+    good = details(run(running))["filename"]
+    with closing(sqlite3.connect(notes, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM notes")
+        connection.execute("VACUUM")
+    for _ in range(4):
+        assert "shrank by more than 50 %" in run(running, expected="failed")["message"]
+    backups = backups_of(running)
+
+    assert [one["is_good"] for one in backups if one["filename"] == good] == [True]
+    accepted = post(running, backups[0]["filename"], "accept", reason="the notes were archived").body
+    assert accepted["is_good"]
+    run(running)
+    assert good not in [one["filename"] for one in backups_of(running)]
+
+
+def test_one_that_is_smaller_than_it_should_be_fails_its_run(noted):
+    running = noted(min_size="1G")
+
+    assert "min_size" in run(running, expected="failed")["message"]
+    assert [one["is_good"] for one in backups_of(running)] == [False]
+
+
+def test_a_hold_keeps_a_backup_until_it_is_released(noted):
+    running = noted(keep={"last": 1})
+    held = details(run(running))["filename"]
+    assert post(running, held, "hold", reason="for the audit").body["hold"]["reason"] == "for the audit"
+    run(running)
+    assert held in [one["filename"] for one in backups_of(running)]
+    assert post(running, held, "release").body["hold"] is None
+    run(running)
+
+    assert held not in [one["filename"] for one in backups_of(running)]
+
+
+def test_no_backup_is_begun_without_room(noted):
+    running = noted(min_free="900000G")
+
+    assert "are to stay free" in run(running, expected="failed")["message"]
+    assert visible(folder_of(running)) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compress):
+    small = tmp_path / "small"
+    small.mkdir()
+    order = {
+        "directory": str(small), "keep": {}, "min_size": 1, "max_shrink": 100, "min_free": 0, "pg_bin": None, "folder": None,
+        "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "timezone": "UTC", "kind": "sqlite",
+        "source": "notes", "url": f"sqlite://{notes}", "exclude": [], "compress": compress, "encrypt": "none",
+        "recipients": [],
+    }  # fmt: skip
+    kilobytes = 32 if compress == "none" else notes.stat().st_size // 1024 + 8
+    child = f"{sys.executable} -m schedulerd.children.backup"
+    mount = f"mount -t tmpfs -o size={kilobytes}k,mode=700 none {small} && touch {small}/full"
+    script = f"{mount}; {child}; s=$?; ls -A {small}; exit $s"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], input=json.dumps(order), capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+    assert done.returncode == 1, done
+    assert re.search("full|No space|bytes free", done.stderr), done
+    assert done.stdout == "full\n"
+
+
+# Killed and cancelled
+
+
+def test_a_kill_at_any_moment_leaves_no_half_file_listed_and_none_after_the_next_run(noted, notes):
+    with closing(sqlite3.connect(notes)) as connection:
+        connection.executemany("INSERT INTO notes VALUES (?)", [("z" * 1000,) for _ in range(20_000)])
+        connection.commit()
+    running = noted(keep={"last": 2})
+    good = details(run(running))["filename"]
+    post(running, good, "hold")
+    for _ in range(KILLS):
+        run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
+        pid = until(lambda run_id=run_id: _child_of(run_id), "the child")
+        threading.Event().wait(random.random() * 0.4)
+        if pid:
+            _kill(pid)
+        until(lambda run_id=run_id: running.client.get(f"runs/{run_id}")["status"] not in ("queued", "running"), "its end")
+        listed = backups_of(running)
+        assert good in [one["filename"] for one in listed]
+        assert all(_is_whole(one) for one in listed)
+    run(running)
+
+    assert visible(folder_of(running)) == with_manifests(backups_of(running))
+    assert len(backups_of(running)) == 3
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
+    running = noted(keep={"last": 1}, env={"SCHEDULERD_FAULT": f"{point}:kill:1"}, jobs={"c": {"shell": "true"}})
+    folder = folder_of(running)
+    job = {"b": {"backup": {"source": "notes", "keep": {"last": 1}}}}
+    if point == "backup_removed":  # that takes an earlier one
+        running.reload({"jobs": job, "sources": {"notes": f"sqlite://{notes}"}})
+        run(running)
+        fault = {"b": {**job["b"], "env": {"SCHEDULERD_FAULT": f"{point}:kill:1"}}}
+        running.reload({"jobs": fault, "sources": {"notes": f"sqlite://{notes}"}})
+    run(running, expected="failed")
+    assert all(_is_whole(one) for one in backups_of(running))
+    assert visible(folder) != with_manifests(backups_of(running))
+    running.reload({"jobs": job, "sources": {"notes": f"sqlite://{notes}"}})
+    run(running)
+
+    assert visible(folder) == with_manifests(backups_of(running))
+    assert len(backups_of(running)) == 1
+
+
+def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
+    running = noted()
+    folder = folder_of(running)
+    folder.mkdir(mode=0o700)
+    other = folder / ".b-c-00000000-0000-7000-8000-000000000000.partial"
+    other.mkdir()
+    (other / "content").write_bytes(b"half")
+    run(running)
+
+    assert (other / "content").exists()
+
+
+def test_a_cancelled_backup_leaves_nothing(noted):
+    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:60:1"})
+    run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
+    until(lambda: folder_of(running).is_dir() and visible(folder_of(running)), "its folder")
+    assert running.client.post(f"runs/{run_id}/cancel", wait="30s").body["status"] == "cancelled"
+
+    assert visible(folder_of(running)) == []
+
+
+def test_a_backup_outlives_the_daemon(noted):
+    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:2:1"})
+    run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
+    until(lambda: _child_of(run_id), "the child")
+    running.kill()
+    running.start()
+    until(lambda: running.client.get(f"runs/{run_id}")["status"] == "success", "its end")
+
+    assert [one["run_id"] for one in backups_of(running)] == [run_id]
+
+
+def _child_of(run_id: str) -> int | None:
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if f"SCHEDULERD_RUN_ID={run_id}".encode() in Path(f"/proc/{name}/environ").read_bytes():
+                return int(name)
+        except OSError:
+            continue
+    return None
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_whole(backup) -> bool:
+    data = Path(backup["path"]).read_bytes()
+    return hashlib.sha256(data).hexdigest() == backup["sha256"] and len(data) == backup["size_bytes"]
+
+
+# PostgreSQL
+
+
+@pytest.fixture
+def shop(postgres):
+    """A database with 20,000 orders, on the session's server."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS shop WITH (FORCE)")
+        connection.execute("CREATE DATABASE shop")
+        connection.execute("DROP DATABASE IF EXISTS again WITH (FORCE)")
+        connection.execute("DROP ROLE IF EXISTS keeper")
+        connection.execute("CREATE ROLE keeper LOGIN SUPERUSER PASSWORD 's3cret-pass'")
+    url = postgres.url.replace("postgres@/postgres", "keeper:s3cret-pass@/shop")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders AS SELECT n, md5(n::text) AS word FROM generate_series(1, 20000) AS n")
+    return url
+
+
+def counted(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT count(*) FROM orders").fetchone()[0]
+
+
+def test_a_dump_that_was_taken_while_a_writer_was_busy_is_restored_by_pg_restore(daemon, postgres, shop):
+    running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": shop}).start()
+    stop = threading.Event()
+
+    def write():
+        with psycopg.connect(shop, autocommit=True) as connection:
+            while not stop.is_set():
+                connection.execute("BEGIN; DELETE FROM orders WHERE n = 1; INSERT INTO orders VALUES (1, 'again'); COMMIT")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    run(running)
+    stop.set()
+    writer.join()
+    (backup,) = backups_of(running)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE again")
+    there = postgres.url.replace("/postgres?", "/again?")
+    subprocess.run(["pg_restore", "--exit-on-error", "--dbname", there, backup["path"]], check=True)
+
+    assert backup["kind"] == "postgresql"
+    assert counted(there) == 20_000
+
+
+def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop):
+    running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": shop}).start()
+    seen, stop = set(), threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            for name in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    seen.add(Path(f"/proc/{name}/cmdline").read_bytes())
+                except OSError:
+                    continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    body = run(running)
+    stop.set()
+    watcher.join()
+    text = running.log() + json.dumps(body) + "".join(path.read_text() for path in folder_of(running).glob("*.json"))
+
+    assert any(b"pg_dump" in each for each in seen)
+    assert not [each for each in seen if b"s3cret-pass" in each]
+    assert "s3cret-pass" not in text
+
+
+def test_a_wrong_password_fails_the_backup_and_is_not_told(daemon, postgres, shop):
+    url = postgres.locked("wr0ng-pass", "shop")
+    running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": url}).start()
+    body = run(running, expected="failed")
+
+    assert "password authentication failed" in body["message"]
+    assert "wr0ng-pass" not in json.dumps(body) + running.log()
+    assert visible(folder_of(running)) == []
+
+
+def test_a_pg_dump_that_refuses_the_server_fails_the_backup(daemon, tmp_path, shop):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "pg_dump").write_text("#!/bin/sh\necho 'aborting because of server version mismatch' >&2\nexit 1\n")
+    (programs / "pg_dump").chmod(0o755)
+    job = {"backup": {"source": "shop", "pg_bin": str(programs)}}
+    running = daemon({"b": job}, sources={"shop": shop}).start()
+
+    assert "server version mismatch" in run(running, expected="failed")["message"]
+    assert backups_of(running) == []
+
+
+def test_globals_are_kept_as_sql(daemon, shop):
+    running = daemon({"b": {"backup": {"source": "shop", "content": "globals"}}}, sources={"shop": shop}).start()
+    run(running)
+    (backup,) = backups_of(running)
+
+    assert "CREATE ROLE keeper" in Path(backup["path"]).read_text()
+
+
+def test_a_drill_restores_the_newest_backup_and_leaves_its_proof(daemon, postgres, shop):
+    assertions = ["SELECT count(*) = 20000 FROM orders", "SELECT bool_and(word = md5(n::text)) FROM orders"]
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": "scratch", "assertions": assertions}},
+    }
+    running = daemon(jobs, sources={"shop": shop, "scratch": postgres.url}).start()
+    run(running)
+    body = run(running, "d")
+    (backup,) = backups_of(running)
+
+    assert "2 assertions hold" in details(body)["message"]
+    assert backup["is_proven"]
+    assert (backup["drill"]["assertions"], backup["drill"]["job_id"]) == (2, "d")
+    assert _scratch_databases(postgres) == []
+
+
+def test_a_drill_whose_assertion_does_not_hold_refutes_the_backup(daemon, postgres, shop):
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT count(*) > 30000 FROM orders"]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    assert "is not true" in run(running, "d", "failed")["message"]
+    (backup,) = backups_of(running)
+
+    assert not backup["is_good"]
+    assert not backup["is_proven"]
+    assert _scratch_databases(postgres) == []
+
+
+def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_path, shop):
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": f"postgresql://x:wr0ng@/y?host={tmp_path}"}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    body = run(running, "d", "failed")
+    (backup,) = backups_of(running)
+
+    assert "scratch database" in body["message"]
+    assert "wr0ng" not in json.dumps(body)
+    assert (backup["is_good"], backup["is_proven"], backup["drill"]["ok"]) == (True, False, False)
+
+
+def test_what_a_killed_drill_left_on_the_server_is_dropped_by_the_next(daemon, postgres, shop):
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT pg_sleep(60) IS NULL"]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    run_id = running.client.post("jobs/d/trigger", wait="false").body["run_id"]
+    until(lambda: _scratch_databases(postgres), "the scratch database")
+    _kill(_child_of(run_id) or 0)
+    until(lambda: running.client.get(f"runs/{run_id}")["status"] == "failed", "its end")
+    assert len(_scratch_databases(postgres)) == 1
+    jobs["d"]["restore_drill"]["assertions"] = []
+    running.reload({"jobs": jobs, "sources": {"shop": shop}})
+    run(running, "d")
+
+    assert _scratch_databases(postgres) == []
+    assert visible(folder_of(running)) == with_manifests(backups_of(running))
+
+
+def _scratch_databases(postgres):
+    with psycopg.connect(postgres.url) as connection:
+        return connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'schedulerd%'").fetchall()
+
+
+# Redis
+
+
+def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, redis_server, tmp_path):
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    client.mset({f"key:{n}": n for n in range(5000)})
+    jobs = {
+        "b": {"backup": {"source": "cache"}},
+        "d": {"restore_drill": {"of": "b", "assertions": ["EXISTS key:4999", "DBSIZE"]}},
+        "e": {"restore_drill": {"of": "b", "assertions": ["EXISTS key:5000"]}},
+    }
+    running = daemon(jobs, sources={"cache": redis_server.url}).start()
+    run(running)
+    run(running, "d")
+    (backup,) = backups_of(running)
+    (tmp_path / "again").mkdir()
+    shutil.copy(backup["path"], tmp_path / "again" / "dump.rdb")
+    again = RedisServer(tmp_path / "again")
+    until(again.socket.exists, "the socket")
+    restored = redis.Redis(unix_socket_path=str(again.socket))
+    until(lambda: restored.info()["loading"] == 0, "the load")
+
+    assert restored.dbsize() == 5000
+    assert backup["is_proven"]
+    client.close()
+    restored.close()
+    again.close()
+    assert "EXISTS key:5000" in run(running, "e", "failed")["message"]
+
+
+def test_a_redis_with_a_password_is_reached_and_a_wrong_one_is_not_told(daemon, redis_server):
+    client = redis.Redis(unix_socket_path=str(redis_server.socket))
+    client.config_set("requirepass", "s3cret-pass")
+    client.close()
+    sources = {
+        "right": f"unix://:s3cret-pass@{redis_server.socket}", "wrong": f"unix://:wr0ng-pass@{redis_server.socket}",
+    }  # fmt: skip
+    running = daemon({name: {"backup": {"source": name}} for name in sources}, sources=sources).start()
+    run(running, "right")
+    body = run(running, "wrong", "failed")
+
+    assert "wr0ng-pass" not in json.dumps(body) + running.log()
+    assert len(backups_of(running)) == 1
+
+
+# Folders
+
+
+def test_a_folder_comes_back_from_its_archive_and_its_own_backups_are_not_in_it(daemon, tmp_path):
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep" / "file").write_bytes(os.urandom(100_000))
+    (data / "cache").mkdir()
+    (data / "cache" / "junk").write_text("junk")
+    (data / "link").symlink_to("deep/file")
+    (data / "backups").mkdir(mode=0o700)
+    settings = {"folder": str(data), "directory": str(data / "backups"), "exclude": ["./cache"], "compress": "gzip"}
+    jobs = {
+        "b": {"backup": settings},
+        "d": {"restore_drill": {"of": "b", "assertions": ["deep/file", "link"]}},
+        "e": {"restore_drill": {"of": "b", "assertions": ["cache/junk"]}},
+    }
+    running = daemon(jobs).start()
+    run(running)
+    run(running, "d")
+    (backup,) = backups_of(running)
+    again = tmp_path / "again"
+    again.mkdir()
+    subprocess.run(["tar", "--extract", "--gzip", "--file", backup["path"], "--directory", again], check=True)
+
+    assert (again / "deep" / "file").read_bytes() == (data / "deep" / "file").read_bytes()
+    assert sorted(os.listdir(again)) == ["deep", "link"]
+    assert "cache/junk" in run(running, "e", "failed")["message"]
+
+
+# Compression and encryption
+
+
+@pytest.mark.parametrize(("compress", "undo"), [("gzip", ["gzip", "-dc"]), ("zstd", ["zstd", "-dqc"])])
+def test_a_compressed_backup_unpacks_to_the_database(noted, tmp_path, compress, undo):
+    find(undo[0])
+    running = noted(compress=compress)
+    run(running)
+    (backup,) = backups_of(running)
+    plain = tmp_path / "plain.db"
+    plain.write_bytes(subprocess.run([*undo, backup["path"]], capture_output=True, check=True).stdout)
+
+    assert backup["size_bytes"] < backup["content_size_bytes"]
+    with closing(sqlite3.connect(plain)) as copy:
+        assert copy.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
+
+
+def test_a_backup_to_an_age_recipient_is_read_with_the_key_and_proven_by_a_drill(noted, tmp_path):
+    find("age")
+    key = tmp_path / "key"
+    subprocess.run(["age-keygen", "-o", key], capture_output=True, check=True)
+    recipient = subprocess.run(["age-keygen", "-y", key], capture_output=True, text=True, check=True).stdout.strip()
+    drills = {
+        "d": {"restore_drill": {"of": "b", "age_identity": str(key), "assertions": ["SELECT count(*) = 5000 FROM notes"]}},
+        "e": {"restore_drill": {"of": "b"}},
+    }
+    running = noted(encrypt={"age": [recipient]}, compress="zstd", jobs=drills)
+    run(running)
+    (backup,) = backups_of(running)
+
+    assert backup["filename"].endswith(".db.zst.age")
+    assert b"SQLite format" not in Path(backup["path"]).read_bytes()
+    assert "age_identity" in run(running, "e", "failed")["message"]
+    run(running, "d")
+    assert [one["is_proven"] for one in backups_of(running)] == [True]
+
+
+def test_a_backup_to_a_gpg_key_is_read_with_the_key(noted, tmp_path):
+    find("gpg")
+    home = tmp_path / "g"
+    home.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet"]
+    identity = ["--passphrase", "", "--quick-generate-key", "backup@example.org", "default", "default", "never"]
+    subprocess.run([*gpg, *identity], check=True, capture_output=True)
+    public = tmp_path / "backup.pub"
+    public.write_bytes(subprocess.run([*gpg, "--export"], check=True, capture_output=True).stdout)
+    drill = {"d": {"restore_drill": {"of": "b", "gnupg_home": str(home)}}}
+    running = noted(encrypt={"gpg": [str(public)]}, jobs=drill)
+    run(running)
+    run(running, "d")
+    (backup,) = backups_of(running)
+    plain = subprocess.run([*gpg, "--decrypt", backup["path"]], capture_output=True, check=True).stdout
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+
+    assert hashlib.sha256(plain).hexdigest() == json.loads(Path(backup["path"] + ".json").read_text())["content_sha256"]
+    assert backup["is_proven"]
+
+
+def test_when_it_cannot_be_encrypted_there_is_no_backup_and_nothing_in_the_clear(noted, tmp_path):
+    find("age")
+    running = noted(encrypt={"age": [str(tmp_path / "no-such-file")]})
+
+    assert "age failed" in run(running, expected="failed")["message"]
+    assert visible(folder_of(running)) == []
+
+
+def test_a_key_among_the_backups_is_refused(daemon, tmp_path):
+    directory = tmp_path / "backups"
+    jobs = {
+        "b": {"backup": {"source": "history", "directory": str(directory), "encrypt": {"age": ["age1x"]}}},
+        "d": {"restore_drill": {"of": "b", "age_identity": str(directory / "key")}},
+    }
+    running = daemon(jobs)
+    running.spawn()
+
+    assert running.wait() == 2
+    assert "the key lies among the backups" in running.log()
+
+
+def _nobody_can_run_python() -> bool:
+    return (
+        os.geteuid() == 0
+        and os.stat(sys.executable).st_mode & 0o001
+        and all(folder.stat().st_mode & 0o001 for folder in Path(sys.executable).resolve().parents)
+    )
+
+
+@pytest.mark.skipif(not _nobody_can_run_python(), reason="needs root, and a Python that others can run")
+def test_a_backup_as_another_user_belongs_to_that_user(daemon, tmp_path):
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    theirs, source = tmp_path / "theirs", tmp_path / "public"
+    theirs.mkdir(mode=0o700)
+    shutil.chown(theirs, "nobody", "nogroup")
+    source.mkdir(mode=0o755)
+    (source / "file").write_text("hello")
+    running = daemon({"b": {"user": "nobody", "backup": {"folder": str(source), "directory": str(theirs)}}}).start()
+    run(running)
+    (backup,) = backups_of(running)
+    assert post(running, backup["filename"], "hold").status == 200
+
+    assert {path.owner() for path in theirs.iterdir()} == {"nobody"}

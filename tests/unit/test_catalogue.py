@@ -1,0 +1,143 @@
+"""The catalogue of a folder, and what it finds out about damage."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from schedulerd.backups import BackupError
+from schedulerd.backups.catalogue import Catalogue
+from schedulerd.backups.manifest import Manifest, filename_of, from_json, to_json
+from schedulerd.backups.urls import postgresql, redis, with_database
+from schedulerd.backups.verifying import verify
+from schedulerd.errors import NotFoundError
+from schedulerd.model import new_run_id, to_text
+from tests.support.builders import NOON
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    with Catalogue(str(tmp_path / "backups"), is_made=True) as made:
+        yield made
+
+
+def entered(catalogue: Catalogue, data: bytes, number: int = 0, **changes) -> Manifest:
+    at, run_id, digest = NOON + timedelta(seconds=number), new_run_id(NOON), hashlib.sha256(data).hexdigest()
+    given = Manifest(
+        filename=filename_of("b", "src", at, ".db"), job_id="b", run_id=run_id, source="src", kind="sqlite",
+        created_at=to_text(at), size_bytes=len(data), sha256=digest, content_size_bytes=len(data), content_sha256=digest,
+    )  # fmt: skip
+    with catalogue.partial("b", run_id) as scratch:
+        file = Path(scratch, "content")
+        file.write_bytes(data)
+        return catalogue.enter(str(file), replace(given, **changes))
+
+
+def test_each_of_200_flipped_bits_and_each_cut_is_found(catalogue):
+    data = os.urandom(20_000)
+    manifest = entered(catalogue, data)
+    path = Path(catalogue.folder, manifest.filename)
+    found = []
+    for _ in range(200):
+        place = random.randrange(len(data))
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1 :])
+        found.append(verify(catalogue, manifest.filename, NOON).is_good)
+    for length in (0, 1, len(data) - 1):
+        path.write_bytes(data[:length])
+        found.append(verify(catalogue, manifest.filename, NOON).is_good)
+    path.write_bytes(data)
+
+    assert found == [False] * 203
+    assert verify(catalogue, manifest.filename, NOON).is_good
+
+
+def test_the_order_is_that_in_which_they_were_entered_whatever_the_clock_said(catalogue):
+    names = [entered(catalogue, b"x", number).filename for number in (5, 9, 1)]
+
+    assert [entry.manifest.filename for entry in catalogue.of_job("b")] == names[::-1]
+
+
+def test_a_name_that_is_taken_is_not_written_over(catalogue):
+    first = entered(catalogue, b"first")
+    with pytest.raises(BackupError, match="is there already"):
+        entered(catalogue, b"second")
+
+    assert Path(catalogue.folder, first.filename).read_bytes() == b"first"
+
+
+def test_a_manifest_is_read_back_as_it_was_written(catalogue):
+    manifest = entered(catalogue, b"x", alarms=("odd",), warnings=("a", "b"))
+
+    assert from_json(to_json(manifest)) == manifest
+    assert catalogue.get(manifest.filename).manifest == manifest
+    assert not catalogue.get(manifest.filename).is_good
+    assert catalogue.change(manifest.filename, accepted={"at": to_text(NOON)}).is_good
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": 2}, {"filename": "../x"}, {"filename": "a/b"}, {"filename": ".hidden"}, {"filename": 7},
+        {"sequence": True}, {"created_at": "yesterday"}, {"created_at": "2026-01-01T00:00:00"}, {"alarms": [1]},
+        {"hold": "yes"}, {"size_bytes": -1},
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_of_ours_is_refused(catalogue, changes):
+    value = json.loads(to_json(entered(catalogue, b"x")))
+
+    with pytest.raises(ValueError):
+        from_json(json.dumps({**value, **changes}).encode())
+
+
+def test_a_link_that_takes_the_place_of_a_backup_is_not_opened(catalogue, tmp_path):
+    manifest = entered(catalogue, b"x")
+    path = Path(catalogue.folder, manifest.filename)
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+    with pytest.raises(NotFoundError):
+        catalogue.open(manifest.filename)
+    assert catalogue.entries() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_change_by_root_leaves_the_manifest_to_its_owner(catalogue):
+    manifest = entered(catalogue, b"x")
+    shutil.chown(catalogue.folder, "nobody")
+    for name in os.listdir(catalogue.folder):
+        shutil.chown(os.path.join(catalogue.folder, name), "nobody")
+    with Catalogue(catalogue.folder) as again:
+        again.change(manifest.filename, hold={"at": to_text(NOON)})
+
+        assert {path.owner() for path in Path(catalogue.folder).iterdir()} == {"nobody"}
+        assert again.get(manifest.filename).manifest.hold is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "visible", "env"),
+    [
+        ("postgresql://u:p%40ss@h:5/d", "postgresql://u@h:5/d", {"PGPASSWORD": "p@ss"}),
+        ("postgresql://u@h/d?sslmode=require&password=x%20+y", "postgresql://u@h/d?sslmode=require", {"PGPASSWORD": "x +y"}),
+        ("postgres:///d?host=/run/pg&passfile=/k", "postgres:///d?host=%2Frun%2Fpg", {"PGPASSFILE": "/k"}),
+        ("postgresql://h/d", "postgresql://h/d", {}),
+    ],
+)
+def test_a_password_leaves_the_url_for_the_environment(url, visible, env):
+    assert postgresql(url) == (visible, env)
+
+
+def test_another_database_of_the_same_server_is_named():
+    assert with_database("postgresql://u:p@h/d?dbname=x&sslmode=require", "new") == "postgresql://u:p@h/new?sslmode=require"
+
+
+def test_a_redis_url_is_what_redis_cli_wants():
+    assert redis("unix://:p%40@/run/redis.sock?db=3").arguments == ("-s", "/run/redis.sock")
+    assert redis("unix://:p%40@/run/redis.sock").env == {"REDISCLI_AUTH": "p@"}
+    found = redis("rediss://me:pw@h:7/0?ssl_ca_certs=/ca")
+    assert found.arguments == ("-h", "h", "-p", "7", "--tls", "--cacert", "/ca", "--user", "me")
