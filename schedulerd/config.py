@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .action_options import ACTIONS, SOURCE_SCHEMES
+from .action_options import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
 from .calendars import CalendarFileError, read_calendar
 from .errors import ConfigError, Problem, TriggerError
 from .jobconfig import ActionReader, settings_of
@@ -33,7 +33,7 @@ from .yamlfile import Document
 from .zones import zone_named
 
 # What a reload cannot change
-FIXED_AT_START = ("state_dir", "store", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
+FIXED_AT_START = ("state_dir", "store", "store_schema", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")
 _JOB = Record(JOB)
 _POLICY = Record(POLICY)
@@ -69,7 +69,8 @@ class Config:
     path: str
     timezone: str
     state_dir: str
-    store: str
+    store: str | Secret  # a sqlite:// or postgresql:// URL; a secret is one of PostgreSQL
+    store_schema: str
     outage_journal_bytes: int
     seats: int
     catch_up_spread_seconds: float
@@ -143,7 +144,8 @@ class _Loader:
             raise ConfigError(sorted(mistakes, key=lambda each: (each.file, each.line, each.column)))
         return Config(
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
-            store=self._store(top["store"], state_dir), outage_journal_bytes=top["outage_journal"], seats=top["seats"],
+            store=self._store(top["store"], state_dir), store_schema=top["store_schema"],
+            outage_journal_bytes=top["outage_journal"], seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
             leaves_running=top["on_stop"] is StopWord.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
             warnings=warnings, pools=self.pools,
@@ -164,10 +166,8 @@ class _Loader:
     def _absolute(self, path: str) -> str:
         return re.sub("^//+", "/", os.path.normpath(os.path.join(self.base, os.path.expanduser(path))))
 
-    def _store(self, url: str | None, state_dir: str) -> str:
-        if url is None:
-            return "sqlite://" + os.path.join(state_dir, "history.db")
-        return "sqlite://" + self._absolute(url.removeprefix("sqlite://"))
+    def _store(self, url: str | Secret | None, state_dir: str) -> str | Secret:
+        return self.actions.source(url or "sqlite://" + os.path.join(state_dir, "history.db"))
 
     def _api(self, top: Mapping[str, Any], document: Document, report: Report) -> ApiSettings:
         given = top["api"] or {name: option.default for name, option in API.items()}
@@ -184,8 +184,9 @@ class _Loader:
                 path: Path = ("api", "peers", index, "user" if peer["user"] else "group")
                 text = f"there is no {path[-1]} {peer['user'] or peer['group']!r} on this host now"
                 self.problems.append(document.problem(path, text, is_warning=True))
-        if top["store"] and not top["store"].startswith("sqlite:///"):
-            report(("store",), f"{shown(top['store'].split('@')[-1])}: expected sqlite:///PATH")
+        store = top["store"]
+        if store and not isinstance(store, Secret) and not store.startswith(("sqlite:///", *POSTGRESQL)):
+            report(("store",), f"{shown(store.split('@')[-1])}: expected sqlite:///PATH or a postgresql:// URL")
         return ApiSettings(
             socket=self._absolute(given["socket"] or os.path.join(top["state_dir"], "schedulerd.sock")),
             socket_group=given["socket_group"], peers=tuple(Peer(**peer) for peer in given["peers"]),

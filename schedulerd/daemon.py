@@ -1,13 +1,14 @@
 """The roof: builds everything, owns the signals and the order of start and stop.
 
-| thread        | owner      | waits on               | never                                    |
-|---------------|------------|------------------------|------------------------------------------|
-| main, asyncio | server     | sockets, signals       | calls the store directly (in_thread)     |
-| planner       | planner    | the clock              | runs a job                               |
-| store-writer  | store      | the disk               | decides anything                         |
-| starter-N     | executor   | short tasks            | waits for a child                        |
-| seat-N        | executor   | a built-in job         |                                          |
-| supervisor    | process    | the keepers            | does anything but hear and hand over     |
+| thread         | owner      | waits on               | never                                    |
+|----------------|------------|------------------------|------------------------------------------|
+| main, asyncio  | server     | sockets, signals       | calls the store directly (in_thread)     |
+| planner        | planner    | the clock              | runs a job                               |
+| store-writer   | store      | what is to be written  | waits long for the database              |
+| store-database | store      | the disk, the server   | decides anything                         |
+| starter-N      | executor   | short tasks            | waits for a child                        |
+| seat-N         | executor   | a built-in job         |                                          |
+| supervisor     | process    | the keepers            | does anything but hear and hand over     |
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError, UnsafeError
 from .executor import Executor, Function
 from .faults import fault_point
-from .model import Job, Origin, Result, Run, Status, new_run_id, to_text
+from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .options import json_schema
 from .output import OutputFolder
 from .planner import Planner
@@ -57,8 +58,8 @@ from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove
 from .service import ConfigState, Service
 from .shelf import Shelf
 from .store.journal import Journal, NoRoomError
+from .store.opening import path_of, store_at
 from .store.spool import Spool
-from .store.sqlite import SqliteStore
 from .systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,9 @@ class Daemon:
         self._listeners: tuple[socket.socket, socket.socket | None] | None = (
             bind_unix(config.api, config.state_dir), bind_tcp(config.api),
         )  # fmt: skip
-        database = config.store.removeprefix("sqlite://")
-        is_own = os.path.dirname(database) == config.state_dir
-        self.store = SqliteStore(database, self.clock, is_own, _spool(config, self.clock), opens=False)
+        is_own = os.path.dirname(path_of(config.store) or "") == config.state_dir
+        spool = _spool(config, self.clock)
+        self.store = store_at(config.store, config.store_schema, self.clock, is_own, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
@@ -109,7 +110,7 @@ class Daemon:
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
-        runs = Runs(self.board, self.store, self.clock, self.output, lambda: self.config.sources.values())
+        runs = Runs(self.board, self.store, self.clock, self.output, self._databases)
         shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
@@ -128,7 +129,11 @@ class Daemon:
         return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
-        return known_secrets(job, self.config.sources.values())
+        return known_secrets(job, self._databases())
+
+    def _databases(self) -> Sequence[str | Secret]:
+        """Return every URL of the configuration that may have a password in it."""
+        return [*self.config.sources.values(), self.config.store]
 
     def _check_health(self) -> dict[str, object]:
         """Check what can be checked when no job of the configuration has done so yet."""
@@ -327,7 +332,10 @@ def _spool(config: Config, clock: Clock) -> Spool | None:
         return None
     path = os.path.join(config.state_dir, "outage.journal")
     try:
-        return Spool(Journal(path, config.outage_journal_bytes), clock)
+        journal = Journal(path, config.outage_journal_bytes)
+        if journal.size < config.outage_journal_bytes:
+            log.warning("the disk has room for an outage journal of only %d bytes: %s", journal.size, path)
+        return Spool(journal, clock)
     except NoRoomError as error:
         log.error("%s: while the history is away, nothing will be started", error)
         return None
@@ -335,7 +343,7 @@ def _spool(config: Config, clock: Clock) -> Spool | None:
 
 def _lock(config: Config) -> list[int]:
     """Make the state directory, and lock it and the socket against a second daemon."""
-    database = config.store.removeprefix("sqlite://")
+    database = path_of(config.store)
     try:
         os.makedirs(config.state_dir, 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
@@ -345,11 +353,13 @@ def _lock(config: Config) -> list[int]:
                 f"state_dir {config.state_dir} (owner uid {found.st_uid}, mode {found.st_mode & 0o7777:o}) must belong "
                 "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
             )
-        return [
-            lock_file(os.path.join(config.state_dir, "lock"), f"the state directory {config.state_dir}"),
-            lock_file(config.api.socket + ".lock", f"the socket {config.api.socket}"),
-            lock_file(database + ".lock", f"the history {database}"),
-        ]
+        locks = {
+            os.path.join(config.state_dir, "lock"): f"the state directory {config.state_dir}",
+            config.api.socket + ".lock": f"the socket {config.api.socket}",
+        }
+        if database is not None:
+            locks[database + ".lock"] = f"the history {database}"
+        return [lock_file(path, what) for path, what in locks.items()]
     except OSError as error:
         why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error

@@ -199,7 +199,14 @@ API: Mapping[str, Option] = {
 TOP: Mapping[str, Option] = {
     "timezone": Option(Text(), "the IANA time zone of jobs that name none", "UTC"),
     "state_dir": Option(Text(), "where history, output, tokens and the socket are", "/var/lib/schedulerd"),
-    "store": Option(Text(), "sqlite:///PATH (default: history.db in the state directory)"),
+    "store": Option(
+        TextOrSecret(), "the history: sqlite:///PATH (default: history.db in the state directory) or a postgresql:// URL"
+    ),
+    "store_schema": Option(
+        Text(r"(?!pg_)[a-z_][a-z0-9_]{0,62}", "a name of lower case letters, digits and '_', not beginning with pg_"),
+        "the schema of a PostgreSQL that the history is in",
+        "schedulerd",
+    ),
     "outage_journal": Option(
         Size(), "the size of the file that takes what happens while the history is away; 0: there is none", 64 * 1024**2
     ),

@@ -49,7 +49,7 @@ class Context:
     def url_of(self, source: str | Secret) -> str:
         """Return the URL of a source given by name, by reference or as the URL itself. Raise SecretError."""
         if source == HISTORY:
-            return self.config.store
+            return resolve(self.config.store)
         if isinstance(source, str) and source in self.config.sources:
             return resolve(self.config.sources[source])
         return resolve(source)

@@ -1,9 +1,9 @@
 """What the writer does while the database is away: answer changes of runs from the outage journal, and try again.
 
-A thread of its own tries, so that nothing waits for a server that does not answer; only one of the two uses the database at
-a time. When the database is back, it gets first what is in the journal, oldest first, and then what was kept here: changes
-that are not of runs, for a moment, and ends of runs that do not fit into the journal, of which there are no more than
-runs that were started. Without a journal everything is kept.
+All use of the database is in a thread of its own, so that nothing waits for a server that does not answer. When the
+database is back, it gets first what is in the journal, oldest first, and then what was kept here: changes that are not of
+runs, for a moment, and ends of runs that do not fit into the journal, of which there are no more than runs that were
+started. Without a journal everything is kept.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from ..durations import counted
 from ..errors import StoreAwayError, StoreError
 from .changes import Change, Finish, Record
 from .database import Database, Item, answer, outcomes, refuse
+from .hand import Hand
 from .journal import Backlog, JournalError
 from .spool import Spool, come_again
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+SOON_SECONDS = 2.0  # so long a write may take; then it goes on alone
 TRIES_OF_A_MOMENT = 4  # after so many failures in a row, what cannot go into the journal fails
 TRIES_AT_END = 4
 MOST_IN_ONE = 1000  # changes of the journal in one transaction
@@ -32,11 +34,11 @@ MOST_IN_ONE = 1000  # changes of the journal in one transaction
 
 @dataclass
 class _Attempt:
-    """One try in the other thread: of a group of the journal up to `place`, or of what was kept."""
+    """What the database is busy with: a group of the journal up to `place`, or changes, of which some may be answered."""
 
     done: Future[list[Any]]
-    kept: list[Item]
-    place: int | None
+    items: list[Item]
+    place: int | None = None
 
 
 class Outage:
@@ -51,6 +53,7 @@ class Outage:
         self._failures = 0
         self._journal_error = ""
         self._hurry = threading.Event()
+        self._hand = Hand("store-database")
 
     @property
     def is_on(self) -> bool:
@@ -77,11 +80,26 @@ class Outage:
         if count:
             log.info("%s of the outage journal are in the history now", counted(count, "change"))
 
-    def begin(self, error: StoreAwayError, batch: list[Item]) -> None:
-        """Take over: the database did not take a batch, or its answer was lost."""
-        log.error("the history cannot be written: %s", error)
-        self.trouble, self._failures = str(error), 0
-        self.go_on(batch)
+    def write(self, batch: list[Item]) -> bool:
+        """Write into the database; when it does not take a batch, or not soon, take over. Return whether it took it."""
+        done = self._hand.do(lambda: outcomes(self._database, [change for change, _ in batch]))
+        try:
+            results = done.result(None if self._spool is None else SOON_SECONDS)
+        except StoreAwayError as error:
+            self._begin(str(error))
+            self.go_on(batch)
+            return False
+        except TimeoutError:
+            self._begin(f"it has not answered for {SOON_SECONDS:g} s")
+            self._attempt = _Attempt(done, batch)
+            self.go_on([item for item in batch if self._spool is not None and self._spool.is_for(item[0])])
+            return False
+        answer(batch, results)
+        return True
+
+    def _begin(self, trouble: str) -> None:
+        log.error("the history cannot be written: %s", trouble)
+        self.trouble, self._failures = trouble, 0
 
     def go_on(self, batch: list[Item]) -> None:
         """Deal with changes, and look after the attempt."""
@@ -103,8 +121,9 @@ class Outage:
                 self.go_on([])
         if self._attempt is not None:
             self._attempt.done.exception()
-            self._kept += self._attempt.kept
-        refuse([item for item in self._kept if not item[1].done()], self._error())
+            self._kept += _unanswered(self._attempt.items)
+        refuse(self._kept, self._error())
+        self._hand.close()
         if self.backlog.changes:
             log.error("%s wait in the outage journal for the next start", counted(self.backlog.changes, "change"))
         if self._spool is not None:
@@ -160,24 +179,22 @@ class Outage:
     def _try(self) -> _Attempt:
         if self._spool is not None and self.backlog.changes:
             changes, place = self._spool.next_group(MOST_IN_ONE)
-            return _Attempt(self._in_thread(lambda: repeat(self._database, changes)), [], place)
+            return _Attempt(self._hand.do(self._patient(lambda: repeat(self._database, changes))), [], place)
         kept, self._kept = self._kept, []
-        return _Attempt(self._in_thread(lambda: outcomes(self._database, [change for change, _ in kept])), kept, None)
+        changes_kept = [change for change, _ in kept]
+        return _Attempt(self._hand.do(self._patient(lambda: outcomes(self._database, changes_kept))), kept)
 
-    def _in_thread(self, act: Callable[[], list[Any]]) -> Future[list[Any]]:
-        done: Future[list[Any]] = Future()
+    def _patient(self, act: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+        """Return what does the same, and rests after a failure."""
 
-        def attempt() -> None:
+        def attempt() -> list[Any]:
             try:
-                result = act()
-            except Exception as error:  # whatever it is, it is told where the attempt is looked after
+                return act()
+            except Exception:
                 self._hurry.wait(RETRY_SECONDS)
-                done.set_exception(error)
-            else:
-                done.set_result(result)
+                raise
 
-        threading.Thread(target=attempt, name="store-attempt", daemon=True).start()
-        return done
+        return attempt
 
     def _learn(self, attempt: _Attempt) -> None:
         """Draw the conclusions of an attempt."""
@@ -185,17 +202,22 @@ class Outage:
         if error is not None:
             self.trouble = str(error)
             self._failures += 1
-            self._kept = attempt.kept + self._kept
+            self._kept = _unanswered(attempt.items) + self._kept
             self._give_up()
             return
         self._failures = 0
         if attempt.place is not None and self._spool is not None:
             self._spool.applied(attempt.place)
         else:
-            answer(attempt.kept, attempt.done.result())
+            open_ones = [pair for pair in zip(attempt.items, attempt.done.result(), strict=True) if not pair[0][1].done()]
+            answer([item for item, _ in open_ones], [result for _, result in open_ones])
         if not self.backlog.changes and not self._kept:
             log.info("the history can be written again, and has everything")
             self.trouble = None
+
+
+def _unanswered(items: Sequence[Item]) -> list[Item]:
+    return [item for item in items if not item[1].done()]
 
 
 def repeat(database: Database, changes: Sequence[Change]) -> list[Any]:

@@ -20,3 +20,8 @@ def load_migrations(backend: str) -> list[tuple[int, str, str]]:
     folder = files(__package__) / "sql" / backend / "migrations"
     found = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
     return [(int(name[:4]), name, (folder / name).read_text(encoding="utf-8")) for name in found]
+
+
+def load_schema(backend: str) -> str:
+    """Return `sql/<backend>/schema.sql`: what all migrations together lead to."""
+    return (files(__package__) / "sql" / backend / "schema.sql").read_text(encoding="utf-8")

@@ -50,8 +50,9 @@ class SqliteStore(Reads, Writes):
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way."""
-        super().close()
+        self._writer.close()
         self._readers.close()
+        self._database.close()  # as the last one: it brings the write-ahead log into the file, and takes it away
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"file:{_uri_quoted(self.path)}?mode=ro"

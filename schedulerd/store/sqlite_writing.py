@@ -35,6 +35,7 @@ class SqliteDatabase:
     def __init__(self, path: str, clock: Clock, is_own: bool) -> None:
         """See `open_history` for `is_own`."""
         self._path, self._clock, self._is_own = path, clock, is_own
+        self._connection: sqlite3.Connection  # once it is open
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
@@ -65,8 +66,9 @@ class SqliteDatabase:
         return results
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connection, if there is one."""
+        if hasattr(self, "_connection"):
+            self._connection.close()
 
     def _record(self, change: Record) -> frozenset[str]:
         return self._enter(change.runs)

@@ -1,7 +1,7 @@
 """One thread that writes: what is waiting goes into one transaction, so a burst costs a handful of commits.
 
-The thread owns the database's only connection that writes. A change that the database refuses fails alone. When the
-database itself is away (disk full, locked, server down), `outage.py` takes over until it is back and has everything.
+A change that the database refuses fails alone. When the database itself is away (disk full, locked, server down, silent),
+`outage.py` takes over until it is back and has everything.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import StoreAwayError, StoreError
+from ..errors import StoreError
 from .changes import Change
-from .database import Database, Item, answer, outcomes
+from .database import Database, Item
 from .journal import Backlog
 from .outage import Outage
 from .spool import Spool
@@ -32,6 +32,7 @@ class Writer(threading.Thread):
         super().__init__(name="store-writer", daemon=True)
         self.commits = 0
         self._database = database
+        self._is_open = False
         self._outage = Outage(database, spool)
         self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -42,7 +43,9 @@ class Writer(threading.Thread):
 
         Raise StoreError, or StoreAwayError when it may be possible later.
         """
-        self._database.open()
+        if not self._is_open:
+            self._database.open()
+            self._is_open = True
         self._outage.catch_up()
         self.start()
 
@@ -72,7 +75,7 @@ class Writer(threading.Thread):
         return future
 
     def close(self) -> None:
-        """Write what is waiting and end the thread."""
+        """Write what is waiting and end the thread; the database stays open."""
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
@@ -87,10 +90,9 @@ class Writer(threading.Thread):
             batch, is_open = self._take()
             if self._outage.is_on:
                 self._outage.go_on(batch)
-            elif batch:
-                self._write(batch)
+            elif batch and self._outage.write(batch):
+                self.commits += 1
         self._outage.end()
-        self._database.close()
 
     def _take(self) -> tuple[list[Item], bool]:
         """Wait for one change, and take with it all that wait behind it; during an outage, not for long."""
@@ -105,12 +107,3 @@ class Writer(threading.Thread):
         except queue.Empty:
             return batch, True
         return batch, False
-
-    def _write(self, batch: list[Item]) -> None:
-        try:
-            results = outcomes(self._database, [change for change, _ in batch])
-        except StoreAwayError as error:
-            self._outage.begin(error, batch)
-            return
-        self.commits += 1
-        answer(batch, results)

@@ -18,6 +18,7 @@ class Writes:
     """What every backend does with writes; `Store` says what each of them means."""
 
     def __init__(self, database: Database, spool: Spool | None = None) -> None:
+        self._database = database
         self._writer = Writer(database, spool)
 
     def open(self) -> None:
@@ -86,3 +87,4 @@ class Writes:
     def close(self) -> None:
         """Write what is waiting, and close."""
         self._writer.close()
+        self._database.close()

@@ -1,8 +1,5 @@
-"""What every store promises; a backend joins by adding itself to `store`."""
+"""What every store promises; a backend joins by adding itself to `KINDS` in conftest.py."""
 
-import os
-import sqlite3
-import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +14,6 @@ from schedulerd.errors import StoreError
 from schedulerd.model import ENDED, Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
 from schedulerd.retention import Needed, Old
 from schedulerd.store import DayOfJob
-from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
 
 MINUTE = timedelta(minutes=1)
@@ -194,14 +190,14 @@ def test_unfinished_runs_are_listed_oldest_first(store):
     assert [run.job_id for run in store.unfinished()] == ["b", "a"]
 
 
-def test_a_pause_outlives_the_store_and_changes_of_the_rule(store, tmp_path):
+def test_a_pause_outlives_the_store_and_changes_of_the_rule(store, opened):
     pause = Pause(NOON, "user:root", "holidays", NOON + MINUTE)
     store.save_jobs([JobRecord("job", "every: 60s", NOON)]).result(10)
     store.set_pause("job", pause).result(10)
     store.save_jobs([JobRecord("job", "every: 90s", NOON + MINUTE)]).result(10)
     store.close()
 
-    again = SqliteStore(store.path)
+    again = opened()
     assert again.jobs() == {"job": JobRecord("job", "every: 90s", NOON + MINUTE, pause)}
     again.set_pause("job", None).result(10)
     assert again.jobs()["job"].pause is None
@@ -328,7 +324,9 @@ def test_a_day_can_be_written_again(store):
     for _ in range(2):
         store.save_day("2026-03-10", [day]).result(10)
 
+    assert store.days() == ["2026-03-10"]
     assert store.day("2026-03-10") == [day]
+    assert store.day("2026-03-11") == []
 
 
 def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
@@ -358,63 +356,6 @@ def test_a_change_that_is_refused_fails_alone(store):
     assert futures[1].result(10) == {good.run_id}
     with pytest.raises(StoreError, match="refused"):
         futures[0].result(10)
-
-
-# SQLite alone
-
-
-def test_the_file_is_private_from_its_first_moment(store):
-    for name in ("", "-wal", "-shm"):
-        assert stat.S_IMODE(os.stat(store.path + name).st_mode) == 0o600
-
-
-def test_a_newer_database_is_refused(tmp_path):
-    path = str(tmp_path / "h.db")
-    SqliteStore(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 999")
-    connection.close()
-
-    with pytest.raises(StoreError, match="newer schedulerd"):
-        SqliteStore(path)
-
-
-def test_the_database_of_another_program_is_refused_and_left_alone(tmp_path):
-    path = str(tmp_path / "h.db")
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE theirs (x)")
-    connection.commit()
-    connection.close()
-
-    with pytest.raises(StoreError, match="another program"):
-        SqliteStore(path)
-
-
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
-    path = tmp_path / "h.db"
-    path.write_bytes(b"not a database " * 100)
-
-    with pytest.raises(StoreError, match="cannot be used as the history database"):
-        SqliteStore(str(path))
-    assert path.read_bytes().startswith(b"not a database")
-
-
-def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.05)
-    impatient = SqliteStore(store.path)
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    run = a_run()
-    waiting = impatient.record([run])
-    with pytest.raises(TimeoutError):
-        waiting.result(0.5)
-    assert "locked" in impatient.trouble
-    other.execute("ROLLBACK")
-    other.close()
-
-    assert waiting.result(10) == {run.run_id}
-    assert impatient.trouble is None
-    impatient.close()
 
 
 def test_new_run_ids_of_a_run_by_hand_have_no_occurrence(store):

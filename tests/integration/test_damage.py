@@ -2,10 +2,12 @@
 
 import os
 import sqlite3
+from datetime import timedelta
 
 import pytest
 
 from schedulerd.errors import StoreError
+from schedulerd.model import Result, Status, finish
 from schedulerd.store import damage
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
@@ -121,4 +123,19 @@ def test_an_unclean_end_is_no_damage(history):
     assert again.counts() == {"running": 600}
     assert again.alarm is None
     again.close()
+    store.close()
+
+
+def test_a_slow_reader_does_not_let_the_write_ahead_log_grow(tmp_path):
+    store = SqliteStore(str(tmp_path / "h.db"))
+    first = [a_run(f"job{number}", details={"text": "x" * 1000}) for number in range(2000)]
+    store.record(first).result(10)
+    store.finish([finish(run, Result(Status.SUCCESS), NOON, 1.0) for run in first]).result(10)
+    reading = store.ended_between(NOON, NOON + timedelta(days=1))
+    next(reading)
+    for batch in range(20):
+        store.record([a_run(f"b{batch}-{number}", details={"text": "x" * 1000}) for number in range(2000)]).result(10)
+
+    assert os.stat(f"{store.path}-wal").st_size <= 64 * 1024**2
+    assert len(list(reading)) == 1999
     store.close()

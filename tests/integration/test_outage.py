@@ -2,19 +2,22 @@
 
 import sqlite3
 import threading
+from datetime import timedelta
 
 import pytest
 
-from schedulerd.clock import SystemClock
+from schedulerd.clock import ManualClock, SystemClock
 from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import JobRecord, Result, Status, finish
+from schedulerd.model import CatchUp, JobRecord, Result, Status, finish
 from schedulerd.store.journal import Journal
 from schedulerd.store.spool import COME_AGAIN, Spool
 from schedulerd.store.sqlite import SqliteStore
-from tests.support.builders import NOON, a_run
+from tests.support.builders import NOON, a_job, a_run
+from tests.support.engine import Engine
 from tests.support.waiting import until
 
 SIZE = 1 << 20
+MINUTE = timedelta(minutes=1)
 
 
 class World:
@@ -214,4 +217,31 @@ def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):
     other.close()
 
     assert waiting.result(10) == {run.run_id}
+    store.close()
+
+
+def test_what_cannot_be_written_down_is_not_started_and_follows_its_policy_when_it_can(tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    clock = ManualClock(NOON)
+    store = SqliteStore(str(tmp_path / "h.db"))
+    engine = Engine(store, clock, [a_job("latest", every="1m"), a_job("all", every="1m", catch_up=CatchUp.ALL)])
+    other = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    waiting = store.finish([])
+    until(lambda: store.trouble, "the trouble")
+    for _ in range(10):
+        clock.advance(60)
+        engine.planner.run_pending()
+    assert engine.started == []
+    other.execute("ROLLBACK")
+    other.close()
+    waiting.result(10)
+    until(lambda: store.takes_runs, "the end of the outage")
+    for _ in range(20):
+        engine.tick(1)
+
+    started = [(job.job_id, run.scheduled_at) for job, run in engine.started]
+    assert sorted(at for job_id, at in started if job_id == "all") == [NOON + number * MINUTE for number in range(1, 11)]
+    assert [at for job_id, at in started if job_id == "latest"] == [NOON + 10 * MINUTE]
+    assert [run.status for run in engine.rows("latest")] == [Status.MISSED, Status.SUCCESS]
     store.close()

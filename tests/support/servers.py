@@ -3,12 +3,16 @@
 import glob
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.support.waiting import until
 
 
 def find(program: str) -> str:
@@ -54,9 +58,42 @@ class PostgresServer:
         options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
         self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
 
+    def dump(self, schema: str) -> str:
+        """Return the definitions of a schema, without the table of its migrations."""
+        options = ["--schema-only", "--no-owner", f"--schema={schema}", f"--exclude-table={schema}.schedulerd_migrations"]
+        done = subprocess.run([find("pg_dump"), *options, self.url], capture_output=True, text=True, check=True)
+        return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\\"))  # random since 15.14
+
+    def demand_passwords(self) -> None:
+        """Let nobody in without a password from now on, but the superuser."""
+        lines = ["local all postgres trust", "local all all scram-sha-256"]
+        (self.folder / "data" / "pg_hba.conf").write_text("\n".join(lines) + "\n")
+        self._call(self._control, "-D", str(self.folder / "data"), "reload")
+
     def stop(self) -> None:
         """Stop at once."""
         self._call(self._control, "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
+    def _signal(self, number: int) -> list[int]:
+        """Send a signal to all of its processes, and return them."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        found = [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+        for each in found:
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
+        return found
+
+    def freeze(self, is_frozen: bool = True) -> None:
+        """Let it take connections and orders, and answer nothing."""
+        self._signal(signal.SIGSTOP if is_frozen else signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9 of all of its processes."""
+        killed = self._signal(signal.SIGKILL)
+        until(lambda: not any(map(_runs, killed)), "the end of the server")
+        # Who reaps orphans may be slow, and a zombie passes for a server that still runs.
+        for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+            (self.folder / lock).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop, and leave nothing."""
@@ -70,6 +107,14 @@ class PostgresServer:
             done = subprocess.run([*self._user, *command], stdout=output, stderr=output, cwd="/", check=False)
             output.seek(0)
             assert done.returncode == 0, output.read().decode()
+
+
+def _runs(number: int) -> bool:
+    """Return whether a process is there, and not only its exit status."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 class RedisServer:

@@ -29,12 +29,14 @@ SELECT upto FROM classes UNION ALL SELECT 9223372036854775807;
 
 INSERT INTO run_counts SELECT substr(run_id, 1, 7), status, count(*) FROM runs GROUP BY 1, 2;
 INSERT INTO run_counts SELECT '', status, sum(number) FROM run_counts GROUP BY status;
-INSERT INTO lateness_counts
+INSERT INTO lateness_counts  -- of the newest week: nobody asks for older ones
 SELECT period, upto, count(*)
 FROM (
     SELECT substr(run_id, 1, 7) AS period,
         (SELECT min(upto) FROM lateness_classes WHERE upto >= started_at - scheduled_at) AS upto
-    FROM runs WHERE scheduled_at IS NOT NULL AND started_at IS NOT NULL
+    FROM runs
+    WHERE scheduled_at IS NOT NULL AND started_at IS NOT NULL
+        AND run_id >= (SELECT printf('%07x', (queued_at / 1000 - 7 * 86400000) >> 20) FROM runs ORDER BY run_id DESC LIMIT 1)
 )
 GROUP BY 1, 2;
 

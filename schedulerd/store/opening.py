@@ -1,0 +1,40 @@
+"""Which store a URL names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..clock import Clock
+from ..errors import StoreError
+from ..model import Secret
+from .spool import Spool
+from .sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from .postgres import PostgresStore
+
+SQLITE = "sqlite://"
+
+
+def is_sqlite(url: str | Secret) -> bool:
+    """Return whether a URL names a SQLite file; one that is a secret names a PostgreSQL."""
+    return isinstance(url, str) and url.startswith(SQLITE)
+
+
+def path_of(url: str | Secret) -> str | None:
+    """Return the file of a SQLite history, None for another one."""
+    return url.removeprefix(SQLITE) if isinstance(url, str) and is_sqlite(url) else None
+
+
+def store_at(
+    url: str | Secret, schema: str, clock: Clock, is_own: bool = False, spool: Spool | None = None, opens: bool = True
+) -> SqliteStore | PostgresStore:
+    """Return the store that a URL names; `is_own` is for a file, see `open_history`. Raise StoreError."""
+    path = path_of(url)
+    if path is not None:
+        return SqliteStore(path, clock, is_own, spool, opens)
+    try:
+        from .postgres import PostgresStore  # optional: a history in a file needs no psycopg
+    except ImportError as error:
+        raise StoreError(f"a history in PostgreSQL needs psycopg (Debian: python3-psycopg): {error}") from error
+    return PostgresStore(url, schema, clock, spool, opens)

@@ -1,0 +1,90 @@
+"""The store in a schema of a PostgreSQL: one connection that writes, a few that read, each read one round trip."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from ..clock import Clock, SystemClock
+from ..errors import StoreAwayError
+from ..model import Secret
+from .lending import Lending
+from .postgres_access import Access, Connection, Deadlines, told
+from .postgres_writing import PostgresDatabase
+from .queries import load_queries
+from .reads import Reads
+from .spool import Spool
+from .writes import Writes
+
+MOST_READERS = 4
+WAIT_SECONDS = 10.0  # for a free connection
+STATEMENT_SECONDS = 10.0
+READ_SECONDS = 15.0
+
+
+class PostgresStore(Reads, Writes):
+    """A `Store` in a schema of a PostgreSQL, which is made when it is not there and that is allowed."""
+
+    def __init__(
+        self, url: str | Secret, schema: str = "schedulerd", clock: Clock | None = None, spool: Spool | None = None,
+        opens: bool = True,
+    ) -> None:  # fmt: skip
+        """Open, unless that is left to the caller; see `Writes.open`."""
+        clock = clock or SystemClock()
+        self._access = Access(url, schema, clock)
+        self._sql = load_queries("postgres")
+        self._settings = self._access.begin(STATEMENT_SECONDS, STATEMENT_SECONDS)
+        self._deadlines = Deadlines(clock)
+        self._readers = Lending(self._connect, MOST_READERS)
+        super().__init__(PostgresDatabase(self._access, self._deadlines), spool)
+        if opens:
+            self.open()
+
+    @property
+    def alarm(self) -> str | None:
+        """Return None: what is wrong with the data, the server's operator hears from the server."""
+        return None
+
+    def close(self) -> None:
+        """Write what is waiting, and close; waits for reads that are under way."""
+        super().close()
+        self._readers.close()
+        self._database.close()
+        self._deadlines.close()
+
+    def _connect(self) -> Connection:
+        connection = self._access.reconnect_or_fail()
+        connection.cursor_factory = psycopg.ClientCursor
+        connection.row_factory = dict_row
+        return connection
+
+    def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
+        """Return the rows of a query; a connection that was cut since its last use costs another try, and no error."""
+        for is_last in (False, True):
+            with self._readers.lend(WAIT_SECONDS) as connection:
+                try:
+                    with self._deadlines.bound(connection, READ_SECONDS):
+                        return self._ask(connection, name, values)
+                except psycopg.Error as error:
+                    if is_last or not connection.closed:
+                        raise StoreAwayError(f"the history cannot be read: {told(error)}") from error
+        raise AssertionError("unreachable")
+
+    def _ask(self, connection: Connection, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send settings and query as one message: PostgreSQL makes one transaction of it, which ends with it."""
+        bound = {key: _bound(value) for key, value in values.items()}
+        cursor = connection.execute(self._settings + self._sql[name], bound)
+        while cursor.nextset():
+            pass
+        return cursor.fetchall()
+
+    @staticmethod
+    def _instant(value: Any) -> datetime:
+        return value  # type: ignore[no-any-return]
+
+
+def _bound(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | datetime) else [str(one) for one in value]

@@ -1,0 +1,166 @@
+"""How to reach a PostgreSQL: connections with bounds, and what their errors mean.
+
+Nothing is kept in a session, so that a pooler in transaction mode may stand between: no prepared statements, no SET but
+SET LOCAL. Whatever is waited for has a bound, also when the server's machine is gone and nothing tells so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import TextLoader
+
+from ..clock import Clock
+from ..errors import SchedulerdError, StoreAwayError, StoreError
+from ..model import Secret
+from ..secrets import resolve, scrubbed
+
+log = logging.getLogger(__name__)
+
+Connection = psycopg.Connection[Any]
+
+DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's parameters; seconds, and milliseconds for the last
+    "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}  # fmt: skip
+APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
+AWAY_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; everything else may pass by itself
+
+
+class Access:
+    """Where the history is, and as whom it is used. What is secret is looked up for each connection, and kept nowhere."""
+
+    def __init__(self, url: str | Secret, schema: str, clock: Clock) -> None:
+        self.schema = schema
+        self.clock = clock
+        self._url = url
+        self._failure: tuple[float, str] | None = None
+
+    def connect(self) -> Connection:
+        """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
+        url = resolve(self._url)
+        try:
+            given = conninfo_to_dict(url)
+            wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given}
+            connection: Connection = psycopg.Connection.connect(**wanted, autocommit=True, prepare_threshold=None)
+        except psycopg.OperationalError as error:
+            raise StoreAwayError(f"the history cannot be reached: {told(error, url)}") from None
+        except psycopg.Error as error:
+            raise StoreError(f"the history's URL cannot be used: {told(error, url)}") from None
+        connection.add_notice_handler(_heed)
+        connection.adapters.register_loader("timestamptz", _InstantLoader)
+        connection.adapters.register_loader("json", TextLoader)
+        return connection
+
+    def reconnect(self) -> Connection:
+        """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
+        try:
+            connection = self.connect()
+        except SchedulerdError as error:
+            self._failure = self.clock.monotonic(), str(error)
+            raise StoreAwayError(str(error)) from error
+        self._failure = None
+        return connection
+
+    def reconnect_or_fail(self) -> Connection:
+        """Do the same for whom must not wait: a failure that is not older than AWAY_SECONDS is told again at once."""
+        failure = self._failure
+        if failure is not None and self.clock.monotonic() - failure[0] < AWAY_SECONDS:
+            raise StoreAwayError(failure[1])
+        return self.reconnect()
+
+    def begin(self, statement_seconds: float, lock_seconds: float) -> str:
+        """Return the settings of a transaction: they end with it. Commits are durable whatever the server's default is."""
+        return (
+            f"SET LOCAL search_path = {self.schema}, pg_temp;"
+            f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
+            f" SET LOCAL lock_timeout = {round(lock_seconds * 1000)};"
+            " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1;"
+        )
+
+
+DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';"
+
+
+class Deadlines:
+    """Cuts connections that were used for too long: a server that takes orders and never answers is not waited for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._until: dict[Connection, float] = {}
+        self._sleeps = False
+        self._is_closed = False
+        threading.Thread(target=self._watch, name="store-deadlines", daemon=True).start()
+
+    @contextmanager
+    def bound(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """Cut a connection when what is done here takes longer; it fails then with psycopg.OperationalError."""
+        with self._changed:
+            self._until[connection] = self._clock.monotonic() + seconds
+            if self._sleeps:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._until.pop(connection, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._is_closed:
+                now = self._clock.monotonic()
+                for connection in [each for each, until in self._until.items() if until <= now]:
+                    _cut(connection)
+                    del self._until[connection]
+                self._sleeps = not self._until
+                self._changed.wait(None if self._sleeps else LOOK_SECONDS)
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Return whether an error is about what was to be written, and would be the same at any other time."""
+    if error.sqlstate is not None:
+        return error.sqlstate[:2] in REFUSALS
+    return not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def told(error: BaseException, url: str = "") -> str:
+    """Return what a driver says, on one line, without what is secret in the URL."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return scrubbed(text, url) if "@" in url else text
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
+        own.shutdown(socket.SHUT_RDWR)
+
+
+def _heed(notice: psycopg.errors.Diagnostic) -> None:
+    """Log a warning of the server, such as that a commit is not on the standby although it was waited for."""
+    if notice.severity_nonlocalized == "WARNING":
+        log.warning("PostgreSQL warns: %s", "; ".join(filter(None, (notice.message_primary, notice.message_detail))))
+
+
+class _InstantLoader(Loader):
+    """Reads what PostgreSQL writes with `timezone = UTC` and `datestyle = ISO`."""
+
+    def load(self, data: Any) -> datetime:
+        return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)

@@ -1,0 +1,155 @@
+-- Texts that are compared bytewise are COLLATE "C": run ids sort by time then, whatever the database's locale is.
+
+CREATE TABLE jobs (
+    job_id text COLLATE "C" PRIMARY KEY,
+    rule text NOT NULL,                  -- the trigger's text; another one is planned anew from planned_since
+    planned_since timestamptz NOT NULL,  -- no occurrence up to here is looked for
+    paused_at timestamptz,
+    paused_by text,
+    pause_reason text,
+    paused_until timestamptz
+);
+
+-- The ledger and the history in one: a row is durable before its action starts.
+CREATE TABLE runs (
+    run_id text COLLATE "C" PRIMARY KEY,  -- sorts by time
+    job_id text COLLATE "C" NOT NULL,
+    scheduled_at timestamptz,             -- the occurrence; NULL when it was asked for by hand
+    attempt integer NOT NULL,
+    origin text COLLATE "C" NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    queued_at timestamptz NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz,
+    duration_seconds double precision,
+    exit_code integer,
+    records_processed bigint NOT NULL,
+    error_message text,
+    details json,                         -- not jsonb: what a run said stays as it said it
+    node text COLLATE "C" NOT NULL,
+    actor text,
+    idempotency_key text COLLATE "C"
+);
+
+-- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
+CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
+CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX runs_history ON runs (job_id, run_id, status);  -- with the status: a page of failures doesn't read the others
+CREATE INDEX runs_notable ON runs (run_id, status) WHERE status <> 'success';
+CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
+CREATE INDEX runs_finished ON runs (finished_at, run_id) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE backups (
+    path text COLLATE "C" PRIMARY KEY,
+    filename text NOT NULL,
+    size_bytes bigint NOT NULL,
+    sha256 text NOT NULL,
+    created_at timestamptz NOT NULL,
+    job_id text COLLATE "C" NOT NULL,
+    run_id text COLLATE "C" NOT NULL
+);
+
+CREATE TABLE daily_stats (
+    day text COLLATE "C" NOT NULL,  -- YYYY-MM-DD in the zone of the analytics job
+    job_id text COLLATE "C" NOT NULL,
+    runs json NOT NULL,             -- counts by status
+    records_processed bigint NOT NULL,
+    duration_p50 double precision,
+    duration_p95 double precision,
+    lateness_p50 double precision,
+    lateness_p99 double precision,
+    PRIMARY KEY (day, job_id)
+);
+
+-- What is asked of the whole history is kept beside it, in the same transaction as the rows, so that nobody counts them all.
+-- A period is the first 7 digits of a run_id (2^20 milliseconds, 17.5 minutes), or '' for all time. By node, so that two
+-- nodes don't wait for each other's commits.
+CREATE TABLE run_counts (
+    period text COLLATE "C" NOT NULL,
+    status text COLLATE "C" NOT NULL,
+    node text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (period, status, node)
+) WITH (fillfactor = 50);  -- the same few rows change again and again
+
+-- Lateness in classes that end at `upto` microseconds, each 10 % wider than the one before.
+CREATE TABLE lateness_classes (upto bigint PRIMARY KEY);
+CREATE TABLE lateness_counts (
+    period text COLLATE "C" NOT NULL,
+    upto bigint NOT NULL,
+    node text COLLATE "C" NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (period, upto, node)
+) WITH (fillfactor = 50);
+
+INSERT INTO lateness_classes
+WITH RECURSIVE classes (upto) AS (
+    SELECT 1000::bigint
+    UNION ALL
+    SELECT trunc(upto::double precision * 1.1::double precision)::bigint FROM classes WHERE upto < 40 * 86400000000
+)
+SELECT upto FROM classes UNION ALL SELECT 9223372036854775807;
+
+CREATE FUNCTION lateness_class(scheduled_at timestamptz, started_at timestamptz) RETURNS bigint
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT min(upto) FROM lateness_classes WHERE upto >= extract(epoch FROM started_at - scheduled_at) * 1000000
+$$;
+
+-- One statement's rows are counted at once, in one order, so that two of these never wait for each other in a circle.
+CREATE FUNCTION count_entered() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO run_counts
+    SELECT period, status, node, count(*) FROM entered, LATERAL (VALUES (left(run_id, 7)), ('')) AS periods (period)
+    GROUP BY period, status, node ORDER BY period, status, node
+    ON CONFLICT (period, status, node) DO UPDATE SET number = run_counts.number + excluded.number;
+    INSERT INTO lateness_counts
+    SELECT left(run_id, 7), lateness_class(scheduled_at, started_at), node, count(*) FROM entered
+    WHERE started_at IS NOT NULL AND scheduled_at IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (period, upto, node) DO UPDATE SET number = lateness_counts.number + excluded.number;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION count_changed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO run_counts
+    SELECT period, status, node, sum(number)
+    FROM (SELECT run_id, status, node, 1 AS number FROM now_so UNION ALL SELECT run_id, status, node, -1 FROM so_far) AS sides,
+        LATERAL (VALUES (left(run_id, 7)), ('')) AS periods (period)
+    GROUP BY period, status, node HAVING sum(number) <> 0 ORDER BY period, status, node
+    ON CONFLICT (period, status, node) DO UPDATE SET number = run_counts.number + excluded.number;
+    INSERT INTO lateness_counts
+    SELECT left(run_id, 7), lateness_class(scheduled_at, started_at), node, sum(number)
+    FROM (
+        SELECT run_id, scheduled_at, started_at, node, 1 AS number FROM now_so
+        UNION ALL SELECT run_id, scheduled_at, started_at, node, -1 FROM so_far
+    ) AS sides
+    WHERE started_at IS NOT NULL AND scheduled_at IS NOT NULL
+    GROUP BY 1, 2, 3 HAVING sum(number) <> 0 ORDER BY 1, 2, 3
+    ON CONFLICT (period, upto, node) DO UPDATE SET number = lateness_counts.number + excluded.number;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION count_gone() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO run_counts
+    SELECT period, status, node, -count(*) FROM gone, LATERAL (VALUES (left(run_id, 7)), ('')) AS periods (period)
+    GROUP BY period, status, node ORDER BY period, status, node
+    ON CONFLICT (period, status, node) DO UPDATE SET number = run_counts.number + excluded.number;
+    INSERT INTO lateness_counts
+    SELECT left(run_id, 7), lateness_class(scheduled_at, started_at), node, -count(*) FROM gone
+    WHERE started_at IS NOT NULL AND scheduled_at IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (period, upto, node) DO UPDATE SET number = lateness_counts.number + excluded.number;
+    DELETE FROM run_counts WHERE number = 0 AND period IN (SELECT left(run_id, 7) FROM gone);
+    DELETE FROM lateness_counts WHERE number = 0 AND period IN (SELECT left(run_id, 7) FROM gone);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER runs_entered AFTER INSERT ON runs
+REFERENCING NEW TABLE AS entered FOR EACH STATEMENT EXECUTE FUNCTION count_entered();
+CREATE TRIGGER runs_changed AFTER UPDATE ON runs
+REFERENCING OLD TABLE AS so_far NEW TABLE AS now_so FOR EACH STATEMENT EXECUTE FUNCTION count_changed();
+CREATE TRIGGER runs_gone AFTER DELETE ON runs
+REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_gone();

@@ -1,0 +1,225 @@
+-- record_runs --
+-- Enter runs into the ledger, the first of the list first; an occurrence or idempotency key that is there already is left
+-- as it is. Lists of columns, so that a thousand rows are one statement.
+INSERT INTO runs (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
+    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key)
+SELECT run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
+    duration_seconds, exit_code, records_processed, error_message, details::json, node, actor, idempotency_key
+FROM unnest(%(run_id)s::text[], %(job_id)s::text[], %(scheduled_at)s::timestamptz[], %(attempt)s::integer[],
+    %(origin)s::text[], %(status)s::text[], %(queued_at)s::timestamptz[], %(started_at)s::timestamptz[],
+    %(finished_at)s::timestamptz[], %(duration_seconds)s::double precision[], %(exit_code)s::integer[],
+    %(records_processed)s::bigint[], %(error_message)s::text[], %(details)s::text[], %(node)s::text[], %(actor)s::text[],
+    %(idempotency_key)s::text[])
+WITH ORDINALITY AS rows (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
+    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key, place)
+ORDER BY place
+ON CONFLICT DO NOTHING
+RETURNING run_id;
+
+-- runs_there --
+SELECT run_id FROM runs WHERE run_id = ANY(%(run_ids)s::text[]);
+
+-- claim_queued --
+-- Take waiting runs to start them; exactly one caller changes each row.
+UPDATE runs SET status = 'running' WHERE run_id = ANY(%(run_ids)s::text[]) AND status = 'queued' RETURNING run_id;
+
+-- runs_running --
+SELECT run_id FROM runs WHERE run_id = ANY(%(run_ids)s::text[]) AND status = 'running';
+
+-- finish_runs --
+-- Write how runs ended; a run that has an end keeps it.
+UPDATE runs SET status = ended.status, started_at = ended.started_at, finished_at = ended.finished_at,
+    duration_seconds = ended.duration_seconds, exit_code = ended.exit_code, records_processed = ended.records_processed,
+    error_message = ended.error_message, details = ended.details::json
+FROM unnest(%(run_id)s::text[], %(status)s::text[], %(started_at)s::timestamptz[], %(finished_at)s::timestamptz[],
+    %(duration_seconds)s::double precision[], %(exit_code)s::integer[], %(records_processed)s::bigint[],
+    %(error_message)s::text[], %(details)s::text[])
+AS ended (run_id, status, started_at, finished_at, duration_seconds, exit_code, records_processed, error_message, details)
+WHERE runs.run_id = ended.run_id AND runs.status IN ('queued', 'running');
+
+-- save_jobs --
+-- Remember from when on jobs are planned; their pauses are left alone.
+INSERT INTO jobs (job_id, rule, planned_since)
+SELECT * FROM unnest(%(job_id)s::text[], %(rule)s::text[], %(planned_since)s::timestamptz[])
+ON CONFLICT (job_id) DO UPDATE SET rule = excluded.rule, planned_since = excluded.planned_since;
+
+-- set_pause --
+UPDATE jobs SET paused_at = %(paused_at)s, paused_by = %(paused_by)s, pause_reason = %(pause_reason)s,
+    paused_until = %(paused_until)s
+WHERE job_id = %(job_id)s;
+
+-- jobs --
+SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
+
+-- last_occurrences --
+-- The newest time of each job's own rule that was decided about (what else started it says nothing about its times).
+SELECT wanted.job_id, scheduled_at FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
+    SELECT scheduled_at FROM runs
+    WHERE job_id = wanted.job_id AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+    ORDER BY scheduled_at DESC LIMIT 1
+) AS newest;
+
+-- followed --
+-- The ends of other jobs, from one on, that a job was due after.
+SELECT scheduled_at FROM runs
+WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s AND attempt = 1 AND origin = 'after';
+
+-- last_results --
+-- The newest run of each job that was started and has ended.
+SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
+    SELECT * FROM runs
+    WHERE job_id = wanted.job_id AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+    ORDER BY run_id DESC LIMIT 1
+) AS newest;
+
+-- unfinished --
+-- What the ledger says is still to come or going on, oldest first.
+SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
+
+-- history --
+-- A page of a job's rows, newest first; all of them when no status is named.
+SELECT * FROM runs
+WHERE job_id = %(job_id)s AND run_id < %(before)s
+    AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
+ORDER BY run_id DESC LIMIT %(limit)s;
+
+-- recent --
+-- A page of the rows of all jobs, newest first.
+SELECT * FROM runs
+WHERE run_id < %(before)s AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
+ORDER BY run_id DESC LIMIT %(limit)s;
+
+-- recent_notable --
+-- The same of statuses without success, which are few among many.
+SELECT * FROM runs
+WHERE status <> 'success' AND run_id < %(before)s AND status = ANY(%(statuses)s::text[])
+ORDER BY run_id DESC LIMIT %(limit)s;
+
+-- occurrences --
+-- What the ledger has of a job's occurrences from one on, in their order.
+SELECT * FROM runs WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s ORDER BY scheduled_at, attempt LIMIT %(limit)s;
+
+-- durations --
+-- How long the newest successful runs of each job took.
+SELECT wanted.job_id, duration_seconds FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
+    SELECT run_id, duration_seconds FROM runs
+    WHERE job_id = wanted.job_id AND status = 'success' AND duration_seconds IS NOT NULL
+    ORDER BY run_id DESC LIMIT %(limit)s
+) AS newest
+ORDER BY run_id DESC;
+
+-- run --
+SELECT * FROM runs WHERE run_id = %(run_id)s;
+
+-- statuses --
+SELECT run_id, status FROM runs WHERE run_id = ANY(%(run_ids)s::text[]);
+
+-- run_by_key --
+SELECT * FROM runs WHERE job_id = %(job_id)s AND idempotency_key = %(key)s;
+
+-- counts --
+-- How many rows there are of each status.
+SELECT status, sum(number)::bigint AS number FROM run_counts WHERE period = '' GROUP BY status HAVING sum(number) > 0;
+
+-- counts_since --
+-- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
+SELECT status, sum(number)::bigint AS number FROM (
+    SELECT status, number FROM run_counts WHERE period > left(%(first)s, 7)
+    UNION ALL
+    SELECT status, count(*) FROM runs WHERE run_id >= %(first)s AND run_id < left(%(first)s, 7) || '~' GROUP BY status
+) AS parts
+GROUP BY status HAVING sum(number) > 0;
+
+-- finished_between --
+-- What analytics reads: a page of the runs that ended before `end`, behind the row (finished_at, run_id).
+SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
+    CASE WHEN details->>'output_bytes' ~ '^[0-9]{1,18}$' THEN (details->>'output_bytes')::bigint ELSE 0 END AS output_bytes
+FROM runs
+WHERE (finished_at, run_id) > (%(finished_at)s, %(run_id)s) AND finished_at < %(end)s
+ORDER BY finished_at, run_id LIMIT %(limit)s;
+
+-- lateness_since --
+-- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
+SELECT upto, sum(number)::bigint AS number FROM (
+    SELECT upto, number FROM lateness_counts WHERE period > left(%(first)s, 7)
+    UNION ALL
+    SELECT lateness_class(scheduled_at, started_at), 1 FROM runs
+    WHERE run_id >= %(first)s AND run_id < left(%(first)s, 7) || '~' AND scheduled_at IS NOT NULL AND started_at IS NOT NULL
+) AS parts
+GROUP BY upto HAVING sum(number) > 0 ORDER BY upto;
+
+-- job_ids --
+-- Every job that has rows, from one place of the index to the next.
+WITH RECURSIVE ids (job_id) AS (
+    SELECT min(job_id) FROM runs
+    UNION ALL SELECT (SELECT min(job_id) FROM runs WHERE job_id > ids.job_id) FROM ids WHERE ids.job_id IS NOT NULL
+)
+SELECT job_id FROM ids WHERE job_id IS NOT NULL;
+
+-- needed --
+-- The rows of a job that others need, and the oldest of its newest finished rows; see retention.Needed.
+SELECT
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s ORDER BY run_id DESC LIMIT 1) AS newest,
+    (SELECT run_id FROM runs
+        WHERE job_id = %(job_id)s AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+        ORDER BY scheduled_at DESC LIMIT 1) AS occurrence,
+    (SELECT run_id FROM runs
+        WHERE job_id = %(job_id)s AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+        ORDER BY run_id DESC LIMIT 1) AS result,
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status IN ('failed', 'timed_out', 'abandoned')
+        ORDER BY run_id DESC LIMIT 1) AS failure,
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status = 'success' ORDER BY run_id DESC LIMIT 1) AS success,
+    (SELECT run_id FROM runs
+        WHERE job_id = %(job_id)s AND status NOT IN ('queued', 'running') AND %(runs_per_job)s::bigint IS NOT NULL
+        ORDER BY run_id DESC LIMIT 1 OFFSET coalesce(%(runs_per_job)s::bigint, 1) - 1) AS oldest_kept;
+
+-- old_rows --
+-- A page of a job's rows behind one of them, oldest first.
+SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = %(job_id)s AND run_id > %(after)s
+ORDER BY run_id LIMIT %(limit)s;
+
+-- all_runs --
+-- A page of all rows behind one of them, oldest first.
+SELECT * FROM runs WHERE run_id > %(after)s ORDER BY run_id LIMIT %(limit)s;
+
+-- delete_runs --
+-- Take rows away; one that is not finished stays, whatever was thought of it.
+DELETE FROM runs WHERE run_id = ANY(%(run_ids)s::text[]) AND status NOT IN ('queued', 'running') RETURNING run_id;
+
+-- add_backup --
+INSERT INTO backups (path, filename, size_bytes, sha256, created_at, job_id, run_id)
+VALUES (%(path)s, %(filename)s, %(size_bytes)s, %(sha256)s, %(created_at)s, %(job_id)s, %(run_id)s)
+ON CONFLICT (path) DO UPDATE SET filename = excluded.filename, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
+    created_at = excluded.created_at, job_id = excluded.job_id, run_id = excluded.run_id;
+
+-- remove_backup --
+DELETE FROM backups WHERE path = %(path)s;
+
+-- backups --
+SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backups
+ORDER BY created_at DESC, path;
+
+-- days --
+SELECT DISTINCT day FROM daily_stats ORDER BY day;
+
+-- day --
+SELECT * FROM daily_stats WHERE day = %(day)s ORDER BY job_id;
+
+-- daily --
+-- What is known of a stretch of days, of one job or, without a name, of all.
+SELECT * FROM daily_stats
+WHERE day >= %(first)s AND day <= %(last)s AND (%(job_id)s = '' OR job_id = %(job_id)s) ORDER BY day, job_id;
+
+-- clear_day --
+DELETE FROM daily_stats WHERE day = %(day)s;
+
+-- save_day --
+INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes)
+SELECT %(day)s, job_id, runs::json, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes
+FROM unnest(%(job_id)s::text[], %(runs)s::text[], %(records_processed)s::bigint[], %(duration_p50)s::double precision[],
+    %(duration_p95)s::double precision[], %(lateness_p50)s::double precision[], %(lateness_p99)s::double precision[],
+    %(duration_max)s::double precision[], %(lateness_p95)s::double precision[], %(output_bytes)s::bigint[])
+AS rows (job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
+    duration_max, lateness_p95, output_bytes);

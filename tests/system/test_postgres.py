@@ -1,0 +1,136 @@
+"""A daemon whose history is in PostgreSQL."""
+
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from schedulerd.client import ClientError
+from schedulerd.store.postgres import PostgresStore
+from tests.support.servers import PostgresServer
+from tests.support.waiting import until
+
+SCHEMAS = count()
+PASSWORD = "s3cr3t-of-the-history"
+
+
+@pytest.fixture
+def place(postgres):
+    """Return the keys of a configuration that name a history of the test's own."""
+    return {"store": postgres.url, "store_schema": f"daemon_{next(SCHEMAS)}"}
+
+
+@pytest.fixture
+def own_server():
+    """Return a PostgreSQL that the test may stop."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+def test_runs_pauses_and_history_are_there_after_a_restart(daemon, place):
+    jobs = {"good": {"shell": "echo hello"}, "bad": {"shell": "echo oh no; exit 3"}}
+    running = daemon(jobs, **place).start()
+    assert running.client.post("jobs/good/trigger", {}).body["success"]
+    assert running.client.post("jobs/bad/trigger", {}).body["result"]["exit_code"] == 3
+    running.client.post("jobs/good/pause", {"reason": "holidays"})
+    assert running.stop() == 0
+    assert not list(running.folder.glob("state/history*"))
+    running.start()
+
+    assert running.client.get("jobs/good")["is_paused"]
+    assert running.client.get("jobs/good")["last_result"]["status"] == "success"
+    (bad,) = running.client.get("jobs/bad/history")
+    assert (bad["status"], bad["exit_code"], bad["error_message"]) == ("failed", 3, "exit status 3: oh no")
+    by_status = running.client.get("stats")["runs_by_status"]
+    assert {status: number for status, number in by_status.items() if number} == {"success": 1, "failed": 1}
+
+
+def test_a_run_that_goes_on_over_a_kill_of_the_daemon_has_its_true_end(daemon, place, tmp_path):
+    running = daemon({"long": {"shell": f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 7"}}, **place).start()
+    running.client.post("jobs/long/trigger", {}, wait="false")
+    until(lambda: running.client.get("running"), "the run")
+    running.kill()
+    running.start()
+    (tmp_path / "go").touch()
+
+    until(lambda: running.client.get("jobs/long/history")[0]["status"] == "failed", "its end")
+    assert running.client.get("jobs/long/history")[0]["exit_code"] == 7
+
+
+def test_while_the_server_is_away_jobs_go_on_and_the_history_has_all_of_it_afterwards(daemon, own_server, tmp_path):
+    line = f'echo "$SCHEDULERD_RUN_ID" >> {tmp_path}/said'
+    jobs = {f"job{number}": {"every": "1s", "shell": line} for number in range(10)}
+    running = daemon(jobs, store=own_server.url).start()
+    until(lambda: said(tmp_path) > 20, "runs")
+    own_server.stop()
+    before = said(tmp_path)
+    until(lambda: said(tmp_path) > before + 30, "runs while the server is away")
+    own = running.client.get("health")["scheduler"]
+    assert not own["is_well"]
+    assert own["backlog"]["changes"] > 0
+    assert running.client.get("jobs")
+    with pytest.raises(ClientError) as caught:
+        running.client.get("jobs/job1/history")
+    assert caught.value.status == 503
+    running.kill()
+    running.spawn()
+    own_server.start()
+    until(lambda: health(running).get("store") == "ok", "well again")
+    until(lambda: said(tmp_path) > before + 60, "runs afterwards")
+    assert running.stop() == 0
+
+    ids = (tmp_path / "said").read_text().split()
+    with psycopg.connect(own_server.url) as connection:
+        rows = dict(connection.execute("SELECT run_id, status FROM schedulerd.runs").fetchall())
+    assert len(set(ids)) == len(ids)
+    assert [run_id for run_id in ids if rows.get(run_id) != "success"] == []
+
+
+def test_the_password_is_looked_up_late_and_shown_nowhere(daemon, own_server):
+    with psycopg.connect(own_server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE historian LOGIN PASSWORD '{PASSWORD}'")
+        connection.execute("CREATE SCHEMA schedulerd AUTHORIZATION historian")
+    own_server.demand_passwords()
+    url = own_server.url.replace("postgres@", f"historian:{PASSWORD}@")
+    jobs = {"leak": {"shell": f"echo {PASSWORD}; cat /proc/$PPID/cmdline; exit 1"}}
+    running = daemon(jobs, env={"HISTORY_URL": url.replace(PASSWORD, "wrong-but-secret")}, store={"env": "HISTORY_URL"})
+    running.spawn()
+    until(lambda: "waiting for the history" in running.log(), "the word that it waits")
+    running.stop()
+    (running.folder / "url").write_text(url + "\n")
+    (running.folder / "url").chmod(0o600)
+    running.write({"store": {"file": "url"}, "jobs": jobs})
+    running.start()
+    answer = running.client.post("jobs/leak/trigger", {}).body
+    assert answer["status"] == "failed"
+    own_server.stop()
+    until(lambda: health(running).get("store") != "ok" or running.client.post("jobs/leak/trigger", {}), "the outage")
+    texts = [running.log(), str(answer), str(health(running)), Path(f"/proc/{running.process.pid}/cmdline").read_text()]
+    texts += [file.read_text(errors="replace") for file in running.folder.glob("state/**/*.journal")]
+    own_server.start()
+
+    assert [text for text in texts if PASSWORD in text or "wrong-but-secret" in text] == []
+
+
+def test_a_newer_schema_ends_the_start_with_a_clear_way_out(daemon, postgres, place):
+    PostgresStore(postgres.url, place["store_schema"]).close()
+    with psycopg.connect(postgres.url) as connection:
+        connection.execute(f"INSERT INTO {place['store_schema']}.schedulerd_migrations VALUES (999, 'of the future')")
+    running = daemon({}, **place)
+    running.spawn()
+
+    assert running.wait() == 1
+    assert "newer schedulerd (version 999" in running.log()
+
+
+def said(folder):
+    return len((folder / "said").read_text().split()) if (folder / "said").exists() else 0
+
+
+def health(running):
+    try:
+        return running.client.get("health")["scheduler"]
+    except ClientError:
+        return {}
