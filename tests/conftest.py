@@ -57,6 +57,6 @@ def postgres() -> Iterator[PostgresServer]:
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis for one test."""
     server = RedisServer(tmp_path)
-    until(server.socket.exists, "the socket of redis-server")
+    until(server.answers, "redis-server")
     yield server
     server.close()

@@ -4,6 +4,7 @@ import glob
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -129,6 +130,11 @@ class RedisServer:
     def url(self) -> str:
         """Return how to connect."""
         return f"unix://{self.socket}"
+
+    def answers(self) -> bool:
+        """Return whether it takes connections: its socket is there a moment before that."""
+        with socket.socket(socket.AF_UNIX) as line:
+            return line.connect_ex(str(self.socket)) == 0
 
     def close(self) -> None:
         """Stop."""

@@ -451,6 +451,17 @@ def test_a_dump_that_was_taken_while_a_writer_was_busy_is_restored_by_pg_restore
     assert counted(there) == 20_000
 
 
+def test_a_pg_dump_that_waits_for_a_lock_is_ended_by_the_timeout_with_nothing_left(daemon, shop):
+    running = daemon({"b": {"timeout": "2s", "backup": {"source": "shop"}}}, sources={"shop": shop}).start()
+    with psycopg.connect(shop) as connection:
+        connection.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        body = run(running, expected="timed_out")
+
+    assert "timeout" in body["message"]
+    assert visible(folder_of(running)) == []
+    assert _child_of(body["run_id"]) is None
+
+
 def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop):
     running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": shop}).start()
     seen, stop = set(), threading.Event()
@@ -595,7 +606,7 @@ def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, r
     (tmp_path / "again").mkdir()
     shutil.copy(backup["path"], tmp_path / "again" / "dump.rdb")
     again = RedisServer(tmp_path / "again")
-    until(again.socket.exists, "the socket")
+    until(again.answers, "redis-server")
     restored = redis.Redis(unix_socket_path=str(again.socket))
     until(lambda: restored.info()["loading"] == 0, "the load")
 
@@ -605,6 +616,16 @@ def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, r
     restored.close()
     again.close()
     assert "EXISTS key:5000" in run(running, "e", "failed")["message"]
+
+
+def test_a_redis_that_hangs_is_given_up_after_the_timeout(daemon, redis_server):
+    running = daemon({"b": {"timeout": "2s", "backup": {"source": "cache"}}}, sources={"cache": redis_server.url}).start()
+    redis_server.process.send_signal(signal.SIGSTOP)
+    body = run(running, expected="timed_out")
+    redis_server.process.send_signal(signal.SIGCONT)
+
+    assert visible(folder_of(running)) == []
+    assert _child_of(body["run_id"]) is None
 
 
 def test_a_redis_with_a_password_is_reached_and_a_wrong_one_is_not_told(daemon, redis_server):
