@@ -126,7 +126,7 @@ class _Loader:
         top = Record(TOP).read(head, (), report)
         self.sources.update({name: self.actions.source(url) for name, url in top["sources"].items()})
         state_dir = self._absolute(top["state_dir"])
-        self.actions.take_places(state_dir, self._store(top["store"], state_dir))
+        self.actions.take_places(state_dir, self._store(top["store"], state_dir), top["store_schema"])
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         self.calendars = self._calendars(top["calendars"], report)
         self.pools = limits_of(top["pools"])

@@ -42,10 +42,11 @@ class ActionReader:
         self._found_commands: dict[tuple[str, str], bool] = {}
         self._state_dir = ""
         self._store: str | Secret = ""
+        self._schema = ""
 
-    def take_places(self, state_dir: str, store: str | Secret) -> None:
+    def take_places(self, state_dir: str, store: str | Secret, schema: str) -> None:
         """Hear where schedulerd's own things are, before any job is read."""
-        self._state_dir, self._store = state_dir, store
+        self._state_dir, self._store, self._schema = state_dir, store, schema
 
     def source(self, url: str | Secret) -> str | Secret:
         """Return the URL of a database, the path in it absolute."""
@@ -94,6 +95,7 @@ class ActionReader:
         """Add to the settings of a backup the `url` of its source, and where it goes."""
         source = value["source"]
         value["url"] = self._store if source == HISTORY else self._url(source) if source else None
+        value["schema"] = self._schema if source == HISTORY else None  # of a PostgreSQL, ours is one among others
         value["directory"] = value["directory"] or self._usual_backups()
         value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
         given = value["encrypt"] or {}

@@ -23,7 +23,10 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
     url = resolve(options["url"]) if options["url"] is not None else ""
     encrypt, recipients = next(iter(options["encrypt"].items()), ("none", ()))
     order = {
-        **{name: options[name] for name in ("folder", "directory", "keep", "min_size", "max_shrink", "min_free", "pg_bin")},
+        **{
+            name: options[name]
+            for name in ("folder", "directory", "keep", "min_size", "max_shrink", "min_free", "pg_bin", "schema")
+        },
         "job_id": job.job_id,
         "run_id": run.run_id,
         "node": run.node,

@@ -25,7 +25,8 @@ def _tool(order: Order, name: str, *arguments: str, url: str | None = None) -> T
 
 def _dump(order: Order, path: str) -> Copied:
     compression = [] if order["compress"] == "none" else ["--compress=0"]  # it is compressed as a whole, and better so
-    call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, url=order["url"]))
+    schema = [f'--schema="{order["schema"]}"'] if order["schema"] else []
+    call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
     return Copied(text_of(_tool(order, "pg_dump", "--version")))
 
 

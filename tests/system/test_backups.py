@@ -291,7 +291,7 @@ def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compre
         "directory": str(small), "keep": {}, "min_size": 1, "max_shrink": 100, "min_free": 0, "pg_bin": None, "folder": None,
         "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "timezone": "UTC", "kind": "sqlite",
         "source": "notes", "url": f"sqlite://{notes}", "exclude": [], "compress": compress, "encrypt": "none",
-        "recipients": [],
+        "recipients": [], "schema": None,
     }  # fmt: skip
     kilobytes = 32 if compress == "none" else notes.stat().st_size // 1024 + 8
     child = f"{sys.executable} -m schedulerd.children.backup"
@@ -514,6 +514,24 @@ def test_globals_are_kept_as_sql(daemon, shop):
     (backup,) = backups_of(running)
 
     assert "CREATE ROLE keeper" in Path(backup["path"]).read_text()
+
+
+def test_a_history_in_postgresql_is_backed_up_alone_and_proven(daemon, postgres, shop):
+    jobs = {
+        "b": {"backup": {"source": "history"}},
+        "d": {
+            "restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT count(*) > 0 FROM schedulerd.runs"]}
+        },
+    }
+    running = daemon(jobs, store=shop).start()
+    run(running)
+    run(running, "d")
+    (backup,) = backups_of(running)
+    listed = subprocess.run(["pg_restore", "--list", backup["path"]], capture_output=True, text=True, check=True).stdout
+
+    assert backup["is_proven"]
+    assert "runs" in listed
+    assert "orders" not in listed
 
 
 def test_a_drill_restores_the_newest_backup_and_leaves_its_proof(daemon, postgres, shop):
