@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from ..durations import counted
 from ..figures import percentile
 from ..model import Result, Status
+from ..results import LARGEST_COUNT
 from ..store import DayOfJob, Ended, durable
 from ..trends import Figures, unusual
 from . import Context
@@ -109,9 +110,9 @@ def _of_job(day: str, job_id: str, rows: list[Ended]) -> DayOfJob:
     late = [row.lateness_seconds for row in rows if row.lateness_seconds is not None]
     runs: Mapping[str, int] = dict(Counter(row.status for row in rows))
     return DayOfJob(
-        day=day, job_id=job_id, runs=runs, records_processed=sum(row.records_processed for row in rows),
+        day=day, job_id=job_id, runs=runs, records_processed=min(LARGEST_COUNT, sum(row.records_processed for row in rows)),
         duration_p50=percentile(durations, 50), duration_p95=percentile(durations, 95),
         lateness_p50=percentile(late, 50), lateness_p99=percentile(late, 99),
         duration_max=max(durations, default=None), lateness_p95=percentile(late, 95),
-        output_bytes=sum(row.output_bytes for row in rows),
+        output_bytes=min(LARGEST_COUNT, sum(row.output_bytes for row in rows)),
     )  # fmt: skip

@@ -72,6 +72,12 @@ SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     ORDER BY run_id DESC LIMIT 1
 ) AS newest;
 
+-- last_successes --
+-- The newest success of each of the jobs that have one.
+SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
+    SELECT * FROM runs WHERE job_id = wanted.job_id AND status = 'success' ORDER BY run_id DESC LIMIT 1
+) AS newest;
+
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
