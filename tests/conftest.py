@@ -13,10 +13,11 @@ from tests.support.daemon import RunningDaemon
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import until
 
-# CI decides about a change, so it tries the same examples each time; people's runs look for new ones.
-settings.register_profile("ci", derandomize=True, database=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# CI decides about a change, so it tries the same examples each time; people's runs look for new ones. Nowhere is it asked
+# how long an example takes.
+settings.register_profile("people", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "people")
 
 
 @pytest.fixture

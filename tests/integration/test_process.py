@@ -154,7 +154,7 @@ def test_who_ignores_sigterm_is_killed_after_the_grace(supervisor, ends, tmp_pat
 
     end = ends.get(timeout=10)
     assert (end.cause, end.exit_code) == (Cause.TIMEOUT, -signal.SIGKILL)
-    assert end.duration_seconds >= 1.8
+    assert end.duration_seconds >= 1.5
 
 
 def test_a_stopped_child_can_be_ended_too(supervisor, ends, tmp_path):
