@@ -37,10 +37,10 @@ from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
-from .clock import Clock, SystemClock
+from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
 from .durations import counted
-from .errors import ConfigError, SchedulerdError, StoreAwayError, UnsafeError
+from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Function
 from .faults import fault_point
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
@@ -54,12 +54,11 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
 from .secrets import known_secrets
-from .server import Server, bind_tcp, bind_unix, check_listen, lock_file, remove_socket, tcp_api, unix_api
+from .server import Server, bind_tcp, bind_unix, check_listen, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
 from .shelf import Shelf
-from .store.journal import Journal, NoRoomError
+from .statedir import lock, spool_of
 from .store.opening import path_of, store_at
-from .store.spool import Spool
 from .systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -87,12 +86,12 @@ class Daemon:
         self.config = config
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
-        self._locks = _lock(config)
+        self._locks = lock(config)
         self._listeners: tuple[socket.socket, socket.socket | None] | None = (
             bind_unix(config.api, config.state_dir), bind_tcp(config.api),
         )  # fmt: skip
         is_own = os.path.dirname(path_of(config.store) or "") == config.state_dir
-        spool = _spool(config, self.clock)
+        spool = spool_of(config, self.clock)
         self.store = store_at(config.store, config.store_schema, self.clock, is_own, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.board = Board()
@@ -324,45 +323,6 @@ class Daemon:
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
         return state.job if state is not None else None
-
-
-def _spool(config: Config, clock: Clock) -> Spool | None:
-    """Return what takes the changes of an outage; None when there is no room for it. Raise StoreError."""
-    if not config.outage_journal_bytes:
-        return None
-    path = os.path.join(config.state_dir, "outage.journal")
-    try:
-        journal = Journal(path, config.outage_journal_bytes)
-        if journal.size < config.outage_journal_bytes:
-            log.warning("the disk has room for an outage journal of only %d bytes: %s", journal.size, path)
-        return Spool(journal, clock)
-    except NoRoomError as error:
-        log.error("%s: while the history is away, nothing will be started", error)
-        return None
-
-
-def _lock(config: Config) -> list[int]:
-    """Make the state directory, and lock it and the socket against a second daemon."""
-    database = path_of(config.store)
-    try:
-        os.makedirs(config.state_dir, 0o700, exist_ok=True)
-        os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
-        found = os.stat(config.state_dir)
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-            raise UnsafeError(
-                f"state_dir {config.state_dir} (owner uid {found.st_uid}, mode {found.st_mode & 0o7777:o}) must belong "
-                "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
-            )
-        locks = {
-            os.path.join(config.state_dir, "lock"): f"the state directory {config.state_dir}",
-            config.api.socket + ".lock": f"the socket {config.api.socket}",
-        }
-        if database is not None:
-            locks[database + ".lock"] = f"the history {database}"
-        return [lock_file(path, what) for path, what in locks.items()]
-    except OSError as error:
-        why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
-        raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
 
 
 def _check(path: str) -> int:

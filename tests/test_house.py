@@ -27,7 +27,7 @@ FLOORS = (
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "hindrances", "endings", "ends", "cancelling"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
-    {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server"}
+    {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl"},
     {"daemon", "__main__"},
 )
