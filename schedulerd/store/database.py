@@ -49,8 +49,10 @@ def outcomes(database: Database, changes: Sequence[Change]) -> list[Any]:
 
 
 def answer(items: Sequence[Item], results: Sequence[Any]) -> None:
-    """Give each change its result, or its error."""
+    """Give each change its result, or its error; one that has an answer (from the outage journal) keeps that."""
     for (_, future), result in zip(items, results, strict=True):
+        if future.done():
+            continue
         if isinstance(result, StoreError):
             future.set_exception(result)
         else:

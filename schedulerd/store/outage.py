@@ -209,8 +209,7 @@ class Outage:
         if attempt.place is not None and self._spool is not None:
             self._spool.applied(attempt.place)
         else:
-            open_ones = [pair for pair in zip(attempt.items, attempt.done.result(), strict=True) if not pair[0][1].done()]
-            answer([item for item, _ in open_ones], [result for _, result in open_ones])
+            answer(attempt.items, attempt.done.result())
         if not self.backlog.changes and not self._kept:
             log.info("the history can be written again, and has everything")
             self.trouble = None
