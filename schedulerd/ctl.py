@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import __version__, ctl_builtin, ctl_runs
+from . import __version__, ctl_builtin, ctl_db, ctl_runs
 from .client import Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
 from .durations import counted
@@ -33,6 +33,7 @@ EPILOG = """examples:
   schedulerctl why nightly_backup 2026-10-25T02:30
   schedulerctl next nightly_backup --count 3
   schedulerctl explain --cron "30 2 * * *" --timezone Europe/Rome --after 2026-10-24
+  schedulerctl db status                   also: migrate, backup, copy
   schedulerctl pause report --reason "the printer is away"
   SCHEDULERD_TOKEN=$(cat admin.token) schedulerctl --url http://127.0.0.1:8765 stats"""
 
@@ -197,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--limit", type=_above_zero, default=50, help="how many lines are shown (%(default)s)")
     add_arguments(add("explain", _explain, "what an expression means and its coming times; asks no daemon"))
     ctl_runs.add_commands(add)
+    ctl_db.add_commands(add)
     pause = add("pause", _pause, "start a job no more on its own", takes_job=True)
     pause.add_argument("--reason", help="why, for those who wonder later")
     pause.add_argument("--until", help="when it ends by itself, such as 2027-01-31T06:00:00Z")

@@ -33,3 +33,12 @@ def read_text(path: str, limit: int) -> str:
         raise ValueError("it is not UTF-8") from None
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from None
+
+
+def fsync_folder(path: str) -> None:
+    """Make the names in a folder durable. Raise OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

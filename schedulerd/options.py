@@ -39,6 +39,8 @@ JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at mo
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
+SCHEMA_PATTERN = r"(?!pg_)[a-z_][a-z0-9_]{0,62}"
+DEFAULT_SCHEMA = "schedulerd"
 SAFE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of jobs that set none
 
 
@@ -203,9 +205,9 @@ TOP: Mapping[str, Option] = {
         TextOrSecret(), "the history: sqlite:///PATH (default: history.db in the state directory) or a postgresql:// URL"
     ),
     "store_schema": Option(
-        Text(r"(?!pg_)[a-z_][a-z0-9_]{0,62}", "a name of lower case letters, digits and '_', not beginning with pg_"),
+        Text(SCHEMA_PATTERN, "a name of lower case letters, digits and '_', not beginning with pg_"),
         "the schema of a PostgreSQL that the history is in",
-        "schedulerd",
+        DEFAULT_SCHEMA,
     ),
     "outage_journal": Option(
         Size(), "the size of the file that takes what happens while the history is away; 0: there is none", 64 * 1024**2

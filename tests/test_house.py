@@ -28,7 +28,7 @@ FLOORS = (
     | {"seating", "hindrances", "endings", "ends", "cancelling"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
-    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl"},
+    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -229,3 +229,13 @@ FROM unnest(%(job_id)s::text[], %(runs)s::text[], %(records_processed)s::bigint[
     %(duration_max)s::double precision[], %(lateness_p95)s::double precision[], %(output_bytes)s::bigint[])
 AS rows (job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
     duration_max, lateness_p95, output_bytes);
+
+-- size --
+-- How many bytes the tables of a schema take, with their indices.
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind = 'r';
+
+-- users --
+-- Who has a history open: daemons, by the name that their connections bear.
+SELECT DISTINCT coalesce(client_hostname, host(client_addr), 'this host') FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = %(name)s AND pid <> pg_backend_pid();

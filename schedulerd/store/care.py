@@ -1,0 +1,68 @@
+"""What an operator asks of a history without a daemon: how it stands, and to bring it up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from urllib.parse import quote
+
+from ..clock import Clock
+from ..errors import StoreError
+from ..model import Secret
+from .damage import COMPANIONS, check_kind, damage_of_header
+from .opening import path_of, store_at
+from .queries import load_migrations, load_queries
+from .standing import Standing
+
+COUNTED_SINCE = 2  # the version of a SQLite history from which on the numbers are kept with the rows
+
+
+def standing(url: str | Secret, schema: str, clock: Clock) -> Standing:
+    """Return how a history stands, and change nothing. Raise StoreError when there is none, or it cannot be read."""
+    path = path_of(url)
+    if path is not None:
+        return _of_file(path)
+    from .postgres_care import standing_in  # optional: a history in a file needs no psycopg
+
+    return standing_in(url, schema, clock)
+
+
+def migrate(url: str | Secret, schema: str, clock: Clock) -> None:
+    """Bring a history up to date. Raise StoreError when that cannot be, and for a damaged one, which is left alone."""
+    path = path_of(url)
+    if path is not None:
+        standing(url, schema, clock)
+        _check_whole(path)
+    store_at(url, schema, clock).close()
+
+
+def _of_file(path: str) -> Standing:
+    check_kind(path)
+    if not os.path.exists(path):
+        raise StoreError(f"{path}: there is no history")
+    if (wrong := damage_of_header(path)) is not None:
+        raise StoreError(f"{path} is no whole history: {wrong}")
+    try:
+        with closing(_read_only(path)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            runs = dict(connection.execute(load_queries("sqlite")["counts"])) if version >= COUNTED_SINCE else {}
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read as a history: {error}") from error
+    sizes = [os.stat(path + name).st_size for name in COMPANIONS if os.path.exists(path + name)]
+    return Standing("SQLite", version, load_migrations("sqlite")[-1][0], sum(sizes), runs)
+
+
+def _check_whole(path: str) -> None:
+    """Look at all pages. Raise StoreError for a damaged file."""
+    with closing(_read_only(path)) as connection:
+        try:
+            found = [text for (text,) in connection.execute("PRAGMA quick_check(3)")]
+        except sqlite3.Error as error:
+            found = [str(error)]
+    if found != ["ok"]:
+        raise StoreError(f"{path} is damaged: {'; '.join(found)}")
+
+
+def _read_only(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=2.0)

@@ -1,0 +1,40 @@
+"""How a history in PostgreSQL stands, asked without changing anything."""
+
+from __future__ import annotations
+
+import psycopg
+
+from ..clock import Clock
+from ..errors import StoreError
+from ..model import Secret
+from .postgres_access import APPLICATION, Access, Connection, Deadlines, told
+from .postgres_schema import newest_version, version_of
+from .queries import load_queries
+from .standing import Standing
+
+ASK_SECONDS = 30.0
+
+
+def standing_in(url: str | Secret, schema: str, clock: Clock) -> Standing:
+    """Return how the history in a schema stands. Raise StoreError when it cannot be asked."""
+    access, deadlines = Access(url, schema, clock), Deadlines(clock)
+    try:
+        with access.connect() as connection, deadlines.bound(connection, ASK_SECONDS):
+            return _ask(connection, schema)
+    except psycopg.Error as error:
+        raise StoreError(f"the history in {schema} cannot be read: {told(error)}") from error
+    finally:
+        deadlines.close()
+
+
+def _ask(connection: Connection, schema: str) -> Standing:
+    sql = load_queries("postgres")
+    version = version_of(connection, schema)
+    (size,) = connection.execute(sql["size"], {"schema": schema}).fetchone() or (0,)
+    users = connection.execute(sql["users"], {"name": f"{APPLICATION}/{schema}"}).fetchall()
+    runs = {}
+    if version:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL search_path = {schema}, pg_temp")
+            runs = dict(connection.execute(sql["counts"]).fetchall())
+    return Standing("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users))
