@@ -13,7 +13,7 @@ from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
 from .model import ENDED, MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
-from .retrying import deadline_of, deadline_words, next_attempt, outcome_of, retry_after
+from .retrying import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .seating import Seating
 from .store import Store
 from .waiters import Waiters
@@ -29,7 +29,8 @@ def next_row(job: Job, given: Run, ended: Run, now: datetime) -> tuple[Run, Run 
     retry_at = retry_after(job, ended, deadline_at, now)
     if retry_at is None:
         return ended, None
-    row = next_attempt(given, new_run_id(max(now, given.queued_at + MICROSECOND)), retry_at, deadline_at, now)
+    at = max(now, given.queued_at + MICROSECOND)  # later than the one before, whatever the clock says
+    row = next_attempt(given, new_run_id(at), retry_at, deadline_at, at, is_rerun_after(job, ended))
     told = {**ended.details, "retry": row.run_id, "retry_at": to_text(retry_at)}
     return replace(ended, details=told), row
 

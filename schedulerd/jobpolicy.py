@@ -21,6 +21,7 @@ def policy_of(value: Mapping[str, Any]) -> dict[str, Any]:
         "retry_backoff": value["retry_backoff"],
         "retry_max_delay_seconds": value["retry_max_delay"],
         "retry_on": value["retry_on"],
+        "reruns_abandoned": value["on_abandoned"] == "rerun",
         "deadline_seconds": value["deadline"] or None,
         "priority": value["priority"],
         "only_if": {name: float(each) for name, each in (value["only_if"] or {}).items() if each is not None},

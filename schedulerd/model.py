@@ -144,6 +144,7 @@ class Job:
     retry_backoff: float = 2.0  # each delay is so many times the one before
     retry_max_delay_seconds: float = 3600.0
     retry_on: tuple[str | int, ...] = (Status.FAILED, Status.TIMED_OUT)  # statuses and exit codes
+    reruns_abandoned: bool = False  # a run whose end was not seen is run again
     deadline_seconds: float | None = None  # for all attempts, from the start of the first
     uses: Mapping[str, int] = field(default_factory=dict)  # seats of pools; a mutex is a pool of one seat
     priority: int = 0  # the higher one starts first of those that wait for the same pool
@@ -274,6 +275,12 @@ def new_run_id(now: datetime) -> str:
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (rest * 4096 // 1000) << 64 | 0b10 << 62
     text = f"{value | int.from_bytes(os.urandom(8), 'big') >> 2:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def token_of(run_id: str) -> int:
+    """Return the fencing token of a run: a number, by its time, that is larger for each later run."""
+    digits = run_id.replace("-", "")
+    return int(digits[:12] + digits[13:16], 16)
 
 
 def to_micros(instant: datetime) -> int:

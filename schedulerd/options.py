@@ -104,6 +104,13 @@ class RetryWord(StrEnum):
     ABANDONED = "abandoned"
 
 
+class AbandonedWord(StrEnum):
+    """What becomes of an occurrence whose run was abandoned."""
+
+    RECORD = "record"
+    RERUN = "rerun"
+
+
 MOST_SEATS = 1_000_000
 ONLY_IF = Record(
     {
@@ -123,6 +130,9 @@ RETRIES: Mapping[str, Option] = {
         ),
         "after which ends: failed, timed_out, abandoned, and exit codes",
         (RetryWord.FAILED, RetryWord.TIMED_OUT),
+    ),
+    "on_abandoned": Option(
+        Choice(AbandonedWord), "rerun: a run whose end was not seen is run again, so it may run twice", AbandonedWord.RECORD
     ),
     "deadline": Option(Duration(), "for all attempts together, from the start of the first; 0 is none", 0.0),
 }

@@ -15,8 +15,11 @@ from typing import Any
 from .durations import format_duration
 from .model import Job, Origin, Run, Status, to_text
 
+MOST_RERUNS = 5  # of one occurrence: it may be the job itself that brings the host down
 HOPELESS = 1e300  # a delay that is longer is not calculated: the cap holds anyway
-OWN_DETAILS = frozenset({"of", "previous", "retry_number", "retry_at", "deadline_at", "deadline", "reason", "waited"})
+OWN_DETAILS = frozenset(
+    {"of", "previous", "retry_number", "rerun_number", "retry_at", "deadline_at", "deadline", "reason", "waited"}
+)
 
 
 def delay_seconds(job: Job, number: int) -> float:
@@ -31,12 +34,14 @@ def delay_seconds(job: Job, number: int) -> float:
 def retry_after(job: Job, ended: Run, deadline_at: datetime | None, now: datetime) -> datetime | None:
     """Return when another attempt follows a run that ended at `now`, or None when there is none.
 
-    Nothing starts in a blackout, nor at the deadline or later, and not more than `retries` times.
+    Nothing starts in a blackout, nor at the deadline or later, and not more than `retries` times. A rerun starts at once.
     """
     number = number_of(ended) + 1
-    if number > job.retries or not is_retried(job, ended):
-        return None
-    at: datetime | None = now + timedelta(seconds=delay_seconds(job, number))
+    at: datetime | None = None
+    if is_rerun_after(job, ended):
+        at = now
+    elif number <= job.retries and is_retried(job, ended):
+        at = now + timedelta(seconds=delay_seconds(job, number))
     if at is not None and job.trigger is not None:
         at = job.trigger.free_at(at)
     return None if at is None or (deadline_at is not None and at >= deadline_at) else at
@@ -45,6 +50,16 @@ def retry_after(job: Job, ended: Run, deadline_at: datetime | None, now: datetim
 def is_retried(job: Job, ended: Run) -> bool:
     """Return whether an end is one of those after which a job is tried again."""
     return ended.status in job.retry_on or (ended.status is Status.FAILED and ended.exit_code in job.retry_on)
+
+
+def is_rerun_after(job: Job, ended: Run) -> bool:
+    """Return whether a run of which the end was not seen is run again: `on_abandoned: rerun`, besides all retries."""
+    return ended.status is Status.ABANDONED and job.reruns_abandoned and reruns_of(ended) < MOST_RERUNS
+
+
+def reruns_of(run: Run) -> int:
+    """Return how many reruns of its occurrence there were up to a run."""
+    return int(run.details.get("rerun_number", 0))
 
 
 def number_of(run: Run) -> int:
@@ -85,15 +100,22 @@ def deadline_words(job: Job) -> str:
     return f"ended at its deadline: {format_duration(job.deadline_seconds or 0.0)} after the start of its first attempt"
 
 
-def next_attempt(given: Run, run_id: str, retry_at: datetime, deadline_at: datetime | None, now: datetime) -> Run:
-    """Return the row of the attempt after `given`, which is the run as it was started: without what came of it."""
+def next_attempt(
+    given: Run, run_id: str, retry_at: datetime, deadline_at: datetime | None, now: datetime, is_rerun: bool = False
+) -> Run:
+    """Return the row of the attempt after `given`, which is the run as it was started: without what came of it.
+
+    A rerun is counted apart from the retries.
+    """
     details: dict[str, Any] = {name: each for name, each in given.details.items() if name not in OWN_DETAILS}
     details |= {
         "retry_at": to_text(retry_at),
         "of": given.details.get("of", given.run_id),
         "previous": given.run_id,
-        "retry_number": number_of(given) + 1,
+        "retry_number": number_of(given) + (not is_rerun),
     }
+    if is_rerun or reruns_of(given):
+        details["rerun_number"] = reruns_of(given) + is_rerun
     if deadline_at is not None:
         details["deadline_at"] = to_text(deadline_at)
     return replace(

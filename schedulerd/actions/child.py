@@ -10,7 +10,7 @@ from typing import Any
 from ..envfiles import variables_in
 from ..errors import InvalidError, StartError
 from ..jobconfig import group_of, user_of
-from ..model import Job, Run, to_text
+from ..model import Job, Run, to_text, token_of
 from ..options import SAFE_PATH
 from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
@@ -57,6 +57,7 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     env = dict(_base(job.user if job.user is not None else os.geteuid()))
     env["SCHEDULERD_JOB_ID"] = run.job_id
     env["SCHEDULERD_RUN_ID"] = run.run_id
+    env["SCHEDULERD_FENCING_TOKEN"] = str(token_of(run.run_id))
     env["SCHEDULERD_ATTEMPT"] = str(run.attempt)
     env["SCHEDULERD_ORIGIN"] = run.origin
     if run.scheduled_at is not None:

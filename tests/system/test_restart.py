@@ -285,6 +285,21 @@ def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_
     assert "it ran on" in row["error_message"]
 
 
+def test_what_was_abandoned_is_run_again_with_a_larger_token_when_that_is_wanted(daemon, tmp_path):
+    script = f"echo $SCHEDULERD_ATTEMPT $SCHEDULERD_FENCING_TOKEN >> {tmp_path}/tokens; sleep 2"
+    daemon.write({"jobs": {"slow": {"shell": script, "on_abandoned": "rerun"}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until((tmp_path / "tokens").exists, "the start")
+    for pid in keepers(tmp_path / "state"):
+        os.kill(pid, signal.SIGKILL)
+
+    daemon.until_run("slow", "success")
+    (first, one), (second, other) = (line.split() for line in (tmp_path / "tokens").read_text().splitlines())
+    assert (first, second) == ("1", "2")
+    assert int(one) < int(other)
+
+
 def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
     daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 1000"}}})
     daemon.start()

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.ends import next_row
-from schedulerd.model import Origin, Result, Status, finish, to_text
-from schedulerd.retrying import delay_seconds, is_superseded, outcome_of, retry_after, retry_at_of, within_deadline
+from schedulerd.model import Origin, Result, Status, finish, to_text, token_of
+from schedulerd.retrying import (
+    MOST_RERUNS,
+    delay_seconds,
+    is_superseded,
+    outcome_of,
+    retry_after,
+    retry_at_of,
+    within_deadline,
+)
 from tests.support.builders import NOON, a_job, a_run
 
 SECOND = timedelta(seconds=1)
@@ -143,3 +151,30 @@ def test_a_later_occurrence_supersedes_a_retry_and_nothing_else_does():
     assert not is_superseded(retry, a_run(at=NOON - timedelta(hours=1)))
     assert not is_superseded(a_run(), a_run(at=later))
     assert not is_superseded(replace(retry, scheduled_at=None), a_run(at=later))
+
+
+def abandoned(run):
+    return finish(run, Result(Status.ABANDONED), NOON, None)
+
+
+def test_what_was_abandoned_is_run_again_at_once_when_that_is_wanted_and_counts_as_no_retry():
+    job, first = a_job(reruns_abandoned=True, retries=1), a_run()
+    over, second = next_row(job, first, abandoned(first), NOON)
+    _, third = next_row(job, second, failed(second), NOON)
+
+    assert over.details["retry"] == second.run_id
+    assert (second.attempt, retry_at_of(second), second.details["retry_number"]) == (2, NOON, 0)
+    assert (third.attempt, retry_at_of(third), third.details["retry_number"]) == (3, NOON + 10 * SECOND, 1)
+    assert token_of(first.run_id) < token_of(second.run_id) < token_of(third.run_id)
+
+
+def test_what_is_abandoned_each_time_is_not_run_again_for_ever():
+    job, rows = a_job(reruns_abandoned=True), [a_run()]
+    while (following := next_row(job, rows[-1], abandoned(rows[-1]), NOON)[1]) is not None:
+        rows.append(following)
+
+    assert len(rows) == 1 + MOST_RERUNS
+
+
+def test_what_was_abandoned_stays_so_when_nothing_is_said():
+    assert next_row(a_job(retries=3), a_run(), abandoned(a_run()), NOON)[1] is None
