@@ -84,7 +84,7 @@ class Access:
     def begin(self, statement_seconds: float, lock_seconds: float) -> str:
         """Return the settings of a transaction: they end with it. Commits are durable whatever the server's default is."""
         return (
-            f"SET LOCAL search_path = {self.schema}, pg_temp;"
+            f'SET LOCAL search_path = "{self.schema}", pg_temp;'
             f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
             f" SET LOCAL lock_timeout = {round(lock_seconds * 1000)};"
             " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1;"

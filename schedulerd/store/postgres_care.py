@@ -35,6 +35,6 @@ def _ask(connection: Connection, schema: str) -> Standing:
     runs = {}
     if version:
         with connection.transaction():
-            connection.execute(f"SET LOCAL search_path = {schema}, pg_temp")
+            connection.execute(f'SET LOCAL search_path = "{schema}", pg_temp')
             runs = dict(connection.execute(sql["counts"]).fetchall())
     return Standing("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users))

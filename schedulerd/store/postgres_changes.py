@@ -51,6 +51,12 @@ class Made:
         """Return what either did."""
         return Made(self.claimed | other.claimed, self.deleted | other.deleted)
 
+    def without(self, changes: Sequence[Change]) -> Made:
+        """Return what is still to be settled when these changes have been made."""
+        claims = {change.run_id for change in changes if isinstance(change, Claim)}
+        deletions = {run_id for change in changes if isinstance(change, DeleteRuns) for run_id in change.run_ids}
+        return Made(self.claimed - claims, self.deleted - deletions)
+
 
 class Maker:
     """Makes changes in an open transaction; `made` takes note of what it did, `unclear` may have been done before."""

@@ -34,10 +34,10 @@ def newest_version() -> int:
 
 def version_of(connection: Connection, schema: str) -> int:
     """Return the version of a history, 0 when there is none."""
-    found = connection.execute("SELECT to_regclass(%s)", (f"{schema}.schedulerd_migrations",)).fetchone()
+    found = connection.execute("SELECT to_regclass(%s)", (f'"{schema}".schedulerd_migrations',)).fetchone()
     if found is None or found[0] is None:
         return 0
-    row = connection.execute(f"SELECT coalesce(max(number), 0) FROM {schema}.schedulerd_migrations").fetchone()  # noqa: S608
+    row = connection.execute(f'SELECT coalesce(max(number), 0) FROM "{schema}".schedulerd_migrations').fetchone()  # noqa: S608
     return int(row[0]) if row else 0
 
 
@@ -91,7 +91,7 @@ def _begin_table(connection: Connection, access: Access) -> None:
                 connection.execute(access.begin(LOCK_SECONDS, LOCK_SECONDS) + DURABLE)
                 there = connection.execute("SELECT to_regnamespace(%s)", (access.schema,)).fetchone()
                 if there is None or there[0] is None:
-                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {access.schema}")
+                    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{access.schema}"')
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS schedulerd_migrations (number integer PRIMARY KEY, name text NOT NULL)"
                 )

@@ -101,7 +101,7 @@ class PostgresDatabase:
         except psycopg.OperationalError:
             self._unclear = self._unclear.joined(made)
             raise
-        self._unclear = Made()
+        self._unclear = self._unclear.without(changes)
         return results
 
     def _tidy(self, connection: Connection) -> None:

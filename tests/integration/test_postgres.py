@@ -103,6 +103,26 @@ def test_with_the_answers_to_commit_lost_nothing_is_lost_doubled_or_answered_oth
     assert {status for job, _, status in found if job.startswith("b")} == {"running"}
 
 
+def test_what_is_unclear_is_remembered_until_it_is_made_again(proxy, database, monkeypatch):
+    waiting, old = a_run("a", status=Status.QUEUED), a_run("b")
+    unclear = [Claim(waiting.run_id), DeleteRuns([old.run_id])]
+    database.apply([Record([waiting, old]), Finish([ended(old)])])
+
+    def fail():
+        proxy.lose_answers = False
+        raise StoreAwayError("not yet")
+
+    proxy.lose_answers = True
+    with monkeypatch.context() as patch:
+        patch.setattr(database._access, "reconnect", fail)
+        with pytest.raises(StoreAwayError):
+            database.apply(unclear)
+    database.apply([Record([a_run("other")])])
+
+    assert database.apply(unclear) == [True, [old.run_id]]
+    assert database.apply(unclear) == [False, []]
+
+
 def test_a_thousand_rows_are_one_commit_and_few_statements(postgres, schema):
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         store = PostgresStore(postgres.url, schema)
@@ -276,6 +296,14 @@ def test_a_role_that_may_not_make_the_schema_is_told_who_has_to(postgres, schema
 
     with pytest.raises(StoreError, match="let its owner run `schedulerctl db migrate`"):
         PostgresStore(postgres.url.replace("postgres@", f"nobody_{schema}@"), schema)
+
+
+def test_a_schema_may_have_the_name_of_a_word_of_sql(postgres):
+    store = PostgresStore(postgres.url, "user")
+
+    assert store.record([a_run()]).result(10)
+    assert len(store.recent(5)) == 1
+    store.close()
 
 
 def test_many_daemons_that_start_at_once_make_one_schema(postgres, schema):

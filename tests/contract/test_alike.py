@@ -1,0 +1,89 @@
+"""The two databases give the same answers to the same changes, and hold the same rows afterwards."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schedulerd.clock import SystemClock
+from schedulerd.model import ENDED, Origin, Result, Status, finish
+from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
+from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.sqlite import SqliteStore
+from tests.support.builders import NOON, a_run
+
+TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+INSTANTS = st.integers(0, 10**13).map(lambda micros: NOON + timedelta(microseconds=micros))
+
+
+@pytest.fixture(scope="module")
+def pair(postgres, tmp_path_factory):
+    stores = SqliteStore(str(tmp_path_factory.mktemp("alike") / "h.db"), SystemClock()), PostgresStore(postgres.url, "alike")
+    yield stores
+    for store in stores:
+        store.close()
+
+
+WHO = {  # what a run is, by its id: some are of the same occurrence, or have the same key
+    "019cd790-0": {"job_id": "a", "scheduled_at": NOON}, "019cd791-1": {"job_id": "a", "scheduled_at": NOON},
+    "019cd790-2": {"job_id": "b", "scheduled_at": NOON}, "019cd791-3": {"job_id": "a", "scheduled_at": NOON, "attempt": 2},
+    "019cd790-4": {"job_id": "a", "scheduled_at": NOON, "attempt": 2}, "019cd791-5": {"job_id": "a", "scheduled_at": None},
+    "019cd790-6": {"job_id": "a", "scheduled_at": None, "idempotency_key": "k"},
+    "019cd791-7": {"job_id": "a", "scheduled_at": NOON + timedelta(microseconds=1), "idempotency_key": "k"},
+    "019cd790-8": {"job_id": "b", "scheduled_at": None, "idempotency_key": "k"},
+}  # fmt: skip
+IDS = st.sampled_from(sorted(WHO))
+
+
+@st.composite
+def runs(draw):
+    """Draw a run, as it may be when it is entered, or ends."""
+    run_id, status = draw(IDS), draw(st.sampled_from(sorted(Status)))
+    numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    run = a_run(
+        run_id=run_id, **WHO[run_id], status=status, origin=draw(st.sampled_from(sorted(Origin))), queued_at=draw(INSTANTS),
+        actor=draw(st.none() | TEXTS), started_at=draw(st.none() | INSTANTS),
+        details=draw(st.dictionaries(TEXTS, TEXTS | numbers, max_size=2)),
+    )  # fmt: skip
+    return ended(run, draw(INSTANTS), draw(TEXTS)) if status in ENDED else run
+
+
+def ended(run, at, message):
+    result = Result(run.status if run.status in ENDED else Status.FAILED, 7, message, 3, run.details)
+    return finish(run, result, at, (at - NOON).total_seconds() / 3)
+
+
+@st.composite
+def groups(draw):
+    """Draw groups of changes, each of which is one transaction."""
+    some = st.lists(runs(), min_size=1, max_size=5)
+    ends = st.lists(st.builds(ended, runs(), INSTANTS, TEXTS), max_size=4)
+    change = st.one_of(
+        st.builds(Record, some), st.builds(Record, some), st.builds(Claim, IDS), st.builds(Finish, ends, some | st.just([])),
+        st.builds(DeleteRuns, st.lists(IDS, max_size=3, unique=True)),
+    )  # fmt: skip
+    return draw(st.lists(st.lists(change, min_size=1, max_size=8), min_size=1, max_size=5))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(drawn=groups())
+def test_the_same_changes_have_the_same_answers_and_leave_the_same_rows(pair, drawn):
+    sqlite, postgres = pair
+    try:
+        for group in drawn:
+            assert sqlite._database.apply(group) == postgres._database.apply(group)
+        assert sqlite.all_runs("", 1000) == postgres.all_runs("", 1000)
+        assert sqlite.counts() == postgres.counts()
+        for since in (NOON - timedelta(days=9), NOON):
+            assert sqlite.counts(since) == postgres.counts(since)
+            assert sqlite.lateness(since) == postgres.lateness(since)
+    finally:
+        clear(pair)
+
+
+def clear(pair):
+    for store in pair:
+        rows = store.all_runs("", 1000)
+        store.finish([ended(run, NOON, "") for run in rows]).result(10)
+        store.delete_runs([run.run_id for run in rows]).result(10)
