@@ -48,9 +48,10 @@ def test_runs_pauses_and_history_are_there_after_a_restart(daemon, place):
 
 
 def test_a_run_that_goes_on_over_a_kill_of_the_daemon_has_its_true_end(daemon, place, tmp_path):
-    running = daemon({"long": {"shell": f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 7"}}, **place).start()
+    script = f"touch {tmp_path}/started; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 7"
+    running = daemon({"long": {"shell": script}}, **place).start()
     running.client.post("jobs/long/trigger", {}, wait="false")
-    until(lambda: running.client.get("running"), "the run")
+    until((tmp_path / "started").exists, "its child")
     running.kill()
     running.start()
     (tmp_path / "go").touch()
