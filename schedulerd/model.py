@@ -238,19 +238,6 @@ class JobRecord:
     pause: Pause | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """A backup in the catalogue: a file that was written whole, checked, and given its final name."""
-
-    filename: str
-    path: str
-    size_bytes: int
-    sha256: str
-    created_at: datetime
-    job_id: str
-    run_id: str
-
-
 def finish(run: Run, result: Result, finished_at: datetime, duration_seconds: float | None) -> Run:
     """Return `run` as it ended."""
     details = {**run.details, **result.details} if result.details else run.details

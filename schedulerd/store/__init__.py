@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
-from ..model import Backup, JobRecord, Pause, Run, Status
+from ..model import JobRecord, Pause, Run, Status
 from ..retention import Needed, Old
 from .journal import Backlog
 
@@ -113,14 +113,6 @@ class Store(Protocol):
 
     def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
         """Delete rows, all in one transaction; return the run_ids of those that are gone now. Never an unfinished row."""
-        ...
-
-    def add_backup(self, backup: Backup) -> Future[None]:
-        """Enter a backup into the catalogue; the same path again replaces it."""
-        ...
-
-    def remove_backup(self, path: str) -> Future[None]:
-        """Take a backup out of the catalogue."""
         ...
 
     def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
@@ -231,10 +223,6 @@ class Store(Protocol):
 
     def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
         """Return what `save_day` saved of the days from `first` to `last` (YYYY-MM-DD), of one job or all, oldest first."""
-        ...
-
-    def backups(self) -> list[Backup]:
-        """Return the catalogue of backups, newest first."""
         ...
 
     def close(self) -> None:

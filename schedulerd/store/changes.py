@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..model import Backup, JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
+from ..model import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
 from . import DayOfJob
 
 
@@ -59,20 +59,6 @@ class DeleteRuns:
 
 
 @dataclass(frozen=True, slots=True)
-class AddBackup:
-    """A backup enters the catalogue."""
-
-    backup: Backup
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveBackup:
-    """A backup leaves the catalogue."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class SaveDay:
     """Everything that is known of a day is replaced."""
 
@@ -80,7 +66,7 @@ class SaveDay:
     jobs: Sequence[DayOfJob]
 
 
-Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteRuns | AddBackup | RemoveBackup | SaveDay
+Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteRuns | SaveDay
 OfRuns: TypeAlias = Record | Claim | Finish  # what can be written down, to be made later
 
 

@@ -42,8 +42,6 @@ def copy(source: Store, target: Store, tell: Callable[[Copied], None]) -> Copied
         _copy_page(page, target, copied)
         after = page[-1].run_id
         tell(copied)
-    for backup in source.backups():
-        durable(target.add_backup(backup), PATIENCE)
     for day in source.days():
         durable(target.save_day(day, source.day(day)), PATIENCE)
     copied.before, copied.after = source.counts(), target.counts()

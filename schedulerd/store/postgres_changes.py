@@ -11,13 +11,11 @@ from typing import Any
 from ..faults import fault_point
 from ..model import Run
 from .changes import (
-    AddBackup,
     Change,
     Claim,
     DeleteRuns,
     Finish,
     Record,
-    RemoveBackup,
     SaveDay,
     SaveJobs,
     SetPause,
@@ -69,7 +67,6 @@ class Maker:
         self._makers: dict[type[Any], Callable[[Sequence[Any]], list[Any]]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
             SetPause: self._each(self._set_pause), DeleteRuns: self._delete_runs,
-            AddBackup: self._each(self._add_backup), RemoveBackup: self._each(self._remove_backup),
             SaveDay: self._each(self._save_day),
         }  # fmt: skip
 
@@ -143,13 +140,6 @@ class Maker:
             results.append([run_id for run_id in change.run_ids if run_id in gone])
             gone.difference_update(change.run_ids)
         return results
-
-    def _add_backup(self, change: AddBackup) -> None:
-        names = ("path", "filename", "size_bytes", "sha256", "created_at", "job_id", "run_id")
-        self._do("add_backup", {name: getattr(change.backup, name) for name in names})
-
-    def _remove_backup(self, change: RemoveBackup) -> None:
-        self._do("remove_backup", {"path": change.path})
 
     def _save_day(self, change: SaveDay) -> None:
         self._do("clear_day", {"day": change.day})

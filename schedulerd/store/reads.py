@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..model import Backup, JobRecord, Origin, Pause, Run, Status, to_micros
+from ..model import JobRecord, Origin, Pause, Run, Status, to_micros
 from ..retention import Needed, Old
 from . import DayOfJob, Ended
 
@@ -143,10 +143,6 @@ class Reads(ABC):
     def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
         """Return what is known of a stretch of days."""
         return [_to_day(row) for row in self._rows("daily", first=first, last=last, job_id=job_id or "")]
-
-    def backups(self) -> list[Backup]:
-        """Return the catalogue."""
-        return [Backup(**{**dict(row), "created_at": self._instant(row["created_at"])}) for row in self._rows("backups")]
 
     def _runs(self, query: str, **values: Any) -> list[Run]:
         return [self._to_run(row) for row in self._rows(query, **values)]

@@ -13,13 +13,11 @@ from ..errors import StoreAwayError
 from ..faults import fault_point
 from ..model import Run, to_micros
 from .changes import (
-    AddBackup,
     Change,
     Claim,
     DeleteRuns,
     Finish,
     Record,
-    RemoveBackup,
     SaveDay,
     SaveJobs,
     SetPause,
@@ -39,8 +37,7 @@ class SqliteDatabase:
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
-            SetPause: self._set_pause, DeleteRuns: self._delete_runs, AddBackup: self._add_backup,
-            RemoveBackup: self._remove_backup, SaveDay: self._save_day,
+            SetPause: self._set_pause, DeleteRuns: self._delete_runs, SaveDay: self._save_day,
         }  # fmt: skip
 
     def open(self) -> None:
@@ -110,17 +107,6 @@ class SqliteDatabase:
     def _delete_runs(self, change: DeleteRuns) -> list[str]:
         sql = self._sql["delete_run"]
         return [run_id for run_id in change.run_ids if self._connection.execute(sql, (run_id,)).rowcount]
-
-    def _add_backup(self, change: AddBackup) -> None:
-        backup = change.backup
-        row = (
-            backup.path, backup.filename, backup.size_bytes, backup.sha256, to_micros(backup.created_at),
-            backup.job_id, backup.run_id,
-        )  # fmt: skip
-        self._many("add_backup", [row])
-
-    def _remove_backup(self, change: RemoveBackup) -> None:
-        self._many("remove_backup", [(change.path,)])
 
     def _save_day(self, change: SaveDay) -> None:
         rows = [

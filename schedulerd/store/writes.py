@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from ..model import Backup, JobRecord, Pause, Run
+from ..model import JobRecord, Pause, Run
 from . import DayOfJob
-from .changes import AddBackup, Claim, DeleteRuns, Finish, Record, RemoveBackup, SaveDay, SaveJobs, SetPause
+from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
 from .database import Database
 from .journal import Backlog
 from .spool import Spool
@@ -71,14 +71,6 @@ class Writes:
     def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
         """Delete rows; see `Store.delete_runs`."""
         return self._writer.submit(DeleteRuns(run_ids))
-
-    def add_backup(self, backup: Backup) -> Future[None]:
-        """Enter a backup; see `Store.add_backup`."""
-        return self._writer.submit(AddBackup(backup))
-
-    def remove_backup(self, path: str) -> Future[None]:
-        """Take out a backup; see `Store.remove_backup`."""
-        return self._writer.submit(RemoveBackup(path))
 
     def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
         """Replace a day; see `Store.save_day`."""

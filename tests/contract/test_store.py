@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schedulerd.errors import StoreError
-from schedulerd.model import ENDED, Backup, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
+from schedulerd.model import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
 from schedulerd.retention import Needed, Old
 from schedulerd.store import DayOfJob
 from tests.support.builders import NOON, a_run
@@ -308,15 +308,6 @@ def test_the_numbers_that_are_kept_are_those_of_the_rows(store, steps):
             assert len(classes) == len(late)
             assert all(exact <= upto <= max(exact * 1.11, 0.001) for exact, upto in zip(late, classes, strict=True))
     store.delete_runs([run.run_id for run in store.recent(10_000)]).result(10)
-
-
-def test_the_catalogue_of_backups_is_newest_first(store):
-    backups = [Backup(f"{n}.db", f"/b/{n}.db", n, "00", NOON + n * MINUTE, "job", "run") for n in range(3)]
-    for backup in backups:
-        store.add_backup(backup).result(10)
-    store.remove_backup("/b/1.db").result(10)
-
-    assert store.backups() == [backups[2], backups[0]]
 
 
 def test_a_day_can_be_written_again(store):

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from schedulerd.clock import SystemClock
-from schedulerd.model import Backup, JobRecord, Pause, Result, Status, finish
+from schedulerd.model import JobRecord, Pause, Result, Status, finish
 from schedulerd.store import DayOfJob
 from schedulerd.store.changes import Record
 from schedulerd.store.journal import Journal
@@ -54,7 +54,6 @@ def filled(path, rows=4500):
         store.finish(ends, [a_run("job1", attempt=2, status=Status.QUEUED)]).result(20)
         store.save_jobs([JobRecord("job1", "every: 60s", NOON), JobRecord("job2", "every: 60s", NOON)]).result(20)
         store.set_pause("job1", Pause(NOON, "user:root", "holidays", None)).result(20)
-        store.add_backup(Backup("a.db", "/b/a.db", 2**40, "00", NOON, "job1", "run")).result(20)
         store.save_day("2026-03-10", [DayOfJob("2026-03-10", "job1", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)]).result(20)
     return f"sqlite://{path}"
 
@@ -63,7 +62,7 @@ def everything(store):
     runs, after = [], ""
     while page := store.all_runs(after, 1000):
         runs, after = runs + page, page[-1].run_id
-    return runs, store.jobs(), store.backups(), [store.day(day) for day in store.days()], store.counts()
+    return runs, store.jobs(), [store.day(day) for day in store.days()], store.counts()
 
 
 def test_a_history_is_copied_whole_and_a_second_copy_adds_what_came_meanwhile(postgres, schema, tmp_path):

@@ -192,19 +192,6 @@ SELECT * FROM runs WHERE run_id > %(after)s ORDER BY run_id LIMIT %(limit)s;
 -- Take rows away; one that is not finished stays, whatever was thought of it.
 DELETE FROM runs WHERE run_id = ANY(%(run_ids)s::text[]) AND status NOT IN ('queued', 'running') RETURNING run_id;
 
--- add_backup --
-INSERT INTO backups (path, filename, size_bytes, sha256, created_at, job_id, run_id)
-VALUES (%(path)s, %(filename)s, %(size_bytes)s, %(sha256)s, %(created_at)s, %(job_id)s, %(run_id)s)
-ON CONFLICT (path) DO UPDATE SET filename = excluded.filename, size_bytes = excluded.size_bytes, sha256 = excluded.sha256,
-    created_at = excluded.created_at, job_id = excluded.job_id, run_id = excluded.run_id;
-
--- remove_backup --
-DELETE FROM backups WHERE path = %(path)s;
-
--- backups --
-SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backups
-ORDER BY created_at DESC, path;
-
 -- days --
 SELECT DISTINCT day FROM daily_stats ORDER BY day;
 

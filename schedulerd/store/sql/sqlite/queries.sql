@@ -172,16 +172,6 @@ SELECT * FROM runs WHERE run_id > :after ORDER BY run_id LIMIT :limit;
 -- Take a row away; one that is not finished stays, whatever was thought of it.
 DELETE FROM runs WHERE run_id = ? AND status NOT IN ('queued', 'running');
 
--- add_backup --
-INSERT OR REPLACE INTO backups (path, filename, size_bytes, sha256, created_at, job_id, run_id)
-VALUES (?, ?, ?, ?, ?, ?, ?);
-
--- remove_backup --
-DELETE FROM backups WHERE path = ?;
-
--- backups --
-SELECT filename, path, size_bytes, sha256, created_at, job_id, run_id FROM backups ORDER BY created_at DESC, path;
-
 -- days --
 SELECT DISTINCT day FROM daily_stats ORDER BY day;
 

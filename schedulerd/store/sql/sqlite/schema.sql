@@ -40,16 +40,6 @@ CREATE INDEX runs_notable ON runs (run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
-CREATE TABLE backups (
-    path TEXT PRIMARY KEY,
-    filename TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    sha256 TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    job_id TEXT NOT NULL,
-    run_id TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE daily_stats (
     day TEXT NOT NULL,  -- YYYY-MM-DD in the zone of the analytics job
     job_id TEXT NOT NULL,

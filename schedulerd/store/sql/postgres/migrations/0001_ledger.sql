@@ -39,16 +39,6 @@ CREATE INDEX runs_notable ON runs (run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at, run_id) WHERE finished_at IS NOT NULL;
 
-CREATE TABLE backups (
-    path text COLLATE "C" PRIMARY KEY,
-    filename text NOT NULL,
-    size_bytes bigint NOT NULL,
-    sha256 text NOT NULL,
-    created_at timestamptz NOT NULL,
-    job_id text COLLATE "C" NOT NULL,
-    run_id text COLLATE "C" NOT NULL
-);
-
 CREATE TABLE daily_stats (
     day text COLLATE "C" NOT NULL,  -- YYYY-MM-DD in the zone of the analytics job
     job_id text COLLATE "C" NOT NULL,
