@@ -269,6 +269,20 @@ def test_a_keeper_that_is_killed_costs_the_ends_of_its_runs_and_says_so(daemon, 
     assert (tmp_path / "done").exists()  # it ran on, and no other run was started beside it meanwhile
 
 
+def test_a_timeout_that_comes_under_the_next_keeper_is_a_timeout_and_tried_again(daemon, tmp_path):
+    shell = f"echo $$ >> {tmp_path}/pid; sleep 60"
+    daemon.write({"jobs": {"slow": {"shell": shell, "timeout": "2s", "kill_grace": 1, "retries": 1, "retry_delay": 0}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until((tmp_path / "pid").exists, "the start")
+    for pid in keepers(tmp_path / "state"):
+        os.kill(pid, signal.SIGKILL)
+
+    again, first = daemon.until_run("slow", "timed_out", count=2)
+    assert (first["error_message"], first["exit_code"]) == ("ended after its timeout of 2 s", None)
+    assert (again["origin"], first["details"]["retry"]) == ("retry", again["run_id"])
+
+
 def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_on(daemon, tmp_path):
     daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 4"}}})
     daemon.start()
