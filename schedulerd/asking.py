@@ -66,10 +66,11 @@ class Asking:
         return asked
 
     def watch(self, run: Run) -> Future[Run]:
-        """Return what is done when a run, which the ledger has, has ended; at once when it has."""
-        asked = Asked(Future(), Future())
-        self._answer_with(asked, run)
-        return asked.done
+        """Return what is done when a run, which the ledger has, has ended, whatever follows it; at once when it has."""
+        done: Future[Run] = Future()
+        if not self._waits_for(run, done, follows=False):
+            done.set_result(self._store.run(run.run_id) or run)
+        return done
 
     def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
         try:
@@ -105,12 +106,12 @@ class Asking:
         if ended is not None and not asked.done.done():
             asked.done.set_result(ended)
 
-    def _waits_for(self, run: Run, done: Future[Run]) -> bool:
+    def _waits_for(self, run: Run, done: Future[Run], follows: bool = True) -> bool:
         """Let a future wait for a run if it is open, and return whether it is."""
         with self._board.lock:  # to choose; the store is read outside
             state = self._board.state_of(run)
             waits = state is not None and any(each.run_id == run.run_id for each in state.queued or ())
             is_open = state is not None and (waits or run.run_id in state.running)
             if is_open:
-                self._waiters.add(run.run_id, done)
+                self._waiters.add(run.run_id, done, follows)
         return is_open

@@ -14,7 +14,7 @@ from .clock import SystemClock
 from .durations import counted
 from .errors import SchedulerdError
 from .explain import add_arguments, explained
-from .tables import REFUSED, Options, done, plain, remark, runs_table, seconds, show
+from .tables import REFUSED, Options, done, plain, printable_lines, remark, runs_table, seconds, show
 
 SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock")
 SOCKET_VARIABLE = "SCHEDULERD_SOCKET"
@@ -46,12 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command: Command = options.command
         return command(_client(options), options)
-    except ClientError as error:
-        print(f"schedulerctl: {error}", file=sys.stderr)
-        return REFUSED if error.status else UNREACHABLE
     except SchedulerdError as error:
-        print(f"schedulerctl: {error}", file=sys.stderr)
-        return REFUSED
+        print(printable_lines(f"schedulerctl: {error}"), file=sys.stderr)
+        return UNREACHABLE if isinstance(error, ClientError) and not error.status else REFUSED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush does not fail again
         return 0

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from .client import Client, ClientError, job_path
 from .durations import format_duration
-from .tables import REFUSED, Options, plain, remark, seconds, show
+from .tables import REFUSED, Options, plain, printable_lines, remark, seconds, show
 
 Add = Callable[..., argparse.ArgumentParser]
 MEGABYTE = 1024 * 1024
@@ -121,7 +121,7 @@ def _changed(verb: str) -> Callable[[Client, Options], int]:
         reason = getattr(options, "reason", None)
         backup = client.post(_path(options.what, verb), {"reason": reason} if reason else None).body
         told = "; ".join(backup["doubts"]) or _state(backup)
-        print(json.dumps(backup, indent=2) if options.json else f"{backup['filename']}: {told}")
+        print(json.dumps(backup, indent=2) if options.json else printable_lines(f"{backup['filename']}: {told}"))
         return 0 if backup["is_good"] or verb in ("hold", "release") else REFUSED
 
     return command
@@ -137,7 +137,7 @@ def _drill(client: Client, options: Options) -> int:
     if options.json:
         print(json.dumps(answers, indent=2))
     for answer in answers if not options.json else ():
-        print(f"{answer['job_id']}: {answer['message']}")
+        print(printable_lines(f"{answer['job_id']}: {answer['message']}"))
     return 0 if all(answer["success"] for answer in answers) else REFUSED
 
 

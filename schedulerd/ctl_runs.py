@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .client import PREFIX, Client, ClientError, is_run_id, job_path, run_path
-from .durations import format_duration
-from .tables import REFUSED, Options, done, percent, plain, seconds, show
-from .watching import Watch, watched
+from .clock import SystemClock
+from .durations import format_duration, parse_duration
+from .retrying import is_followed
+from .tables import REFUSED, Options, done, percent, plain, printable_lines, seconds, show
+from .watching import PASSING, Watch, awaited, watched
 
-TIMED_OUT, DETACHED = 124, 130  # exit statuses
+NOT_ENDED, TIMED_OUT, DETACHED = 75, 124, 130  # exit statuses; 75 is EX_TEMPFAIL of sysexits.h
 OF_SIGNALS = 128  # ... and the signal's number
 WITH_OUTPUT = "queued,running,success,failed,timed_out,cancelled,abandoned"  # statuses
 LARGEST_READ = 10 * 1024 * 1024  # bytes in one answer
@@ -26,9 +28,12 @@ def add_commands(add: Add) -> None:
     """Add the commands to the parser."""
     run = add("run", _run, "run a job now, wait for its end, and exit with its code", takes_job=True)
     run.add_argument("-p", "--param", action="append", type=_param, default=[], metavar="NAME=VALUE", help="a parameter")
-    run.add_argument("-f", "--follow", action="store_true", help="show its output as it comes")
-    run.add_argument("--no-wait", action="store_true", help="do not wait")
-    run.add_argument("--wait", metavar="DURATION", help="wait no longer, such as 30s")
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("-f", "--follow", action="store_true", help="show its output as it comes")
+    how.add_argument("--no-wait", action="store_true", help="do not wait")
+    how.add_argument(
+        "--wait", type=_duration, metavar="DURATION", help=f"wait no longer, such as 30s; then exit with {NOT_ENDED}"
+    )
     logs = add("logs", _logs, "what a run has written, or the newest run of a job")
     logs.add_argument("run", metavar="RUN_ID|JOB")
     logs.add_argument("-f", "--follow", action="store_true", help="and what comes, until it ends")
@@ -67,42 +72,95 @@ def _lines(text: str) -> int:
     return int(text)
 
 
-def _run(client: Client, options: Options) -> int:
-    wait = "false" if options.no_wait or options.follow else options.wait
-    body = {"params": dict(options.param)} if options.param else None
-    answer = client.post(job_path(options.job, "trigger"), body, wait=wait).body
-    if options.follow and answer["status"] not in ("skipped", "missed"):
-        return _followed(client, options, answer["run_id"])
-    print(json.dumps(answer, indent=2) if options.json else f"{options.job}: {answer['message']}")
-    return 0 if answer["success"] else exit_code(answer["result"] or {"status": answer["status"]})
-
-
-def _followed(client: Client, options: Options, run_id: str) -> int:
-    """Show the output of a run as it comes, and return its exit code."""
+def _duration(text: str) -> float:
     try:
-        run = watched(client, run_id)
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def _run(client: Client, options: Options) -> int:
+    body = {"params": dict(options.param)} if options.param else None
+    answer = client.post(job_path(options.job, "trigger"), body, wait="false").body
+    if options.no_wait or answer["status"] in ("skipped", "missed"):
+        print(json.dumps(answer, indent=2) if options.json else printable_lines(f"{options.job}: {answer['message']}"))
+        return 0 if answer["success"] else exit_code(answer["result"])
+    try:
+        run = _last_attempt(client, options, answer["run_id"])
     except KeyboardInterrupt:
-        print(
-            f"\nschedulerctl: detached, the run goes on. To see it again: schedulerctl logs -f {run_id}"
-            f"\n              to end it: schedulerctl cancel {run_id}",
-            file=sys.stderr,
-        )
         return DETACHED
-    print(json.dumps(run, indent=2) if options.json else _ended(run), file=sys.stderr)
+    if run is None:
+        if options.json:
+            print(json.dumps(answer, indent=2))
+        return NOT_ENDED
+    if options.follow:
+        print(json.dumps(run, indent=2) if options.json else _first_line(_ended(run)), file=sys.stderr)
+    else:
+        print(json.dumps(_answer(run), indent=2) if options.json else _ended(run))
     return exit_code(run)
 
 
+def _last_attempt(client: Client, options: Options, run_id: str) -> dict[str, Any] | None:
+    """Wait for the end of a run, and of the attempts that follow it; return the last, None when it takes too long.
+
+    Whoever stops looking, for whatever reason, is told how to look again.
+    """
+    until = None if options.wait is None else SystemClock().monotonic() + options.wait
+    try:
+        while (run := watched(client, run_id) if options.follow else awaited(client, run_id, until)) is not None:
+            if not is_followed(run["details"]):
+                return run
+            run_id, at = run["details"]["retry"], run["details"]["retry_at"]
+            print(f"{_first_line(_ended(run))}; tried again at {at}, as run {run_id}", file=sys.stderr, flush=True)
+        _tell_how(run_id, f"not ended within {format_duration(options.wait)}, the run goes on")
+        return None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        _tell_how(run_id, "detached, the run goes on")
+        raise
+    except ClientError as error:
+        if error.status in PASSING:
+            _tell_how(run_id, "the daemon stays away, the run may go on")
+        raise
+
+
+def _tell_how(run_id: str, why: str) -> None:
+    print(
+        f"schedulerctl: {why}. To see it again: schedulerctl logs -f {run_id}"
+        f"\n              to end it: schedulerctl cancel {run_id}",
+        file=sys.stderr,
+    )
+
+
+def _answer(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run that has ended in the shape of the answer to a trigger."""
+    return {
+        "success": run["status"] == "success",
+        "job_id": run["job_id"],
+        "status": run["status"],
+        "message": _ended(run).removeprefix(f"{run['job_id']}: "),
+        "result": run,
+        "run_id": run["run_id"],
+    }
+
+
 def _ended(run: dict[str, Any]) -> str:
-    first = (run["error_message"] or "").partition("\n")[0]
+    """Return how a run ended, in words."""
+    status = "succeeded" if run["status"] == "success" else run["status"].replace("_", " ")
     took = f" after {format_duration(run['duration_seconds'])}" if run["duration_seconds"] is not None else ""
-    return f"{run['job_id']}: {run['status'].replace('_', ' ')}{took}" + (f": {first}" if first else "")
+    said = run["error_message"] or run["details"].get("message")
+    return printable_lines(f"{run['job_id']}: {status}{took}" + (f": {said}" if said else ""))
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _logs(client: Client, options: Options) -> int:
     run_id = _found(client, options.run)
     watch = Watch(client, run_id)
     if options.lines is not None:
-        watch.show(_last_lines(client, watch, options.lines))
+        _show_last(client, watch, options.lines)
     elif not options.follow:
         _show_all(client, watch)
     if not options.follow:
@@ -135,18 +193,31 @@ def _show_all(client: Client, watch: Watch) -> None:
             watch.take(answer)
 
 
-def _last_lines(client: Client, watch: Watch, count: int) -> bytes:
-    """Return the last `count` lines; the watch goes on behind them."""
+def _show_last(client: Client, watch: Watch, count: int) -> None:
+    """Show the last `count` lines, and what was dropped between them; the watch goes on behind them."""
+    pieces = _last_pieces(client, watch, count)
+    text = b"".join(data for _, data in pieces)
+    lines = text.splitlines(keepends=True)
+    skipped = len(text) - sum(map(len, lines[len(lines) - min(count, len(lines)) :]))
+    place = 0
+    for dropped, data in pieces:
+        if place > skipped:
+            watch.tell_dropped(dropped)
+        watch.show(data[max(0, skipped - place) :])
+        place += len(data)
+
+
+def _last_pieces(client: Client, watch: Watch, count: int) -> list[tuple[int, bytes]]:
+    """Return the end of an output with more than `count` lines, or all of it, as `Watch.fetch` does piece by piece."""
     size = client.get(run_path(watch.run_id))["output_bytes"]
     most = max(1, count * LINE_BYTES)
     while True:
-        data = b""
+        pieces: list[tuple[int, bytes]] = []
         watch.offset = start = max(0, size - most)
-        while watch.offset < size and (piece := watch.fetch(min(LARGEST_READ, size - watch.offset))):
-            data += piece
-        lines = data.splitlines(keepends=True)
-        if len(lines) > count or start == 0:
-            return b"".join(lines[len(lines) - min(count, len(lines)) :])
+        while watch.offset < size and (piece := watch.fetch(min(LARGEST_READ, size - watch.offset)))[1]:
+            pieces.append(piece)
+        if start == 0 or len(b"".join(data for _, data in pieces).splitlines()) > count:
+            return pieces
         most *= 4
 
 

@@ -285,9 +285,10 @@ class Executor:
 
 
 def judge(job: Job, end: End) -> tuple[Status, str | None]:
-    """Return the status of a run whose child ended, and the reason in words when it is no success."""
-    if end.lost is not None:
-        return Status.ABANDONED, end.lost
+    """Return the status of a run whose child ended, and the reason in words when it is no success.
+
+    What we ended ourselves has the status of its cause, also when its exit status was not seen.
+    """
     if end.cause is Cause.TIMEOUT:  # the one it was started with; its job may have been changed since
         known = f" of {job.timeout_seconds:g} s" if job.timeout_seconds is not None else ""
         return Status.TIMED_OUT, f"ended after its timeout{known}"
@@ -297,6 +298,8 @@ def judge(job: Job, end: End) -> tuple[Status, str | None]:
         return Status.CANCELLED, "ended because a newer run of the job takes its place"
     if end.cause is Cause.CANCEL:
         return Status.CANCELLED, "cancelled"
+    if end.lost is not None:
+        return Status.ABANDONED, end.lost
     if end.exit_code in job.success_exit_codes:
         return Status.SUCCESS, None
     if end.oom_kills:

@@ -74,10 +74,12 @@ def watch_again(board: Board, running: list[Run], adopt: Callable[[Job, Run], No
 
 
 def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:
-    """Put waiting runs back into the queues of their jobs, and let those start that may."""
+    """Put waiting runs back into the queues of their jobs, replace what they replace, and let those start that may."""
     for run in waiting:
         with board.lock:
             scheduler.seating.wait(board.get(run.job_id), run)
     with board.lock:
         scheduler.seating.recount()
+    for run in waiting:
+        scheduler.replace_with(run)  # the daemon may have died before it gave the order, or the order may be lost
     scheduler.promote_all(scheduler.clock.now())

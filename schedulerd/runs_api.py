@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from .parsing import (
     wait_from,
     whole_from,
 )
+from .retrying import is_followed
 
 if TYPE_CHECKING:
     from .api import Api
@@ -43,8 +45,21 @@ async def list_runs(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs/{run_id}."""
-    return answer(await in_thread(api.service.show_run, run_id_of(request)))
+    """GET /runs/{run_id}: as it is now, or when it has ended, if that is within the time to wait."""
+    run_id, wait = run_id_of(request), wait_from(request.query.get("wait", "false"))
+    if wait != 0:
+        await _within(wait, await in_thread(api.service.watch_run, run_id))
+    return answer(await in_thread(api.service.show_run, run_id))
+
+
+async def _within(seconds: float | None, ended: Future[Run]) -> Run | None:
+    """Return a run when it has ended (or nobody will see its end), None when it has not within `seconds`."""
+    waiting = asyncio.wrap_future(ended)
+    try:
+        await asyncio.wait([waiting], timeout=seconds)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()
 
 
 async def output(api: Api, request: web.Request) -> web.StreamResponse:
@@ -114,22 +129,28 @@ async def cancel(api: Api, request: web.Request) -> web.StreamResponse:
     wait = wait_from(request.query.get("wait", "false"))
     reason = reason_from(await json_body(request, "reason"))
     is_ordered, ordered, ended = await in_thread(api.service.cancel, run_id, request["actor"], reason)
-    try:
-        run = await settled(ordered)
-    except NotFoundError:  # it has ended before the order came
-        is_ordered, run = False, await settled(ended)
+    run = await settled(ordered)
     if is_ordered and run.status in UNFINISHED and wait != 0:
-        done = asyncio.wrap_future(ended)
-        await asyncio.wait([done], timeout=wait)
-        run = done.result() if done.done() else run
-    return answer(_cancelled(run, is_ordered), 202 if run.status in UNFINISHED else 200)
+        run = await _within(wait, ended) or run
+    following = await in_thread(_following, api, run)
+    return answer(_cancelled(run, is_ordered, following), 202 if run.status in UNFINISHED else 200)
 
 
-def _cancelled(run: Run, is_ordered: bool) -> dict[str, Any]:
+def _following(api: Api, run: Run) -> Run | None:
+    """Return the attempt that follows a run, if there is one."""
+    try:
+        return api.service.runs.get(run.details["retry"]) if is_followed(run.details) else None
+    except NotFoundError:  # removed from the history
+        return None
+
+
+def _cancelled(run: Run, is_ordered: bool, following: Run | None) -> dict[str, Any]:
     is_done = is_ordered and run.status in (Status.CANCELLED, *UNFINISHED)
     message = "it is being ended" if run.status in UNFINISHED else "cancelled"
     if not is_done:
-        message = f"it is over already: {str(run.status).replace('_', ' ')}"
+        message = f"it is over already: {_words(run.status)}"
+        if following is not None:
+            message += f"; the attempt that follows it, run {following.run_id}: {_words(following.status)}"
     return {
         "success": is_done,
         "run_id": run.run_id,
@@ -137,3 +158,7 @@ def _cancelled(run: Run, is_ordered: bool) -> dict[str, Any]:
         "status": run.status,
         "message": message,
     }
+
+
+def _words(status: Status) -> str:
+    return str(status).replace("_", " ")

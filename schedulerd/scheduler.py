@@ -280,10 +280,16 @@ class Scheduler:
 
     def _waits(self, run: Run) -> None:
         """Deal with a run that waits, and is in the ledger now: what it waits for may have ended meanwhile."""
+        self.replace_with(run)
+        state = self.board.state_of(run)
+        if state is not None:
+            self.promote(state)
+
+    def replace_with(self, run: Run) -> None:
+        """Let a waiting run take the place of older ones, when that is the policy of its job."""
         state = self.board.state_of(run)
         if state is not None:
             self._cancelling.replace_with(state, run)
-            self.promote(state)
 
     def cancel(self, run_id: str, actor: str) -> Future[Run]:
         """Cancel a run, for somebody; see `Cancelling.cancel`."""

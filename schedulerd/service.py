@@ -138,6 +138,11 @@ class Service:
         return self.runs.show(run_id)
 
     @needs(Role.VIEWER)
+    def watch_run(self, run_id: str) -> Future[Run]:
+        """Return what is done when a run has ended, or the daemon stops. Raise NotFoundError."""
+        return self._asking.watch(self.runs.get(run_id))
+
+    @needs(Role.VIEWER)
     def read_output(self, run_id: str, offset: int) -> tuple[Run, Stretch]:
         """Return a run and the first stretch of its output at or after `offset`. Raise NotFoundError."""
         run = self.runs.get(run_id)
@@ -147,17 +152,14 @@ class Service:
     def cancel(self, run_id: str, actor: Actor, reason: str | None) -> tuple[bool, Future[Run], Future[Run]]:
         """End a run. Returns whether it was not over, it as it was after the order, and it when it has ended.
 
+        Another attempt that follows it is a run of its own.
+
         Raise NotFoundError.
         """
         run = self.runs.get(run_id)
-        ended = self._asking.watch(run)
         is_ordered = run.status in UNFINISHED
-        ordered = ended
-        if is_ordered:
-            try:
-                ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else ""))
-            except NotFoundError:  # it has ended this moment
-                is_ordered = False
+        ended = self._asking.watch(run)
+        ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_ordered else ended
         log.info("run %s of job %s: cancelled by %s%s", run_id, run.job_id, actor.name, "" if is_ordered else ", too late")
         return is_ordered, ordered, ended
 

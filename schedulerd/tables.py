@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text)
 
 
+def printable_lines(text: str) -> str:
+    """Return `text` with its lines as they are, and with nothing else in it that would steer a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def plain(value: Any) -> str:
     """Return a value on one line, `-` for none."""
     if value is None:
@@ -66,7 +71,7 @@ def _run_row(run: dict[str, Any]) -> Sequence[str]:
 
 def done(options: Options, answer: Any, what: str) -> int:
     """Print what a change did, to `what`."""
-    print(json.dumps(answer.body, indent=2) if options.json else f"{what}: {answer.body['message']}")
+    print(json.dumps(answer.body, indent=2) if options.json else printable_lines(f"{what}: {answer.body['message']}"))
     return 0
 
 

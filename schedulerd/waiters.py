@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import NamedTuple
 
 from .board import Board
 from .model import Run
+
+
+class _Waiter(NamedTuple):
+    future: Future[Run]
+    follows: bool
 
 
 class Waiters:
@@ -14,11 +21,15 @@ class Waiters:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._futures: dict[str, list[Future[Run]]] = {}
+        self._futures: dict[str, list[_Waiter]] = {}
 
-    def add(self, run_id: str, future: Future[Run]) -> None:
-        """Let `future` wait for a run that the board counts. The board's lock is held."""
-        self._futures.setdefault(run_id, []).append(future)
+    def add(self, run_id: str, future: Future[Run], follows: bool = True) -> None:
+        """Let `future` wait for a run that the board counts; when it `follows`, for the last attempt after it.
+
+        The board's lock is held.
+        """
+        waiting = [each for each in self._futures.get(run_id, ()) if not each.future.done()]  # some give up
+        self._futures[run_id] = [*waiting, _Waiter(future, follows)]
 
     def drop(self, run_id: str) -> None:
         """Forget who waits for a run; they are answered otherwise."""
@@ -26,15 +37,16 @@ class Waiters:
             self._futures.pop(run_id, None)
 
     def move(self, run_id: str, to: str) -> None:
-        """Let who waits for a run wait for another one, which goes on with it. The board's lock is held."""
+        """Let who waits for a run, and follows, wait for another one, which goes on with it. The board's lock is held."""
         waiting = self._futures.pop(run_id, None)
         if waiting is not None:
-            self._futures.setdefault(to, []).extend(waiting)
+            self._futures.setdefault(to, []).extend(each for each in waiting if each.follows)
+            self._futures[run_id] = [each for each in waiting if not each.follows]
 
     def tell(self, runs: Iterable[Run]) -> None:
         """Answer everybody who waits for one of the runs."""
         with self._board.lock:
-            told = [(run, future) for run in runs for future in self._futures.pop(run.run_id, [])]
+            told = [(run, each.future) for run in runs for each in self._futures.pop(run.run_id, [])]
         for run, future in told:
-            if not future.done():  # who was told at a stop that it waits is not told again
+            with suppress(InvalidStateError):  # who gave up, or was told at a stop that it waits, is not told again
                 future.set_result(run)

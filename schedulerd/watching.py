@@ -10,10 +10,11 @@ from .client import PREFIX, Client, ClientError, Streamed, run_path
 from .clock import SystemClock
 from .durations import format_duration
 from .model import UNFINISHED
-from .tables import percent, printable
+from .tables import percent, printable, printable_lines
 
 PATIENCE_SECONDS = 60.0  # for a daemon that does not answer
 AGAIN_SECONDS = 0.5
+LOOK_SECONDS = 15.0  # the longest that a daemon is asked to wait before it answers
 STATUS_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
 PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
@@ -40,7 +41,7 @@ class StatusLine:
         """Write a line that stays, to stderr."""
         with self._lock:
             self._clear()
-            print(text, file=sys.stderr, flush=True)
+            print(printable_lines(text), file=sys.stderr, flush=True)
 
     def set(self, text: str) -> None:
         """Show a line until the next output."""
@@ -63,6 +64,23 @@ class StatusLine:
             self._is_shown = False
 
 
+class Patience:
+    """How long a daemon that does not answer is waited for: it may be on its way back."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self.restore()
+
+    def restore(self) -> None:
+        """Begin again: it has answered."""
+        self._give_up = self._clock.monotonic() + PATIENCE_SECONDS
+
+    def bear(self, error: ClientError) -> None:
+        """Raise an error that will not pass, or that has lasted too long."""
+        if error.status not in PASSING or self._clock.monotonic() > self._give_up:
+            raise error
+
+
 class Watch:
     """One run that is watched; `offset` is where its output goes on."""
 
@@ -72,7 +90,6 @@ class Watch:
         self.offset = 0
         self.line = StatusLine()
         self._client = client
-        self._clock = SystemClock()
         self._pause = threading.Event()
 
     def show(self, data: bytes) -> None:
@@ -86,23 +103,27 @@ class Watch:
             self.line.write(data)
             self.offset += len(data)
 
-    def fetch(self, limit: int) -> bytes:
-        """Return output from `offset` on, at most `limit` bytes and not across what was dropped."""
+    def fetch(self, limit: int) -> tuple[int, bytes]:
+        """Return output from `offset` on, at most `limit` bytes of it, and how much was dropped before that."""
         with self._client.stream(f"{PREFIX}/{self.path}", offset=self.offset, limit=limit) as answer:
-            self._go_to(answer)
             data = b"".join(answer.pieces)
-        self.offset += len(data)
-        return data
+            dropped = int(answer.headers["x-output-dropped"])
+        self.offset += dropped + len(data)
+        return dropped, data
+
+    def tell_dropped(self, dropped: int) -> None:
+        """Tell of bytes that were dropped, if there are any."""
+        if dropped:
+            self.line.say(f"[schedulerd: {dropped} bytes dropped]")
 
     def _go_to(self, answer: Streamed) -> None:
         dropped = int(answer.headers["x-output-dropped"])
         self.offset += dropped
-        if dropped:
-            self.line.say(f"[schedulerd: {dropped} bytes dropped]")
+        self.tell_dropped(dropped)
 
     def follow(self) -> dict[str, Any]:
         """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
-        give_up = self._clock.monotonic() + PATIENCE_SECONDS
+        patience = Patience()
         while True:
             before = self.offset
             try:
@@ -111,13 +132,35 @@ class Watch:
                 run: dict[str, Any] = self._client.get(run_path(self.run_id))
                 if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
                     return run
-                give_up = self._clock.monotonic() + PATIENCE_SECONDS
+                patience.restore()
             except ClientError as error:
-                if error.status not in PASSING or self._clock.monotonic() > give_up:
-                    raise
+                patience.bear(error)
                 self.line.set(f"{error}: trying again")
             if self.offset == before:
                 self._pause.wait(AGAIN_SECONDS)
+
+
+def awaited(client: Client, run_id: str, until: float | None) -> dict[str, Any] | None:
+    """Return a run as it ended, or None when it has not at `until` (monotonic; None is never).
+
+    A restart of the daemon is waited for. Raise ClientError when it stays away.
+    """
+    clock, patience, pause = SystemClock(), Patience(), threading.Event()
+    while True:
+        asked_at = clock.monotonic()
+        look = LOOK_SECONDS if until is None else max(0.0, min(LOOK_SECONDS, until - asked_at))
+        try:
+            run: dict[str, Any] = client.get(run_path(run_id), wait=f"{look:.3f}")
+            if run["status"] not in UNFINISHED:
+                return run
+            patience.restore()
+        except ClientError as error:
+            patience.bear(error)
+        now = clock.monotonic()
+        if until is not None and now >= until:
+            return None
+        if now - asked_at < AGAIN_SECONDS:  # it is stopping, or away
+            pause.wait(AGAIN_SECONDS if until is None else min(AGAIN_SECONDS, until - now))
 
 
 def watched(client: Client, run_id: str) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def main() -> None:
     try:
         answer = _asked(given)
     except Exception as error:  # whatever it is: some of these quote the URL or a header
+        if isinstance(error, TimeoutError) and error.errno is None:  # the socket noticed it before the timer
+            _too_late(given["timeout"])
         fail(_hidden(_told(error), given))
     watch.cancel()
     sys.stdout.write(_hidden(f"{answer.reason}\n\n{answer.text}", given) + "\n")
@@ -146,13 +148,14 @@ def _wrong(answer: Answer, given: Mapping[str, Any]) -> str | None:
     if not any(code == each or (each.endswith("xx") and each[0] == code[0]) for each in given["expect_status"]):
         return f"answered {answer.reason}, not {' or '.join(given['expect_status'])}"
     if given["expect_text"] is not None and given["expect_text"] not in answer.text:
-        return f"the answer does not contain {given['expect_text']!r}"
+        what = "the first 1 MB of the answer does" if answer.is_cut else "the answer does"
+        return f"{what} not contain {given['expect_text']!r}"
     if given["expect_json"] is None:
         return None
     try:
         value = json.loads(answer.text)
     except (ValueError, RecursionError):
-        return "the answer is not JSON"
+        return "the answer is longer than 1 MB: it was not read as JSON" if answer.is_cut else "the answer is not JSON"
     return _difference(given["expect_json"], value, "the answer")
 
 

@@ -5,6 +5,7 @@ Values are bound, never pasted. The first rows that it gives go to the standard 
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from . import fail, order, report
 SHOWN_ROWS = 100
 CONNECT_SECONDS = 30
 SQLITE = "sqlite://"
+ENDS_ITSELF = "COMMIT and ROLLBACK have no place in it"
 
 _TOKEN = re.compile(
     r"""
@@ -47,6 +49,8 @@ def main() -> None:
         count = (_sqlite if url.startswith(SQLITE) else _postgresql)(given)
     except Exception as error:  # any driver's; told without what is secret
         text = " ".join(str(error).split()) or type(error).__name__
+        if text == "not authorized" and url.startswith(SQLITE):  # by `_no_transactions`, and nobody else
+            fail(f"the statement begins or ends a transaction itself: it is one already, {ENDS_ITSELF}")
         if text == "interrupted" and url.startswith(SQLITE):
             fail(f"the statement was stopped after its timeout of {given['timeout']:g} s")
         fail(text if url.startswith(SQLITE) else scrubbed(text, url))
@@ -57,10 +61,7 @@ def main() -> None:
 def _sqlite(given: Mapping[str, Any]) -> int:
     path = given["url"].removeprefix(SQLITE)
     wait = given["timeout"] or CONNECT_SECONDS
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", uri=True, timeout=wait, isolation_level=None, check_same_thread=False
-    )
-    with closing(connection):
+    with closing(_opened(path, wait)) as connection:
         watch = threading.Timer(wait, connection.interrupt)
         watch.daemon = True
         if given["timeout"]:
@@ -73,6 +74,16 @@ def _sqlite(given: Mapping[str, Any]) -> int:
         connection.execute("COMMIT")
         watch.cancel()
     return count
+
+
+def _opened(path: str, wait: float) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(
+            f"file:{quote(path)}?mode=rw", uri=True, timeout=wait, isolation_level=None, check_same_thread=False
+        )
+    except sqlite3.OperationalError as error:
+        why = str(error) if os.path.exists(path) else "there is no such file"
+        raise ValueError(f"the database {path} cannot be opened: {why}") from error
 
 
 def _no_transactions(action: int, *_: Any) -> int:
@@ -117,7 +128,7 @@ def _postgresql(given: Mapping[str, Any]) -> int:
                 count += max(0, cursor.rowcount)
             has_more = bool(cursor.nextset())
         if connection.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-            raise ValueError("the statement has ended its transaction itself: COMMIT and ROLLBACK have no place in it")
+            raise ValueError(f"the statement has ended its transaction itself: {ENDS_ITSELF}")
     return count
 
 

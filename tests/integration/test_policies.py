@@ -521,6 +521,21 @@ def test_of_several_newer_runs_the_newest_starts(start):
     assert len(engine.ordered) == 1
 
 
+def test_a_newer_run_replaces_the_older_ones_also_after_a_restart(start):
+    job = a_job(overlap=Overlap.REPLACE)
+    first = start(job)
+    trigger(first)
+    first.takes_orders = False  # the daemon dies before it can give the order
+    trigger(first)
+    old, new = first.rows("job")
+    second = start(job, known=[old.run_id])
+    assert second.ordered == [(old.run_id, "replace")]
+    fail(second)
+
+    assert [str(run.status) for run in second.rows("job")] == ["cancelled", "running"]
+    assert second.rows("job")[0].error_message == f"replaced by run {new.run_id}"
+
+
 def test_a_replacement_that_is_cancelled_replaces_nothing_later(start):
     engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
     engine.tick(1)

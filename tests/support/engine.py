@@ -9,7 +9,7 @@ from schedulerd.forecast import Forecast
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
-from schedulerd.recovery import close_open_runs, queue_again
+from schedulerd.recovery import close_open_runs, queue_again, watch_again
 from schedulerd.roster import Roster
 from schedulerd.scheduler import Scheduler
 
@@ -17,7 +17,8 @@ from schedulerd.scheduler import Scheduler
 class Engine:
     """Everything between the configuration and the executor; runs end when the test says so, or at once."""
 
-    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=()):
+    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=(), known=()):
+        """`known` are the runs that keepers know, as after a kill of the daemon alone."""
         self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
         self.board = Board()
         self.scheduler = Scheduler(self.board, store, clock, "test")
@@ -34,9 +35,10 @@ class Engine:
         self.scheduler.seating.measured_by = lambda: self.load
         self.load = Load(0.0, 1e12)
         self.pools = dict(pools)
-        waiting = close_open_runs(store, clock, {job.job_id: job for job in jobs}, {}, set()).waiting
+        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, dict.fromkeys(known, clock.now()), set())
         self.apply(*jobs)
-        queue_again(self.board, self.scheduler, waiting)
+        watch_again(self.board, left.running, lambda job, run: self.started.append((job, run)))
+        queue_again(self.board, self.scheduler, left.waiting)
         self.roster.start_up()
 
     def apply(self, *jobs):

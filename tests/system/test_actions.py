@@ -160,6 +160,8 @@ def jobs(http, https, postgres, folder):
         "get_refused": {"http": "http://localhost:1/"},
         "get_never": {"http": {"url": f"http://{http}/never", "response_timeout": "300ms"}},
         "get_big": {"http": f"http://{http}/big"},
+        "get_big_json": {"http": {"url": f"http://{http}/big", "expect_json": {"a": 1}}},
+        "get_big_text": {"http": {"url": f"http://{http}/big", "expect_text": "needle"}},
         "redirect": {"http": f"http://{http}/here"},
         "redirect_here": {"http": {"url": f"http://{http}/here", "method": "POST", "body": "x", "follow_redirects": True}},
         "redirect_away": {"http": {"url": f"http://{http}/away", "follow_redirects": True}},
@@ -327,6 +329,8 @@ def test_an_answer_with_the_right_status_is_a_success(run, output):
         ("get_error", "answered 503 Service Unavailable, not 2xx"),
         ("get_wrong_json", "queue in the answer.length is 3, not 4"),
         ("get_wrong_text", "the answer does not contain 'needle'"),
+        ("get_big_json", "the answer is longer than 1 MB: it was not read as JSON"),
+        ("get_big_text", "the first 1 MB of the answer does not contain 'needle'"),
         ("get_refused", "the request failed: Connection refused"),
         ("get_never", "no answer within 0.3 s"),
         ("redirect", "answered 302 Found, not 2xx"),
@@ -379,15 +383,18 @@ def test_a_file_may_have_several_statements(run):
     ("job_id", "told"),
     [
         ("broken", "no such table: nowhere"),
-        ("commits", "not authorized"),
+        (
+            "commits",
+            "the statement begins or ends a transaction itself: it is one already, COMMIT and ROLLBACK have no place in it",
+        ),
         ("slow_sqlite", "the statement was stopped after its timeout of 0.2 s"),
-        ("no_database", "unable to open database file"),
+        ("no_database", "the database FOLDER/no/such.db cannot be opened: there is no such file"),
     ],
 )
 def test_a_statement_that_fails_leaves_nothing(run, running, job_id, told):
     ended = run(job_id)
 
-    assert (ended["status"], ended["error_message"]) == ("failed", told)
+    assert (ended["status"], ended["error_message"]) == ("failed", told.replace("FOLDER", str(running.folder)))
     database = sqlite3.connect(running.folder / "data.db")
     assert database.execute("SELECT count(*) FROM t WHERE name IN ('x', 'y')").fetchone() == (0,)
     database.close()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -269,6 +269,20 @@ def test_a_keeper_that_is_killed_costs_the_ends_of_its_runs_and_says_so(daemon, 
     assert (tmp_path / "done").exists()  # it ran on, and no other run was started beside it meanwhile
 
 
+def test_a_timeout_that_comes_under_the_next_keeper_is_a_timeout_and_tried_again(daemon, tmp_path):
+    shell = f"echo $$ >> {tmp_path}/pid; sleep 60"
+    daemon.write({"jobs": {"slow": {"shell": shell, "timeout": "2s", "kill_grace": 1, "retries": 1, "retry_delay": 0}}})
+    daemon.start()
+    daemon.client.post("jobs/slow/trigger", wait="false")
+    until((tmp_path / "pid").exists, "the start")
+    for pid in keepers(tmp_path / "state"):
+        os.kill(pid, signal.SIGKILL)
+
+    again, first = daemon.until_run("slow", "timed_out", count=2)
+    assert (first["error_message"], first["exit_code"]) == ("ended after its timeout of 2 s", None)
+    assert (again["origin"], first["details"]["retry"]) == ("retry", again["run_id"])
+
+
 def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_on(daemon, tmp_path):
     daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 4"}}})
     daemon.start()
@@ -349,6 +363,26 @@ def test_who_follows_a_run_sees_all_of_it_over_a_kill_of_the_daemon(daemon, tmp_
         assert following.stdout.read() == b"after\n"
 
     assert following.returncode == 3
+
+
+@pytest.mark.parametrize("way", ["kill", "stop"])
+def test_who_waits_for_a_run_hears_of_its_end_over_a_restart_of_the_daemon(daemon, tmp_path, way):
+    os.mkfifo(tmp_path / "fifo")
+    daemon.write(
+        {"on_stop": "leave", "jobs": {"slow": {"shell": f"read line < {tmp_path}/fifo; exit 3", "overlap": "queue"}}}
+    )
+    daemon.start()
+    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(daemon.socket_path), "run", "slow"]
+    with ExitStack() as stack:
+        asking = []
+        for status in ("running", "queued"):
+            asking.append(stack.enter_context(subprocess.Popen(command, cwd=Path(__file__).parents[2])))
+            daemon.until_run("slow", status)
+        getattr(daemon, way)()
+        daemon.start()
+        for each in asking:
+            (tmp_path / "fifo").write_text("on\n")
+            assert each.wait(30) == 3
 
 
 def test_a_run_is_told_up_to_when_its_job_has_done_its_work_also_after_a_restart(daemon, tmp_path):

@@ -1,5 +1,6 @@
 """Single runs on a real daemon: how they are, what they write, live, and their end on demand."""
 
+import json
 import os
 import pty
 import socket
@@ -28,6 +29,13 @@ JOBS = {
     "three": {"shell": "echo one; echo two; exit 3"},
     "killed": {"shell": "kill -9 $$"},
     "late": {"shell": "exec sleep 60", "timeout": "0.2s"},
+    "steers": {"shell": "printf '\\033[31mred\\033]0;title\\007'; exit 4"},
+    "second": {
+        "shell": "test -e second_mark && echo then && exit 0; echo first; touch second_mark; exit 7",
+        "retries": 1,
+        "retry_delay": 0,
+    },
+    "tries": {"shell": "exit 5", "retries": 1, "retry_delay": "1h"},
     "stubborn": {"shell": "exec sleep 60"},
     "progress": {"shell": WAITS},
     **{name: {"shell": WAITS, "overlap": "queue"} for name in ("live", "queued", "many", "ctl", "logs")},
@@ -40,6 +48,7 @@ def running(tmp_path_factory):
     jobs = {name: {**job, "env": {"FIFO": str(folder / name), **job.get("env", {})}} for name, job in JOBS.items()}
     for name in JOBS:
         os.mkfifo(folder / name)
+    jobs["second"]["cwd"] = str(folder)
     (folder / "variables").write_text(f"TOKEN={TOKEN}\nSHORT=1234567\nDB=redis://:pass@h\n")
     made = RunningDaemon(folder, {"jobs": jobs, "shutdown_grace": "1s"}, {"THE_WORD": "hunter2"})
     made.start()
@@ -444,11 +453,72 @@ def test_run_waits_as_long_as_it_is_told(ctl, client, running):
     first = said(ctl("run", "logs", "--no-wait"))
     let_go(running, "logs")
     until(lambda: not client.get(job_path("logs"))["is_running"], "the end")
-    second = said(ctl("run", "logs", "--wait", "0.1s"))
+    code, out, err = said(ctl("run", "logs", "--wait", "0.1s"))
+    run_id = client.get("runs", job="logs")[0]["run_id"]
     let_go(running, "logs")
 
-    assert (first[:2], second[:2]) == ((0, b"logs: accepted, runs\n"), (0, b"logs: accepted, runs\n"))
+    assert first[:2] == (0, b"logs: accepted, runs\n")
+    assert (code, out) == (75, b"")
+    assert f"not ended within 100ms, the run goes on. To see it again: schedulerctl logs -f {run_id}" in err
+    assert said(ctl("run", "quiet", "--wait", "soon"))[0] == 2
+    code, out, _err = said(ctl("run", "logs", "--wait", "0", "--json"))
+    let_go(running, "logs")
+    assert (code, json.loads(out)["status"]) == (75, "queued")
     assert said(ctl("run", "quiet", "--wait", "20s"))[1].startswith(b"quiet: succeeded")
+
+
+def test_a_run_answers_when_it_has_ended_if_that_is_wanted(client, running):
+    run_id = started(client, "live")
+    early = client.get(run_path(run_id), wait="0.1s")["status"]
+    let_go(running, "live")
+
+    assert (early, client.get(run_path(run_id), wait="true")["status"]) == ("running", "success")
+    assert client.get(run_path(run_id), wait="20s")["status"] == "success"
+    assert client.ask("GET", f"{PREFIX}/{run_path(run_id)}", wait="soon").status == 422
+
+
+@pytest.mark.parametrize("how", [[], ["--follow"]])
+def test_run_goes_on_to_the_last_attempt_and_hands_on_its_code(ctl, client, running, how):
+    code, out, err = said(ctl("run", "second", *how))
+    last, first = client.get("runs", job="second", limit=2)
+    (running.folder / "second_mark").unlink()
+
+    assert (code, last["attempt"], first["exit_code"]) == (0, 2, 7)
+    assert "second: failed after" in err
+    assert f"tried again at {first['details']['retry_at']}, as run {last['run_id']}" in err
+    assert out == b"first\nthen\n" if how else out.startswith(b"second: succeeded after")
+
+
+@pytest.mark.parametrize("how", [[], ["--follow"]])
+def test_what_a_run_says_does_not_steer_the_terminal(ctl, how):
+    code, out, err = said(ctl("run", "steers", *how))
+
+    assert code == 4
+    assert "steers: failed after" in (err if how else out.decode())
+    assert "\x1b" not in (err if how else out.decode())
+
+
+def test_run_has_json_of_the_shape_of_a_trigger(ctl):
+    answer = json.loads(said(ctl("run", "three", "--json"))[1])
+
+    assert (answer["success"], answer["job_id"], answer["status"]) == (False, "three", "failed")
+    assert answer["message"].startswith("failed after")
+    assert (answer["result"]["exit_code"], answer["result"]["run_id"]) == (3, answer["run_id"])
+
+
+def test_a_cancel_that_is_too_late_names_the_attempt_that_follows(ctl, client, running):
+    first = started(client, "tries")
+    until(lambda: client.get(run_path(first))["status"] == "failed", "its end")
+    second = client.get(run_path(first))["details"]["retry"]
+    answer = client.post(run_path(first, "cancel"), wait="true").body
+
+    assert (answer["success"], answer["run_id"], answer["status"]) == (False, first, "failed")
+    assert answer["message"] == f"it is over already: failed; the attempt that follows it, run {second}: queued"
+    assert said(ctl("cancel", second))[0] == 0
+    code, out, _err = said(ctl("cancel", first))
+    assert (code, out.decode()) == (
+        1, f"{first}: it is over already: failed; the attempt that follows it, run {second}: cancelled\n",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -475,6 +545,18 @@ def test_logs_shows_what_a_run_or_the_newest_run_of_a_job_wrote(ctl, client):
     assert said(ctl("logs", run_id)) == (0, b"one\ntwo\n", "")
     assert said(ctl("logs", "three", "--lines", "1"))[1] == b"two\n"
     assert said(ctl("logs", "none"))[::2] == (1, "schedulerctl: there is no job 'none'\n")
+
+
+def test_the_last_lines_tell_once_of_what_was_dropped_between_them(ctl, client, running):
+    run_id = ran(client, "digits")
+    (log,) = running.folder.glob(f"state/output/*/{run_id}.log")
+    log.write_bytes(b"head\n" * 1000 + b"\0" * 200_000 + b"tail\n" * 10)
+    punch(log, 8192, 192_512)
+    behind, over = said(ctl("logs", run_id, "-n", "5")), said(ctl("logs", run_id, "-n", "900"))
+
+    assert behind == (0, b"tail\n" * 5, "")
+    assert (over[1][:5], over[1][-50:]) == (b"head\n", b"tail\n" * 10)
+    assert over[2].count("bytes dropped") == 1
 
 
 def test_logs_follows_until_the_end(ctl, running, client):
