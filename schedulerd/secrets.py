@@ -70,12 +70,13 @@ def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tupl
     All is looked up now, so what was changed since the run is not known any more; what is not to be had is left out, as
     is what is below SHORTEST_MASKED bytes.
     """
-    found = [text for secret in (_secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
+    values_of_job = [text for secret in (_secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
+    found = [part for text in values_of_job for part in (text, *parts_of(text))]
     for source in sources:
-        found += [password for url in _values(source) for password in _passwords(url)]
+        found += [password for url in _values(source) for password in passwords_in(url)]
     for text in _variables_of(job) if job else ():
         found += [text] if len(_bytes(text)) >= SHORTEST_MASKED_OF_FILE else []
-        found += _passwords(text)
+        found += passwords_in(text)
     values = set(map(_bytes, found))
     return tuple(sorted(value for value in values if len(value) >= SHORTEST_MASKED))
 
@@ -103,10 +104,33 @@ def _values(value: str | Secret) -> Iterator[str]:
         yield resolve(value)
 
 
-def _passwords(url: str) -> Iterator[str]:
+def passwords_in(url: str) -> Iterator[str]:
+    """Yield the passwords of the URLs in a text, as they are written and as they are meant."""
     for match in _PASSWORD.finditer(url):
-        written = match[1] or match[2] or ""
-        yield from (written, unquote(written))
+        yield from _both(match[1] or match[2] or "")
+
+
+def parts_of(secret: str) -> Iterator[str]:
+    """Yield what is secret by itself in a secret that is a URL: a server, or its driver, may tell no more than that.
+
+    Passwords; of an http(s) URL also who logs in with nothing else, and segments of the path and values of the query from
+    SHORTEST_MASKED_OF_FILE bytes on: such a URL is a secret because of the token in one of these.
+    """
+    yield from passwords_in(secret)
+    if not re.match(r"https?://\S+$", secret):
+        return
+    rest, _, query = secret.partition("#")[0].partition("://")[2].partition("?")
+    place, *segments = rest.split("/")
+    userinfo, _, _ = place.rpartition("@")
+    if userinfo and not userinfo.partition(":")[2]:
+        yield from _both(userinfo.removesuffix(":"))
+    for text in (*segments, *(pair.partition("=")[2] or pair for pair in query.split("&"))):
+        if len(_bytes(text)) >= SHORTEST_MASKED_OF_FILE:
+            yield from _both(text)
+
+
+def _both(written: str) -> tuple[str, str]:
+    return written, unquote(written)
 
 
 def masked_output(data: bytes, secrets: Sequence[bytes], begins_cut: bool = False, ends_cut: bool = False) -> bytes:
