@@ -16,7 +16,7 @@ from typing import Any
 
 from .clock import Clock
 from .durations import counted, format_size
-from .errors import SchedulerdError, StartError, StoppingError
+from .errors import SchedulerdError, SecretError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
@@ -246,17 +246,18 @@ class Executor:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         struck = {"oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept)}
         details |= {name: value for name, value in struck.items() if value}
-        reported = take_result(result_path(self._output.path_of(run.run_id), job))
-        secrets = self._secrets_of(job) if status is not Status.SUCCESS or reported != Reported() else ()
-        tail = None
+        reported, tail = take_result(result_path(self._output.path_of(run.run_id), job)), None
         try:
             details |= self._settled(job, run.run_id)
-            if status is not Status.SUCCESS and details["output_bytes"]:
-                tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES, secrets)
+            if status is not Status.SUCCESS or reported != Reported():
+                secrets = self._secrets_of(job)
+                reported = shown(reported, secrets)
+                tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES, secrets) if status is not Status.SUCCESS else None
         except OSError as error:
             details["output_error"] = str(error)
-        result = Result(status, 0, message, end.exit_code, details)
-        return merged(job, run, shown(reported, secrets), result, tail)
+        except SecretError as error:  # what it says cannot be masked
+            reported, details["not_kept"] = reported.without_texts(), f"what it said: {error}"
+        return merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
 
     def _settled(self, job: Job, run_id: str) -> dict[str, int]:
         size = self._output.settle(run_id)

@@ -42,6 +42,10 @@ class Reported:
     progress: float | None = None  # 0 to 1
     warnings: tuple[str, ...] = ()
 
+    def without_texts(self) -> Reported:
+        """Return the numbers alone."""
+        return Reported(self.records_processed, progress=self.progress)
+
 
 def result_path(output_path: str, job: Job) -> str:
     """Return where a run's result file is: beside its output, or where the job's other user can reach it."""

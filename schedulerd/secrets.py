@@ -70,7 +70,7 @@ def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tupl
     All is looked up now, so what was changed since the run is not known any more; what is not to be had is left out, as
     is what is below SHORTEST_MASKED bytes.
     """
-    values_of_job = [text for secret in (_secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
+    values_of_job = [text for secret in (secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
     found = [part for text in values_of_job for part in (text, *parts_of(text))]
     for source in sources:
         found += [password for url in _values(source) for password in passwords_in(url)]
@@ -91,12 +91,13 @@ def _variables_of(job: Job) -> Iterator[str]:
             yield from variables_in(path).values()
 
 
-def _secrets_in(value: Any) -> Iterator[Secret]:
+def secrets_in(value: Any) -> Iterator[Secret]:
+    """Yield the references in a value from the configuration, however deep."""
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, (Mapping, list, tuple)):
         for each in value.values() if isinstance(value, Mapping) else value:
-            yield from _secrets_in(each)
+            yield from secrets_in(each)
 
 
 def _values(value: str | Secret) -> Iterator[str]:
