@@ -22,6 +22,7 @@ from datetime import datetime
 from .clock import Clock
 from .config import Peer
 from .errors import UnauthenticatedError, UnsafeError
+from .files import write_private
 from .model import Actor, Role, to_text
 
 TOKENS_FILE = "tokens.json"
@@ -77,8 +78,8 @@ class Tokens:
             "created_at": to_text(self._clock.now()),
             "expires_at": None,
         }
-        _write_private(self._admin_path, text + "\n")
-        _write_private(self._path, json.dumps({"tokens": [entry]}, indent=2) + "\n")
+        write_private(self._admin_path, text + "\n")
+        write_private(self._path, json.dumps({"tokens": [entry]}, indent=2) + "\n")
         self._read()
         return self._admin_path
 
@@ -112,17 +113,6 @@ def _token_from(entry: dict[str, str | None]) -> Token:
         Role[str(entry["role"]).upper()],
         datetime.fromisoformat(expires) if expires else None,
     )
-
-
-def _write_private(path: str, text: str) -> None:
-    """Write a file that is 0600 from its first moment, whole or not at all."""
-    fresh = path + ".new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(fresh, path)
 
 
 class Peers:

@@ -43,13 +43,14 @@ from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Function
 from .faults import fault_point
+from .keepsakes import Keepsakes
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .options import json_schema
 from .output import OutputFolder
 from .planner import Planner
 from .process import Cause, keep_descriptors_private
 from .recovery import close_open_runs, queue_again, watch_again
-from .roster import Roster
+from .roster import Changes, Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
@@ -94,6 +95,7 @@ class Daemon:
         spool = spool_of(config, self.clock)
         self.store = store_at(config.store, config.store_schema, self.clock, is_own, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
+        self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
         self.board = Board()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
         self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
@@ -109,7 +111,7 @@ class Daemon:
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
-        runs = Runs(self.board, self.store, self.clock, self.output, self._databases)
+        runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
@@ -128,7 +130,10 @@ class Daemon:
         return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
-        return known_secrets(job, self._databases())
+        """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
+        if job.job_id not in self.board.states:
+            self.keepsakes.check(job.job_id)
+        return known_secrets(self.keepsakes.with_past(job), self._databases())
 
     def _databases(self) -> Sequence[str | Secret]:
         """Return every URL of the configuration that may have a password in it."""
@@ -204,11 +209,15 @@ class Daemon:
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
-        self.roster.apply(self.config.jobs, self.config.pools)
-        watch_again(self.board, still.running, self.executor.adopt)
+        self._apply(self.config)
+        watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
         queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
+
+    def _apply(self, config: Config) -> Changes:
+        self.keepsakes.keep(config.jobs)
+        return self.roster.apply(config.jobs, config.pools)
 
     async def _open_doors(self) -> None:
         if self._listeners is None:  # they are open already
@@ -237,7 +246,7 @@ class Daemon:
             try:
                 config = await asyncio.to_thread(load, self.config.path)
                 fault_point("in_reload")
-                changes = await asyncio.to_thread(self.roster.apply, config.jobs, config.pools)
+                changes = await asyncio.to_thread(self._apply, config)
             except ConfigError as error:
                 self.config_state.problems = [str(problem) for problem in error.problems]
                 for problem in error.problems:

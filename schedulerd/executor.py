@@ -10,19 +10,18 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from .clock import Clock
 from .durations import counted, format_size
-from .errors import SchedulerdError, StartError, StoppingError
+from .errors import SchedulerdError, SecretError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .process import Cause, End, ProcessSpec, Supervisor
-from .results import merged, result_path, take_result
-from .secrets import masked_output
+from .results import Reported, merged, result_path, shown, take_result
 
 log = logging.getLogger(__name__)
 
@@ -240,26 +239,25 @@ class Executor:
         return Finished(job, run, result, end.ended_at, end.duration_seconds)
 
     def _result(self, job: Job, run: Run, end: End) -> Result:
-        """Return how a run ended, with what it said itself; nothing secret is in the message, which is kept."""
+        """Return how a run ended, with what it said itself; nothing secret is in what is kept."""
         status, message = judge(job, end)
         details: dict[str, Any] = {}
         if end.cpu_seconds is not None:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         struck = {"oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept)}
         details |= {name: value for name, value in struck.items() if value}
-        tail = None
+        reported, tail = take_result(result_path(self._output.path_of(run.run_id), job)), None
         try:
             details |= self._settled(job, run.run_id)
-            if status is not Status.SUCCESS and details["output_bytes"]:
-                tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES)
+            if status is not Status.SUCCESS or reported != Reported():
+                secrets = self._secrets_of(job)
+                reported = shown(reported, secrets)
+                tail = self._output.tail(run.run_id, ERROR_TAIL_BYTES, secrets) if status is not Status.SUCCESS else None
         except OSError as error:
             details["output_error"] = str(error)
-        reported = take_result(result_path(self._output.path_of(run.run_id), job))
-        result = merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
-        if result.message is None:
-            return result
-        shown = masked_output(result.message.encode("utf-8", "replace"), self._secrets_of(job))
-        return replace(result, message=shown.decode("utf-8", "replace"))
+        except SecretError as error:  # what it says cannot be masked
+            reported, details["not_kept"] = reported.without_texts(), f"what it said: {error}"
+        return merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
 
     def _settled(self, job: Job, run_id: str) -> dict[str, int]:
         size = self._output.settle(run_id)

@@ -36,6 +36,7 @@ from .trigger_options import MOVERS, TRIGGERS
 
 JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"
+OWN_PREFIX = "SCHEDULERD_"  # of the variables that tell a process who it is, and by which its tree is known
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
@@ -52,7 +53,10 @@ class RoleName(StrEnum):
     ADMIN = "admin"
 
 
-ENVIRONMENT = MapOf(TextOrSecret(), ENV_NAME, "a name of an environment variable")
+ENVIRONMENT = MapOf(
+    TextOrSecret(), rf"(?!{OWN_PREFIX}(?!LAST_SUCCESS_AT$)){ENV_NAME}",
+    f"a name of an environment variable that a job may set ({OWN_PREFIX}… are ours, but for {OWN_PREFIX}LAST_SUCCESS_AT)",
+)  # fmt: skip
 PLAIN = {"type": ["string", "number", "boolean"]}
 PARAM = Record(
     {

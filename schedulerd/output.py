@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from .model import EPOCH
 from .retention import Output
+from .secrets import masked_tail, reach_of
 
 TAIL_BYTES = 2000
 MILLISECONDS_A_DAY = 86_400_000
@@ -109,17 +110,21 @@ class OutputFolder:
         with self._opened(run_id) as file:
             return _read(file, offset, most) if file is not None else Chunk(b"", offset)
 
-    def tail(self, run_id: str, most: int = TAIL_BYTES) -> str:
-        """Return the last `most` bytes of a run's output as text, whole lines where there are any; nothing from a hole."""
+    def tail(self, run_id: str, most: int = TAIL_BYTES, secrets: Sequence[bytes] = ()) -> str:
+        """Return the last `most` bytes of a run's output as text, with `***` in place of each secret.
+
+        Whole lines where there are any; nothing from a hole, and nothing before one.
+        """
         size = self.size(run_id)
-        at = max(0, size - most)
-        is_cut, data = at > 0, b""
+        at = max(0, size - most - reach_of(secrets))
+        is_after_gap, data = False, b""
         while at < size and ((chunk := self.read(run_id, at, size - at)).data or chunk.dropped):
-            is_cut, data = (True, chunk.data) if chunk.dropped else (is_cut, data + chunk.data)
+            is_after_gap, data = (True, chunk.data) if chunk.dropped else (is_after_gap, data + chunk.data)
             at = chunk.next_offset
-        if is_cut:
-            data = data.partition(b"\n")[2] or data
-        return data.decode("utf-8", "replace").rstrip()
+        shown = masked_tail(data, secrets, most, is_after_gap)
+        if is_after_gap or size > most:
+            shown = shown.partition(b"\n")[2] or shown
+        return shown.decode("utf-8", "replace").rstrip()
 
     def delete(self, run_id: str) -> int:
         """Take away a run's output, and its day's folder when that was the last; return the bytes that are free now."""

@@ -37,17 +37,18 @@ class Reader:
         """Return the next piece, of at most about `most` bytes; it may be empty although there is more."""
         chunk = self._folder.read(self._run_id, self._ahead, most)
         if chunk.dropped and self._mask.held:
-            return Piece(self._shown(self._mask.flush(is_cut=True)))  # first what was before the gap
+            return Piece(self._shown(self._mask.flush()))  # first what was before the gap
         dropped = 0
         if chunk.dropped:
             self._at = self._ahead = self._ahead + chunk.dropped
             dropped = max(0, self._at - self.offset)
             self.offset = max(self.offset, self._at)
+            self._mask.begin_after_gap()
         self._ahead = chunk.next_offset
         return Piece(self._shown(self._mask.feed(chunk.data)), dropped, is_last=not chunk.data and not chunk.dropped)
 
     def flush(self) -> bytes:
-        """Return what the mask has held back: no more will come."""
+        """Return what the mask has held back: no more will come, so the beginning of a secret is shown as stars, too."""
         return self._shown(self._mask.flush())
 
     def _shown(self, data: bytes) -> bytes:

@@ -60,13 +60,19 @@ def close_open_runs(
     return Open(still.waiting + retries, still.running)
 
 
-def watch_again(board: Board, running: list[Run], adopt: Callable[[Job, Run], None]) -> None:
-    """Count runs whose children live on, or have ended meanwhile, as running again; `adopt` hears of their ends."""
+def watch_again(
+    board: Board, running: list[Run], retired: Callable[[str], Job | None], adopt: Callable[[Job, Run], None]
+) -> None:
+    """Count runs whose children live on, or have ended meanwhile, as running again; `adopt` hears of their ends.
+
+    `retired` returns what is remembered of a job that was taken out of the configuration.
+    """
     for run in running:
         with board.lock:
             state = board.states.get(run.job_id)
-            if state is None:  # its job was taken out of the configuration
-                state = board.retired.setdefault(run.job_id, JobState(Job(run.job_id, run.job_id, "command", {})))
+            if state is None:
+                job = retired(run.job_id) or Job(run.job_id, run.job_id, "command", {})
+                state = board.retired.setdefault(run.job_id, JobState(job))
             state.running[run.run_id] = run
             board.touch(state)
         adopt(state.job, run)

@@ -11,13 +11,15 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .files import read_regular
 from .model import Job, Result, Run, Status
+from .retrying import OWN_DETAILS
+from .secrets import masked_value
 
 RESULT_LIMIT = 64 * 1024  # bytes
 MESSAGE_LIMIT = 2000  # characters
@@ -26,6 +28,8 @@ DEEPEST = 20
 MOST_WARNINGS = 20
 # Actions whose process is ours, and says itself why it failed.
 OWN_PROGRAMS = frozenset({"python", "http", "sql", "backup", "restore_drill"})
+# Details by which we decide what follows a run, and say why it is as it is.
+RESERVED = OWN_DETAILS | {"retry", "params", "after", "rules", "cause", "again", "blocking_run", "cancelled_by"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class Reported:
     details: dict[str, Any] = field(default_factory=dict)
     progress: float | None = None  # 0 to 1
     warnings: tuple[str, ...] = ()
+
+    def without_texts(self) -> Reported:
+        """Return the numbers alone."""
+        return Reported(self.records_processed, progress=self.progress)
 
 
 def result_path(output_path: str, job: Job) -> str:
@@ -101,15 +109,25 @@ def _parsed(data: bytes) -> Reported:
             warnings.append(why_not)
         elif each is not None:
             out[key] = each
-    if len(out.get("message", "")) > MESSAGE_LIMIT:
-        out["message"] = out["message"][: MESSAGE_LIMIT - 1] + "…"
     return Reported(**out, warnings=tuple(warnings[:MOST_WARNINGS]))
+
+
+def shown(reported: Reported, secrets: Sequence[bytes]) -> Reported:
+    """Return what a run has said as it may be kept: masked first, then cut to MESSAGE_LIMIT."""
+    if reported.message is not None:
+        reported = replace(reported, message=_cut(masked_value(reported.message, secrets)))
+    warnings = tuple(_cut(masked_value(each, secrets)) for each in reported.warnings)
+    return replace(reported, warnings=warnings, details=masked_value(reported.details, secrets))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 
 def _own_warnings(given: Any) -> list[str]:
     """Return the warnings that a run gives itself."""
     texts = given if isinstance(given, list) else [given]
-    return [each[:MESSAGE_LIMIT] for each in texts if isinstance(each, str) and _is_text(each)]
+    return [each for each in texts if isinstance(each, str) and _is_text(each)]
 
 
 def _shown(key: str) -> str:
@@ -163,11 +181,15 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | None) -> Result:
     """Return the result of a run together with what it said itself; `told` is the end of its output.
 
-    Nothing that the run says replaces what we know: our details win, and a failure keeps our reason before its own.
+    Nothing that the run says replaces what we know: our details win, names that we go by are ours alone (RESERVED), and a
+    failure keeps our reason before its own.
     """
-    details = {**reported.details, **run.details, **result.details}
-    if reported.warnings:
-        details["warnings"] = list(reported.warnings)
+    said = {name: each for name, each in reported.details.items() if name not in RESERVED}
+    details = {**said, **run.details, **result.details}
+    taken = sorted(reported.details.keys() & RESERVED)
+    warnings = [*reported.warnings, *(f"the result may not set details.{name}: schedulerd does" for name in taken)]
+    if warnings:
+        details["warnings"] = warnings
     if reported.progress is not None:
         details["progress"] = reported.progress
     message = reported.message

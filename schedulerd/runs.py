@@ -10,6 +10,7 @@ from .board import Board
 from .clock import Clock
 from .errors import BusyError, NotFoundError
 from .figures import percentile
+from .keepsakes import Keepsakes
 from .model import UNFINISHED, Job, Run, Secret, Status
 from .output import OutputFolder, Stretch
 from .reading import Reader
@@ -27,12 +28,15 @@ Sources = Callable[[], Iterable[str | Secret]]
 class Runs:
     """Knows runs from memory while they go on, from the ledger when they are over, and their output from its folder."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock, output: OutputFolder, sources: Sources) -> None:
+    def __init__(
+        self, board: Board, store: Store, clock: Clock, output: OutputFolder, keepsakes: Keepsakes, sources: Sources
+    ) -> None:
         """`sources` returns the URLs of the configuration in force, whose passwords are masked in any output."""
         self._board = board
         self._store = store
         self._clock = clock
         self._output = output
+        self._keepsakes = keepsakes
         self._sources = sources
         self._followers = 0
 
@@ -111,8 +115,15 @@ class Runs:
         return self._output.stretch(run.run_id, offset)
 
     def reader(self, run: Run, offset: int) -> Reader:
-        """Return a reader of a run's output from `offset` on, which masks the secrets that its job has now."""
-        return Reader(self._output, run.run_id, known_secrets(self._job_of(run), self._sources()), offset)
+        """Return a reader of a run's output from `offset` on, which masks the secrets of its job: all that it ever named."""
+        job = self._job_of(run)
+        job = self._keepsakes.retired(run.job_id) if job is None else self._keepsakes.with_past(job)
+        return Reader(self._output, run.run_id, known_secrets(job, self._sources()), offset)
+
+    def check_masks(self, run: Run) -> None:
+        """Raise SecretError when an output may hold a secret that cannot be known any more, since its job is gone."""
+        if run.job_id not in self._board.states:
+            self._keepsakes.check(run.job_id)
 
     @contextmanager
     def following(self) -> Iterator[None]:

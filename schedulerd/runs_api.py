@@ -72,7 +72,7 @@ async def output(api: Api, request: web.Request) -> web.StreamResponse:
     if flag_from(query.get("follow"), "follow"):
         with api.service.runs.following():
             return await _follow(api, request, offset, marks, is_text)
-    run, stretch = await in_thread(api.service.read_output, run_id, offset)
+    run, stretch = await in_thread(api.service.read_output, run_id, offset, request["actor"])
     try:
         asked = range_from(request.headers.get("Range"), stretch.size)
         if asked is not None:
@@ -100,7 +100,7 @@ async def output(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_text: bool) -> web.StreamResponse:
-    run, stretch = await in_thread(api.service.read_output, run_id_of(request), offset)
+    run, stretch = await in_thread(api.service.read_output, run_id_of(request), offset, request["actor"])
     reader = await in_thread(api.service.runs.reader, run, stretch.start)
     response = _response(stretch, offset, is_text)
     response.headers["X-Accel-Buffering"] = "no"  # a proxy (nginx) is not to collect it first

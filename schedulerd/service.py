@@ -14,7 +14,7 @@ from .asking import Asked, Asking
 from .board import Board
 from .builtin.analytics import anomalies
 from .clock import Clock
-from .errors import InvalidError, NotFoundError
+from .errors import ForbiddenError, InvalidError, NotFoundError, SecretError
 from .figures import percentile_of_classes
 from .forecast import Forecast
 from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
@@ -143,9 +143,17 @@ class Service:
         return self._asking.watch(self.runs.get(run_id))
 
     @needs(Role.VIEWER)
-    def read_output(self, run_id: str, offset: int) -> tuple[Run, Stretch]:
-        """Return a run and the first stretch of its output at or after `offset`. Raise NotFoundError."""
+    def read_output(self, run_id: str, offset: int, actor: Actor) -> tuple[Run, Stretch]:
+        """Return a run and the first stretch of its output at or after `offset`.
+
+        Raise NotFoundError; and ForbiddenError unless an admin asks, when a secret in it may not be known any more.
+        """
         run = self.runs.get(run_id)
+        if actor.role < Role.ADMIN:
+            try:
+                self.runs.check_masks(run)
+            except SecretError as error:
+                raise ForbiddenError(f"the output of run {run_id} is for admins only: {error}") from None
         return run, self.runs.stretch(run, offset)
 
     @needs(Role.OPERATOR)

@@ -21,7 +21,20 @@ FLOORS = (
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
-    {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
+    {
+        "yamlfile",
+        "config",
+        "jobconfig",
+        "secrets",
+        "results",
+        "files",
+        "keepsakes",
+        "children",
+        "store",
+        "keeper",
+        "link",
+        "process",
+    }
     | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}

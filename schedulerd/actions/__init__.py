@@ -13,6 +13,7 @@ from functools import partial
 from ..model import Job, Run, to_text
 from ..process import ProcessSpec
 from .backups import prepare_backup, prepare_restore_drill
+from .child import LAST_SUCCESS_AT
 from .command import prepare_command, prepare_shell
 from .programs import prepare_http, prepare_python, prepare_sql
 
@@ -22,7 +23,6 @@ PREPARE: Mapping[str, Prepare] = {
     "command": prepare_command, "shell": prepare_shell, "python": prepare_python, "http": prepare_http, "sql": prepare_sql,
     "backup": prepare_backup, "restore_drill": prepare_restore_drill,
 }  # fmt: skip
-LAST_SUCCESS_AT = "SCHEDULERD_LAST_SUCCESS_AT"
 
 
 def telling_of_success(

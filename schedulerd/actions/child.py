@@ -11,7 +11,7 @@ from ..envfiles import variables_in
 from ..errors import InvalidError, StartError
 from ..jobconfig import group_of, user_of
 from ..model import Job, Run, to_text, token_of
-from ..options import SAFE_PATH
+from ..options import OWN_PREFIX, SAFE_PATH
 from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
@@ -19,6 +19,7 @@ from ..secrets import resolve
 from ..subtree import CONTROLLER_OF
 
 SHELL = "/bin/sh"
+LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success
 RLIMITS = {
     "open_files": "NOFILE", "file_size": "FSIZE", "address_space": "AS", "cpu_time": "CPU", "processes": "NPROC",
     "core": "CORE", "stack": "STACK",
@@ -49,12 +50,19 @@ def spec_of(
 
 
 def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
-    """Return all that a child sees: a small base, who it is, and what its job sets. Nothing of the daemon's own.
+    """Return all that a child sees: a small base, what its job sets, and who it is. Nothing of the daemon's own.
+
+    Who it is cannot be set by its job: a run's processes are known by it, wherever they have gone.
 
     Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be read, for
     an unknown user, and for a parameter that the job does not take any more.
     """
     env = dict(_base(job.user if job.user is not None else os.geteuid()))
+    for path in job.env_files:
+        env.update(variables_in(path))
+    for name, value in job.env.items():
+        env[name] = resolve(value)
+    env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name == LAST_SUCCESS_AT}
     env["SCHEDULERD_JOB_ID"] = run.job_id
     env["SCHEDULERD_RUN_ID"] = run.run_id
     env["SCHEDULERD_FENCING_TOKEN"] = str(token_of(run.run_id))
@@ -62,10 +70,6 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     env["SCHEDULERD_ORIGIN"] = run.origin
     if run.scheduled_at is not None:
         env["SCHEDULERD_SCHEDULED_AT"] = to_text(run.scheduled_at)
-    for path in job.env_files:
-        env.update(variables_in(path))
-    for name, value in job.env.items():
-        env[name] = resolve(value)
     for name, each in values_of(job, run).items():
         env[f"SCHEDULERD_PARAM_{name.upper()}"] = as_text(each)
     env["SCHEDULERD_RESULT_FILE"] = result_path(output_path, job)

@@ -10,15 +10,17 @@ import json
 import os
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from ..action_options import POSTGRESQL, SQLITE
 from ..errors import StartError
 from ..files import read_text
 from ..model import Job, Run, Secret
 from ..process import ProcessSpec
-from ..secrets import resolve
+from ..secrets import SHORTEST_MASKED_OF_FILE, parts_of, passwords_in, resolve
 from .child import environment, spec_of, values_of
 from .command import find_program
 
@@ -50,7 +52,6 @@ def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
         if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
             raise StartError(f"the header {name} has a value that no header can have, such as a line break")
     url, body = resolve(options["url"]), options["body"]
-    hidden = [resolve(value) for value in (options["url"], body, *options["headers"].values()) if isinstance(value, Secret)]
     order = {
         **{name: options[name] for name in ("method", "expect_text", "expect_json", "verify", "follow_redirects")},
         "url": url,
@@ -59,9 +60,19 @@ def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
         "is_json": options["json"] is not None,
         "expect_status": list(options["expect_status"]),
         "timeout": options["response_timeout"] or None,
-        "hidden": hidden,
+        "hidden": _hidden(options, url),
     }
     return own_program("http_request", job, run, output_path, order)
+
+
+def _hidden(options: Mapping[str, Any], url: str) -> list[str]:
+    """Return what the process of an HTTP request must not repeat when a server does: secrets, and their parts."""
+    hidden = [resolve(value) for value in (options["url"], options["body"]) if isinstance(value, Secret)]
+    for header in (resolve(value) for value in options["headers"].values() if isinstance(value, Secret)):
+        hidden += [header, *(word for word in header.split() if len(word) >= SHORTEST_MASKED_OF_FILE)]
+    hidden += parts_of(url) if isinstance(options["url"], Secret) else passwords_in(url)
+    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    return [*hidden, b64encode(unquote(userinfo).encode()).decode()] if userinfo else hidden
 
 
 def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:

@@ -12,6 +12,7 @@ from schedulerd.board import Board, JobState
 from schedulerd.clock import SystemClock
 from schedulerd.connections import Gate
 from schedulerd.following import Sender, follow
+from schedulerd.keepsakes import Keepsakes
 from schedulerd.model import Status
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs
@@ -27,7 +28,12 @@ def place(tmp_path, store):
     board.states["job"] = JobState(a_job(), running={run.run_id: run})
     store.record([run]).result(10)
     folder.make(run.run_id)
-    return Runs(board, store, SystemClock(), folder, lambda: ()), board, folder, run
+    return (
+        Runs(board, store, SystemClock(), folder, Keepsakes(str(tmp_path / "keepsakes.json")), lambda: ()),
+        board,
+        folder,
+        run,
+    )
 
 
 async def served(path, handler):

@@ -1,12 +1,14 @@
 """What a job's settings make of its process: whom it runs as, what it may use, and which variables it sees."""
 
 import ast
+import json
 import os
 import pwd
 from pathlib import Path
 
 import pytest
 
+from schedulerd.action_options import ACTIONS
 from schedulerd.actions import PREPARE
 from schedulerd.actions.child import limits_of
 from schedulerd.children import call
@@ -16,7 +18,14 @@ from schedulerd.config import load
 from schedulerd.errors import ConfigError, StartError
 from schedulerd.model import Param, ParamType, ParamWord, Secret
 from schedulerd.process import Limits
+from schedulerd.secrets import known_secrets
 from tests.support.builders import a_job, a_run
+
+
+def read_http(given):
+    """Return the options of an `http` job, as they are read from the file."""
+    return ACTIONS["http"].read(given, (), lambda path, text: pytest.fail(f"{path}: {text}"))
+
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")
 
@@ -105,6 +114,8 @@ def test_limits_of_a_job_are_beside_those_of_defaults(job):
     ("text", "told"),
     [
         ("{shell: x, umask: 888}", "an umask"),
+        ("{shell: x, env: {SCHEDULERD_RUN_ID: y}}", "'SCHEDULERD_RUN_ID' is not a name of an environment variable that a"),
+        ("{shell: x, env: {SCHEDULERD_LAST_SUCCESS_AT_: y}}", "SCHEDULERD_… are ours"),
         ("{shell: x, nice: 20}", "from -20 to 19"),
         ("{shell: x, ionice: fast}", "is not idle"),
         ("{shell: x, limits: {open_file: 9}}", "did you mean 'open_files'?"),
@@ -145,6 +156,16 @@ def test_a_line_that_sets_nothing_is_told_without_its_value(spec, tmp_path, line
     with pytest.raises(StartError, match="line 2: expected KEY=VALUE") as error:
         spec(env_files=(str(tmp_path / "env"),))
     assert "open" not in str(error.value)
+
+
+def test_no_file_of_variables_says_who_a_run_is(spec, tmp_path):
+    run = a_run(scheduled_at=None)
+    lines = (f"SCHEDULERD_{name}=x\n" for name in ("RUN_ID", "JOB_ID", "SCHEDULED_AT", "NEW", "LAST_SUCCESS_AT"))
+    (tmp_path / "env").write_text("".join(lines))
+    env = spec(run, env_files=(str(tmp_path / "env"),)).env
+
+    assert (env["SCHEDULERD_RUN_ID"], env["SCHEDULERD_JOB_ID"]) == (run.run_id, "job")
+    assert [name for name, value in env.items() if value == "x"] == ["SCHEDULERD_LAST_SUCCESS_AT"]
 
 
 def test_a_parameter_is_one_word_and_its_variable_cannot_be_replaced(spec):
@@ -212,6 +233,23 @@ def test_a_secret_is_hidden_in_each_form_that_it_may_have():
     given = {"hidden": ['key "1" &', "", "abc"]}
 
     assert _hidden('x key "1" & key \\"1\\" & key%20%221%22%20%26 abc', given) == "x *** *** *** abc"
+
+
+def test_the_parts_of_a_secret_url_and_of_a_secret_header_are_hidden(spec, monkeypatch):
+    monkeypatch.setenv("URL", "https://me:p%40ss@hooks.example/services/T0AAAAAAA/in?token=TOKEN%2Ftoken&v=2")
+    monkeypatch.setenv("AUTH", "Bearer abcdefghijkl")
+    options = read_http({"url": {"env": "URL"}, "headers": {"Authorization": {"env": "AUTH"}}})
+    given = json.loads(spec(action="http", options=options).input)
+    told = "/services/T0AAAAAAA/in TOKEN/token TOKEN%2Ftoken v=2 p@ss bWU6cEBzcw== abcdefghijkl"
+
+    assert _hidden(told, given) == "/***/***/in *** *** v=2 *** *** ***"
+    assert {b"T0AAAAAAA", b"TOKEN/token", b"p@ss"} <= set(known_secrets(a_job(action="http", options=options)))
+
+
+def test_the_password_of_an_open_url_is_hidden_and_nothing_else_of_it(spec):
+    given = json.loads(spec(action="http", options=read_http("http://me:sesame@host/a/long/pathname?q=12345678")).input)
+
+    assert _hidden("sesame bWU6c2VzYW1l /a/long/pathname?q=12345678", given) == "*** *** /a/long/pathname?q=12345678"
 
 
 def test_a_script_is_cut_where_sqlite_says_that_a_statement_ends():

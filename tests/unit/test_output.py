@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schedulerd.model import Secret, new_run_id
 from schedulerd.output import Chunk, Kept, OutputFolder, Stretch
 from schedulerd.reading import Reader
-from schedulerd.secrets import Mask, known_secrets, masked_output
+from schedulerd.secrets import SHORTEST_MASKED, Mask, known_secrets, masked_output
 from tests.support.builders import NOON, a_job
 
 BLOCK = 4096
@@ -136,8 +136,9 @@ def stars(data, secrets):
     shown = bytearray(data)
     for secret in secrets:
         for at in range(len(data)):
-            if data.startswith(secret, at):
-                shown[at : at + len(secret)] = b"*" * len(secret)
+            rest = data[at:]
+            if rest.startswith(secret) or (len(rest) >= SHORTEST_MASKED and secret.startswith(rest)):
+                shown[at : at + len(secret)] = b"*" * len(rest[: len(secret)])
     return bytes(shown)
 
 
@@ -160,11 +161,41 @@ def test_a_reader_that_begins_inside_a_secret_shows_nothing_of_it(tmp_path_facto
 
 
 @given(TEXTS, SECRETS)
+def test_what_is_cut_off_shows_no_piece_of_a_secret_at_its_ends(data, secrets):
+    shown = masked_output(data, secrets, begins_cut=True, ends_cut=True)
+
+    assert not [each for each in secrets for length in range(4, len(each)) if shown.startswith(each[-length:])]
+    assert not [each for each in secrets for length in range(4, len(each)) if shown.endswith(each[:length])]
+
+
+@given(TEXTS, SECRETS)
 def test_no_secret_is_left_in_masked_text(data, secrets):
     shown = masked_output(data, secrets)
 
     assert not [secret for secret in secrets if secret in shown]
     assert shown == data or b"***" in shown
+
+
+SECRET = b"SECRET-abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("after", [0, 10, 20, 26, 27, 40])
+def test_a_tail_that_begins_inside_a_secret_shows_nothing_of_it(folder, after):
+    written(folder, b"x" * 500 + SECRET + b"y" * after + b"z" * 20)
+    shown = folder.tail(RUN, 40, (SECRET,))
+
+    assert not [each for each in range(len(SECRET) - 3) if SECRET[each : each + 4].decode() in shown]
+    assert shown.endswith("y" * min(after, 20) + "z" * 20)
+
+
+@pytest.mark.parametrize("most", [1, 5, BLOCK])
+def test_behind_a_gap_and_at_the_end_no_piece_of_a_secret_is_shown(folder, most):
+    path = written(folder, b"a" * (4 * BLOCK - 8) + SECRET + b"b" * 9 + SECRET[:12])
+    punch(path, 0, 4 * BLOCK)
+    shown, _gaps = read_all(Reader(folder, RUN, (SECRET,), 0), most)
+
+    assert shown == b"*" * (len(SECRET) - 8) + b"b" * 9 + b"*" * 12
+    assert folder.tail(RUN, 2 * BLOCK, (SECRET,)) == "***bbbbbbbbb***"
 
 
 def test_masking_keeps_what_is_no_secret():

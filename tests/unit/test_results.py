@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schedulerd.model import Result, Status
 from schedulerd.output import OutputFolder
-from schedulerd.results import RESULT_LIMIT, Reported, make_result_file, merged, read_result, result_path, take_result
+from schedulerd.results import RESULT_LIMIT, Reported, make_result_file, merged, read_result, result_path, shown, take_result
 from tests.support.builders import a_job, a_run
 
 PLAIN = st.recursive(
@@ -82,7 +82,29 @@ def test_what_is_right_is_used_beside_what_is_wrong(said):
 
 
 def test_a_long_message_is_cut(said):
-    assert said({"message": "x" * 3000}).message == "x" * 1999 + "…"
+    assert shown(said({"message": "x" * 3000}), ()).message == "x" * 1999 + "…"
+
+
+def test_a_secret_is_masked_in_every_text_before_a_long_one_is_cut(said):
+    secret = "SECRET-abcdefghijklmnopqrstuvwxyz"
+    told = {
+        "message": "x" * 1990 + secret + "y",
+        "details": {"traceback": [{"a": f"({secret})", secret: 1}], "end": secret[9:] + "y" * 999 + secret[:9]},
+        "warnings": [f"w {secret}", 7 * secret],
+    }
+    kept = shown(said(told), [secret.encode()])
+
+    assert kept.message == "x" * 1990 + "***y"
+    assert kept.details == {"traceback": [{"a": "(***)", "***": 1}], "end": "***" + "y" * 999 + "***"}
+    assert kept.warnings == ("w ***", 7 * "***")
+
+
+def test_a_run_cannot_say_that_it_is_followed_or_has_a_deadline():
+    reported = Reported(details={"retry": "x", "deadline_at": "2027-01-01T00:00:00Z", "reason": "why", "own": 1})
+    result = merged(a_job(), a_run(), reported, Result(Status.SUCCESS), None)
+
+    assert result.details.pop("warnings")[0] == "the result may not set details.deadline_at: schedulerd does"
+    assert result.details == {"own": 1}
 
 
 @given(st.dictionaries(st.sampled_from(["records_processed", "message", "details", "progress", "x", "warnings"]), PLAIN))
@@ -131,7 +153,7 @@ def test_a_result_is_taken_once(tmp_path):
 
 
 def test_our_details_win_over_what_the_run_says():
-    reported = Reported(details={"cpu_seconds": 0, "params": {}, "own": 1})
+    reported = Reported(details={"cpu_seconds": 0, "own": 1})
     run = a_run(details={"params": {"a": 1}})
     result = merged(a_job(), run, reported, Result(Status.SUCCESS, details={"cpu_seconds": 5}), None)
 

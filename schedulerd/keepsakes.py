@@ -1,0 +1,98 @@
+"""What is kept of jobs beyond their time in the configuration: what it takes to end their runs and to mask their outputs.
+
+A run may outlive its job: the daemon is stopped, the job is taken out of the file, and the next daemon hears of the run's
+end; its output is read for as long as it is kept. So a file beside the history, 0600, names for each job that there was how
+its end is judged, and all references to secrets that it ever had. The secrets themselves are in it as little as elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .envfiles import variables_in
+from .errors import SecretError, StartError
+from .files import write_private
+from .model import Job, Secret
+from .secrets import resolve, secrets_in
+
+log = logging.getLogger(__name__)
+
+MOST_GONE = 10_000  # jobs that are not configured any more, the last of which are kept
+_SETTINGS = ("action", "user", "success_exit_codes", "output_limit_bytes")
+
+Keepsake = Mapping[str, Any]  # as it is in the file
+
+
+class Keepsakes:
+    """The keepsakes of jobs, by their id, in memory and in the file at `path`."""
+
+    def __init__(self, path: str) -> None:
+        """Read the file. One that cannot be read is none, which is logged: of jobs that are gone nothing is known then."""
+        self._path = path
+        self._kept: dict[str, Keepsake] = {}
+        try:
+            with open(path, encoding="utf-8") as file:
+                self._kept = dict(json.load(file))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, TypeError) as error:
+            log.error("%s cannot be read: outputs of jobs that are gone are for admins only (%s)", path, error)
+
+    def keep(self, jobs: Mapping[str, Job]) -> None:
+        """Remember a set of jobs before anything of it is started. What cannot be written is remembered in memory."""
+        gone = [job_id for job_id in self._kept if job_id not in jobs][-MOST_GONE:]
+        kept = {job_id: self._kept[job_id] for job_id in gone}
+        kept |= {job_id: _keepsake(job, self._kept.get(job_id, {})) for job_id, job in jobs.items()}
+        if kept == self._kept:
+            return
+        self._kept = kept
+        try:
+            write_private(self._path, json.dumps(kept, separators=(",", ":")))
+        except OSError as error:
+            log.error("%s cannot be written: %s", self._path, error.strerror)
+
+    def retired(self, job_id: str) -> Job | None:
+        """Return a job that is gone, as far as it is remembered; None when it is not."""
+        kept = self._kept.get(job_id)
+        if kept is None:
+            return None
+        settings = {name: kept[name] for name in _SETTINGS if name in kept}
+        settings["success_exit_codes"] = tuple(settings["success_exit_codes"])
+        return self.with_past(Job(job_id, job_id, options={}, **settings))
+
+    def with_past(self, job: Job) -> Job:
+        """Return a job with the references that it had earlier beside those that it has: for masking only."""
+        kept = self._kept.get(job.job_id, {})
+        past = {f"past {number}": Secret(*each) for number, each in enumerate(kept.get("secrets", ()))}
+        files = dict.fromkeys((*job.env_files, *kept.get("env_files", ())))
+        return replace(job, env={**job.env, **past}, env_files=tuple(files))
+
+    def check(self, job_id: str) -> None:
+        """Raise SecretError when not all secrets that a job that is gone may have written can be known any more."""
+        job = self.retired(job_id)
+        if job is None:
+            raise SecretError("its job is no longer configured, and what its secrets were is not known")
+        try:
+            for secret in secrets_in(job.env):
+                resolve(secret)
+            for path in job.env_files:
+                variables_in(path)
+        except (SecretError, StartError) as error:
+            raise SecretError(f"its job is no longer configured, and not all of its secrets are known: {error}") from None
+
+
+def _keepsake(job: Job, before: Keepsake) -> Keepsake:
+    secrets = [[each.source, each.name] for each in secrets_in([job.env, job.options])]
+    kept: dict[str, Any] = {name: getattr(job, name) for name in _SETTINGS}
+    kept["success_exit_codes"] = list(job.success_exit_codes)
+    kept["secrets"] = _joined(before.get("secrets", []), secrets)
+    kept["env_files"] = _joined(before.get("env_files", []), job.env_files)
+    return {name: each for name, each in kept.items() if each not in (None, [])}
+
+
+def _joined(old: list[Any], new: Any) -> list[Any]:
+    return [*old, *(each for number, each in enumerate(new) if each not in old and each not in new[:number])]

@@ -1,0 +1,81 @@
+"""What is kept of jobs that are gone: how their ends are judged, and which secrets their outputs may hold."""
+
+import stat
+
+import pytest
+
+from schedulerd.errors import SecretError
+from schedulerd.keepsakes import MOST_GONE, Keepsakes
+from schedulerd.model import Secret
+from schedulerd.secrets import known_secrets
+from tests.support.builders import a_job
+
+HEADERS = {"X-Key": Secret("env", "KEY"), "X-Too": Secret("env", "KEY")}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "keepsakes.json"
+
+
+def test_a_job_that_is_gone_is_judged_and_masked_as_it_was(path, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORD", "hunter2")
+    monkeypatch.setenv("KEY", "sesame")
+    (tmp_path / "env").write_text("A=12345678\n")
+    was = a_job(
+        action="http", options={"headers": HEADERS}, env={"W": Secret("env", "WORD")}, user="nobody",
+        success_exit_codes=(0, 3), env_files=(str(tmp_path / "env"),),
+    )  # fmt: skip
+    Keepsakes(str(path)).keep({"job": was})
+    later = Keepsakes(str(path))
+    later.keep({})
+    job = Keepsakes(str(path)).retired("job")
+
+    assert (job.action, job.user, job.success_exit_codes, job.output_limit_bytes) == ("http", "nobody", (0, 3), 10 * 1024**2)
+    assert known_secrets(job) == (b"12345678", b"hunter2", b"sesame")
+    later.check("job")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not [word for word in ("hunter2", "sesame", "12345678") if word in path.read_text()]
+
+
+def test_what_a_job_named_earlier_is_masked_still(path, monkeypatch):
+    monkeypatch.setenv("OLD", "hunter2")
+    monkeypatch.setenv("NEW", "sesame")
+    keepsakes = Keepsakes(str(path))
+    for name in ("OLD", "NEW"):
+        job = a_job(env={"W": Secret("env", name)})
+        keepsakes.keep({"job": job})
+
+    assert known_secrets(keepsakes.with_past(job)) == (b"hunter2", b"sesame")
+    assert keepsakes.with_past(a_job("other")) == a_job("other")
+
+
+def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, monkeypatch):
+    keepsakes = Keepsakes(str(path))
+    keepsakes.keep({"job": a_job(env={"W": Secret("env", "NO_SUCH")}), "open": a_job("open")})
+    keepsakes.keep({})
+
+    keepsakes.check("open")
+    with pytest.raises(SecretError, match=r"not all of its secrets are known: the secret \{env: NO_SUCH\}"):
+        keepsakes.check("job")
+    with pytest.raises(SecretError, match="what its secrets were is not known"):
+        keepsakes.check("never")
+
+
+def test_a_file_that_cannot_be_read_or_written_is_told_and_stops_nothing(path, caplog):
+    path.write_text("{")
+    keepsakes = Keepsakes(str(path))
+    path.unlink()
+    path.mkdir()
+    keepsakes.keep({"job": a_job()})
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert keepsakes.retired("job") is not None
+
+
+def test_of_very_many_jobs_that_are_gone_the_last_are_kept(path):
+    keepsakes = Keepsakes(str(path))
+    keepsakes.keep({f"j{number}": a_job(f"j{number}") for number in range(MOST_GONE + 1)})
+    keepsakes.keep({"job": a_job()})
+
+    assert (keepsakes.retired("j0"), keepsakes.retired("j1").job_id) == (None, "j1")
