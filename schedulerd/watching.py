@@ -97,7 +97,10 @@ class Watch:
         self.line.write(data)
 
     def take(self, answer: Streamed) -> None:
-        """Write what comes, and keep count; tell what was dropped."""
+        """Write what comes, and keep count; tell what was dropped, and when all of it was."""
+        if int(answer.headers["x-output-size"]) < self.offset:
+            self._begin_anew()
+            return
         self._go_to(answer)
         for data in answer.pieces:
             self.line.write(data)
@@ -121,6 +124,10 @@ class Watch:
         self.offset += dropped
         self.tell_dropped(dropped)
 
+    def _begin_anew(self) -> None:
+        self.line.say("[schedulerd: the run has erased its output]")
+        self.offset = 0
+
     def follow(self) -> dict[str, Any]:
         """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
         patience = Patience()
@@ -130,6 +137,8 @@ class Watch:
                 with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as answer:
                     self.take(answer)
                 run: dict[str, Any] = self._client.get(run_path(self.run_id))
+                if run["output_bytes"] < self.offset:
+                    self._begin_anew()
                 if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
                     return run
                 patience.restore()
