@@ -54,7 +54,6 @@ from .roster import Changes, Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
-from .secrets import known_secrets
 from .server import Server, bind_tcp, bind_unix, check_listen, remove_socket, tcp_api, unix_api
 from .service import ConfigState, Service
 from .shelf import Shelf
@@ -131,9 +130,7 @@ class Daemon:
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
-        if job.job_id not in self.board.states:
-            self.keepsakes.check(job.job_id)
-        return known_secrets(self.keepsakes.with_past(job), self._databases())
+        return self.keepsakes.secrets_of(job, job.job_id not in self.board.states, self._databases())
 
     def _databases(self) -> Sequence[str | Secret]:
         """Return every URL of the configuration that may have a password in it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from .envfiles import variables_in
 from .errors import SecretError, StartError
 from .files import write_private
 from .model import Job, Secret
-from .secrets import resolve, secrets_in
+from .secrets import known_secrets, resolve, secrets_in
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,12 @@ class Keepsakes:
         past = {f"past {number}": Secret(*each) for number, each in enumerate(kept.get("secrets", ()))}
         files = dict.fromkeys((*job.env_files, *kept.get("env_files", ())))
         return replace(job, env={**job.env, **past}, env_files=tuple(files))
+
+    def secrets_of(self, job: Job, is_gone: bool, sources: Iterable[str | Secret]) -> Sequence[bytes]:
+        """Return what must not be kept of what a run says, see `known_secrets`. Raise SecretError as `check` does."""
+        if is_gone:
+            self.check(job.job_id)
+        return known_secrets(self.with_past(job), sources)
 
     def check(self, job_id: str) -> None:
         """Raise SecretError when not all secrets that a job that is gone may have written can be known any more."""
