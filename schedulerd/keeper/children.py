@@ -173,7 +173,7 @@ class Children:
     def _members(self, child: Child) -> list[Process]:
         adopted = {pid for pid, run_id in self._orphans.items() if run_id == child.run_id}
         adopted |= self._groups.members(child.run_id)
-        return family(child.pid, self._all(), adopted)
+        return family(child.pid, child.has_ended, self._all(), adopted)
 
     def _all(self) -> list[Process]:
         if self._seen is None:

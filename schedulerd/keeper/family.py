@@ -70,14 +70,18 @@ def run_of(pid: int) -> str | None:
     return next((each[len(MARK) :].decode("ascii", "replace") for each in variables if each.startswith(MARK)), None)
 
 
-def family(leader: int, all_of_them: Iterable[Process], adopted: Collection[int]) -> list[Process]:
+def family(leader: int, has_ended: bool, all_of_them: Iterable[Process], adopted: Collection[int]) -> list[Process]:
     """Return the processes of a run: its leader's session and group, the `adopted`, and the descendants of all of them.
 
     Adopted are those whose parents died, and that setsid(2) may have taken out of the session: they became our children,
     and only their environment tells whose they are (`run_of`).
+
+    The kernel gives the number of a leader that `has_ended` away again, but not while its session or group has processes:
+    so whoever has the number then is a stranger, and so are those in that one's session and group.
     """
     living = list(all_of_them)
-    found = {each.pid for each in living if leader in (each.pid, each.session, each.group)}
+    is_taken = has_ended and any(each.pid == leader for each in living)
+    found = {each.pid for each in living if not is_taken and leader in (each.pid, each.session, each.group)}
     found |= {each.pid for each in living if each.pid in adopted}
     by_parent: dict[int, list[int]] = {}
     for each in living:
