@@ -245,7 +245,10 @@ class Executor:
         details: dict[str, Any] = {}
         if end.cpu_seconds is not None:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
-        struck = {"oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept)}
+        struck = {
+            "oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept),
+            "output_erased": end.is_output_erased,
+        }  # fmt: skip
         details |= {name: value for name, value in struck.items() if value}
         tail = None
         try:

@@ -62,8 +62,8 @@ async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:
     while (start := reader.offset) < end:
         piece = await in_thread(reader.read, PIECE_BYTES)
         data = reader.flush() if piece.is_last else piece.data
-        if piece.dropped or (piece.is_last and not data):
-            sender.drop("a hole was made where it was to be read")
+        if piece.dropped or piece.is_anew or (piece.is_last and not data):
+            sender.drop("what was to be read is gone meanwhile")
         await sender.send(data[: end - start])
 
 
@@ -71,7 +71,8 @@ async def follow(runs: Runs, sender: Sender, reader: Reader, run: Run, shows_gap
     """Send what there is of the output, and then what comes, until the run has ended.
 
     At a gap (bytes that were dropped) this ends, so that a caller who counts bytes knows where they are: the next request
-    begins behind it. With `shows_gaps` a line tells of it instead.
+    begins behind it. So it does when the run erases its output, which begins anew then. With `shows_gaps` a line tells of
+    it instead.
     """
     while True:
         is_over = not runs.is_in_sight(run) and await in_thread(runs.is_over, run)  # asked first: then all of it is there
@@ -90,10 +91,11 @@ async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
     piece = Piece(b"")
     while not piece.is_last:
         piece = await in_thread(reader.read, PIECE_BYTES)
-        if piece.dropped:
+        if piece.dropped or piece.is_anew:
             if not shows_gaps:
                 return False
-            await sender.send(b"\n[schedulerd: %d bytes dropped]\n" % piece.dropped)
+            what = b"the run has erased its output" if piece.is_anew else b"%d bytes dropped" % piece.dropped
+            await sender.send(b"\n[schedulerd: %s]\n" % what)
         await sender.send(piece.data)
     return True
 
@@ -102,5 +104,5 @@ async def _wait_for_more(runs: Runs, sender: Sender, reader: Reader, run: Run) -
     """Return when there is more to send, or when nothing will come any more."""
     while not sender.is_gone:
         await asyncio.sleep(POLL_SECONDS if runs.is_in_sight(run) else UNSEEN_SECONDS)
-        if runs.output_size(run) > reader.ahead or not runs.is_in_sight(run):
+        if runs.output_size(run) != reader.ahead or not runs.is_in_sight(run):
             return

@@ -94,6 +94,7 @@ class End:
     oom_kills: int = 0  # by the kernel, because its run had used up its memory
     pids_refused: int = 0  # processes that it could not start, because its run had too many
     limits_not_kept: tuple[str, ...] = ()  # there is no control group that could
+    is_output_erased: bool = False  # by itself, in between: what it wrote before is gone
 
 
 class Listener(Protocol):
@@ -334,7 +335,7 @@ def _end(run_id: str, told: Mapping[str, Any]) -> End:
     return End(
         run_id, told.get("code"), _at(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
         told.get("cpu"), told.get("peak"), told.get("lost"), told.get("oom", 0), told.get("pids", 0),
-        tuple(told.get("unkept", ())),
+        tuple(told.get("unkept", ())), bool(told.get("erased")),
     )  # fmt: skip
 
 

@@ -11,11 +11,15 @@ from .secrets import Mask
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is shown next: after `dropped` bytes that are gone, `data`. `is_last`: there is no more for now."""
+    """What is shown next: after `dropped` bytes that are gone, `data`. `is_last`: there is no more for now.
+
+    `is_anew`: the run has erased its output (as `> /dev/stderr` does), and what follows is from its beginning.
+    """
 
     data: bytes
     dropped: int = 0
     is_last: bool = False
+    is_anew: bool = False
 
 
 class Reader:
@@ -25,8 +29,10 @@ class Reader:
         self.offset = offset
         self._folder = folder
         self._run_id = run_id
+        self._secrets = secrets
         self._mask = Mask(secrets)
         self._at = self._ahead = max(0, offset - self._mask.reach)  # a secret may have begun before
+        self._seen = 0  # how long the output is at least, unless it is erased
 
     @property
     def ahead(self) -> int:
@@ -36,6 +42,8 @@ class Reader:
     def read(self, most: int) -> Piece:
         """Return the next piece, of at most about `most` bytes; it may be empty although there is more."""
         chunk = self._folder.read(self._run_id, self._ahead, most)
+        if not chunk.data and not chunk.dropped and self._folder.size(self._run_id) < self._seen:
+            return self._begin_anew()
         if chunk.dropped and self._mask.held:
             return Piece(self._shown(self._mask.flush(is_cut=True)))  # first what was before the gap
         dropped = 0
@@ -44,7 +52,14 @@ class Reader:
             dropped = max(0, self._at - self.offset)
             self.offset = max(self.offset, self._at)
         self._ahead = chunk.next_offset
+        if chunk.data:
+            self._seen = chunk.next_offset
         return Piece(self._shown(self._mask.feed(chunk.data)), dropped, is_last=not chunk.data and not chunk.dropped)
+
+    def _begin_anew(self) -> Piece:
+        self._mask = Mask(self._secrets)
+        self.offset = self._at = self._ahead = self._seen = 0
+        return Piece(b"", is_anew=True)
 
     def flush(self) -> bytes:
         """Return what the mask has held back: no more will come."""

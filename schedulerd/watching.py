@@ -80,7 +80,10 @@ class Watch:
         self.line.write(data)
 
     def take(self, answer: Streamed) -> None:
-        """Write what comes, and keep count; tell what was dropped."""
+        """Write what comes, and keep count; tell what was dropped, and when all of it was."""
+        if int(answer.headers["x-output-size"]) < self.offset:
+            self._begin_anew()
+            return
         self._go_to(answer)
         for data in answer.pieces:
             self.line.write(data)
@@ -100,6 +103,10 @@ class Watch:
         if dropped:
             self.line.say(f"[schedulerd: {dropped} bytes dropped]")
 
+    def _begin_anew(self) -> None:
+        self.line.say("[schedulerd: the run has erased its output]")
+        self.offset = 0
+
     def follow(self) -> dict[str, Any]:
         """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
         give_up = self._clock.monotonic() + PATIENCE_SECONDS
@@ -109,6 +116,8 @@ class Watch:
                 with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as answer:
                     self.take(answer)
                 run: dict[str, Any] = self._client.get(run_path(self.run_id))
+                if run["output_bytes"] < self.offset:
+                    self._begin_anew()
                 if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
                     return run
                 give_up = self._clock.monotonic() + PATIENCE_SECONDS

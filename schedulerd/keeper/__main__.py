@@ -279,8 +279,7 @@ class Keeper:
             return None
 
     def _cap(self, run_id: str, intent: dict[str, Any]) -> None:
-        if intent["limit"]:
-            self._troubles(self._capping.watch(run_id, intent["output"], intent["limit"]))
+        self._troubles(self._capping.watch(run_id, intent["output"], intent["limit"]))
 
     def _troubles(self, texts: list[str]) -> None:
         for text in texts:
@@ -295,9 +294,12 @@ class Keeper:
         self._groups.remove(child.run_id)
         if unkept := self._groups.unkept(limits):
             values["unkept"] = unkept
+        is_erased, troubles = self._capping.end(child.run_id, child.keeps_leftovers)
+        if is_erased:
+            values["erased"] = True
         self._journal.note("end", child.run_id, values)
         self._unsynced.append(child.run_id)
-        self._troubles(self._capping.forget(child.run_id))
+        self._troubles(troubles)
 
     def _sync(self, at_once: bool = False) -> None:
         """Report ends that are on the disk now. (When it is full they are reported all the same.)"""

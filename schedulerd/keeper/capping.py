@@ -2,19 +2,25 @@
 
 The child goes on writing into the same file, so nothing is copied and no pipe can fill up; head and tail stay, offsets stay
 what they are, and the hole tells how much was dropped. inotify(7) says which files grow, so silent runs cost nothing.
+
+A child can also erase its output: `> /dev/stderr` opens the file anew, and cuts it off (O_TRUNC of open(2)). That can be
+seen when the file was longer at an earlier look.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import signal
 import struct
 
 BLOCK = 4096
 MOST_AT_ONCE = 65536  # bytes read from the queue
-_MODIFIED, _OVERFLOW = 0x2, 0x4000
+_MODIFIED, _WRITER_LEFT, _OVERFLOW, _IGNORED = 0x2, 0x8, 0x4000, 0x8000
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # whose file it is may have a lease on it, which open(2) waits for
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _EVENT = struct.Struct("iIII")
 
@@ -23,12 +29,15 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctype
 
 
 class _Capped:
-    __slots__ = ("dropped_to", "has_trouble", "limit", "path", "run_id")
+    __slots__ = ("dropped_to", "has_ended", "has_trouble", "is_erased", "limit", "path", "run_id", "size")
 
-    def __init__(self, run_id: str, path: str, limit: int) -> None:
+    def __init__(self, run_id: str, path: str, limit: int | None) -> None:
         self.run_id, self.path, self.limit = run_id, path, limit
+        self.size = 0  # at the last look
         self.dropped_to = 0  # the end of the hole
+        self.is_erased = False  # was longer once
         self.has_trouble = False
+        self.has_ended = False  # its run has, and something that it left may write on
 
 
 class Capping:
@@ -44,22 +53,31 @@ class Capping:
         self._by_watch: dict[int, _Capped] = {}
         self._by_run: dict[str, int] = {}
 
-    def watch(self, run_id: str, path: str, limit: int) -> list[str]:
-        """Keep the file at `path` below about `limit` bytes on the disk, half of it head and half of it tail."""
+    def watch(self, run_id: str, path: str, limit: int | None) -> list[str]:
+        """Keep the file at `path` below about `limit` bytes on the disk (None: any), half of it head and half of it tail."""
         number = _libc.inotify_add_watch(self.descriptor, os.fsencode(path), _MODIFIED)
         if number < 0:
-            return [f"run {run_id}: its output is not capped: {os.strerror(ctypes.get_errno())}"]
+            return [f"run {run_id}: its output is not watched: {os.strerror(ctypes.get_errno())}"]
         self._by_watch[number] = _Capped(run_id, path, limit)
         self._by_run[run_id] = number
-        return _cap(self._by_watch[number])
+        return _look_at(self._by_watch[number])
 
-    def forget(self, run_id: str) -> list[str]:
-        """Look at a file for the last time, and watch it no more."""
+    def end(self, run_id: str, keeps_leftovers: bool) -> tuple[bool, list[str]]:
+        """Look at the file of a run that has ended; return whether it was erased in between, and what went wrong.
+
+        It is watched no more, unless something that the run left, and that is to be kept, has it open for writing.
+        """
         number = self._by_run.pop(run_id, None)
         if number is None:
-            return []
-        _libc.inotify_rm_watch(self.descriptor, number)
-        return _cap(self._by_watch.pop(number))
+            return False, []
+        one = self._by_watch[number]
+        troubles = _look_at(one)
+        one.has_ended = True
+        if keeps_leftovers and one.limit:  # told first, then looked: whoever leaves in between is not missed
+            _libc.inotify_add_watch(self.descriptor, os.fsencode(one.path), _MODIFIED | _WRITER_LEFT)
+        if not (keeps_leftovers and one.limit and _is_written(one.path)):
+            self._unwatch(number)
+        return one.is_erased, troubles
 
     def look(self) -> list[str]:
         """Cap every file that has grown since the last look."""
@@ -67,17 +85,36 @@ class Capping:
             data = os.read(self.descriptor, MOST_AT_ONCE)
         except BlockingIOError:
             return []
-        grown, place = set(), 0
+        told: dict[int, int] = {}  # by watch, all that it has told
+        place = 0
         while place < len(data):
             number, mask, _, length = _EVENT.unpack_from(data, place)
-            grown |= set(self._by_watch) if mask & _OVERFLOW else {number}
+            for each in self._by_watch if mask & _OVERFLOW else (number,):
+                told[each] = told.get(each, 0) | mask
             place += _EVENT.size + length
-        return [text for number in grown if number in self._by_watch for text in _cap(self._by_watch[number])]
+        return [text for number, mask in told.items() if number in self._by_watch for text in self._heard(number, mask)]
+
+    def _heard(self, number: int, mask: int) -> list[str]:
+        one = self._by_watch[number]
+        troubles = _look_at(one)
+        is_gone = bool(mask & _IGNORED)  # the file was taken away, and the watch with it
+        if one.has_ended and (is_gone or (mask & (_WRITER_LEFT | _OVERFLOW) and not _is_written(one.path))):
+            self._unwatch(number)
+        return troubles
+
+    def _unwatch(self, number: int) -> None:
+        _libc.inotify_rm_watch(self.descriptor, number)
+        del self._by_watch[number]
 
 
-def _cap(one: _Capped) -> list[str]:
+def _look_at(one: _Capped) -> list[str]:
     try:
-        _punch(one)
+        size = os.stat(one.path, follow_symlinks=False).st_size
+        if size < one.size:
+            one.is_erased, one.dropped_to = True, 0
+        one.size = size
+        if one.limit:
+            _punch(one, one.limit)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -87,22 +124,40 @@ def _cap(one: _Capped) -> list[str]:
     return []
 
 
-def _punch(one: _Capped) -> None:
+def _punch(one: _Capped, limit: int) -> None:
     """Punch out what is between head and tail, once that is an eighth of the limit. Raise OSError."""
-    size = os.stat(one.path).st_size
-    head = max(BLOCK, one.limit // 2 // BLOCK * BLOCK)
-    start, end = max(head, one.dropped_to), (size - one.limit // 2) // BLOCK * BLOCK
-    if size <= one.limit or end - start < max(BLOCK, one.limit // 8):
+    head = max(BLOCK, limit // 2 // BLOCK * BLOCK)
+    end = (one.size - limit // 2) // BLOCK * BLOCK
+    if one.size <= limit or end - max(head, one.dropped_to) < max(BLOCK, limit // 8):
         return
-    descriptor = os.open(one.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, start, end - start) == 0:
+    descriptor = os.open(one.path, os.O_WRONLY | _OPEN)
+    try:  # from the head on: where the hole was, an erased file may have been written again
+        if _libc.fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, head, end - head) == 0:
             one.dropped_to = end
             return
         number = ctypes.get_errno()
         if number in (errno.EOPNOTSUPP, errno.ENOSYS):
             os.ftruncate(descriptor, head)  # the tail cannot be kept, but the disk can
+            one.size = head
             raise OSError(number, "its file system makes no holes, so all behind the head is dropped")
         raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)
+
+
+def _is_written(path: str) -> bool:
+    """Return whether somebody has a file open for writing: exactly then nobody is given a lease for reading (fcntl(2))."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _OPEN)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # to us, when somebody opens it meanwhile: does nothing
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError:  # or there are no leases here: then it is watched until it is taken away
+        return True
+    finally:
+        os.close(descriptor)
+    return False

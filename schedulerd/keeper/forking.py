@@ -62,7 +62,7 @@ def _steps(order: Mapping[str, Any], stdin: int | None, group: str | None) -> li
     steps: list[tuple[str, Any]] = [("setsid", os.setsid), ("signals", _default_signals)]
     if group is not None:
         steps.append(("control group", lambda: write(group, "0")))
-    steps.append(("output", lambda: _redirect(order["output"], stdin)))
+    steps.append(("output", lambda: _redirect(order["output"], stdin, identity)))
     if limits.get("nice") is not None:
         steps.append(("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, limits["nice"])))
     if limits.get("ionice"):
@@ -85,9 +85,12 @@ def _default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _redirect(output: str, stdin: int | None) -> None:
+def _redirect(output: str, stdin: int | None, identity: Sequence[Any] | None) -> None:
+    """Open input and output. The output is its user's: /dev/stderr opens it anew, for which descriptors give no right."""
     source = os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin
     target = os.open(output, OUTPUT_FLAGS, OUTPUT_MODE)
+    if identity:
+        os.fchown(target, identity[0], identity[1])
     for number, descriptor in ((0, source), (1, target), (2, target)):
         os.dup2(descriptor, number, inheritable=True)
 

@@ -79,6 +79,40 @@ def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, m
     assert asyncio.run(main()) == (b"at last", b"")
 
 
+@pytest.mark.parametrize(
+    ("shows_gaps", "rest"), [(True, b"\n[schedulerd: the run has erased its output]\nanew"), (False, b"")]
+)
+def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, shows_gaps, rest):
+    runs, board, folder, run = place
+    path = Path(folder.path_of(run.run_id))
+    path.write_bytes(b"at first, much")
+
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await follow(runs, Sender(request, response), runs.reader(run, 0), run, shows_gaps)
+        await response.write_eof()
+        return response
+
+    async def main():
+        runner, server = await served(tmp_path / "s", handler)
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(14) == b"at first, much"
+        await asyncio.to_thread(path.write_bytes, b"anew")
+        said = await reader.readexactly(len(rest))
+        del board.states["job"].running[run.run_id]
+        runs._store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
+        said += await reader.read()
+        writer.close()
+        server.close()
+        await runner.cleanup()
+        return said
+
+    assert asyncio.run(main()) == rest
+
+
 def test_a_caller_who_takes_nothing_is_dropped_and_one_who_is_slow_is_not(tmp_path):
     ends = []
 

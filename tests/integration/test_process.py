@@ -292,6 +292,35 @@ def test_a_flood_keeps_its_head_and_its_tail(supervisor, ends, tmp_path):
         assert file.read() == b"x\nlast\n"
 
 
+def test_a_child_that_erases_its_output_is_seen_and_bounded_all_the_same(supervisor, ends, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    script = f"""
+        head -c 60000000 /dev/zero | tr '\\0' x; read line < {tmp_path}/fifo
+        echo first > /dev/stdout; head -c 40000000 /dev/zero | tr '\\0' y >> /dev/stderr; echo last
+    """
+    supervisor.launch("r", spec(tmp_path, script, output_limit_bytes=1_000_000))
+    out = tmp_path / "out"
+    until(lambda: out.exists() and out.stat().st_size == 60_000_000 and out.stat().st_blocks * 512 < 1_300_000, "the cut")
+    (tmp_path / "fifo").write_text("go\n")
+
+    assert ends.get(timeout=30).is_output_erased
+    assert out.stat().st_size == 40_000_000 + len("first\nlast\n")
+    assert out.stat().st_blocks * 512 < 1_300_000
+
+
+def test_what_a_run_leaves_running_does_not_write_more_than_the_run_might(supervisor, ends, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    script = f"(setsid sh -c 'read line < {tmp_path}/fifo; head -c 60000000 /dev/zero; exec sleep 1000' & echo $!)"
+    supervisor.launch("r", spec(tmp_path, script, output_limit_bytes=1_000_000, keeps_leftovers=True))
+    assert not ends.get(timeout=10).is_output_erased
+    out = tmp_path / "out"
+    left = int(out.read_text())
+    (tmp_path / "fifo").write_text("go\n")
+
+    until(lambda: out.stat().st_size > 60_000_000 and out.stat().st_blocks * 512 < 1_300_000, "the cut")
+    os.kill(left, signal.SIGKILL)
+
+
 def test_a_child_reads_its_input(supervisor, ends, tmp_path):
     supervisor.launch("r", spec(tmp_path, "cat", input=b"\x00\xffbytes"))
 
@@ -320,6 +349,17 @@ def test_a_child_becomes_another_user_for_good(supervisor, heard, tmp_path):
     assert said[:2] == ["65534", "65534"]
     assert set(said[2].split()) == {"65534", "100"}
     assert "PermissionError" in said[3]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_may_open_its_output_by_the_name_of_a_device(supervisor, ends, tmp_path):
+    script = f"echo one >> /dev/stdout && echo two >> /dev/stderr && echo three >&2; cat {tmp_path}/out"
+    tmp_path.chmod(0o700)
+    supervisor.launch("r", spec(tmp_path, script, identity=Identity(65534, 65534)))
+    ends.get(timeout=10)
+
+    assert (tmp_path / "out").read_text().startswith("one\ntwo\nthree\ncat:")  # and not by its path
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

@@ -26,6 +26,7 @@ JOBS = {
     "secret": {"shell": 'printf "a $WORD b"', "env": {"WORD": {"env": "THE_WORD"}}},
     "from_file": {"shell": 'echo "$TOKEN $SHORT $DB"; exit 3', "env_file": "variables"},
     "three": {"shell": "echo one; echo two; exit 3"},
+    "erases": {"shell": 'echo "begin of much"; read line < "$FIFO"; echo anew > /dev/stderr; echo "got $line"'},
     "killed": {"shell": "kill -9 $$"},
     "late": {"shell": "exec sleep 60", "timeout": "0.2s"},
     "stubborn": {"shell": "exec sleep 60"},
@@ -398,6 +399,18 @@ def test_run_and_follow_hands_on_output_and_exit_code(ctl):
 
     assert (code, out) == (3, b"one\ntwo\n")
     assert err.startswith("three: failed after")
+
+
+def test_run_and_follow_goes_on_when_the_run_erases_its_output_and_says_so(ctl, client, running):
+    process = ctl("run", "erases", "-f")
+    assert process.stdout.readline() == b"begin of much\n"
+    let_go(running, "erases", "")
+    code, out, err = said(process)
+    run_id = client.get("runs", job="erases")[0]["run_id"]
+
+    assert (code, out) == (0, b"anew\ngot \n")
+    assert "[schedulerd: the run has erased its output]" in err
+    assert client.get(run_path(run_id))["details"]["output_erased"] is True
 
 
 def test_run_and_follow_shows_output_while_it_comes_and_interrupted_leaves_the_run_alone(ctl, client, running):

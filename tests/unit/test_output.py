@@ -115,6 +115,21 @@ def test_a_reader_goes_on_after_the_gap(holed, most):
     assert (len(shown), shown.count(0), gaps) == (5 * BLOCK, 0, [(7 * BLOCK, 5 * BLOCK)])
 
 
+def test_a_reader_begins_anew_when_the_run_has_erased_its_output(folder):
+    path = written(folder, b"a first line, which may end in a hunter2-hun")
+    reader = Reader(folder, RUN, (b"hunter2-hunter2",), 0)
+    assert read_piece(reader) == b"a first line, which may end in a "
+    with open(path, "wb") as file:
+        file.write(b"three\n")
+
+    assert reader.read(100).is_anew
+    assert (read_piece(reader), reader.offset) == (b"three\n", 6)
+
+
+def read_piece(reader):
+    return reader.read(100).data
+
+
 def test_a_secret_that_is_cut_off_by_the_gap_is_not_shown(folder):
     path = written(folder, b"a" * (2 * BLOCK - 6) + b"hunter2-hunter2" + b"b" * (4 * BLOCK))
     punch(path, 2 * BLOCK, 2 * BLOCK)
