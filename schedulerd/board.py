@@ -61,6 +61,12 @@ class Board:
         with self.lock:
             return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.run_id)
 
+    def not_started(self) -> list[Run]:
+        """Return what was accepted and has not been started: what waits for its turn, or for a thread to start it."""
+        with self.lock:
+            found = [run for state in self._all() for run in (*(state.queued or ()), *state.running.values())]
+        return [run for run in found if run.started_at is None]
+
     def state_of(self, run: Run) -> JobState | None:
         """Return the state that counts a run, configured or retired."""
         retired = self.retired.get(run.job_id)

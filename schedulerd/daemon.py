@@ -149,6 +149,7 @@ class Daemon:
     def _on_tick(self, now: datetime) -> None:
         self.notifier.feed_watchdog()
         self.scheduler.tick(now)
+        self.executor.look()
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""

@@ -20,12 +20,16 @@ from .errors import SchedulerdError, SecretError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
+from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
 from .process import Cause, End, ProcessSpec, Supervisor
 from .results import Reported, merged, result_path, shown, take_result
 
 log = logging.getLogger(__name__)
 
 STARTERS = 2  # while one waits for a file of secrets, the other goes on
+RELIEVE_SECONDS = 2.0  # of one task; then another thread does what else there is to do
+HELD_UP_SECONDS = 5.0  # without a look: then we were stopped ourselves, and nothing else need be slow
+MOST_RELIEVED = 200  # threads that hang, each at the files of another job
 ERROR_TAIL_BYTES = 1000
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]
@@ -46,9 +50,12 @@ class Finished:
 class Pool:
     """Threads, made when they are needed and at most `size`, that call what is put into their queue."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, clock: Clock) -> None:
         self.name = name
         self.size = size
+        self._clock = clock
+        self._at_work: dict[threading.Thread, float] = {}  # since when (monotonic)
+        self._relieved: set[threading.Thread] = set()  # others have taken their places
         self._tasks: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -76,6 +83,18 @@ class Pool:
             self._threads.append(thread)
             self._free += 1
 
+    def relieve(self, seconds: float) -> None:
+        """Put another thread in the place of each that has been at one task for `seconds`; it ends with that task."""
+        with self._lock:
+            now = self._clock.monotonic()
+            late = [thread for thread, since in self._at_work.items() if now - since >= seconds]
+            for thread in late:
+                if thread not in self._relieved and len(self._relieved) < MOST_RELIEVED:
+                    self._relieved.add(thread)
+                    self.size += 1
+            while self._untaken > self._free and len(self._threads) < self.size:
+                self._grow()
+
     def close(self, seconds: float) -> list[str]:
         """Let the threads end when the queue is empty; return the names of those that still work after `seconds`."""
         with self._lock:
@@ -91,13 +110,26 @@ class Pool:
             with self._lock:
                 self._free -= 1
                 self._untaken -= 1
+                self._at_work[threading.current_thread()] = self._clock.monotonic()
             function, arguments = task
             try:
                 function(*arguments)
             except Exception:  # a thread of the pool must not die: its seat would be gone for good
                 log.exception("a task of the pool %s stumbled", self.name)
             with self._lock:
+                if self._is_relieved(threading.current_thread()):
+                    return
                 self._free += 1
+
+    def _is_relieved(self, thread: threading.Thread) -> bool:
+        """Note the end of a thread's task, and of the thread when another one has its place. The lock is held."""
+        del self._at_work[thread]
+        if thread not in self._relieved:
+            return False
+        self._relieved.discard(thread)
+        self._threads.remove(thread)
+        self.size -= 1
+        return True
 
 
 class Executor:
@@ -124,12 +156,14 @@ class Executor:
         self._may_start = may_start
         self._on_started = on_started
         self._on_finished = on_finished
-        self._starters = Pool("starter", STARTERS)
-        self._seats = Pool("seat", seats)
+        self._starters = Pool("starter", STARTERS, clock)
+        self._seats = Pool("seat", seats, clock)
+        self._preparing = Preparing(clock)
         self._supervisor = Supervisor(keepers, clock, self)
         self._children: dict[str, tuple[Job, Run]] = {}  # by run_id, while their process runs
         self._stops: dict[str, threading.Event] = {}  # by run_id, while their function runs
         self._refused: Cause | None = None
+        self._looked_at = clock.monotonic()
 
     def recover(self) -> dict[str, datetime | None]:
         """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
@@ -169,8 +203,23 @@ class Executor:
             stop.set()
         if children:
             self._refused = cause
+            self._give_up(self._preparing.give_up(0.0), STOPPING)
             for run_id in list(self._children):
                 self._supervisor.end(run_id, cause)
+
+    def look(self) -> None:
+        """See to what hangs, in a time that is not noticed: called about once a second."""
+        before, self._looked_at = self._looked_at, self._clock.monotonic()
+        if self._looked_at - before > HELD_UP_SECONDS:
+            return
+        self._starters.relieve(RELIEVE_SECONDS)
+        self._give_up(self._preparing.give_up(), GIVEN_UP)
+
+    def _give_up(self, late: list[tuple[Job, Run]], why: str) -> None:
+        for job, run in late:
+            log.warning("job %s: run %s: %s", job.job_id, run.run_id, why)
+            self._children.pop(run.run_id, None)
+            self._starters.submit(self._failed, job, run, StartError(why))
 
     def close(self, seconds: float) -> None:
         """End the threads, waiting at most about `seconds` for those that work."""
@@ -185,16 +234,27 @@ class Executor:
         self._children[run.run_id] = (job, run)
         try:
             if self._refused is not None:
-                raise StoppingError("not started: the daemon is stopping")
-            spec = self._prepare[job.action](job, run, self._output.make(run.run_id))
+                raise StoppingError(STOPPING)
+            spec = self._prepared(job, run)
             self._may_start(run)
             fault_point("before_start")
             self._supervisor.launch(run.run_id, spec)
             if self._refused is not None:
                 self._supervisor.end(run.run_id, self._refused)
+        except GivenUpError:
+            log.warning("job %s: the preparation of run %s, which was given up, hangs no more", job.job_id, run.run_id)
         except Exception as error:  # at the edge to the operating system and the operator's settings
             self._children.pop(run.run_id, None)
             self._failed(job, run, error)
+
+    def _prepared(self, job: Job, run: Run) -> ProcessSpec:
+        """Return the process of a run. Raise GivenUpError when that took so long that its end is written already."""
+        self._preparing.begin(job, run)
+        try:
+            return self._prepare[job.action](job, run, self._output.make(run.run_id))
+        finally:
+            if not self._preparing.end(job, run):
+                raise GivenUpError
 
     def _failure(self, job: Job, error: Exception) -> Result:
         if self._refused is not None:
@@ -274,7 +334,7 @@ class Executor:
         start = self._clock.monotonic()
         try:
             if self._refused is not None:
-                raise StoppingError("not started: the daemon is stopping")
+                raise StoppingError(STOPPING)
             self._may_start(run)
             run = self._on_started(run, self._clock.now())
             result = self._functions[job.action](job, run, stop)

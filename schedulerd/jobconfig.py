@@ -22,6 +22,7 @@ from .secrets import masked
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"
 MERGED = ("env", "limits")  # a job's own are added to those of defaults
+_ERASING = re.compile(r"(?<!>)>\|?\s*[\"']?/(?:dev/(?:stdout|stderr|fd/[12])|proc/self/fd/[12])\b")  # `>> ` does not
 
 
 def settings_of(defaults: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +144,8 @@ class ActionReader:
             self._check_targets(job.options["targets"], (*action, "targets"), report)
         if job.action == "command" and job.options["command"]:
             self._check_command(job, action, report, warn)
+        elif job.action == "shell" and (erasing := _ERASING.search(job.options["shell"])):
+            warn(action, f"{erasing[0]} erases what the job has written before, since its output is a file: use >&1 or >&2")
         elif job.action in _CHECKS and isinstance(given, Mapping):
             _CHECKS[job.action](job.options, action, report)
         required = sorted(name for name, param in job.params.items() if param.default is None)

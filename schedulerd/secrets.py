@@ -15,8 +15,10 @@ from urllib.parse import unquote
 
 from .envfiles import variables_in
 from .errors import SecretError, StartError
+from .files import read_text
 from .model import Job, Secret
 
+SIZE_LIMIT = 1024 * 1024  # bytes
 SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it would only make it known
 LONG_TEXT = 1000  # bytes
 SHORTEST_MASKED_OF_FILE = 8  # ... of an env_file, where most that is short (true, 5432, en_US) is no secret
@@ -40,10 +42,11 @@ def resolve(value: str | Secret) -> str:
             raise SecretError(f"the secret {value}: systemd gave the daemon no such credential (LoadCredential=)")
         path = os.path.join(folder, value.name)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecretError(f"the secret {value} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return read_text(path, SIZE_LIMIT).removesuffix("\n").removesuffix("\r")
+    except FileNotFoundError as error:
+        raise SecretError(f"the secret {value} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SecretError(f"the secret {value} cannot be read: {error}") from None
 
 
 def scrubbed(text: str, url: str) -> str:

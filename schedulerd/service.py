@@ -25,7 +25,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, health_point, is_check, run_view, series
+from .views import JobList, backlog_view, health_point, is_check, queue_view, run_view, series
 
 log = logging.getLogger(__name__)
 
@@ -275,6 +275,7 @@ class Service:
             "store": trouble or "ok",
             "store_alarm": alarm,
             "backlog": backlog_view(self._store.backlog),
+            "queue": queue_view(self._board.not_started(), self._clock.now()),
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,

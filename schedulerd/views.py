@@ -7,10 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from .board import Board, JobState
 from .model import Run, to_text
+from .seating import since
 from .store import DayOfJob
 from .store.journal import Backlog
 
@@ -84,6 +86,12 @@ def is_check(run: Run) -> bool:
 
 
 CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
+
+
+def queue_view(not_started: Iterable[Run], now: datetime) -> dict[str, Any]:
+    """Return how many runs wait, and for how long the one that has waited longest; retries do from their time on."""
+    ages = [age for run in not_started if (age := (now - since(run)).total_seconds()) >= 0]
+    return {"waiting": len(ages), "oldest_seconds": round(max(ages), 3) if ages else None}
 
 
 def health_point(run: Run) -> dict[str, Any]:

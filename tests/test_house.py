@@ -37,7 +37,20 @@ FLOORS = (
     }
     | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
     {"actions", "builtin"},
-    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
+    {
+        "planner",
+        "executor",
+        "preparing",
+        "board",
+        "entries",
+        "chains",
+        "pauses",
+        "waiters",
+        "asking",
+        "scheduler",
+        "roster",
+        "recovery",
+    }
     | {"seating", "hindrances", "endings", "ends", "cancelling"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}

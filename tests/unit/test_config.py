@@ -161,6 +161,19 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "is_warned"),
+    [
+        ("echo a > /dev/stderr", True), ("echo a 1>/dev/stdout; b", True), ("echo a >| '/proc/self/fd/2'", True),
+        ("echo a >> /dev/stderr", False), ("echo a >&2", False), ("cat < /dev/stdin > /dev/null", False),
+    ],
+)  # fmt: skip
+def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is_warned):
+    config = load(write(tmp_path, yaml.safe_dump({"jobs": {"a": {"shell": line}}})))
+
+    assert ["erases what the job has written" in str(each) for each in config.warnings] == [True] * is_warned
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("", "must be a mapping"),

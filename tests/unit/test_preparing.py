@@ -1,0 +1,41 @@
+"""A run that cannot be prepared in time is given up once, and no second thread hangs for the same job."""
+
+import pytest
+
+from schedulerd.clock import ManualClock
+from schedulerd.errors import StartError
+from schedulerd.preparing import PREPARE_SECONDS, Preparing
+from tests.support.builders import NOON, a_job, a_run
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(NOON)
+
+
+@pytest.fixture
+def preparing(clock):
+    return Preparing(clock)
+
+
+def test_what_is_prepared_in_time_is_not_given_up(preparing, clock):
+    job, run = a_job(), a_run()
+    preparing.begin(job, run)
+    clock.advance(PREPARE_SECONDS - 0.1)
+
+    assert preparing.give_up() == []
+    assert preparing.end(job, run)
+
+
+def test_what_takes_too_long_is_given_up_once_and_its_job_with_it_until_it_returns(preparing, clock):
+    job, run, other = a_job(), a_run(), a_job("other")
+    preparing.begin(job, run)
+    clock.advance(PREPARE_SECONDS)
+
+    assert preparing.give_up() == [(job, run)]
+    assert preparing.give_up() == []
+    with pytest.raises(StartError, match=f"the preparation of run {run.run_id} of this job hangs still"):
+        preparing.begin(job, a_run())
+    preparing.begin(other, a_run())
+    assert not preparing.end(job, run)
+    preparing.begin(job, a_run())
