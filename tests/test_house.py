@@ -22,7 +22,7 @@ FLOORS = (
     | {"schema", "kinds", "params", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
-    | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
+    | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree", "summoning", "supervisor"},
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"seating", "hindrances", "endings", "ends", "cancelling"},
