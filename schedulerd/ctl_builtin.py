@@ -69,6 +69,7 @@ def _health(client: Client, options: Options) -> int:
 
 def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
     wrong = [own["store"]] if own["store"] != "ok" else []
+    wrong += [own["keepers"]] if own["keepers"] != "ok" else []
     if own["backlog"]:
         backlog = own["backlog"]
         wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {backlog['since']}")

@@ -8,7 +8,8 @@
 | store-database | store      | the disk, the server   | decides anything                         |
 | starter-N      | executor   | short tasks            | waits for a child                        |
 | seat-N         | executor   | a built-in job         |                                          |
-| supervisor     | process    | the keepers            | does anything but hear and hand over     |
+| supervisor     | supervisor | the keepers            | does anything but hear and hand over     |
+| summoner-N     | supervisor | a keeper's start       | tells anybody but the supervisor         |
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Daemon:
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health, runs, shelf
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health,
+            lambda: self.executor.keepers_trouble, runs, shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()

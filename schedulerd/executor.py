@@ -21,8 +21,9 @@ from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
-from .process import Cause, End, ProcessSpec, Supervisor
+from .process import Cause, End, ProcessSpec
 from .results import Reported, merged, result_path, shown, take_result
+from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,11 @@ class Executor:
     def recover(self) -> dict[str, datetime | None]:
         """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
         return self._supervisor.recover()
+
+    @property
+    def keepers_trouble(self) -> str | None:
+        """What is wrong with the keepers, in words, or None."""
+        return self._supervisor.trouble
 
     def adopt(self, job: Job, run: Run) -> None:
         """Take over a run that an earlier daemon started and that a keeper knows: its end will be heard of."""

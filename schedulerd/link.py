@@ -1,30 +1,19 @@
-"""The connection to one keeper: finds the one that is there, or starts it.
+"""The connection to one keeper, which never makes its user wait: what the keeper does not take now is kept, and sent later.
 
-A keeper gets the daemon's environment without what systemd gave the daemon alone; its children get none of that.
+It also counts for how long a keeper of which something is awaited has been silent. It counts looks and not seconds: a host
+or a daemon that stood still itself has not looked, and takes nobody for dead.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import select
 import socket
-import sys
 import threading
 from contextlib import suppress
 from typing import Any
 
-from . import __version__
-from .errors import StartError
-
-log = logging.getLogger(__name__)
-
-CONNECT_TRIES = 5
-BEGIN_SECONDS = 10.0  # a keeper's start on a busy machine
-READY = 3  # the descriptor on which a keeper says that it is there
-CHUNK = 256 * 1024
-NOT_FOR_KEEPERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "PYTHON")
+from .summoning import CHUNK, Summoner
 
 
 class Link:
@@ -32,139 +21,74 @@ class Link:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.lock = threading.Lock()  # to send, and while it is connected anew
+        self.place = os.path.basename(folder)
+        self.summoner = Summoner(folder)
+        self.lock = threading.Lock()  # of all below; nothing is waited for while it is held
         self.runs: dict[str, bytes | None] = {}
         self.endings: dict[str, bytes] = {}  # orders to end such runs: a keeper that is killed may not have obeyed
+        self.held: set[str] = set()  # runs that were given to it while there was no keeper
         self.socket: socket.socket | None = None
-        self._pid: int | None = None  # when it is our child
+        self.trouble: str | None = None  # why no keeper can be had in the place of one that is gone
+        self.silence = 0  # looks since its last word
+        self.unsent = bytearray()
         self._unread = b""
-        os.makedirs(folder, 0o700, exist_ok=True)
+        self._answers = False  # one of an older version does not
 
-    def connect(self) -> dict[str, Any]:
-        """Connect to the keeper that is there, or start one; return its greeting. Raise StartError. The lock is held."""
-        for _ in range(CONNECT_TRIES):
-            connection = self._reach() or self._begin()
-            if connection is None:
-                continue
-            self.socket, self._unread = connection, b""
-            greeting = self._greeting()
-            if greeting is None:
-                connection.close()
-                self.reap()
-                continue
-            if greeting["hello"] != __version__:
-                text = "the keeper of %s is of version %s, and stays until a restart at which it has no runs"
-                log.info(text, self.folder, greeting["hello"])
-            return greeting
-        self.socket = None
-        raise StartError(f"the keeper, which starts all processes, could not be started: see {self.folder}/errors")
+    def take(self, connection: socket.socket, answers: bool) -> None:
+        """Use a connection from now on. `answers`: this keeper answers a ping. The lock is held."""
+        connection.setblocking(False)
+        self.socket, self._answers, self.trouble = connection, answers, None
+        self._unread, self.unsent = b"", bytearray()
+        self.silence = 0
+        self.held.clear()
 
-    def _reach(self) -> socket.socket | None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(os.path.join(self.folder, "socket"))
-        except OSError:
-            connection.close()
-            return None
-        return connection
-
-    def _begin(self) -> socket.socket | None:
-        """Start a keeper, and wait until it says that it is there."""
-        told, tell = os.pipe2(os.O_CLOEXEC)
-        try:
-            self._pid = self._spawn(tell)
-        except OSError as error:
-            log.error("no keeper could be started: %s", error.strerror)
-            os.close(told)
-            return None
-        finally:
-            os.close(tell)
-        with os.fdopen(told, "rb") as file:
-            is_heard = select.select([file], [], [], BEGIN_SECONDS)[0]
-            is_there = bool(is_heard) and bool(file.read(1))
-        if not is_there:
-            self.reap()
-        return self._reach()
-
-    def _spawn(self, tell: int) -> int:
-        """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_KEEPERS)}
-        env["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        errors = os.path.join(self.folder, "errors")
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-S", "-P", "-m", "schedulerd.keeper", self.folder, str(READY)],
-            env,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
-                (os.POSIX_SPAWN_DUP2, 0, 1),
-                (os.POSIX_SPAWN_OPEN, 2, errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-                (os.POSIX_SPAWN_DUP2, tell, READY),
-            ],
-            setsid=True,
-            setsigmask=(),
-        )
-
-    def reap(self, seconds: float = BEGIN_SECONDS) -> None:
-        """Wait for the end of the keeper, if we started it and it is about to end; not for ever."""
-        if self._pid is None:
-            return
-        descriptor = os.pidfd_open(self._pid)
-        try:
-            if select.select([descriptor], [], [], seconds)[0]:
-                os.waitpid(self._pid, 0)
-                self._pid = None
-        finally:
-            os.close(descriptor)
-
-    def _greeting(self) -> dict[str, Any] | None:
-        """Return the first line that a keeper says, and leave what follows it to be heard by whoever waits for that."""
-        assert self.socket is not None  # noqa: S101 - it was just connected
-        self.socket.settimeout(BEGIN_SECONDS)
-        line = b""
-        try:
-            while not line.endswith(b"\n"):
-                ahead = self.socket.recv(CHUNK, socket.MSG_PEEK)
-                if not ahead:
-                    return None  # it was about to end
-                line += self.socket.recv(ahead.find(b"\n") + 1 or len(ahead))
-        except OSError as error:
-            log.error("the keeper of %s does not answer: %s", self.folder, error)
-            return None
-        finally:
-            self.socket.settimeout(None)
-        greeting: dict[str, Any] = json.loads(line)
-        return greeting
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """Return the reports that have come; None when the keeper is gone."""
-        assert self.socket is not None  # noqa: S101 - only a connected link is read
-        try:
-            data = self.socket.recv(CHUNK)
-        except ConnectionError:
-            data = b""
-        if not data:
-            return None
-        *lines, self._unread = (self._unread + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def send(self, order: bytes) -> bool:
-        """Give an order, and return whether the connection took it. The lock is held."""
-        if self.socket is None:
-            return False
-        try:
-            self.socket.sendall(order)
-        except OSError:  # whoever waits for its reports hears that the keeper is gone, and sees to it
-            return False
-        return True
-
-    def close(self) -> None:
-        """Leave the keeper alone; it ends when it has no children."""
+    def drop(self) -> None:
+        """Use the connection no more."""
         with self.lock:
             if self.socket is not None:
                 with suppress(OSError):  # it may be gone
                     self.socket.shutdown(socket.SHUT_RDWR)
                 self.socket.close()
                 self.socket = None
-            if not self.runs:
-                self.reap()
+            self.unsent.clear()
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Return the reports that have come; None when the keeper is gone."""
+        assert self.socket is not None  # noqa: S101 - only a connected link is read
+        try:
+            data = self.socket.recv(CHUNK)
+        except BlockingIOError:
+            return []
+        except ConnectionError:
+            data = b""
+        if not data:
+            return None
+        self.silence = 0
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def send(self, order: bytes) -> None:
+        """Give an order to a keeper that is there, as soon as it takes it. The lock is held."""
+        if self.socket is None:
+            return
+        is_first = not self.unsent
+        self.unsent += order
+        if is_first:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what the keeper takes now. The lock is held."""
+        if self.socket is None or not self.unsent:
+            return
+        with suppress(OSError):  # it takes no more for now, or it is gone: who waits for its reports sees to that
+            del self.unsent[: self.socket.send(self.unsent)]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a keeper that is there owes us a word."""
+        return self.socket is not None and self._answers and bool(self.runs or self.unsent)
+
+    def look(self) -> int:
+        """Return for how many looks in a row something was awaited and nothing heard."""
+        self.silence = self.silence + 1 if self.is_awaited else 0
+        return self.silence

@@ -30,6 +30,7 @@ from .service import Service
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+LONGEST_SOCKET_PATH = 107
 KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 LARGEST_HEADER = 8190  # bytes
@@ -55,6 +56,11 @@ def bind_unix(settings: ApiSettings, state_dir: str) -> socket.socket:
     UnsafeError when something else is there.
     """
     path = settings.socket
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        why = f"its path is longer than the {LONGEST_SOCKET_PATH} bytes of unix(7)"
+        raise SchedulerdError(
+            f"the socket {path} cannot be made: {why}; name a shorter one in api.socket, or a shorter state_dir"
+        )
     _remove_stale(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)

@@ -65,6 +65,7 @@ class Service:
         clock: Clock,
         config_state: ConfigState,
         check_health: Callable[[], dict[str, Any]],
+        keepers_trouble: Callable[[], str | None],
         runs: Runs,
         shelf: Shelf,
     ) -> None:
@@ -75,6 +76,7 @@ class Service:
         self._clock = clock
         self._config = config_state
         self._check_health = check_health
+        self._keepers_trouble = keepers_trouble
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock, scheduler.seating)
         self._forecast = Forecast(board, store, clock)
@@ -269,11 +271,12 @@ class Service:
         return max(checks, key=lambda run: run.run_id, default=None)
 
     def _own_health(self) -> dict[str, Any]:
-        trouble, alarm = self._store.trouble, self._store.alarm
+        trouble, alarm, keepers = self._store.trouble, self._store.alarm, self._keepers_trouble()
         return {
-            "is_well": trouble is None and alarm is None and not self._config.problems,
+            "is_well": trouble is None and alarm is None and keepers is None and not self._config.problems,
             "store": trouble or "ok",
             "store_alarm": alarm,
+            "keepers": keepers or "ok",
             "backlog": backlog_view(self._store.backlog),
             "queue": queue_view(self._board.not_started(), self._clock.now()),
             "config": self._config.path,

@@ -128,10 +128,6 @@ class Watch:
         self.line.say("[schedulerd: the run has erased its output]")
         self.offset = 0
 
-    def _begin_anew(self) -> None:
-        self.line.say("[schedulerd: the run has erased its output]")
-        self.offset = 0
-
     def follow(self) -> dict[str, Any]:
         """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
         patience = Patience()

@@ -21,37 +21,23 @@ FLOORS = (
     {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
-    {
-        "yamlfile",
-        "config",
-        "jobconfig",
-        "secrets",
-        "results",
-        "files",
+    {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
+    | {
+        "backups",
+        "envfiles",
         "keepsakes",
-        "children",
-        "store",
-        "keeper",
-        "link",
-        "process",
-    }
-    | {"backups", "envfiles", "output", "systemd", "logs", "calendars", "load", "subtree"},
+        "output",
+        "systemd",
+        "logs",
+        "calendars",
+        "load",
+        "subtree",
+        "summoning",
+        "supervisor",
+    },
     {"actions", "builtin"},
-    {
-        "planner",
-        "executor",
-        "preparing",
-        "board",
-        "entries",
-        "chains",
-        "pauses",
-        "waiters",
-        "asking",
-        "scheduler",
-        "roster",
-        "recovery",
-    }
-    | {"seating", "hindrances", "endings", "ends", "cancelling"},
+    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
+    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},

@@ -7,14 +7,16 @@ It serves one daemon at a time on FOLDER/socket. Orders and reports are JSON obj
 | start: RUN, …       | start a child (`argv`, `env`, `output`, …); a run that is known already is not started again |
 | end: RUN, cause     | climb the kill ladder                                                                      |
 | forget: [RUN, …]    | the daemon has recorded these ends                                                         |
+| ping: true          | say something                                                                              |
 
 | report              | meaning                                                                                    |
 |---------------------|--------------------------------------------------------------------------------------------|
-| hello: VERSION, …   | who connects is told what runs and what has ended (`runs`)                                 |
+| hello: VERSION, …   | who connects is told what runs and what has ended (`runs`), and that pings are answered    |
 | started: RUN, at    | its child runs                                                                             |
 | refused: RUN, why   | it could not be started                                                                    |
 | ended: RUN, …       | how it ended; durable before it is said                                                    |
 | trouble: TEXT       | something for the daemon's log                                                             |
+| pong: true          | the answer to a ping                                                                       |
 
 Without a daemon it goes on while it has children, and then ends; what the daemon has to be told is in the journal.
 """
@@ -53,7 +55,8 @@ EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
 STUMBLE_SECONDS = 0.2
 LONGEST_POLL = 3600.0  # epoll takes no more than 24 days
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE)  # it ends when its work is done
+# It ends when its work is done, and not by what a job sends to its parent.
+IGNORED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
 LINE = b"\n"
 
 
@@ -201,7 +204,7 @@ class Keeper:
         runs = {
             run_id: {"start": known.get("start"), "end": known.get("end")} for run_id, known in self._journal.runs.items()
         }
-        self._report({"hello": __version__, "runs": runs})
+        self._report({"hello": __version__, "pongs": True, "runs": runs})
 
     def _set_limits(self) -> None:
         """Have controllers, and set the limits of what runs again: between two daemons there were none."""
@@ -242,6 +245,8 @@ class Keeper:
                 self._children.end(order["end"], order["cause"])
             elif "forget" in order:
                 self._journal.forget(order["forget"])
+            elif "ping" in order:
+                self._report({"pong": True})
 
     def _start(self, orders: list[dict[str, Any]]) -> None:
         """Start children; that they are to be is noted of all before the first, and that they are of all after the last."""
@@ -350,10 +355,11 @@ def main(folder: str, ready: int) -> int:
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: a child that is stuck holds none of it
     except BlockingIOError:
         return 75
-    path = os.path.join(folder, "socket")  # in a folder of mode 0700
+    # The folder has mode 0700. Its path may be longer than that of a socket: not so from here.
+    path = f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}/socket"
     for name in (path, f"{path}.new"):
         with suppress(FileNotFoundError):
             os.unlink(name)

@@ -9,7 +9,8 @@ import pytest
 from schedulerd import subtree
 from schedulerd.clock import SystemClock
 from schedulerd.keeper.groups import Groups
-from schedulerd.process import Cause, Limits, Supervisor
+from schedulerd.process import Cause, Limits
+from schedulerd.supervisor import Supervisor
 from tests.integration.test_process import Heard, alive, spec
 from tests.support.daemon import keepers
 from tests.support.groups import make_subtree, remove_subtree

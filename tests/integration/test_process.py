@@ -15,7 +15,8 @@ import pytest
 from schedulerd import __version__
 from schedulerd.clock import SystemClock
 from schedulerd.errors import StartError
-from schedulerd.process import Cause, Identity, Limits, ProcessSpec, Supervisor, keep_descriptors_private
+from schedulerd.process import Cause, Identity, Limits, ProcessSpec, keep_descriptors_private
+from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.waiting import until
 

@@ -283,6 +283,24 @@ def test_a_timeout_that_comes_under_the_next_keeper_is_a_timeout_and_tried_again
     assert (again["origin"], first["details"]["retry"]) == ("retry", again["run_id"])
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is one keeper on a single core")
+def test_health_tells_of_a_keeper_that_cannot_be_started_again_while_jobs_go_on(daemon, tmp_path):
+    daemon.write({"jobs": {"quick": {"overlap": "allow", "shell": "exit 0"}}})
+    daemon.start()
+    place = tmp_path / "state" / "keeper" / "0"
+    (pid,) = [pid for pid in keepers(tmp_path / "state") if str(place) in Path(f"/proc/{pid}/cmdline").read_text()]
+    (place / "lock").unlink()
+    (place / "lock").mkdir()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: "could not be started" in daemon.client.get("health")["scheduler"]["keepers"], "the trouble")
+
+    assert daemon.client.get("health")["status"] == "degraded"
+    assert {daemon.client.post("jobs/quick/trigger").body["status"] for _ in range(4)} == {"success"}
+    (place / "lock").rmdir()
+    until(lambda: daemon.client.get("health")["scheduler"]["keepers"] == "ok", "another keeper")
+    assert daemon.client.get("health")["scheduler"]["is_well"]
+
+
 def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_on(daemon, tmp_path):
     daemon.write({"jobs": {"slow": {"shell": f"echo $$ > {tmp_path}/pid; sleep 4"}}})
     daemon.start()

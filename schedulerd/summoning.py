@@ -1,0 +1,250 @@
+"""Finds the keeper of a folder, or starts one; one that does not answer is killed, and another one takes its place.
+
+A keeper gets the daemon's environment without what systemd gave the daemon alone; its children get none of that.
+Nothing here waits for ever, but much waits for seconds: it is for the daemon's start, and for threads that may wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import Any
+
+from . import __version__
+from .errors import StartError
+
+log = logging.getLogger(__name__)
+
+TRIES = 5
+BEGIN_SECONDS = 10.0  # a keeper's start, or its first word, on a busy machine
+LOOK_SECONDS = 0.1
+DIE_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
+LEAVE_SECONDS = 3.0  # how long the end of a keeper that has nothing to do is waited for
+READY = 3  # the descriptor on which a keeper says that it is there
+CHUNK = 256 * 1024
+NOT_FOR_KEEPERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "PYTHON")
+_LOCK = struct.Struct("hhqqi")  # struct flock of fcntl(2): type, whence, start, length, process id
+
+
+class _SilentError(Exception):
+    """Somebody holds the folder, and does not answer."""
+
+
+class Summoner:
+    """Sees to it that a folder has a keeper; used by one thread at a time."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._pid: int | None = None  # when it is our child
+        os.makedirs(folder, 0o700, exist_ok=True)
+
+    def summon(self) -> tuple[socket.socket, dict[str, Any]]:
+        """Return a connection to the folder's keeper, which may be a new one, and its greeting. Raise StartError."""
+        is_silent = False
+        for _ in range(TRIES):
+            connection = None
+            try:
+                connection = (None if is_silent else self._reach()) or self._begin()
+                greeting = _greeting(connection) if connection is not None else None
+            except _SilentError:
+                log.error("the keeper of %s does not answer: it is killed", self._folder)
+                self.kill()
+                is_silent, greeting = True, None
+            if connection is not None and greeting is not None:
+                return connection, self._welcome(greeting)
+            if connection is not None:
+                connection.close()
+            self.reap(BEGIN_SECONDS)
+        raise StartError(
+            f"the keeper of {self._folder}, which starts processes, could not be started: see {self._folder}/errors"
+        )
+
+    def _welcome(self, greeting: dict[str, Any]) -> dict[str, Any]:
+        if greeting["hello"] != __version__:
+            text = "the keeper of %s is of version %s, and stays until a restart at which it has no runs"
+            log.info(text, self._folder, greeting["hello"])
+        return greeting
+
+    def _reach(self) -> socket.socket | None:
+        """Return a connection to the keeper that is there, if there is one. Raise _SilentError when it takes none."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = -1
+        try:
+            folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            connection.settimeout(BEGIN_SECONDS)
+            connection.connect(f"/proc/self/fd/{folder}/socket")  # however long the folder's own path is
+        except OSError as error:
+            connection.close()
+            if isinstance(error, (BlockingIOError, TimeoutError)):
+                raise _SilentError from error
+            return None
+        finally:
+            if folder >= 0:
+                os.close(folder)
+        return connection
+
+    def _begin(self) -> socket.socket | None:
+        """Start a keeper, and wait until it says that it is there. Raise _SilentError when another one is in the way."""
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._pid = self._spawn(tell)
+        except OSError as error:
+            log.error("no keeper could be started: %s", error.strerror)
+            os.close(told)
+            return None
+        finally:
+            os.close(tell)
+        with os.fdopen(told, "rb") as file:
+            is_heard = select.select([file], [], [], BEGIN_SECONDS)[0]
+            is_there = bool(is_heard) and bool(file.read(1))
+        if is_there:
+            return self._reach()
+        if not is_heard:
+            raise _SilentError
+        self.reap(BEGIN_SECONDS)
+        return self._await_other()
+
+    def _await_other(self) -> socket.socket | None:
+        """Return a connection to who holds the folder, once it listens; None when it ends. Raise _SilentError."""
+        for _ in range(int(BEGIN_SECONDS / LOOK_SECONDS)):
+            holder = self._open_holder()
+            if holder is None:
+                return None
+            try:
+                if (connection := self._reach()) is not None:
+                    return connection
+                select.select([holder], [], [], LOOK_SECONDS)
+            finally:
+                os.close(holder)
+        raise _SilentError
+
+    def _spawn(self, tell: int) -> int:
+        """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_KEEPERS)}
+        env["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        errors = os.path.join(self._folder, "errors")
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-S", "-P", "-m", "schedulerd.keeper", self._folder, str(READY)],
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                (os.POSIX_SPAWN_DUP2, 0, 1),
+                (os.POSIX_SPAWN_OPEN, 2, errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, tell, READY),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+
+    # An end
+
+    def kill(self) -> None:
+        """Kill the keeper that holds the folder, and wait for its end. Raise StartError when it does not end.
+
+        What it was just starting is killed first: it would go on, and run after all what is told to have been lost.
+        """
+        pid, holder = self._holder(), self._open_holder()
+        if holder is not None:
+            try:
+                for child in _unborn(pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(holder, signal.SIGKILL)
+                if not select.select([holder], [], [], DIE_SECONDS)[0]:
+                    raise StartError(f"the keeper of {self._folder} (process {pid}) was killed and is stuck in the kernel")
+            finally:
+                os.close(holder)
+        if self._pid is not None:  # it may not have come as far as the lock
+            os.kill(self._pid, signal.SIGKILL)
+        self.reap(DIE_SECONDS)
+
+    def _open_holder(self) -> int | None:
+        """Return a descriptor of the process that holds the folder's lock (pidfd_open(2)), or None."""
+        pid = self._holder()
+        if not pid:
+            return None
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if self._holder() == pid:  # then it was the same process all the time, and not another one of its number
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _holder(self) -> int:
+        """Return the process id of the keeper that holds the folder; 0 for none."""
+        try:
+            lock = os.open(os.path.join(self._folder, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return 0
+        try:
+            found = fcntl.fcntl(lock, fcntl.F_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except OSError:
+            return 0
+        finally:
+            os.close(lock)
+        kind, _, _, _, pid = _LOCK.unpack(found)
+        return pid if kind != fcntl.F_UNLCK and pid > 0 else 0
+
+    def reap(self, seconds: float = LEAVE_SECONDS) -> None:
+        """Wait for the end of the keeper, if we started it and it is about to end; not for ever."""
+        if self._pid is None:
+            return
+        descriptor = os.pidfd_open(self._pid)
+        try:
+            if select.select([descriptor], [], [], seconds)[0]:
+                os.waitpid(self._pid, 0)
+                self._pid = None
+        finally:
+            os.close(descriptor)
+
+
+def _greeting(connection: socket.socket) -> dict[str, Any] | None:
+    """Return the first line that a keeper says, and leave what follows it; None when it was about to end.
+
+    Raise _SilentError when it says nothing.
+    """
+    connection.settimeout(BEGIN_SECONDS)
+    line = b""
+    try:
+        while not line.endswith(b"\n"):
+            ahead = connection.recv(CHUNK, socket.MSG_PEEK)
+            if not ahead:
+                return None
+            line += connection.recv(ahead.find(b"\n") + 1 or len(ahead))
+    except TimeoutError as error:
+        raise _SilentError from error
+    except OSError:
+        return None
+    greeting: dict[str, Any] = json.loads(line)
+    return greeting
+
+
+def _unborn(keeper: int) -> list[int]:
+    """Return the children of a keeper that have not become their programs yet."""
+    own = _command_line(keeper)
+    children = _read(f"/proc/{keeper}/task/{keeper}/children").split()
+    return [int(pid) for pid in children if own and _command_line(int(pid)) == own]
+
+
+def _command_line(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/cmdline")
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # the process is gone, or this kernel lists no children
+        return b""

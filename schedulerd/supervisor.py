@@ -1,0 +1,371 @@
+"""The daemon's side of its keepers: gives them orders, hears what they report, and sees to it that they are there.
+
+The keepers (`keeper/`) are the parents of all children and outlive the daemon; this is the only way to start a child. One
+thread, the supervisor, hears of all starts and ends, so a run that waits for its child costs no thread. A keeper that was
+killed, or that does not answer, is replaced, and the next one told what it had not taken.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import select
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from .clock import Clock
+from .errors import StartError
+from .link import Link
+from .process import Cause, End, Listener, ProcessSpec, end_of, line_of, moment_of, start_order
+
+log = logging.getLogger(__name__)
+
+_Found = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
+
+MOST_KEEPERS = 2  # one is as quick as one core starts processes
+AGAIN_SECONDS = 2.0  # between two tries to have a keeper again
+LOOK_SECONDS = 2.5  # between two looks at keepers of which something is awaited
+PING_LOOKS = 2  # a keeper that was silent at so many is asked whether it is there,
+SILENT_LOOKS = 7  # and given up at so many: 15 s at least
+STUMBLE_SECONDS = 0.2
+
+
+class Supervisor(threading.Thread):
+    """The daemon's side of its keepers: gives orders, and tells `listener` what they report.
+
+    No caller waits for a keeper: what one does not take now is sent by this thread. In the place of one that is gone, or
+    that is silent for too long while it owes us a word, another one is summoned, by a thread of its own.
+    """
+
+    def __init__(self, folder: str, clock: Clock, listener: Listener) -> None:
+        """`folder` is where the keepers live: two, or one on a single core."""
+        super().__init__(name="supervisor", daemon=True)
+        self._clock = clock
+        self._listener = listener
+        os.makedirs(folder, 0o700, exist_ok=True)
+        number = min(MOST_KEEPERS, os.cpu_count() or 1)
+        self._links = [Link(os.path.join(folder, str(place))) for place in range(number)]
+        self._links += [Link(path) for path in _others(folder, number)]  # of a daemon that had more
+        self._number = number
+        self._next = 0
+        self._of_run: dict[str, Link] = {}  # until its end is recorded
+        self._waiting: list[End] = []  # of before our start
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._by_descriptor: dict[int, Link] = {}
+        self._is_resting = False  # nothing is awaited of any keeper
+        self._look_at: float | None = None  # when the next look at those is due of which something is
+        self._summoned: queue.SimpleQueue[tuple[Link, _Found | str]] = queue.SimpleQueue()
+        self._summoning: dict[Link, threading.Thread] = {}
+        self._closing = threading.Event()
+
+    def recover(self) -> dict[str, datetime | None]:
+        """Connect to all keepers; return the runs that they know, with when they were started (None: that is not known).
+
+        What has ended of them is told when the thread is started.
+
+        Raise StartError when one of them is not to be had: what it knows of, nobody else knows.
+        """
+        known: dict[str, datetime | None] = {}
+        for link in self._links:
+            connection, greeting = link.summoner.summon()
+            self._take(link, connection, greeting)
+            for run_id, told in greeting["runs"].items():
+                link.runs[run_id], self._of_run[run_id] = None, link
+                start, end = told["start"], told["end"]
+                known[run_id] = moment_of(start["at"]) if start else None
+                if end is not None:
+                    self._waiting.append(end_of(run_id, end))
+        return known
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the keepers, in words; None when all of them are there and answer."""
+        found = []
+        for link in self._links:
+            if link.socket is None:
+                found.append(link.trouble or f"the keeper of {link.folder} is gone, and another one is summoned")
+            elif link.silence >= PING_LOOKS:
+                found.append(f"the keeper of {link.folder} does not answer")
+        return "; ".join(found) or None
+
+    def launch(self, run_id: str, spec: ProcessSpec) -> None:
+        """Order the start of a child; the listener hears what becomes of it. Raise StartError when no keeper is there."""
+        self._give(run_id, start_order(run_id, spec))
+
+    def _give(self, run_id: str, order: bytes) -> None:
+        """Give a start to the next keeper that answers, else to one that may do so soon."""
+        self._next += 1
+        links = [self._links[(self._next + place) % self._number] for place in range(self._number)]
+        links.sort(key=lambda link: (link.socket is None, link.silence >= PING_LOOKS))
+        for link in links:
+            with link.lock:
+                if link.socket is None and link.trouble is not None:
+                    continue
+                link.runs[run_id], self._of_run[run_id] = order, link
+                if link.socket is None:
+                    link.held.add(run_id)
+                self._send(link, order)
+                return
+        raise StartError(f"no keeper, which starts all processes, is there: {links[0].trouble}")
+
+    def end(self, run_id: str, cause: Cause) -> bool:
+        """Climb the kill ladder for a run, as soon as its keeper hears of it. False when it has no child (any more)."""
+        link = self._of_run.get(run_id)
+        if link is None:
+            return False
+        with link.lock:
+            if run_id not in link.runs:
+                return False
+            self._send(link, link.endings.setdefault(run_id, line_of({"end": run_id, "cause": cause})))
+        return True
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        """Tell the keepers that the ends of runs are recorded; one that is gone is told when another one is there."""
+        by_link: dict[Link, list[str]] = {}
+        for run_id in run_ids:
+            link = self._of_run.pop(run_id, None)
+            if link is not None:
+                by_link.setdefault(link, []).append(run_id)
+        for link, mine in by_link.items():
+            with link.lock:
+                self._send(link, line_of({"forget": mine}))
+
+    def _send(self, link: Link, order: bytes) -> None:
+        """Give an order without waiting. The link's lock is held."""
+        link.send(order)
+        if link.socket is not None and link.unsent:
+            self._epoll.modify(link.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        if self._is_resting and link.is_awaited:
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """End the thread; children that still run go on."""
+        self._closing.set()
+        os.eventfd_write(self._wake, 1)
+        if self.is_alive():
+            self.join()
+        for link in self._links:
+            link.drop()
+            if not link.runs and link not in self._summoning:
+                link.summoner.reap()  # it has nothing to do, and ends
+        for thread in self._summoning.values():
+            thread.join(AGAIN_SECONDS)
+        if not any(thread.is_alive() for thread in self._summoning.values()):  # it would write to what we close here
+            self._epoll.close()
+            os.close(self._wake)
+        while not self._summoned.empty():
+            _, found = self._summoned.get()
+            if not isinstance(found, str):
+                found[0].close()
+
+    def run(self) -> None:
+        """Hear what the keepers report, until closed."""
+        if self._waiting:
+            self._heard_ends(self._waiting)
+        while not self._closing.is_set():
+            try:
+                self._round()
+            except Exception:  # this loop must not die: no run would ever end again
+                log.exception("the supervisor stumbled and goes on")
+                self._closing.wait(STUMBLE_SECONDS)
+
+    def _round(self) -> None:
+        ready = self._epoll.poll(self._patience())
+        self._is_resting = False
+        for descriptor, happened in ready:
+            link = self._by_descriptor.get(descriptor)
+            if descriptor == self._wake:
+                os.eventfd_read(self._wake)
+            elif link is not None and not self._closing.is_set():
+                self._serve(link, happened)
+        while not self._summoned.empty() and not self._closing.is_set():
+            self._come(*self._summoned.get())
+        if self._look_at is not None and self._clock.monotonic() >= self._look_at:
+            self._look_at = None
+            self._look()
+
+    def _patience(self) -> float | None:
+        """Return for how many seconds there is nothing to do; None is until a keeper or an order comes."""
+        self._is_resting = True  # before the keepers are looked at: an order that comes now wakes us
+        if not any(link.is_awaited or self._is_missing(link) for link in self._links):
+            self._look_at = None
+            return None
+        self._is_resting = False
+        now = self._clock.monotonic()
+        if self._look_at is None:
+            self._look_at = now + LOOK_SECONDS
+        return max(0.0, self._look_at - now)
+
+    def _serve(self, link: Link, happened: int) -> None:
+        if happened & select.EPOLLOUT:
+            with link.lock:
+                link.flush()
+                if link.socket is not None and not link.unsent:
+                    self._epoll.modify(link.socket.fileno(), select.EPOLLIN)
+        if happened & ~select.EPOLLOUT:
+            reports = link.receive()
+            if reports is None:
+                log.error("the keeper of %s is gone: another one takes its place", link.folder)
+                self._lose(link, is_silent=False)
+            else:
+                self._hear(link, reports)
+
+    def _hear(self, link: Link, reports: list[dict[str, Any]]) -> None:
+        ends = []
+        for report in reports:
+            if "started" in report:
+                self._heard_start(link, report["started"], report["at"])
+            elif "ended" in report:
+                ends.append(end_of(report["ended"], report))
+            elif "refused" in report:
+                self._refuse(report["refused"], report["why"])
+            elif "trouble" in report:
+                log.error("%s", report["trouble"])
+        if ends:
+            self._heard_ends(ends)
+
+    def _heard_start(self, link: Link, run_id: str, at: float) -> None:
+        link.runs[run_id] = None
+        self._listener.started(run_id, moment_of(at))
+
+    def _heard_ends(self, ends: list[End]) -> None:
+        for end in ends:
+            self._drop(end.run_id)
+        self._listener.ended(ends)
+
+    def _refuse(self, run_id: str, why: str) -> None:
+        self._drop(run_id)
+        self._of_run.pop(run_id, None)
+        self._listener.refused(run_id, why)
+
+    def _drop(self, run_id: str) -> None:
+        link = self._of_run.get(run_id)
+        if link is not None:
+            link.runs.pop(run_id, None)
+            link.endings.pop(run_id, None)
+
+    # When a keeper is gone, or silent
+
+    def _look(self) -> None:
+        """Ask those that have been silent for a while to say something, and give up those that do not."""
+        for link in self._links:
+            silence = link.look()
+            if silence == PING_LOOKS:
+                with link.lock:
+                    self._send(link, line_of({"ping": True}))
+            elif silence >= SILENT_LOOKS:
+                text = "the keeper of %s has not answered for %g s: it is killed, and another one takes its place"
+                log.error(text, link.folder, (SILENT_LOOKS - 1) * LOOK_SECONDS)
+                self._lose(link, is_silent=True)
+            elif self._is_missing(link):
+                self._summon(link, is_silent=False)
+
+    def _is_missing(self, link: Link) -> bool:
+        """Return whether a keeper is gone and nobody sees to it: there was no thread to be had."""
+        return link.socket is None and link not in self._summoning
+
+    def _lose(self, link: Link, is_silent: bool) -> None:
+        if link.socket is not None:
+            del self._by_descriptor[link.socket.fileno()]
+        link.drop()
+        self._summon(link, is_silent)
+
+    def _summon(self, link: Link, is_silent: bool) -> None:
+        thread = threading.Thread(
+            target=self._summon_patiently, args=(link, is_silent), name=f"summoner-{link.place}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("no keeper can be summoned yet: %s", error)
+        else:
+            self._summoning[link] = thread
+
+    def _summon_patiently(self, link: Link, is_silent: bool) -> None:
+        """Find or start a keeper, however long that takes, and hand it over; what is in the way is handed over, too."""
+        told = None
+        while not self._closing.is_set():
+            found: _Found | str
+            try:
+                if is_silent:
+                    link.summoner.kill()
+                    is_silent = False
+                found = link.summoner.summon()
+            except Exception as error:  # whatever it is, it may be gone in a while
+                found = str(error) if isinstance(error, StartError) else f"the keeper of {link.folder}: {error!r}"
+            if found != told and not self._closing.is_set():
+                self._summoned.put((link, found))
+                os.eventfd_write(self._wake, 1)
+            if not isinstance(found, str):
+                return
+            told = found
+            self._closing.wait(AGAIN_SECONDS)
+
+    def _come(self, link: Link, found: _Found | str) -> None:
+        """Deal with what came of a summons."""
+        if isinstance(found, str):
+            log.error("%s", found)
+            self._give_up_for_now(link, found)
+        else:
+            self._summoning.pop(link).join()
+            self._begin_again(link, *found)
+
+    def _give_up_for_now(self, link: Link, why: str) -> None:
+        """Hand what was held for a keeper that cannot be had to the others; none of it has been given to any."""
+        with link.lock:
+            link.trouble = why
+            held = {run_id: order for run_id in link.held if (order := link.runs.pop(run_id, None)) is not None}
+            causes = {run_id: json.loads(link.endings.pop(run_id))["cause"] for run_id in held if run_id in link.endings}
+            link.held.clear()
+        for run_id, order in held.items():
+            try:
+                self._give(run_id, order)
+            except StartError as error:
+                self._refuse(run_id, str(error))
+            else:
+                if run_id in causes:
+                    self.end(run_id, Cause(causes[run_id]))
+
+    def _take(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
+        """Use a connection from now on. The link's lock is held, or nobody else knows the link yet."""
+        link.take(connection, bool(greeting.get("pongs")))
+        self._by_descriptor[connection.fileno()] = link
+        self._epoll.register(connection.fileno(), select.EPOLLIN)
+
+    def _begin_again(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
+        """Go on with the keeper that took the place of another one; it knows from the journal what was going on."""
+        told = greeting["runs"]
+        with link.lock:
+            self._take(link, connection, greeting)
+            for run_id, order in link.runs.items():
+                if run_id not in told and order is not None:
+                    self._send(link, order)  # it was never taken: its intent is written before anything is started
+            for order in link.endings.values():
+                self._send(link, order)
+            recorded = [run_id for run_id, one in told.items() if one["end"] and run_id not in self._of_run]
+            if recorded:
+                self._send(link, line_of({"forget": recorded}))
+        log.info("the keeper of %s is there again", link.folder)
+        ends = [end_of(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs]
+        if ends:
+            self._heard_ends(ends)
+        self._catch_up(link, told)
+
+    def _catch_up(self, link: Link, told: Mapping[str, Any]) -> None:
+        gone = "its keeper was killed, and its journal is gone"
+        for run_id, order in list(link.runs.items()):
+            if run_id in told and order is not None and told[run_id]["start"]:
+                self._heard_start(link, run_id, told[run_id]["start"]["at"])
+            elif run_id not in told and order is None:
+                self._heard_ends([End(run_id, None, self._clock.now(), lost=gone)])
+
+
+def _others(folder: str, number: int) -> list[str]:
+    return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.isdigit() and int(name) >= number]
