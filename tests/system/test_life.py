@@ -473,6 +473,7 @@ def test_a_child_knows_who_it_is_and_nothing_of_the_daemon(daemon, tmp_path):
     assert set(env) == {
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "PWD", "MINE", "KEY", "SCHEDULERD_JOB_ID", "SCHEDULERD_RUN_ID",
         "SCHEDULERD_SCHEDULED_AT", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN", "SCHEDULERD_RESULT_FILE",
+        "SCHEDULERD_FENCING_TOKEN",
     }  # fmt: skip
     assert "s3cret" not in str(running.client.get("jobs")) + running.log() + str(row)
 
