@@ -64,6 +64,8 @@ def _open_whole(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
 
 
 def _open(path: str) -> sqlite3.Connection:
+    if not os.path.exists(path):
+        log.info("there is no history at %s: a new one is begun", path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.close(descriptor)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

@@ -70,7 +70,7 @@ def test_runs_are_entered_claimed_and_ended_without_the_history_and_are_in_it_wh
     assert world.store.finish([ended(run)]).result(10) == frozenset()
     assert world.store.claim(waiting.run_id).result(10) is True
     assert world.store.finish([ended(waiting, Status.FAILED)], [retry]).result(10) == {retry.run_id}
-    assert "locked" in world.store.trouble
+    assert world.store.trouble == f"{world.path}: database is locked"
     assert world.store.backlog.changes == 6
     assert world.store.backlog.since is not None
 
@@ -109,6 +109,32 @@ def test_a_run_of_an_occurrence_that_the_history_has_is_kept_as_one_of_its_own(w
     assert world.store.run(there.run_id).status is Status.RUNNING
     assert len(world.store.recent(10)) == 2
     assert COME_AGAIN.startswith("its occurrence")
+
+
+@pytest.mark.parametrize("what", ["the file", "its folder", "the file, with another in its place"])
+def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_put_back(tmp_path, monkeypatch, what):
+    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
+    clock, place, aside = SystemClock(), tmp_path / "place", tmp_path / "aside"
+    place.mkdir()
+    path = place / "history.db"
+    store = SqliteStore(str(path), clock, spool=Spool(Journal(str(tmp_path / "journal"), SIZE), clock))
+    before, meanwhile = a_run("a"), a_run("b")
+    store.record([before]).result(10)
+    moved = place if what == "its folder" else path
+    moved.rename(aside)
+    if "another" in what:
+        path.touch()
+
+    assert store.record([meanwhile]).result(10) == {meanwhile.run_id}
+    assert store.finish([ended(before)]).result(10) == frozenset()
+    assert (str(path) in store.trouble, "schedulerd uses it" in store.trouble) == (True, True)
+    assert store.backlog.changes == 2
+    assert "another" in what or not path.exists()
+    path.unlink(missing_ok=True)
+    aside.rename(moved)
+    until(lambda: store.trouble is None, "the end of the outage")
+    assert store.counts() == {"success": 1, "running": 1}
+    store.close()
 
 
 def test_other_changes_wait_for_a_moment_and_then_fail_with_the_reason(world):
