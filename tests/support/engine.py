@@ -37,7 +37,7 @@ class Engine:
         self.pools = dict(pools)
         left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, dict.fromkeys(known, clock.now()), set())
         self.apply(*jobs)
-        watch_again(self.board, left.running, lambda job, run: self.started.append((job, run)))
+        watch_again(self.board, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
         queue_again(self.board, self.scheduler, left.waiting)
         self.roster.start_up()
 
