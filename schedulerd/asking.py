@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from .errors import SchedulerdError, StoppingError, StoreError
+from .lookup import run_of
 from .model import Actor, Origin, Run, Status
 from .params import check_params
 from .retrying import is_followed
@@ -95,8 +96,8 @@ class Asking:
         """Let who asked wait for a run that is there already, or for the last attempt after it."""
         ended: Run | None = first
         while ended is not None and not self._waits_for(ended, asked.done):
-            ended = self._store.run(ended.run_id) or ended
-            following = self._store.run(ended.details["retry"]) if is_followed(ended.details) else None
+            ended = run_of(self._board, self._store, ended.run_id) or ended
+            following = run_of(self._board, self._store, ended.details["retry"]) if is_followed(ended.details) else None
             if following is None:
                 break
             ended = following

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from .errors import NotFoundError
 from .model import Job, Pause, Run
+
+MOST_ENDED = 1000  # runs that ended while the ledger was away, and are kept in memory
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +44,7 @@ class Board:
         self.lock = threading.RLock()
         self.states: dict[str, JobState] = {}
         self.retired: dict[str, JobState] = {}  # no longer configured, but something of them still runs
+        self.ended: dict[str, Run] = {}  # the newest that ended while the ledger was away, and may not be in it yet
         self.version = 0
 
     def get(self, job_id: str) -> JobState:
@@ -66,6 +69,35 @@ class Board:
         with self.lock:
             found = [run for state in self._all() for run in (*(state.queued or ()), *state.running.values())]
         return [run for run in found if run.started_at is None]
+
+    def holding(self, run_id: str) -> JobState | None:
+        """Return the state of which a run runs or waits, None when it does neither."""
+        with self.lock:
+            return next((state for state in self._all() if _has(state, run_id)), None)
+
+    def find(self, run_id: str) -> Run | None:
+        """Return a run that runs, waits, or has ended while the ledger was away; None when memory has it no more."""
+        with self.lock:
+            state = self.holding(run_id)
+            if state is None:
+                return self.ended.get(run_id)
+            return state.running.get(run_id) or next(run for run in state.queued or () if run.run_id == run_id)
+
+    def known(self, job_id: str | None) -> list[Run]:
+        """Return all runs that `find` finds, of one job when it is given."""
+        with self.lock:
+            states = [state for state in self._all() if job_id in (None, state.job.job_id)]
+            ended = [run for run in self.ended.values() if job_id in (None, run.job_id)]
+            return ended + [run for state in states for run in (*state.running.values(), *(state.queued or ()))]
+
+    def remember_ended(self, runs: Iterable[Run], is_away: bool) -> None:
+        """Keep ends that the ledger will have later; once it has taken one itself, it has those, too. The lock is held."""
+        if not is_away:
+            self.ended.clear()
+            return
+        self.ended |= {run.run_id: run for run in runs}
+        for run_id in list(self.ended)[: max(0, len(self.ended) - MOST_ENDED)]:
+            del self.ended[run_id]
 
     def state_of(self, run: Run) -> JobState | None:
         """Return the state that counts a run, configured or retired."""
@@ -103,3 +135,7 @@ class Board:
     def _all(self) -> Iterator[JobState]:
         yield from self.states.values()
         yield from self.retired.values()
+
+
+def _has(state: JobState, run_id: str) -> bool:
+    return run_id in state.running or any(run.run_id == run_id for run in state.queued or ())

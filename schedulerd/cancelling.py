@@ -12,6 +12,7 @@ from .board import Board, JobState
 from .endings import Endings
 from .ends import Ends
 from .errors import NotFoundError
+from .lookup import run_of
 from .model import Origin, Overlap, Result, Run, Status
 from .process import Cause
 from .retrying import is_superseded
@@ -34,8 +35,7 @@ class Cancelling:
         no such run.
         """
         done: Future[Run] = Future()
-        row = self._store.run(run_id)
-        running, waiting = self._found(run_id, row)
+        running, waiting = self._found(run_id)
         if running is not None:
             self._endings.order(running, Cause.CANCEL, f"cancelled by {actor}")
             done.set_result(running)
@@ -44,27 +44,27 @@ class Cancelling:
             written = self._ends.cancel([waiting], result)
             assert written is not None  # noqa: S101 - there is one
             written.add_done_callback(partial(self._answer, done, waiting))
-        elif (row := self._store.run(run_id)) is not None:  # it may have ended a moment ago
+        elif (row := run_of(self._board, self._store, run_id)) is not None:  # it may have ended a moment ago
             done.set_result(row)
         else:
             raise NotFoundError(f"there is no run {run_id!r}")
         return done
 
-    def _found(self, run_id: str, row: Run | None) -> tuple[Run | None, Run | None]:
+    def _found(self, run_id: str) -> tuple[Run | None, Run | None]:
         """Return the run if it runs, and if it waits, in which case it does so no more."""
         with self._board.lock:
-            states = [self._board.state_of(row)] if row is not None else list(self._board.states.values())
-            for state in states:
-                if state is not None and run_id in state.running:
-                    return state.running[run_id], None
-                if state is not None and (found := self._seating.unqueue(state, {run_id})):
-                    return None, found[0]
-        return None, None
+            state = self._board.holding(run_id)
+            if state is None:
+                return None, None
+            if run_id in state.running:
+                return state.running[run_id], None
+            return None, self._seating.unqueue(state, {run_id})[0]
 
     def _answer(self, done: Future[Run], waiting: Run, written: Future[frozenset[str]]) -> None:
         try:
             written.result()
-            done.set_result(self._store.run(waiting.run_id) or replace(waiting, status=Status.CANCELLED))
+            row = run_of(self._board, self._store, waiting.run_id)
+            done.set_result(row or replace(waiting, status=Status.CANCELLED))
         except Exception as error:  # whatever it is, it belongs to who asked
             done.set_exception(error)
 

@@ -16,6 +16,7 @@ from .tables import REFUSED, Options, done, percent, plain, printable_lines, sec
 from .watching import PASSING, Watch, awaited, watched
 
 NOT_ENDED, TIMED_OUT, DETACHED = 75, 124, 130  # exit statuses; 75 is EX_TEMPFAIL of sysexits.h
+AWAY = 503  # HTTP status
 OF_SIGNALS = 128  # ... and the signal's number
 WITH_OUTPUT = "queued,running,success,failed,timed_out,cancelled,abandoned"  # statuses
 LARGEST_READ = 10 * 1024 * 1024  # bytes in one answer
@@ -176,7 +177,12 @@ def _found(client: Client, what: str) -> str:
     """Return a run's id as it is, and for a job that of its newest run."""
     if is_run_id(what):
         return what
-    runs = client.get(job_path(what, "history"), limit=1, status=WITH_OUTPUT)
+    try:
+        runs = client.get(job_path(what, "history"), limit=1, status=WITH_OUTPUT)
+    except ClientError as error:  # the history is away: what runs is known without it
+        runs = [run for run in client.get("running") if run["job_id"] == what][-1:] if error.status == AWAY else []
+        if not runs:
+            raise
     if not runs:
         raise ClientError(f"the job {what!r} has not run yet", 404)
     run_id: str = runs[0]["run_id"]

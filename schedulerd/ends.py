@@ -103,6 +103,7 @@ class Ends:
         free: list[tuple[JobState, Run]] = []
         orphans: list[Run] = []
         with self._board.lock:
+            self._board.remember_ended(ended, is_away=self._store.trouble is not None)
             for run in ended:
                 state = self._board.state_of(run)
                 if state is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from .board import Board, JobState
 from .clock import Clock
 from .durations import format_duration
-from .errors import InvalidError, TriggerError
+from .errors import InvalidError, StoreError, TriggerError
 from .forecast import local_text, within_reach
 from .hindrances import Hindrance, hindrances, waiting_view
 from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
@@ -25,6 +26,7 @@ NEAR_ROWS = 20  # of the ledger that are looked at around an occurrence
 MOST_FUTURE = 1000  # rows of times that are still to come, after the clock was set back
 WAITING_TOLD = 10  # runs of a job that wait
 SKIPS_TOLD = 100  # occurrences in blackouts that are told with the coming times
+UNASKED = "the history is away: should the clock have been set back, some of these are in it already, and will not start"
 A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 
 
@@ -46,7 +48,8 @@ class Outlook:
         """
         state, now = self._state(job_id), self._clock.now()
         after = _asked_for(after_text, state.job, "after")[0] if after_text is not None else now
-        starts, skipped = self._coming(state, count, after, now) if state.job.is_scheduled else ([], [])
+        decided = self._decided(state.job.job_id, now) if state.job.is_scheduled else set()
+        starts, skipped = self._coming(state, count, after, decided or set()) if state.job.is_scheduled else ([], [])
         with self._board.lock:
             waiting = sorted(state.queued or (), key=lambda run: run.run_id)
         pause = state.pause
@@ -56,7 +59,11 @@ class Outlook:
             **_head(state.job),
             "after": to_text(after),
             "is_paused": pause is not None,
-            "notes": [*_notes(state, starts, count), *_untold(len(waiting) - WAITING_TOLD)],
+            "notes": [
+                *_notes(state, starts, count),
+                *_untold(len(waiting) - WAITING_TOLD),
+                *([] if decided is not None else [UNASKED]),
+            ],
             "times": self._times(state, starts, waiting, after)[:count],
             "skipped": [self._time(each, state) for each in skipped],
             "waiting": [waiting_view(run, self._hindrances(state, run, now)) for run in waiting[:WAITING_TOLD]],
@@ -80,7 +87,7 @@ class Outlook:
             return hindrances(self._board, self._seating, state, run, now) if does_wait else []
 
     def _coming(
-        self, state: JobState, count: int, after: datetime, now: datetime
+        self, state: JobState, count: int, after: datetime, decided: set[datetime]
     ) -> tuple[list[Occurrence], list[Occurrence]]:
         """Return the occurrences that start later than `after`, and those in between that a blackout forbids."""
         trigger = state.job.trigger
@@ -91,7 +98,6 @@ class Outlook:
         if trigger.waits_for_end:
             known = state.next_run_at
             return ([Occurrence(known, known)] if known is not None and known > after else []), []
-        decided = self._decided(state.job.job_id, now)
         found = trigger.occurrence_after(trigger.settled_by(after))
         while found is not None and len(starts) < count:
             if found.skipped is not None and len(skipped) == SKIPS_TOLD:
@@ -103,9 +109,14 @@ class Outlook:
             found = trigger.occurrence_after(found.scheduled_at)
         return [trigger.occurrence_at(each.scheduled_at) for each in starts], skipped
 
-    def _decided(self, job_id: str, now: datetime) -> set[datetime]:
-        """Return the times to come that the ledger has already: the clock was set back since."""
-        rows = self._store.occurrences(job_id, now, MOST_FUTURE)
+    def _decided(self, job_id: str, now: datetime) -> set[datetime] | None:
+        """Return the times to come that the ledger has already: the clock was set back since. None: it cannot be asked."""
+        if self._store.trouble is not None:
+            return None
+        try:
+            rows = self._store.occurrences(job_id, now, MOST_FUTURE)
+        except StoreError:
+            return None
         return {run.scheduled_at for run in rows if run.scheduled_at is not None}
 
     @staticmethod
@@ -141,11 +152,23 @@ class Outlook:
 
     def _why_last(self, state: JobState, now: datetime) -> dict[str, Any]:
         job = state.job
-        newest = self._store.history(job.job_id, 1)
+        newest = self._with_known(lambda: self._store.history(job.job_id, 1), self._board.known(job.job_id))
         if not newest:
             why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
             return _answer(job, now, "unknown", "; ".join(why))
-        return self._told(state, newest[0].scheduled_at or newest[0].queued_at, newest, "", now)
+        last = max(newest, key=lambda run: run.run_id)
+        return self._told(state, last.scheduled_at or last.queued_at, [last], "", now)
+
+    def _with_known(self, ask: Callable[[], list[Run]], known: list[Run]) -> list[Run]:
+        """Return rows of the ledger; while that is away, with what memory has, or that alone, if anything."""
+        try:
+            rows = ask()
+        except StoreError:
+            if not known:
+                raise
+            return known
+        newer = known if self._store.trouble is not None else []
+        return list({run.run_id: run for run in (*rows, *newer)}.values())
 
     def _told(self, state: JobState, at: datetime, rows: list[Run], gap: str, now: datetime) -> dict[str, Any]:
         """Return the answer that the ledger gives, the last attempt deciding; of one that waits, what it waits for."""
@@ -158,8 +181,12 @@ class Outlook:
 
     def _found(self, job: Job, at: datetime) -> list[Run] | None:
         """Return the rows of the occurrence at, or within the minute of, `at`, or the row of the gap that it lies in."""
-        rows = self._store.occurrences(job.job_id, at, NEAR_ROWS)
         until = at + _precision(at)
+        known = [
+            run for run in self._board.known(job.job_id) if run.scheduled_at is not None and at <= run.scheduled_at < until
+        ]
+        rows = self._with_known(lambda: self._store.occurrences(job.job_id, at, NEAR_ROWS), known)
+        rows.sort(key=lambda run: (run.scheduled_at or run.queued_at, run.attempt))
         near = [run for run in rows if run.scheduled_at is not None and run.scheduled_at < until]
         if near:
             exact = any(run.scheduled_at == at for run in near)

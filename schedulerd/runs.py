@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from .board import Board
 from .clock import Clock
-from .errors import BusyError, NotFoundError
+from .durations import counted
+from .errors import BusyError, NotFoundError, StoreAwayError, StoreError
 from .figures import percentile
 from .keepsakes import Keepsakes
+from .lookup import run_of
 from .model import UNFINISHED, Job, Run, Secret, Status
 from .output import OutputFolder, Stretch
 from .reading import Reader
@@ -18,6 +21,8 @@ from .results import read_result, result_path
 from .secrets import known_secrets
 from .store import Store
 from .views import run_view
+
+log = logging.getLogger(__name__)
 
 MOST_FOLLOWERS = 50  # of outputs, over all doors
 DURATIONS = 20  # past runs whose median is the expected duration
@@ -41,18 +46,23 @@ class Runs:
         self._followers = 0
 
     def get(self, run_id: str) -> Run:
-        """Return a run. Raise NotFoundError."""
-        run = self._store.run(run_id)
-        if run is None:
-            raise NotFoundError(f"there is no run {run_id}")
-        return self.as_it_is(run)
+        """Return a run. Raise NotFoundError, or StoreAwayError when it may be among what waits for the history."""
+        run = run_of(self._board, self._store, run_id)
+        if run is not None:
+            return self.as_it_is(run)
+        waiting = self._store.backlog.changes
+        if waiting:
+            what = f"{counted(waiting, 'change')} waiting for the history, its end may be among them"
+            raise StoreAwayError(f"run {run_id} cannot be told now: there {'is' if waiting == 1 else 'are'} {what}")
+        raise NotFoundError(f"there is no run {run_id}")
 
     def as_it_is(self, run: Run) -> Run:
         """Return a run of the ledger as memory knows it while it goes on: when it started is written when it ends."""
         if run.status not in UNFINISHED:  # memory hears of an end a moment after the ledger has it
             return run
         state = self._board.state_of(run)
-        return run if state is None else state.running.get(run.run_id, run)
+        going = state.running.get(run.run_id) if state is not None else None
+        return going or self._board.ended.get(run.run_id, run)
 
     def is_in_sight(self, run: Run) -> bool:
         """Return whether memory still has a run to come or going on. Quick; False may also mean that it waits elsewhere."""
@@ -63,8 +73,8 @@ class Runs:
             return run.run_id in state.running or any(each.run_id == run.run_id for each in state.queued or ())
 
     def is_over(self, run: Run) -> bool:
-        """Return whether a run has ended, as the ledger says; a row that is gone was over."""
-        row = self._store.run(run.run_id)
+        """Return whether a run has ended, as the ledger says, or memory; a row that is gone was over."""
+        row = run_of(self._board, self._store, run.run_id)
         return row is None or row.status not in UNFINISHED
 
     def page(self, limit: int, before: str | None, statuses: list[str] | None, job_id: str | None) -> list[dict[str, Any]]:
@@ -73,7 +83,15 @@ class Runs:
             rows = self._store.recent(limit, before, statuses)
         else:
             rows = self._store.history(job_id, limit, before, statuses)
-        return [run_view(self.as_it_is(run)) for run in rows]
+        found = {run.run_id: run for run in (*self._unwritten(before, statuses, job_id), *map(self.as_it_is, rows))}
+        return [run_view(found[run_id]) for run_id in sorted(found, reverse=True)[:limit]]
+
+    def _unwritten(self, before: str | None, statuses: list[str] | None, job_id: str | None) -> list[Run]:
+        """Return what memory knows while changes wait to be written: the ledger may not have some of it."""
+        if not self._store.backlog.changes:
+            return []
+        known = self._board.known(job_id)
+        return [run for run in known if (not before or run.run_id < before) and (not statuses or run.status in statuses)]
 
     def show(self, run_id: str) -> dict[str, Any]:
         """Return a run with its output's size and, while it goes on, how far it is. Raise NotFoundError."""
@@ -87,8 +105,18 @@ class Runs:
 
     def _going(self, runs: Sequence[Run]) -> list[dict[str, Any]]:
         jobs = sorted({run.job_id for run in runs if run.status is Status.RUNNING})
-        past = self._store.durations(jobs, DURATIONS)
+        past = self._past(jobs)
         return [{**run_view(run), **self._outlook(run, percentile(past.get(run.job_id, ()), 50))} for run in runs]
+
+    def _past(self, job_ids: list[str]) -> dict[str, list[float]]:
+        """Return how long jobs took; of a ledger that is away, nothing: then only a run's own word tells how far it is."""
+        if self._store.trouble is not None:
+            return {}
+        try:
+            return self._store.durations(job_ids, DURATIONS)
+        except StoreError as error:
+            log.debug("how long runs take is not known now: %s", error)
+            return {}
 
     def _outlook(self, run: Run, expected_seconds: float | None) -> dict[str, Any]:
         if run.status is not Status.RUNNING:

@@ -25,7 +25,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, health_point, is_check, queue_view, run_view, series
+from .views import JobList, backlog_view, health_point, is_check, queue_view, series
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
         self._board.get(job_id)
-        return [run_view(self.runs.as_it_is(run)) for run in self._store.history(job_id, limit, before, statuses)]
+        return self.runs.page(limit, before, statuses, job_id)
 
     @needs(Role.VIEWER)
     def next_times(self, job_id: str, count: int, after: str | None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Service:
     def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
         """Run a job now, with `params` (a mapping, or None). Raise NotFoundError, InvalidError or StoppingError."""
         asked = self._asking.trigger(job_id, actor, key, params)
-        log.info("job %s: triggered by %s", job_id, actor.name)
+        _log_when_durable(asked.recorded, f"job {job_id}: triggered by {actor.name}")
         return asked
 
     @needs(Role.VIEWER)
@@ -187,7 +187,7 @@ class Service:
         before = self._pause_of(job_id)
         since = now if before is None else before.paused_at
         done = self._scheduler.pauses.set(job_id, Pause(since, actor.name, reason, until))
-        log.info("job %s: paused by %s%s", job_id, actor.name, f": {reason}" if reason else "")
+        _log_when_durable(done, f"job {job_id}: paused by {actor.name}" + (f": {reason}" if reason else ""))
         return done, before
 
     def _pause_of(self, job_id: str) -> Pause | None:
@@ -199,7 +199,7 @@ class Service:
         """Resume a job; a job that is not paused stays as it is. Returns the pause before, too. Raise NotFoundError."""
         before = self._pause_of(job_id)
         done = self._scheduler.pauses.set(job_id, None)
-        log.info("job %s: resumed by %s", job_id, actor.name)
+        _log_when_durable(done, f"job {job_id}: resumed by {actor.name}")
         return done, before
 
     @needs(Role.OPERATOR)
@@ -274,7 +274,7 @@ class Service:
         trouble, alarm, keepers = self._store.trouble, self._store.alarm, self._keepers_trouble()
         return {
             "is_well": trouble is None and alarm is None and keepers is None and not self._config.problems,
-            "store": trouble or "ok",
+            "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
             "backlog": backlog_view(self._store.backlog),
@@ -358,6 +358,11 @@ class Service:
         if self._store.trouble is not None:
             return {"status": "degraded", "backlog": backlog_view(self._store.backlog)}
         return {"status": "ready"}
+
+
+def _log_when_durable(change: Future[Any], text: str) -> None:
+    """Log what was done on somebody's behalf once it is; what is refused, the caller hears."""
+    change.add_done_callback(lambda done: log.info("%s", text) if done.exception() is None else None)
 
 
 def _counted(by_status: dict[str, int]) -> dict[str, Any]:

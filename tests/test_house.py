@@ -37,7 +37,7 @@ FLOORS = (
     },
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling"},
+    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},

@@ -61,6 +61,14 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes().startswith(b"not a database")
 
 
+def test_that_a_history_begins_is_said_and_that_one_goes_on_is_not(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for _ in range(2):
+        SqliteStore(str(tmp_path / "h.db")).close()
+
+    assert caplog.text.count(f"there is no history at {tmp_path}/h.db: a new one is begun") == 1
+
+
 def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
     monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.05)
     impatient = SqliteStore(store.path)

@@ -6,9 +6,15 @@ from datetime import timedelta
 
 import pytest
 
+from schedulerd.asking import Asking
+from schedulerd.board import MOST_ENDED, Board
 from schedulerd.clock import ManualClock, SystemClock
-from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import CatchUp, JobRecord, Result, Status, finish
+from schedulerd.errors import NotFoundError, StoreAwayError, StoreError
+from schedulerd.keepsakes import Keepsakes
+from schedulerd.model import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
+from schedulerd.outlook import UNASKED
+from schedulerd.output import OutputFolder
+from schedulerd.runs import Runs
 from schedulerd.store.journal import Journal
 from schedulerd.store.spool import COME_AGAIN, Spool
 from schedulerd.store.sqlite import SqliteStore
@@ -135,6 +141,59 @@ def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_p
     until(lambda: store.trouble is None, "the end of the outage")
     assert store.counts() == {"success": 1, "running": 1}
     store.close()
+
+
+def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_from_memory(world, tmp_path):
+    keepsakes = Keepsakes(str(tmp_path / "keepsakes.json"))
+    jobs = [a_job("one", overlap=Overlap.QUEUE, cron="0 0 29 2 *"), a_job("two")]
+    engine = Engine(world.store, SystemClock(), jobs, ends_at_once=False)
+    runs = Runs(engine.board, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), keepsakes, lambda: ())
+    asking = Asking(engine.scheduler)
+    world.take_away()
+    going, waiting, over = (ask_for(asking, job_id) for job_id in ("one", "one", "two"))
+    engine.finish(*engine.started[1])
+    engine.settle()
+
+    assert [run["run_id"] for run in runs.running()] == [going]
+    assert [runs.show(run_id)["status"] for run_id in (going, waiting, over)] == ["running", "queued", "success"]
+    assert [run["run_id"] for run in runs.page(10, None, None, "one")] == [waiting, going]
+    assert [run["run_id"] for run in runs.page(10, None, ["success"], None)] == [over]
+    assert [run["run_id"] for run in runs.page(1, waiting, None, None)] == [going]
+    told = engine.outlook.why("two", None)
+    assert (told["outcome"], told["run"]["run_id"]) == ("success", over)
+    assert [each["kind"] for each in engine.outlook.why("one", None)["waits_for"]] == ["overlap"]
+    assert UNASKED in engine.outlook.next_times("one", 1, None)["notes"]
+    assert asking.watch(runs.get(over)).result(10).status is Status.SUCCESS
+    assert runs.is_over(runs.get(over))
+    assert engine.scheduler.cancel(waiting, "me").result(10).status is Status.CANCELLED
+    assert engine.scheduler.cancel(going, "me").result(10).status is Status.RUNNING
+    assert engine.ordered == [(going, "cancel")]
+    assert runs.get(waiting).status is Status.CANCELLED
+    with pytest.raises(StoreAwayError, match=r"changes waiting for the history, its end may be among them"):
+        runs.get(a_run().run_id)
+
+    world.bring_back()
+    assert [runs.get(run_id).status for run_id in (going, waiting, over)] == ["running", "cancelled", "success"]
+    with pytest.raises(NotFoundError):
+        runs.get(a_run().run_id)
+    engine.finish(*engine.started[0])
+    engine.settle()
+    assert engine.board.ended == {}
+    assert runs.get(going).status is Status.CANCELLED
+
+
+def ask_for(asking, job_id):
+    return asking.trigger(job_id, Actor("me", Role.ADMIN)).recorded.result(10).run_id
+
+
+def test_of_what_ended_without_the_history_memory_keeps_the_newest():
+    board = Board()
+    runs = [a_run() for _ in range(MOST_ENDED + 3)]
+    for run in runs:
+        board.remember_ended([run], is_away=True)
+
+    assert list(board.ended.values()) == runs[3:]
+    assert (board.find(runs[0].run_id), board.find(runs[3].run_id)) == (None, runs[3])
 
 
 def test_other_changes_wait_for_a_moment_and_then_fail_with_the_reason(world):

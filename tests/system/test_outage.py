@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from schedulerd.client import ClientError
+from schedulerd.client import ClientError, run_path
 from tests.support.small_disk import SmallDisk, needs_root, on_disk_of
 from tests.support.waiting import until
 
@@ -22,6 +22,8 @@ def test_with_the_history_on_a_full_disk_jobs_go_on_and_all_of_it_is_told_later(
     assert own["store"] == f"the history cannot be written: {folder}/disk/history.db: database or disk is full"
     assert world.daemon.client.ask("GET", "/readyz").body["status"] == "degraded"
     world.witness.until_more_ran(20)
+    newest = max(run_id for run_id, _ in world.witness.said())
+    assert world.daemon.client.get(run_path(newest))["status"] in ("running", "success", "failed")
     world.free()
     until(lambda: world.own()["store"] == "ok", "well again", 30)
     assert world.own()["backlog"] is None

@@ -6,7 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schedulerd.client import ClientError
+from schedulerd.client import ClientError, run_path
+from schedulerd.ctl import main as schedulerctl
 from schedulerd.store.postgres import PostgresStore
 from tests.support.servers import PostgresServer
 from tests.support.waiting import until
@@ -87,6 +88,40 @@ def test_while_the_server_is_away_jobs_go_on_and_the_history_has_all_of_it_after
         rows = dict(connection.execute("SELECT run_id, status FROM schedulerd.runs").fetchall())
     assert len(set(ids)) == len(ids)
     assert [run_id for run_id in ids if rows.get(run_id) != "success"] == []
+
+
+def test_while_the_server_is_away_runs_are_seen_followed_and_cancelled(daemon, own_server, capfdbinary):
+    jobs = {
+        "long": {"shell": "echo begin; exec sleep 600"},
+        "tick": {"shell": "echo hello; exit 3"},
+        "own": {"shell": "true"},
+    }
+    running = daemon(jobs, store=own_server.url).start()
+    client, door = running.client, ["--socket", str(running.socket_path)]
+    run_id = client.post("jobs/long/trigger", {}, wait="false").body["run_id"]
+    until(lambda: client.get(run_path(run_id))["output_bytes"], "its output")
+    own_server.stop()
+
+    assert [run["run_id"] for run in client.get("running")] == [run_id]
+    assert client.get(run_path(run_id))["status"] == "running"
+    assert (client.get("jobs/long/why")["outcome"], client.get("jobs/long/next")["times"]) == ("running", [])
+    assert schedulerctl([*door, "logs", "long"]) == 0
+    assert schedulerctl([*door, "run", "tick", "-f"]) == 3
+    assert capfdbinary.readouterr().out == b"begin\nhello\n"
+    with pytest.raises(ClientError, match="cannot be written"):
+        client.post("jobs/tick/pause", {})
+    client.post(run_path(run_id, "cancel"), {}, wait="true")
+    assert client.get(run_path(run_id))["status"] == "cancelled"
+    late = client.post("jobs/long/trigger", {}, wait="false").body["run_id"]
+    assert schedulerctl([*door, "cancel", "long", "--wait"]) == 0
+    assert client.get(run_path(late))["status"] == "cancelled"
+
+    own_server.start()
+    until(lambda: health(running)["store"] == "ok", "well again", 60)
+    assert [run["status"] for run in client.get("jobs/long/history")] == ["cancelled", "cancelled"]
+    client.post("jobs/own/pause", {})
+    log = running.log()
+    assert ("job tick: paused" in log, "job own: paused by" in log) == (False, True)
 
 
 def test_the_password_is_looked_up_late_and_shown_nowhere(daemon, own_server):
