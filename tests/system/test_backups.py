@@ -581,6 +581,27 @@ def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_pa
     assert (backup["is_good"], backup["is_proven"], backup["drill"]["ok"]) == (True, False, False)
 
 
+@pytest.mark.parametrize(("count", "is_good"), [(30000, False), (20000, True)])
+def test_a_drill_without_its_server_leaves_an_earlier_verdict(daemon, tmp_path, postgres, shop, count, is_good):
+    away = f"postgresql://x@/y?host={tmp_path}"
+    assertions = [f"SELECT count(*) = {count} FROM orders"]
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": assertions}},
+        "away": {"restore_drill": {"of": "b", "into": away, "assertions": assertions}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    told = run(running, "d", "success" if is_good else "failed")["message"]
+    (before,) = backups_of(running)
+    run(running, "away", "failed")
+    (after,) = backups_of(running)
+
+    assert ("1 assertion holds" in told) == is_good
+    assert (after["is_good"], after["is_proven"], after["doubts"]) == (is_good, is_good, before["doubts"])
+    assert "scratch database" in after["drill"]["untried"]["error"]
+
+
 def test_what_a_killed_drill_left_on_the_server_is_dropped_by_the_next(daemon, postgres, shop):
     jobs = {
         "b": {"backup": {"source": "shop"}},
