@@ -49,5 +49,11 @@ async def accept(api: Api, request: web.Request) -> web.StreamResponse:
     return answer(await in_thread(api.service.accept_backup, _name(request), request["actor"], reason))
 
 
+async def forget(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup that was missing and is in the catalogue no more."""
+    await json_body(request)
+    return answer(await in_thread(api.service.forget_backup, _name(request), request["actor"]))
+
+
 def _name(request: web.Request) -> str:
     return request.match_info["filename"]

@@ -43,11 +43,12 @@ def _add_backups(parser: argparse.ArgumentParser) -> None:
         place.add_argument("--job", default=argparse.SUPPRESS, help="of one job only")
         place.add_argument("--limit", type=int, default=argparse.SUPPRESS, help="1 to 100")
     verb("show", _show, "all that is known of a backup", "FILE")
-    verb("verify", _changed("verify"), "read a backup, and compare its SHA-256; exits with 1 when it is damaged", "FILE")
+    verb("verify", _changed("verify"), "read a backup, and compare its SHA-256; exits with 1 when it is not good", "FILE")
     verb("drill", _drill, "restore the newest backup of a job aside, by the restore drill of that job", "JOB")
-    for name, text in (("hold", "keep a backup whatever keep: says"), ("accept", "take an odd backup for good")):
+    for name, text in (("hold", "keep a backup whatever keep: says"), ("accept", "take a backup of odd size for good")):
         verb(name, _changed(name), text, "FILE").add_argument("--reason", help="why, for those who wonder later")
     verb("release", _changed("release"), "end the hold of a backup", "FILE")
+    verb("forget", _changed("forget"), "take a backup whose file is missing off the list", "FILE")
 
 
 # Health
@@ -99,13 +100,20 @@ def _changes(point: dict[str, Any]) -> str:
 def _list(client: Client, options: Options) -> int:
     backups = client.get("backups", job=getattr(options, "job", None), limit=getattr(options, "limit", None))
     rows = [
-        (one["filename"], f"{one['size_mb']} MB", one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
+        (one["filename"], _size(one["size_bytes"]), one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
         for one in backups
     ]
     return show(options, backups, ("FILE", "SIZE", "CREATED", "JOB", "STATE", "DOUBTS"), rows)
 
 
+def _size(size: int) -> str:
+    """Return bytes as people read them: `240 B`, `1.5 KB`, `12.3 MB`."""
+    return f"{size} B" if size < 1024 else f"{size / 1024:.1f} KB" if size < MEGABYTE else f"{size / MEGABYTE:.1f} MB"
+
+
 def _state(backup: dict[str, Any]) -> str:
+    if backup["is_missing"]:
+        return "missing"
     if not backup["is_good"]:
         return "in doubt"
     words = ["proven" if backup["is_proven"] else "verified" if backup["verified"] else "good"]
@@ -121,9 +129,9 @@ def _changed(verb: str) -> Callable[[Client, Options], int]:
     def command(client: Client, options: Options) -> int:
         reason = getattr(options, "reason", None)
         backup = client.post(_path(options.what, verb), {"reason": reason} if reason else None).body
-        told = "; ".join(backup["doubts"]) or _state(backup)
+        told = "forgotten" if verb == "forget" else "; ".join(backup["doubts"]) or _state(backup)
         print(json.dumps(backup, indent=2) if options.json else printable_lines(f"{backup['filename']}: {told}"))
-        return 0 if backup["is_good"] or verb in ("hold", "release") else REFUSED
+        return 0 if backup["is_good"] or verb in ("hold", "release", "forget") else REFUSED
 
     return command
 

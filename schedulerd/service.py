@@ -311,8 +311,19 @@ class Service:
 
     @needs(Role.OPERATOR)
     def accept_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
-        """Take a backup for good although something was odd about it; return it. Raise NotFoundError or BackupError."""
+        """Take a backup for good although its size was odd; return it.
+
+        Raise NotFoundError, ConflictError when more is wrong with it, or BackupError.
+        """
         return self._shelf.accept(filename, actor, reason)
+
+    @needs(Role.OPERATOR)
+    def forget_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Take a backup whose file is missing out of the catalogue; return what it was.
+
+        Raise NotFoundError, ConflictError when the file is there, or BackupError.
+        """
+        return self._shelf.forget(filename, actor)
 
     @needs(Role.VIEWER)
     def stats(self, days: int = 0, job_id: str | None = None) -> dict[str, Any]:

@@ -58,8 +58,8 @@ def after(before: Mapping[str, Any] | None, failed: dict[str, Any]) -> dict[str,
 
 
 def _newest(catalogue: Catalogue, order: Order) -> Entry:
-    """Return the backup that is tried: the newest, good or in doubt."""
-    found = catalogue.of_job(order["of"])
+    """Return the backup that is tried: the newest that is there, good or in doubt."""
+    found = [entry for entry in catalogue.of_job(order["of"]) if not entry.is_missing]
     if not found:
         raise BackupError(f"there is no backup of the job {order['of']} in {order['directory']}")
     return found[0]
