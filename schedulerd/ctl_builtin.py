@@ -14,6 +14,8 @@ from .tables import REFUSED, Options, plain, printable_lines, remark, seconds, s
 
 Add = Callable[..., argparse.ArgumentParser]
 MEGABYTE = 1024 * 1024
+_WITHOUT_TODAY = "today is not counted: a day is, when it is over and analytics has run"
+_NOT_YET = f"nothing is known of these days yet: {_WITHOUT_TODAY}"
 
 
 def add_commands(add: Add) -> None:
@@ -64,7 +66,9 @@ def _health(client: Client, options: Options) -> int:
     ]
     rows.append(_of_the_daemon(health["scheduler"]))
     show(options, health, ("SERVICE", "STATUS", "SINCE", "MS", "ERROR"), rows)
-    remark(options, [f"{health['status']}, checked {format_duration(health['age_seconds'])} ago"])
+    unkept = [f"{job_id} ({', '.join(names)})" for job_id, names in health["scheduler"]["limits_not_kept"].items()]
+    notes = [f"note: limits that are not kept here, see Control groups in the README: {'; '.join(unkept)}"] if unkept else []
+    remark(options, [f"{health['status']}, checked {format_duration(health['age_seconds'])} ago", *notes])
     return 0 if health["status"] == "healthy" else REFUSED
 
 
@@ -98,7 +102,8 @@ def _changes(point: dict[str, Any]) -> str:
 
 
 def _list(client: Client, options: Options) -> int:
-    backups = client.get("backups", job=getattr(options, "job", None), limit=getattr(options, "limit", None))
+    query = {name: getattr(options, name, None) for name in ("job", "limit")}
+    backups = client.get("backups", **query, missing="true")
     rows = [
         (one["filename"], _size(one["size_bytes"]), one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
         for one in backups
@@ -164,7 +169,8 @@ def _stats(client: Client, options: Options) -> int:
         return show(options, stats, ("FIGURE", "VALUE"), [(name, plain(value)) for name, value in stats.items()])
     rows = [_day_row(day, job_id, one) for day in days for job_id, one in day["jobs"].items()]
     show(options, stats, ("DAY", "JOB", "SUCCESS", "OTHER", "RECORDS", "P50", "P95", "MAX", "LATE P95", "OUTPUT"), rows)
-    return remark(options, [f"{job_id}: {why}" for job_id, reasons in anomalies.items() for why in reasons])
+    remark(options, [f"{job_id}: {why}" for job_id, reasons in anomalies.items() for why in reasons])
+    return remark(options, [_NOT_YET if not rows else _WITHOUT_TODAY])
 
 
 def _day_row(day: dict[str, Any], job_id: str, one: dict[str, Any]) -> tuple[str, ...]:

@@ -32,12 +32,14 @@ class Shelf:
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
 
-    def page(self, job_id: str | None = None, source: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the backups, newest first, of one job or source when it is given."""
+    def page(self, job_id: str | None, source: str | None, limit: int | None, with_missing: bool) -> list[dict[str, Any]]:
+        """Return the backups that are there, newest first, of one job or source when it is given; or the missing, too."""
         found = [
             entry
             for entry in self._entries()
-            if job_id in (None, entry.manifest.job_id) and source in (None, entry.manifest.source)
+            if job_id in (None, entry.manifest.job_id)
+            and source in (None, entry.manifest.source)
+            and (with_missing or not entry.is_missing)
         ]
         found.sort(key=by_age, reverse=True)
         return [backup_view(entry) for entry in found[:limit]]
