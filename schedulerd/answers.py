@@ -12,6 +12,7 @@ from aiohttp import web
 from .backups import BackupError
 from .errors import (
     BusyError,
+    ConflictError,
     ForbiddenError,
     InvalidError,
     NotFoundError,
@@ -49,6 +50,7 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
     UnauthenticatedError: 401,
     ForbiddenError: 403,
     NotFoundError: 404,
+    ConflictError: 409,
     WrongTypeError: 415,
     WrongHostError: 421,
     InvalidError: 422,

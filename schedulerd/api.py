@@ -306,6 +306,7 @@ ROUTES = (
     Route("POST", f"{PREFIX}/backups/{{filename}}/hold", backups_api.hold, Service.hold_backup),
     Route("POST", f"{PREFIX}/backups/{{filename}}/release", backups_api.release, Service.release_backup),
     Route("POST", f"{PREFIX}/backups/{{filename}}/accept", backups_api.accept, Service.accept_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/forget", backups_api.forget, Service.forget_backup),
     Route("GET", f"{PREFIX}/stats", _stats, Service.stats),
 )
 

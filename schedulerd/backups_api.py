@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .answers import answer, in_thread
-from .parsing import json_body, limit_from, reason_from
+from .parsing import flag_from, json_body, limit_from, reason_from
 
 if TYPE_CHECKING:
     from .api import Api
 
 
 async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with the catalogue, newest first."""
+    """Answer with the catalogue, newest first; with the backups whose file is missing only when they are asked for."""
     query = request.query
     limit = limit_from(query["limit"]) if "limit" in query else None
-    return answer(await in_thread(api.service.backups, query.get("job"), query.get("source"), limit))
+    with_missing = flag_from(query.get("missing"), "missing")
+    return answer(await in_thread(api.service.backups, query.get("job"), query.get("source"), limit, with_missing))
 
 
 async def show_backup(api: Api, request: web.Request) -> web.StreamResponse:
@@ -47,6 +48,12 @@ async def accept(api: Api, request: web.Request) -> web.StreamResponse:
     """Answer with a backup whose oddness somebody has accepted."""
     reason = reason_from(await json_body(request, "reason"))
     return answer(await in_thread(api.service.accept_backup, _name(request), request["actor"], reason))
+
+
+async def forget(api: Api, request: web.Request) -> web.StreamResponse:
+    """Answer with a backup that was missing and is in the catalogue no more."""
+    await json_body(request)
+    return answer(await in_thread(api.service.forget_backup, _name(request), request["actor"]))
 
 
 def _name(request: web.Request) -> str:

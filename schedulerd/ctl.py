@@ -28,7 +28,7 @@ EPILOG = """examples:
   schedulerctl logs -f nightly_backup      the output of its newest run
   schedulerctl cancel nightly_backup
   schedulerctl backups --job nightly_backup
-  schedulerctl backups verify FILE         also: show, drill, hold, release, accept
+  schedulerctl backups verify FILE         also: show, drill, hold, release, accept, forget
   schedulerctl stats --days 30
   schedulerctl why nightly_backup 2026-10-25T02:30
   schedulerctl next nightly_backup --count 3

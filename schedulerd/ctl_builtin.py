@@ -14,6 +14,8 @@ from .tables import REFUSED, Options, plain, printable_lines, remark, seconds, s
 
 Add = Callable[..., argparse.ArgumentParser]
 MEGABYTE = 1024 * 1024
+_WITHOUT_TODAY = "today is not counted: a day is, when it is over and analytics has run"
+_NOT_YET = f"nothing is known of these days yet: {_WITHOUT_TODAY}"
 
 
 def add_commands(add: Add) -> None:
@@ -43,11 +45,12 @@ def _add_backups(parser: argparse.ArgumentParser) -> None:
         place.add_argument("--job", default=argparse.SUPPRESS, help="of one job only")
         place.add_argument("--limit", type=int, default=argparse.SUPPRESS, help="1 to 100")
     verb("show", _show, "all that is known of a backup", "FILE")
-    verb("verify", _changed("verify"), "read a backup, and compare its SHA-256; exits with 1 when it is damaged", "FILE")
+    verb("verify", _changed("verify"), "read a backup, and compare its SHA-256; exits with 1 when it is not good", "FILE")
     verb("drill", _drill, "restore the newest backup of a job aside, by the restore drill of that job", "JOB")
-    for name, text in (("hold", "keep a backup whatever keep: says"), ("accept", "take an odd backup for good")):
+    for name, text in (("hold", "keep a backup whatever keep: says"), ("accept", "take a backup of odd size for good")):
         verb(name, _changed(name), text, "FILE").add_argument("--reason", help="why, for those who wonder later")
     verb("release", _changed("release"), "end the hold of a backup", "FILE")
+    verb("forget", _changed("forget"), "take a backup whose file is missing off the list", "FILE")
 
 
 # Health
@@ -63,7 +66,9 @@ def _health(client: Client, options: Options) -> int:
     ]
     rows.append(_of_the_daemon(health["scheduler"]))
     show(options, health, ("SERVICE", "STATUS", "SINCE", "MS", "ERROR"), rows)
-    remark(options, [f"{health['status']}, checked {format_duration(health['age_seconds'])} ago"])
+    unkept = [f"{job_id} ({', '.join(names)})" for job_id, names in health["scheduler"]["limits_not_kept"].items()]
+    notes = [f"note: limits that are not kept here, see Control groups in the README: {'; '.join(unkept)}"] if unkept else []
+    remark(options, [f"{health['status']}, checked {format_duration(health['age_seconds'])} ago", *notes])
     return 0 if health["status"] == "healthy" else REFUSED
 
 
@@ -97,15 +102,23 @@ def _changes(point: dict[str, Any]) -> str:
 
 
 def _list(client: Client, options: Options) -> int:
-    backups = client.get("backups", job=getattr(options, "job", None), limit=getattr(options, "limit", None))
+    query = {name: getattr(options, name, None) for name in ("job", "limit")}
+    backups = client.get("backups", **query, missing="true")
     rows = [
-        (one["filename"], f"{one['size_mb']} MB", one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
+        (one["filename"], _size(one["size_bytes"]), one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
         for one in backups
     ]
     return show(options, backups, ("FILE", "SIZE", "CREATED", "JOB", "STATE", "DOUBTS"), rows)
 
 
+def _size(size: int) -> str:
+    """Return bytes as people read them: `240 B`, `1.5 KB`, `12.3 MB`."""
+    return f"{size} B" if size < 1024 else f"{size / 1024:.1f} KB" if size < MEGABYTE else f"{size / MEGABYTE:.1f} MB"
+
+
 def _state(backup: dict[str, Any]) -> str:
+    if backup["is_missing"]:
+        return "missing"
     if not backup["is_good"]:
         return "in doubt"
     words = ["proven" if backup["is_proven"] else "verified" if backup["verified"] else "good"]
@@ -121,9 +134,9 @@ def _changed(verb: str) -> Callable[[Client, Options], int]:
     def command(client: Client, options: Options) -> int:
         reason = getattr(options, "reason", None)
         backup = client.post(_path(options.what, verb), {"reason": reason} if reason else None).body
-        told = "; ".join(backup["doubts"]) or _state(backup)
+        told = "forgotten" if verb == "forget" else "; ".join(backup["doubts"]) or _state(backup)
         print(json.dumps(backup, indent=2) if options.json else printable_lines(f"{backup['filename']}: {told}"))
-        return 0 if backup["is_good"] or verb in ("hold", "release") else REFUSED
+        return 0 if backup["is_good"] or verb in ("hold", "release", "forget") else REFUSED
 
     return command
 
@@ -156,7 +169,8 @@ def _stats(client: Client, options: Options) -> int:
         return show(options, stats, ("FIGURE", "VALUE"), [(name, plain(value)) for name, value in stats.items()])
     rows = [_day_row(day, job_id, one) for day in days for job_id, one in day["jobs"].items()]
     show(options, stats, ("DAY", "JOB", "SUCCESS", "OTHER", "RECORDS", "P50", "P95", "MAX", "LATE P95", "OUTPUT"), rows)
-    return remark(options, [f"{job_id}: {why}" for job_id, reasons in anomalies.items() for why in reasons])
+    remark(options, [f"{job_id}: {why}" for job_id, reasons in anomalies.items() for why in reasons])
+    return remark(options, [_NOT_YET if not rows else _WITHOUT_TODAY])
 
 
 def _day_row(day: dict[str, Any], job_id: str, one: dict[str, Any]) -> tuple[str, ...]:

@@ -263,15 +263,15 @@ class Daemon:
     def _jobs(self) -> str:
         return counted(len(self.config.jobs), "job")
 
-    @staticmethod
-    def _warn(config: Config) -> None:
+    def _warn(self, config: Config) -> None:
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
         controllers = subtree.available()
-        for job in config.jobs.values():
-            if missing := subtree.unkept(job.limits, controllers):
-                log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
-                            job.job_id, ", ".join(missing))  # fmt: skip
+        unkept = {job_id: subtree.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
+        self.config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
+        for job_id, limits in self.config_state.limits_not_kept.items():
+            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
+                        job_id, ", ".join(limits))  # fmt: skip
 
     def _use(self, config: Config) -> None:
         kept = {name: getattr(self.config, name) for name in FIXED_AT_START}

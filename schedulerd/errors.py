@@ -92,6 +92,10 @@ class NotFoundError(SchedulerdError):
     """There is no such thing."""
 
 
+class ConflictError(SchedulerdError):
+    """The thing is in a state in which this cannot be done to it; says the way out."""
+
+
 class StoppingError(SchedulerdError):
     """The daemon is stopping and takes no new work."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -373,5 +374,19 @@ def judge(job: Job, end: End) -> tuple[Status, str | None]:
         known = f" of {format_size(int(job.limits['memory']))}" if "memory" in job.limits else ""
         return Status.FAILED, f"killed by the kernel: it needed more memory than its limit{known}"
     if end.exit_code is not None and end.exit_code < 0:
-        return Status.FAILED, f"killed by signal {-end.exit_code}"
+        return Status.FAILED, f"killed by {_signal_words(-end.exit_code, job.limits)}"
     return Status.FAILED, f"exit status {end.exit_code}"
+
+
+def _signal_words(number: int, limits: Mapping[str, Any]) -> str:
+    """Return a signal with its name, and with the limit that it stands for (setrlimit(2))."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    why = ""
+    if name == "SIGXCPU" and "cpu_time" in limits:
+        why = f": it used more CPU time than its limit of {limits['cpu_time']:g} s (cpu_time)"
+    elif name == "SIGXFSZ" and "file_size" in limits:
+        why = f": it wrote a larger file than its limit of {format_size(int(limits['file_size']))} (file_size)"
+    return f"signal {number} ({name}){why}"

@@ -195,5 +195,6 @@ def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | N
     message = reported.message
     is_ours = job.action in OWN_PROGRAMS and (result.status, result.exit_code) == (Status.FAILED, 1)
     if result.status is not Status.SUCCESS and not (is_ours and message):
-        message = ": ".join(filter(None, (result.message, message or told)))
+        reason = ": ".join(filter(None, (result.message, message)))
+        message = f"{reason}; its last words: {told}" if told and not message else reason
     return Result(result.status, reported.records_processed, message, result.exit_code, details)

@@ -47,11 +47,12 @@ def needs(role: Role) -> Callable[[Verb], Verb]:
 
 @dataclass
 class ConfigState:
-    """Which configuration is in force, and what was wrong with the last one that was tried."""
+    """Which configuration is in force, what was wrong with the last one that was tried, and which limits are not kept."""
 
     path: str
     loaded_at: datetime
     problems: list[str] = field(default_factory=list)
+    limits_not_kept: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Service:
@@ -282,12 +283,13 @@ class Service:
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,
+            "limits_not_kept": self._config.limits_not_kept,  # a note: by job; nothing is unwell for it
         }
 
     @needs(Role.VIEWER)
-    def backups(self, job_id: str | None, source: str | None, limit: int | None) -> list[dict[str, Any]]:
-        """Return the backups of this host, newest first, of one job or source when it is given."""
-        return self._shelf.page(job_id, source, limit)
+    def backups(self, job_id: str | None, source: str | None, limit: int | None, with_missing: bool) -> list[dict[str, Any]]:
+        """Return the backups of this host, newest first, of one job or source when it is given; or the missing, too."""
+        return self._shelf.page(job_id, source, limit, with_missing)
 
     @needs(Role.VIEWER)
     def show_backup(self, filename: str) -> dict[str, Any]:
@@ -311,8 +313,19 @@ class Service:
 
     @needs(Role.OPERATOR)
     def accept_backup(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
-        """Take a backup for good although something was odd about it; return it. Raise NotFoundError or BackupError."""
+        """Take a backup for good although its size was odd; return it.
+
+        Raise NotFoundError, ConflictError when more is wrong with it, or BackupError.
+        """
         return self._shelf.accept(filename, actor, reason)
+
+    @needs(Role.OPERATOR)
+    def forget_backup(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Take a backup whose file is missing out of the catalogue; return what it was.
+
+        Raise NotFoundError, ConflictError when the file is there, or BackupError.
+        """
+        return self._shelf.forget(filename, actor)
 
     @needs(Role.VIEWER)
     def stats(self, days: int = 0, job_id: str | None = None) -> dict[str, Any]:

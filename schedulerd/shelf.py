@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from .backups import BackupError
@@ -14,7 +15,7 @@ from .backups.catalogue import Catalogue, Entry, by_age
 from .backups.manifest import stamped
 from .backups.verifying import verify
 from .clock import Clock
-from .errors import BusyError, NotFoundError, StoppingError
+from .errors import BusyError, ConflictError, NotFoundError, StoppingError
 from .model import Actor
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,14 @@ class Shelf:
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
 
-    def page(self, job_id: str | None = None, source: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the backups, newest first, of one job or source when it is given."""
+    def page(self, job_id: str | None, source: str | None, limit: int | None, with_missing: bool) -> list[dict[str, Any]]:
+        """Return the backups that are there, newest first, of one job or source when it is given; or the missing, too."""
         found = [
             entry
             for entry in self._entries()
-            if job_id in (None, entry.manifest.job_id) and source in (None, entry.manifest.source)
+            if job_id in (None, entry.manifest.job_id)
+            and source in (None, entry.manifest.source)
+            and (with_missing or not entry.is_missing)
         ]
         found.sort(key=by_age, reverse=True)
         return [backup_view(entry) for entry in found[:limit]]
@@ -73,8 +76,26 @@ class Shelf:
         return self._change(filename, actor, "released", hold=None)
 
     def accept(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
-        """Say that what was odd about a backup is as it should be: it counts as good. Raise NotFoundError."""
+        """Say that what was odd about a backup is as it should be: it counts as good.
+
+        Raise NotFoundError, or ConflictError when more is wrong with it than that.
+        """
+        with self._folder_of(filename) as catalogue:
+            _check_acceptable(catalogue.get(filename))
         return self._change(filename, actor, "accepted", accepted=self._stamp(actor, reason))
+
+    def forget(self, filename: str, actor: Actor) -> dict[str, Any]:
+        """Take a backup whose file is missing out of the catalogue. Raise NotFoundError, ConflictError or BackupError."""
+        backup = self.show(filename)
+        try:
+            with self._folder_of(filename) as catalogue:
+                is_forgotten = catalogue.forget(filename)
+        except OSError as error:
+            raise BackupError(f"the manifest of {filename} cannot be removed: {error.strerror}") from error
+        if not is_forgotten:
+            raise ConflictError(f"the file of {filename} is there: only a backup whose file is missing can be forgotten")
+        log.info("backup %s: forgotten by %s, its file was missing", filename, actor.name)
+        return backup
 
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)
@@ -115,6 +136,19 @@ class Shelf:
         raise NotFoundError(f"there is no backup {filename!r}")
 
 
+def _check_acceptable(entry: Entry) -> None:
+    """Raise ConflictError when a backup is in doubt for what nobody can accept: damage, a missing file, a drill."""
+    manifest = replace(entry.manifest, accepted={})
+    left = replace(entry, manifest=manifest).doubts
+    if not left:
+        return
+    retry = f"; or, when the drill was wrong, mend it and run `schedulerctl backups drill {manifest.job_id}`"
+    raise ConflictError(
+        f"{manifest.filename} cannot be accepted, only an odd size can: {'; '.join(left)}. "
+        f"Make another: `schedulerctl run {manifest.job_id}`{retry if manifest.is_refuted and entry.is_whole else ''}"
+    )
+
+
 def backup_view(entry: Entry) -> dict[str, Any]:
     """Return a backup: the five fields of the founding API, and ours."""
     one = entry.manifest
@@ -135,6 +169,7 @@ def backup_view(entry: Entry) -> dict[str, Any]:
         "encrypt": one.encrypt,
         "made_with": one.made_with,
         "is_good": entry.is_good,
+        "is_missing": entry.is_missing,
         "is_proven": one.is_proven,
         "doubts": entry.doubts,
         "warnings": list(one.warnings),

@@ -1,9 +1,10 @@
-"""The catalogue of a folder: its backups are the manifests in it whose file is there, and nothing else ever is touched.
+"""The catalogue of a folder: its backups are the manifests in it, and nothing that has none ever is touched.
 
 Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
 in that folder. A backup is made in a folder of its own, `.JOB-RUN.partial`, which is locked while its run lives, and enters
 with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest, takes
-it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it.
+it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose file
+somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
 """
 
 from __future__ import annotations
@@ -36,16 +37,17 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A backup that is there; `size_bytes` is what the file has now."""
+    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`."""
 
     manifest: Manifest
     path: str
     size_bytes: int
+    is_missing: bool = False
 
     @property
     def is_whole(self) -> bool:
         """Return whether the file is as long as it was."""
-        return self.size_bytes == self.manifest.size_bytes
+        return not self.is_missing and self.size_bytes == self.manifest.size_bytes
 
     @property
     def is_good(self) -> bool:
@@ -55,6 +57,8 @@ class Entry:
     @property
     def doubts(self) -> list[str]:
         """Return why it is not good; nothing when it is."""
+        if self.is_missing:
+            return ["the file is missing"]
         cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
         return [*cut, *self.manifest.doubts]
 
@@ -122,7 +126,8 @@ class Catalogue:
 
     def open(self, filename: str) -> int:
         """Return a descriptor of a backup's file, to read it. Raise NotFoundError, or OSError."""
-        self.get(filename)
+        if self.get(filename).is_missing:
+            raise NotFoundError(f"the file of the backup {filename!r} is missing from {self.folder}")
         descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor)
         if not self._is_ours(os.fstat(descriptor)):
             os.close(descriptor)
@@ -135,11 +140,21 @@ class Catalogue:
             return None
         try:
             found = os.stat(manifest.filename, dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return self._missing(manifest)
         except OSError:
             return None
         if not self._is_ours(found):
             return None
         return Entry(manifest, os.path.join(self.folder, manifest.filename), found.st_size)
+
+    def _missing(self, manifest: Manifest) -> Entry | None:
+        """Return a backup without its file; None when it is just coming in (its `partial` folder is there) or going."""
+        names = os.listdir(self._descriptor)
+        is_coming = f".{manifest.job_id}-{manifest.run_id}.partial" in names or manifest.filename in names
+        if is_coming or manifest.filename + SUFFIX not in names:
+            return None
+        return Entry(manifest, os.path.join(self.folder, manifest.filename), 0, is_missing=True)
 
     def _is_ours(self, found: os.stat_result) -> bool:
         """Return whether a file can be one of ours: a regular one with a single name that belongs to who has the folder."""
@@ -215,15 +230,19 @@ class Catalogue:
 
     def remove(self, filename: str) -> None:
         """Take a backup out of the catalogue, and delete its file."""
-        self._remove(filename, lambda _manifest: True)
+        self._remove(filename, lambda _entry: True)
 
     def remove_unless_held(self, filename: str) -> bool:
         """Remove a backup that nobody has put on hold meanwhile; return whether it was removed."""
-        return self._remove(filename, lambda manifest: manifest.hold is None)
+        return self._remove(filename, lambda entry: entry.manifest.hold is None)
 
-    def _remove(self, filename: str, may: Callable[[Manifest], bool]) -> bool:
+    def forget(self, filename: str) -> bool:
+        """Take a backup whose file is missing out of the catalogue; return whether it was missing. Raise NotFoundError."""
+        return self._remove(filename, lambda entry: entry.is_missing)
+
+    def _remove(self, filename: str, may: Callable[[Entry], bool]) -> bool:
         with self.locked():
-            if not may(self.get(filename).manifest):
+            if not may(self.get(filename)):
                 return False
             gone = f".{filename}{SUFFIX}{GONE}"
             os.rename(filename + SUFFIX, gone, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)

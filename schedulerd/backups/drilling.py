@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..clock import Clock
 from . import BackupError, Order, RefutedError
@@ -26,7 +28,7 @@ def drill(order: Order, clock: Clock) -> Proven:
     """Try the newest backup of the job `of`. Raise BackupError when it could not be restored, or was refuted.
 
     Refuted means that the file is damaged or an assertion does not hold: then it is not good any more. When it could only
-    not be tried (the scratch server is away), it stays what it was.
+    not be tried (the scratch server is away), it stays what it was: proven, or refuted by an earlier drill.
     """
     with Catalogue(order["directory"]) as catalogue:
         catalogue.clear(order["job_id"])
@@ -38,16 +40,26 @@ def drill(order: Order, clock: Clock) -> Proven:
                 _restored(catalogue, entry, order, scratch, clock)
         except BackupError as error:
             failed = stamped(clock.now(), ok=False, refuted=isinstance(error, RefutedError), error=str(error), **told)
-            catalogue.change(entry.manifest.filename, drill=failed)
+            catalogue.change(entry.manifest.filename, drill=after(entry.manifest.drill, failed))
             raise BackupError(f"{entry.manifest.filename}: {error}") from error
         seconds = round(clock.monotonic() - start, 3)
         proof = stamped(clock.now(), ok=True, refuted=False, seconds=seconds, **told)
         return Proven(catalogue.change(entry.manifest.filename, drill=proof), seconds)
 
 
+def after(before: Mapping[str, Any] | None, failed: dict[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says of its drills after one that failed: a verdict is only replaced by a verdict. Pure.
+
+    A drill that could not try the backup is noted in it as `untried`.
+    """
+    if failed["refuted"] or before is None or not (before.get("ok") or before.get("refuted")):
+        return failed
+    return {**before, "untried": failed}
+
+
 def _newest(catalogue: Catalogue, order: Order) -> Entry:
-    """Return the backup that is tried: the newest, good or in doubt."""
-    found = catalogue.of_job(order["of"])
+    """Return the backup that is tried: the newest that is there, good or in doubt."""
+    found = [entry for entry in catalogue.of_job(order["of"]) if not entry.is_missing]
     if not found:
         raise BackupError(f"there is no backup of the job {order['of']} in {order['directory']}")
     return found[0]

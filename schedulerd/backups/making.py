@@ -105,7 +105,8 @@ def alarms(order: Order, size: int, earlier: Sequence[Entry]) -> list[str]:
 
 
 def let_go(catalogue: Catalogue, order: Order) -> list[str]:
-    """Remove what `keep` does not keep of a job's backups; return the names."""
+    """Remove what `keep` does not keep of a job's backups, and forget the missing among them; return the names."""
     zone = ZoneInfo(order["timezone"])
-    own = [entry.kept(zone) for entry in catalogue.of_job(order["job_id"])]
-    return [name for name in expired(own, order["keep"]) if catalogue.remove_unless_held(name)]
+    own = {entry.manifest.filename: entry for entry in catalogue.of_job(order["job_id"])}
+    old = expired([entry.kept(zone) for entry in own.values()], order["keep"])
+    return [name for name in old if (catalogue.forget if own[name].is_missing else catalogue.remove_unless_held)(name)]

@@ -52,8 +52,12 @@ class Manifest:
     def is_good(self) -> bool:
         """Return whether it counts: whole as far as is known, and what was odd about it has been accepted."""
         damaged = self.verified is not None and not self.verified.get("is_good")
-        refuted = self.drill is not None and bool(self.drill.get("refuted"))
-        return not damaged and not refuted and (not self.alarms or self.accepted is not None)
+        return not damaged and not self.is_refuted and (not self.alarms or self.accepted is not None)
+
+    @property
+    def is_refuted(self) -> bool:
+        """Return whether a drill found that it has not in it what it should."""
+        return self.drill is not None and bool(self.drill.get("refuted"))
 
     @property
     def is_proven(self) -> bool:

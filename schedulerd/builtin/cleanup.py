@@ -54,7 +54,8 @@ def run(context: Context) -> Result:
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"
     if trouble is not None:
         text = f"{text}; no runs, since the history cannot be written: {trouble}"
-    return Result(Status.SUCCESS if trouble is None else Status.FAILED, plan.runs, text, details=details)
+    status = Status.SUCCESS if trouble is None else Status.FAILED
+    return Result(status, 0 if is_dry else plan.runs, text, details=details)
 
 
 def rules_of(options: Mapping[str, Any]) -> Rules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..backups.drilling import drill
 from ..clock import SystemClock
-from ..durations import format_duration
+from ..durations import counted, format_duration
 from ..errors import SchedulerdError
 from . import ends_tidily, fail, order, report
 
@@ -20,9 +20,10 @@ def main() -> None:
     except OSError as error:
         fail(f"{error.filename or given['directory']}: {error.strerror}")
     name, count = proven.manifest.filename, len(given["assertions"])
+    held = f", {counted(count, 'assertion')} {'holds' if count == 1 else 'hold'}" if count else "; no assertions were asked"
     report(
         records_processed=1,
-        message=f"{name} was restored in {format_duration(proven.seconds)}, {count} assertions hold",
+        message=f"{name} was restored in {format_duration(proven.seconds)}{held}",
         details={"filename": name, "seconds": proven.seconds, "assertions": count},
     )
 

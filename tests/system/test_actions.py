@@ -508,6 +508,29 @@ def test_a_run_says_what_it_did_and_cannot_replace_what_we_know(run, running):
     assert ended["details"]["warnings"] == ["the result knows no 'x'"]
 
 
+@pytest.mark.parametrize(
+    ("script", "limits", "told"),
+    [
+        (
+            "while :; do :; done",
+            {"cpu_time": 1},
+            "signal 24 (SIGXCPU): it used more CPU time than its limit of 1 s (cpu_time)",
+        ),
+        (
+            "exec dd if=/dev/zero of=big bs=64K count=64 2>/dev/null",
+            {"file_size": "1M"},
+            "signal 25 (SIGXFSZ): it wrote a larger file than its limit of 1M (file_size)",
+        ),
+        ("echo so long; kill -SEGV $$", {}, "signal 11 (SIGSEGV); its last words: so long"),
+    ],
+)
+def test_a_run_that_a_signal_killed_names_it_and_the_limit_behind_it(daemon, tmp_path, script, limits, told):
+    running = daemon({"killed": {"shell": script, "limits": limits, "cwd": str(tmp_path)}}).start()
+    result = running.client.post("jobs/killed/trigger").body["result"]
+
+    assert result["error_message"] == f"killed by {told}"
+
+
 def test_a_run_that_fails_says_why(run):
     ended = run("says_and_fails")
 

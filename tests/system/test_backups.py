@@ -263,6 +263,41 @@ def test_one_that_is_smaller_than_it_should_be_fails_its_run(noted):
     assert [one["is_good"] for one in backups_of(running)] == [False]
 
 
+def test_a_backup_that_was_deleted_by_hand_is_missing_until_it_is_forgotten_or_the_next_good_one(noted):
+    running = noted(keep={"last": 3}, jobs={"health": {"health_check": {}}})
+    names = [details(run(running))["filename"] for _ in range(3)]
+    for name in names[:2]:
+        os.unlink(folder_of(running) / name)
+    seen = details(run(running, "health"))["services"]["backups"]
+    present = post(running, names[2], "forget")
+    forgotten = post(running, names[0], "forget")
+
+    assert (seen["status"], seen["jobs"]["b"]["count"], seen["jobs"]["b"]["missing"]) == ("degraded", 1, 2)
+    assert "the file is missing" in seen["error"]
+    assert (present.status, forgotten.status) == (409, 200)
+    assert [one["filename"] for one in backups_of(running)] == names[2:]
+    listed = [(one["filename"], one["is_missing"]) for one in backups_of(running, missing="true")]
+    assert listed == [(names[2], False), (names[1], True)]
+    assert post(running, names[1], "verify").status == 404
+    run(running)
+    assert visible(folder_of(running)) == with_manifests(backups_of(running))
+    assert len(backups_of(running)) == 2
+    assert details(run(running, "health"))["services"]["backups"]["status"] == "healthy"
+
+
+def test_a_backup_that_is_damaged_cannot_be_accepted(noted):
+    running = noted(min_size="1G")
+    run(running, expected="failed")
+    (backup,) = backups_of(running)
+    _flip(Path(backup["path"]))
+    post(running, backup["filename"], "verify")
+    refused = post(running, backup["filename"], "accept")
+
+    assert (refused.status, backups_of(running)[0]["accepted"]) == (409, None)
+    assert "damaged" in refused.body["detail"]
+    assert "schedulerctl run b" in refused.body["detail"]
+
+
 def test_a_hold_keeps_a_backup_until_it_is_released(noted):
     running = noted(keep={"last": 1})
     held = details(run(running))["filename"]
@@ -564,6 +599,7 @@ def test_a_drill_whose_assertion_does_not_hold_refutes_the_backup(daemon, postgr
     assert not backup["is_good"]
     assert not backup["is_proven"]
     assert _scratch_databases(postgres) == []
+    assert "schedulerctl backups drill b" in post(running, backup["filename"], "accept").body["detail"]
 
 
 def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_path, shop):
@@ -579,6 +615,27 @@ def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_pa
     assert "scratch database" in body["message"]
     assert "wr0ng" not in json.dumps(body)
     assert (backup["is_good"], backup["is_proven"], backup["drill"]["ok"]) == (True, False, False)
+
+
+@pytest.mark.parametrize(("count", "is_good"), [(30000, False), (20000, True)])
+def test_a_drill_without_its_server_leaves_an_earlier_verdict(daemon, tmp_path, postgres, shop, count, is_good):
+    away = f"postgresql://x@/y?host={tmp_path}"
+    assertions = [f"SELECT count(*) = {count} FROM orders"]
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": assertions}},
+        "away": {"restore_drill": {"of": "b", "into": away, "assertions": assertions}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    told = run(running, "d", "success" if is_good else "failed")["message"]
+    (before,) = backups_of(running)
+    run(running, "away", "failed")
+    (after,) = backups_of(running)
+
+    assert ("1 assertion holds" in told) == is_good
+    assert (after["is_good"], after["is_proven"], after["doubts"]) == (is_good, is_good, before["doubts"])
+    assert "scratch database" in after["drill"]["untried"]["error"]
 
 
 def test_what_a_killed_drill_left_on_the_server_is_dropped_by_the_next(daemon, postgres, shop):

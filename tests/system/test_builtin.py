@@ -236,6 +236,14 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
 
 
+def test_limits_that_cannot_be_kept_are_noted_and_nothing_is_unwell_for_them(daemon, monkeypatch):
+    monkeypatch.setenv("SCHEDULERD_CGROUP", "/no/such/group")
+    running = daemon({"big": {"shell": "true", "limits": {"memory": "1G", "core": 0}}, "small": {"shell": "true"}}).start()
+    own = running.client.get("health")["scheduler"]
+
+    assert (own["is_well"], own["limits_not_kept"]) == (True, {"big": ["memory"]})
+
+
 def test_a_full_folder_is_degraded(daemon):
     running = daemon({"health": {"health_check": {"min_free_percent": 100}}}).start()
 
@@ -265,6 +273,16 @@ def test_cleanup_deletes_old_runs_with_their_output(daemon):
     assert len(list((running.folder / "state" / "output").rglob("*.log"))) == 1
 
 
+def test_a_dry_cleanup_has_processed_nothing(daemon):
+    running = daemon({"talk": {"shell": "echo hello"}, "clean": {"cleanup": {"older_than": 0, "dry_run": True}}}).start()
+    for _ in range(3):
+        running.client.post("jobs/talk/trigger")
+    result = running.client.post("jobs/clean/trigger").body["result"]
+
+    assert (result["records_processed"], result["details"]["runs"]) == (0, 2)
+    assert result["details"]["message"].startswith("would delete 2 runs")
+
+
 def test_analytics_of_past_days_can_be_made_again(daemon):
     running = daemon({"stats": {"analytics": {"days": 2}}}).start()
     first, second = (running.client.post("jobs/stats/trigger").body for _ in range(2))
@@ -272,6 +290,7 @@ def test_analytics_of_past_days_can_be_made_again(daemon):
     assert first["status"] == second["status"] == "success"
     assert first["result"]["details"]["days"] == second["result"]["details"]["days"]
     assert len(first["result"]["details"]["days"]) == 2
+    assert first["result"]["details"]["message"] == "0 runs on 2 days; today is not counted"
 
 
 def test_a_day_begins_and_ends_where_its_zone_says():

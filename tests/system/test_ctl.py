@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -75,9 +76,10 @@ def test_backups_are_listed_verified_drilled_held_and_released(ctl):
     ctl("run", "keep")
     listed = json.loads(ctl("backups", "list", "--job", "keep", "--limit", "1", "--json").stdout)
     (name,) = (one["filename"] for one in listed)
+    assert re.search(r" \d+\.\d KB  ", ctl("backups").stdout)
 
     assert ctl("backups", "verify", name).stdout == f"{name}: verified\n"
-    assert "1 assertions hold" in ctl("backups", "drill", "keep").stdout
+    assert "1 assertion holds" in ctl("backups", "drill", "keep").stdout
     assert ctl("backups", "hold", name, "--reason", "audit").stdout == f"{name}: proven, held\n"
     assert "proven, held" in ctl("backups", "--job", "keep").stdout
     assert "audit" in ctl("backups", "show", name).stdout
@@ -104,7 +106,9 @@ def test_checks_and_days_are_told_as_tables(ctl):
 
     assert ctl("health", "--history").stdout.splitlines()[0].startswith("CHECKED")
     assert "ago" in ctl("health").stdout
-    assert ctl("stats", "--days", "30").stdout.startswith("DAY")
+    stats = ctl("stats", "--days", "30").stdout
+    assert stats.startswith("DAY")
+    assert "nothing is known of these days yet: today is not counted" in stats
     assert json.loads(ctl("stats", "--days", "30", "--json").stdout)["days"] == []
     assert "query.days" in ctl("stats", "--days", "4000").stderr
 

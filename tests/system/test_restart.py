@@ -364,7 +364,7 @@ def test_a_daemon_that_is_stopped_for_an_upgrade_leaves_its_jobs_running(daemon,
 
     (row,) = daemon.until_run("slow", "failed")
     assert (row["run_id"], row["exit_code"]) == (running["run_id"], 3)
-    assert row["error_message"] == "exit status 3: before\nafter"
+    assert row["error_message"] == "exit status 3; its last words: before\nafter"
     assert daemon.client.post("jobs/other/trigger").body["result"]["exit_code"] == 4
 
 

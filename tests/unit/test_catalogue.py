@@ -106,6 +106,27 @@ def test_a_link_that_takes_the_place_of_a_backup_is_not_opened(catalogue, tmp_pa
     assert catalogue.entries() == []
 
 
+def test_a_backup_whose_file_was_taken_away_is_missing_until_it_is_forgotten(catalogue):
+    gone, stays = (entered(catalogue, b"x", number).filename for number in (1, 2))
+    Path(catalogue.folder, gone).unlink()
+    entry = catalogue.get(gone)
+
+    assert (entry.is_missing, entry.is_good, entry.size_bytes, entry.doubts) == (True, False, 0, ["the file is missing"])
+    with pytest.raises(NotFoundError, match="is missing from"):
+        catalogue.open(gone)
+    assert (catalogue.forget(gone), catalogue.forget(stays)) == (True, False)
+    assert sorted(os.listdir(catalogue.folder)) == [stays, stays + ".json"]
+
+
+def test_a_backup_that_is_coming_in_is_not_missing(catalogue):
+    manifest = entered(catalogue, b"x")
+    Path(catalogue.folder, manifest.filename).unlink()
+    with catalogue.partial("b", manifest.run_id):
+        assert catalogue.entries() == []
+
+    assert [entry.is_missing for entry in catalogue.entries()] == [True]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_change_by_root_leaves_the_manifest_to_its_owner(catalogue):
     manifest = entered(catalogue, b"x")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...backups.catalogue import Catalogue, Entry
 from ...backups.manifest import instant
-from ...durations import format_duration
+from ...durations import counted, format_duration
 from ...model import Job
 from . import DEGRADED, HEALTHY, Answer, Cut
 
@@ -24,11 +24,13 @@ def probe(jobs: Mapping[str, Job], now: datetime, _cut: Cut) -> Answer:
 def _of_job(job: Job, now: datetime) -> dict[str, Any]:
     entries = _entries(job)
     good = next((entry for entry in entries if entry.is_good), None)
-    proven = next((entry for entry in entries if entry.manifest.is_proven), None)
+    there = [entry for entry in entries if not entry.is_missing]
+    proven = next((entry for entry in there if entry.manifest.is_proven), None)
     age = (now - instant(good.manifest.created_at)).total_seconds() if good else None
     why = _doubt(entries, age, job.options["max_age"])
     return {
-        "count": len(entries),
+        "count": len(there),
+        "missing": len(entries) - len(there),
         "size_bytes": sum(entry.size_bytes for entry in entries),
         "last_good_at": good.manifest.created_at if good else None,
         "last_good_age_seconds": None if age is None else round(age, 1),
@@ -46,8 +48,21 @@ def _entries(job: Job) -> list[Entry]:
 
 
 def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
-    if entries and not entries[0].is_good:
-        return f"{entries[0].manifest.filename}: {'; '.join(entries[0].doubts)}"
+    there = [entry for entry in entries if not entry.is_missing]
+    found = [_missing([entry.manifest.filename for entry in entries if entry.is_missing]), _of_those(there, age, max_age)]
+    return "; ".join(filter(None, found)) or None
+
+
+def _missing(names: list[str]) -> str | None:
+    if not names:
+        return None
+    more = f" (and {counted(len(names) - 1, 'more backup')})" if names[1:] else ""
+    return f"{names[0]}{more}: the file is missing; if it may: schedulerctl backups forget {names[0]}"
+
+
+def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | None:
+    if there and not there[0].is_good:
+        return f"{there[0].manifest.filename}: {'; '.join(there[0].doubts)}"
     if max_age and age is None:
         return "there is no good backup"
     if max_age and age is not None and age > max_age:
