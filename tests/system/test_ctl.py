@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -178,6 +180,30 @@ def test_over_tcp_the_token_comes_from_the_environment(ctl, running):
 
     assert ctl("list", door=door, env={"SCHEDULERD_TOKEN": token}).returncode == 0
     assert "a token is needed" in ctl("list", door=door, env={"SCHEDULERD_TOKEN": ""}).stderr
+
+
+class _AnotherServer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(404 if self.server.is_strict else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_another_server_is_told_from_a_daemon(ctl, is_strict):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _AnotherServer) as server:
+        server.is_strict = is_strict
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        found = ctl("list", door=["--url", url])
+        server.shutdown()
+
+    assert found.returncode == 3
+    assert found.stderr.startswith(f"schedulerctl: no schedulerd answers at {url}")
+    assert "html" not in found.stderr
 
 
 def test_the_help_ends_with_examples():
