@@ -96,7 +96,7 @@ class Client:
                 connection.request("GET", _target(path, query), headers={**self._headers(), **(headers or {})})
                 response = connection.getresponse()
                 raw = response.read() if response.status >= 300 else b""
-            _good(Answer(response.status, _decoded(raw), _named(response)))
+            self._good(Answer(response.status, _decoded(raw), _named(response)))
             yield Streamed(response.status, _named(response), self._pieces(response))
         finally:
             connection.close()
@@ -126,11 +126,27 @@ class Client:
 
     def get(self, what: str, **query: Any) -> Any:
         """Return the body of a GET below /api/v1/scheduler. Raise ClientError for any other status than 200."""
-        return _good(self.ask("GET", f"{PREFIX}/{what}", **query)).body
+        return self._good(self.ask("GET", f"{PREFIX}/{what}", **query)).body
 
     def post(self, what: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
         """Return the answer to a POST below /api/v1/scheduler. Raise ClientError when it is no success."""
-        return _good(self.ask("POST", f"{PREFIX}/{what}", body, headers, **query))
+        return self._good(self.ask("POST", f"{PREFIX}/{what}", body, headers, **query))
+
+    def _good(self, answer: Answer) -> Answer:
+        """Return an answer that is a success, and that a schedulerd gave. Raise ClientError for any other."""
+        body = answer.body
+        is_ours = body is None or isinstance(body, (dict, list))
+        if self._url is not None and not is_ours:
+            text = (
+                f"no schedulerd answers at {self._url.geturl()}: what is there says HTTP status {answer.status}, and no JSON"
+            )
+            raise ClientError(text)
+        if answer.status < 300:
+            return answer
+        detail = body.get("detail", f"HTTP status {answer.status}") if isinstance(body, dict) else body
+        if isinstance(detail, list):
+            detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail)
+        raise ClientError(str(detail), answer.status)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._url is None:
@@ -178,12 +194,3 @@ def _decoded(raw: bytes) -> Any:
         return json.loads(raw) if raw else None
     except ValueError:
         return raw.decode("utf-8", "replace")
-
-
-def _good(answer: Answer) -> Answer:
-    if answer.status < 300:
-        return answer
-    detail = answer.body.get("detail") if isinstance(answer.body, dict) else answer.body
-    if isinstance(detail, list):
-        detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail)
-    raise ClientError(str(detail), answer.status)

@@ -6,20 +6,35 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from . import __version__, ctl_builtin, ctl_db, ctl_runs
 from .client import Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
-from .durations import counted
+from .durations import counted, parse_duration
 from .errors import SchedulerdError
 from .explain import add_arguments, explained
-from .tables import REFUSED, Options, done, plain, printable_lines, remark, runs_table, seconds, show
+from .model import to_text
+from .tables import (
+    REFUSED,
+    Options,
+    done,
+    fields,
+    moment,
+    plain,
+    printable_lines,
+    remark,
+    runs_table,
+    seconds,
+    show,
+    waiting_text,
+)
 
 SOCKETS = ("/run/schedulerd/schedulerd.sock", "/var/lib/schedulerd/schedulerd.sock")
 SOCKET_VARIABLE = "SCHEDULERD_SOCKET"
 TOKEN_VARIABLE = "SCHEDULERD_TOKEN"  # noqa: S105 - a variable's name
-UNREACHABLE = 3  # exit status; `run` hands on the job's own
+UNREACHABLE, INTERRUPTED = 3, 130  # exit statuses; `run` hands on the job's own
 EPILOG = """examples:
   schedulerctl list
   schedulerctl history nightly_backup --limit 5
@@ -49,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SchedulerdError as error:
         print(printable_lines(f"schedulerctl: {error}"), file=sys.stderr)
         return UNREACHABLE if isinstance(error, ClientError) and not error.status else REFUSED
+    except KeyboardInterrupt:
+        print("\nschedulerctl: interrupted; what runs goes on", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the last flush does not fail again
         return 0
@@ -65,25 +83,34 @@ def _client(options: Options) -> Client:
 
 def _list(client: Client, options: Options) -> int:
     jobs = client.get("jobs")
-    rows = [(job["job_id"], _state(job), job["next_run_time"] or "-", *_last(job["last_result"])) for job in jobs]
-    return show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED"), rows)
+    rows = [
+        (job["job_id"], _state(job), moment(job["next_run_time"]), *_last(job["last_result"]), _note(job["pause"]))
+        for job in jobs
+    ]
+    return show(options, jobs, ("JOB", "STATE", "NEXT", "LAST", "ENDED", "NOTE"), rows)
 
 
 def _state(job: dict[str, Any]) -> str:
-    if job["is_running"]:
-        return "running"
-    if job["is_paused"]:
-        return "paused"
-    return "active" if job["enabled"] else "disabled"
+    words = [word for word, is_so in (("running", job["is_running"]), ("paused", job["is_paused"])) if is_so]
+    words += [f"waiting ({job['queued']})"] if job["queued"] else []
+    return ", ".join(words) or ("active" if job["enabled"] else "disabled")
+
+
+def _note(pause: dict[str, Any] | None) -> str:
+    """Return why a job is paused, and until when."""
+    if pause is None:
+        return ""
+    until = moment(pause["until"]) if pause["until"] else "it is resumed"
+    return f"paused until {until} by {pause['by']}" + (f": {pause['reason']}" if pause["reason"] else "")
 
 
 def _last(result: dict[str, Any] | None) -> tuple[str, str]:
-    return (result["status"], result["finished_at"] or "-") if result else ("-", "-")
+    return (result["status"], moment(result["finished_at"])) if result else ("-", "-")
 
 
 def _show_job(client: Client, options: Options) -> int:
     job = client.get(run_path(options.job) if is_run_id(options.job) else job_path(options.job))
-    return show(options, job, ("FIELD", "VALUE"), [(name, plain(value)) for name, value in job.items()])
+    return show(options, job, ("FIELD", "VALUE"), fields(job))
 
 
 def _history(client: Client, options: Options) -> int:
@@ -100,12 +127,7 @@ def _next(client: Client, options: Options) -> int:
         if found["skipped"]
         else []
     )
-    return remark(options, [*skipped, *map(_waiting, found["waiting"]), *found["notes"]])
-
-
-def _waiting(each: dict[str, Any]) -> str:
-    why = " and ".join(one["text"] for one in each["waits_for"]) or "its turn"
-    return f"run {each['run_id']} waits for {why}"
+    return remark(options, [*skipped, *map(waiting_text, found["waiting"]), *found["notes"]])
 
 
 def _why(client: Client, options: Options) -> int:
@@ -140,9 +162,18 @@ def _explain(_client: Client, options: Options) -> int:
 
 
 def _pause(client: Client, options: Options) -> int:
-    return done(
-        options, client.post(job_path(options.job, "pause"), {"reason": options.reason, "until": options.until}), options.job
-    )
+    body = {"reason": options.reason, "until": _until(options.until)}
+    return done(options, client.post(job_path(options.job, "pause"), body), options.job)
+
+
+def _until(text: str | None) -> str | None:
+    """Return the time that a duration such as 2h leads to; any other text is left to the daemon."""
+    try:
+        if text is None or text.isdigit():  # a number alone could be meant as anything
+            return text
+        return to_text(SystemClock().now() + timedelta(seconds=parse_duration(text)))
+    except ValueError:
+        return text
 
 
 def _resume(client: Client, options: Options) -> int:
@@ -198,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     ctl_db.add_commands(add)
     pause = add("pause", _pause, "start a job no more on its own", takes_job=True)
     pause.add_argument("--reason", help="why, for those who wonder later")
-    pause.add_argument("--until", help="when it ends by itself, such as 2027-01-31T06:00:00Z")
+    pause.add_argument("--until", help="when it ends by itself, such as 2h or 2027-01-31T06:00:00Z")
     resume = add("resume", _resume, "start a job on its own again", takes_job=True)
     resume.add_argument("--catch-up", action="store_true", help="run now, once, what the pause skipped")
     ctl_builtin.add_commands(add)

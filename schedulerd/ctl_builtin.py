@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from .client import Client, ClientError, job_path
 from .durations import format_duration
-from .tables import REFUSED, Options, plain, printable_lines, remark, seconds, show
+from .tables import REFUSED, Options, fields, moment, plain, printable_lines, remark, seconds, show
 
 Add = Callable[..., argparse.ArgumentParser]
 MEGABYTE = 1024 * 1024
@@ -61,7 +61,7 @@ def _health(client: Client, options: Options) -> int:
         return _history(client, options)
     health = client.get("health", refresh="true" if options.refresh else None)
     rows: list[tuple[str, ...]] = [
-        (name, one["status"], one.get("since") or "-", plain(one.get("latency_ms")), one.get("error") or "")
+        (name, one["status"], moment(one.get("since")), plain(one.get("latency_ms")), one.get("error") or "")
         for name, one in health["services"].items()
     ]
     rows.append(_of_the_daemon(health["scheduler"]))
@@ -77,7 +77,7 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
     wrong += [own["keepers"]] if own["keepers"] != "ok" else []
     if own["backlog"]:
         backlog = own["backlog"]
-        wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {backlog['since']}")
+        wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {moment(backlog['since'])}")
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
     wrong += own["config_problems"]
     return "scheduler", "healthy" if own["is_well"] else "degraded", "-", "-", "; ".join(wrong)
@@ -85,7 +85,7 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
 
 def _history(client: Client, options: Options) -> int:
     points = client.get("health/history", limit=options.limit)
-    rows = [(point["checked_at"], plain(point["status"]), _ill(point), _changes(point)) for point in points]
+    rows = [(moment(point["checked_at"]), plain(point["status"]), _ill(point), _changes(point)) for point in points]
     return show(options, points, ("CHECKED", "STATUS", "NOT HEALTHY", "CHANGED"), rows)
 
 
@@ -105,7 +105,14 @@ def _list(client: Client, options: Options) -> int:
     query = {name: getattr(options, name, None) for name in ("job", "limit")}
     backups = client.get("backups", **query, missing="true")
     rows = [
-        (one["filename"], _size(one["size_bytes"]), one["created_at"], one["job_id"], _state(one), "; ".join(one["doubts"]))
+        (
+            one["filename"],
+            _size(one["size_bytes"]),
+            moment(one["created_at"]),
+            one["job_id"],
+            _state(one),
+            "; ".join(one["doubts"]),
+        )
         for one in backups
     ]
     return show(options, backups, ("FILE", "SIZE", "CREATED", "JOB", "STATE", "DOUBTS"), rows)
@@ -127,7 +134,7 @@ def _state(backup: dict[str, Any]) -> str:
 
 def _show(client: Client, options: Options) -> int:
     backup = client.get(_path(options.what))
-    return show(options, backup, ("FIELD", "VALUE"), [(name, plain(value)) for name, value in backup.items()])
+    return show(options, backup, ("FIELD", "VALUE"), fields(backup))
 
 
 def _changed(verb: str) -> Callable[[Client, Options], int]:
@@ -166,7 +173,7 @@ def _stats(client: Client, options: Options) -> int:
     stats = client.get("stats", days=options.days, job=options.job)
     days, anomalies = stats.get("days"), stats.get("anomalies", {})
     if days is None:
-        return show(options, stats, ("FIGURE", "VALUE"), [(name, plain(value)) for name, value in stats.items()])
+        return show(options, stats, ("FIGURE", "VALUE"), fields(stats))
     rows = [_day_row(day, job_id, one) for day in days for job_id, one in day["jobs"].items()]
     show(options, stats, ("DAY", "JOB", "SUCCESS", "OTHER", "RECORDS", "P50", "P95", "MAX", "LATE P95", "OUTPUT"), rows)
     remark(options, [f"{job_id}: {why}" for job_id, reasons in anomalies.items() for why in reasons])

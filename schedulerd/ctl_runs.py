@@ -10,9 +10,9 @@ from typing import Any
 
 from .client import PREFIX, Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
-from .durations import format_duration, parse_duration
+from .durations import counted, format_duration, parse_duration
 from .retrying import is_followed
-from .tables import REFUSED, Options, done, percent, plain, printable_lines, seconds, show
+from .tables import REFUSED, Options, done, moment, percent, printable_lines, remark, seconds, show, waiting_text
 from .watching import PASSING, Watch, awaited, watched
 
 NOT_ENDED, TIMED_OUT, DETACHED = 75, 124, 130  # exit statuses; 75 is EX_TEMPFAIL of sysexits.h
@@ -43,9 +43,7 @@ def add_commands(add: Add) -> None:
     cancel.add_argument("run", metavar="RUN_ID|JOB")
     cancel.add_argument("--wait", action="store_true", help="wait until it has ended")
     cancel.add_argument("--reason", help="why")
-    shown = add("show-run", _show_run, "one run")
-    shown.add_argument("job", metavar="RUN_ID")
-    add("running", _running, "what runs now")
+    add("running", _running, "what runs now, and what waits for its turn")
 
 
 def exit_code(run: dict[str, Any]) -> int:
@@ -84,7 +82,8 @@ def _run(client: Client, options: Options) -> int:
     body = {"params": dict(options.param)} if options.param else None
     answer = client.post(job_path(options.job, "trigger"), body, wait="false").body
     if options.no_wait or answer["status"] in ("skipped", "missed"):
-        print(json.dumps(answer, indent=2) if options.json else printable_lines(f"{options.job}: {answer['message']}"))
+        told = f"{options.job}: {answer['message']}" + (f", as run {answer['run_id']}" if answer["success"] else "")
+        print(json.dumps(answer, indent=2) if options.json else printable_lines(told))
         return 0 if answer["success"] else exit_code(answer["result"])
     try:
         run = _last_attempt(client, options, answer["run_id"])
@@ -164,12 +163,8 @@ def _logs(client: Client, options: Options) -> int:
         _show_last(client, watch, options.lines)
     elif not options.follow:
         _show_all(client, watch)
-    if not options.follow:
-        return 0
-    try:
+    if options.follow:
         watch.follow()
-    except KeyboardInterrupt:
-        return DETACHED
     return 0
 
 
@@ -235,16 +230,24 @@ def _cancel(client: Client, options: Options) -> int:
     return 0 if answer.body["success"] else REFUSED
 
 
-def _show_run(client: Client, options: Options) -> int:
-    run = client.get(run_path(options.job))
-    return show(options, run, ("FIELD", "VALUE"), [(name, plain(value)) for name, value in run.items()])
-
-
 def _running(client: Client, options: Options) -> int:
     runs = client.get("running")
     rows = [
-        (run["job_id"], run["run_id"], run["origin"], run["started_at"], format_duration(run["running_seconds"]),
+        (run["job_id"], run["run_id"], run["origin"], moment(run["started_at"]), format_duration(run["running_seconds"]),
          percent(run["progress"]), seconds(run["eta_seconds"]))
         for run in runs
     ]  # fmt: skip
-    return show(options, runs, ("JOB", "RUN", "ORIGIN", "STARTED", "SINCE", "PROGRESS", "ETA"), rows)
+    show(options, runs, ("JOB", "RUN", "ORIGIN", "STARTED", "SINCE", "PROGRESS", "ETA"), rows)
+    queues = [] if options.json else [job for job in client.get("jobs") if job["queued"]]
+    return remark(options, [line for job in queues for line in _waiting(client, job)])
+
+
+def _waiting(client: Client, job: dict[str, Any]) -> list[str]:
+    """Return a line for each run of a job that waits for its turn, with the reason."""
+    try:
+        found = client.get(job_path(job["job_id"], "next"), count=1)["waiting"]
+    except ClientError as error:  # the history is away: how many wait is known without it
+        return [f"{job['job_id']}: {counted(job['queued'], 'run')} waiting; what for cannot be told now: {error}"]
+    more = job["queued"] - len(found)
+    told = [waiting_text(each) for each in found] + ([f"{more} more of it waiting"] if more > 0 else [])
+    return [f"{job['job_id']}: {line}" for line in told]

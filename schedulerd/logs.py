@@ -34,7 +34,12 @@ class _OneLine(logging.Formatter):
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Tell of a request that is no HTTP in one line: anybody can send one, and must not fill the log."""
+    """Tell of a request that is no HTTP in one line: anybody can send one, and must not fill the log.
+
+    A caller who goes away while they are answered is nothing to tell of.
+    """
+    if record.exc_info and isinstance(record.exc_info[1], ConnectionResetError):
+        return False
     if record.exc_info and record.exc_info[1] is not None:
         record.msg, record.args = "a bad request: %s", (type(record.exc_info[1]).__name__,)
         record.exc_info = None

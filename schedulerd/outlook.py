@@ -148,7 +148,7 @@ class Outlook:
         if found is not None:
             return self._told(state, at, found, gap, now)
         outcome, reason = self._without_row(state, at, now)
-        return _answer(job, at, outcome, f"{gap} {reason}" if gap else reason)
+        return _answer(job, at, outcome, _with_gap(gap, reason))
 
     def _why_last(self, state: JobState, now: datetime) -> dict[str, Any]:
         job = state.job
@@ -175,7 +175,7 @@ class Outlook:
         last = rows[-1]
         found = self._hindrances(state, last, now) if last.status is Status.QUEUED else []
         sentence = "; ".join([_sentence(last), *(f"it waits for {each.text}" for each in found)])
-        answer = _answer(state.job, at, str(last.status), f"{gap} {sentence}".strip())
+        answer = _answer(state.job, at, str(last.status), _with_gap(gap, sentence))
         told = {"run": run_view(last), "attempts": [run_view(run) for run in rows]}
         return {**answer, **told, "waits_for": [each.view() for each in found]}
 
@@ -291,6 +291,12 @@ def _asked_for(text: str, job: Job, name: str) -> tuple[datetime, str]:
     if gap is None:
         return at, ""
     return gap[1], f"{local:%H:%M} does not exist on {local:%Y-%m-%d} in {job.timezone}: {gap[0]}."
+
+
+def _with_gap(gap: str, reason: str) -> str:
+    """Return a reason with the sentence about the time that does not exist before it, unless it tells of that itself."""
+    when = gap.partition(" does not exist")[0]
+    return f"{gap} {reason}" if gap and f"{when}:00 does not exist" not in reason else reason
 
 
 def _covers(run: Run, at: datetime) -> bool:

@@ -45,8 +45,12 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), 1)
+    """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or nothing.
+
+    Of those that are near, one with as many parts comes first: `retry` is meant as `retries`, not as `retry_on`.
+    """
+    near = difflib.get_close_matches(word, list(known), NEAREST)
+    near.sort(key=lambda each: each.count("_") != word.count("_"))
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -229,6 +233,7 @@ class MapOf:
         }
 
 
+NEAREST = 5  # known words that are looked at when one is unknown
 SECRET_SOURCES = ("env", "file", "credential")
 
 

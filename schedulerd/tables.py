@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from .durations import format_duration
 
 Options = argparse.Namespace
 REFUSED = 1  # exit status
+INDENT = "  "
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def show(options: Options, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
@@ -42,6 +47,45 @@ def plain(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
 
 
+def moment(text: str | None) -> str:
+    """Return an instant of the API in the terminal's zone, to the second, `-` for none.
+
+    Its offset stands with it, so that it can be handed to any command that takes a time.
+    """
+    if text is None:
+        return "-"
+    local = datetime.fromisoformat(text).astimezone().isoformat(timespec="seconds")
+    return local.removesuffix("+00:00") + "Z" if local.endswith("+00:00") else local
+
+
+def fields(record: dict[str, Any], depth: int = 0) -> list[tuple[str, str]]:
+    """Return a record as rows of name and value; what a value holds is indented below its name."""
+    rows = []
+    for name, value in record.items():
+        label, inner = INDENT * depth + name, _inner(value)
+        if inner:
+            rows += [(label, ""), *fields(inner, depth + 1)]
+        else:
+            first, *more = _field(value).split("\n")
+            rows += [(label, first), *(("", line) for line in more)]
+    return rows
+
+
+def _inner(value: Any) -> dict[str, Any]:
+    """Return what is shown below a value, by name; a list of records by number."""
+    if isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value):
+        return {str(number): each for number, each in enumerate(value, 1)}
+    return value if isinstance(value, dict) else {}
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, str):
+        return moment(value) if _INSTANT.fullmatch(value) else value.rstrip("\n")
+    if isinstance(value, list):
+        return ", ".join(map(_field, value)) or "-"
+    return "-" if value == {} else plain(value)
+
+
 def seconds(value: float | None) -> str:
     """Return a duration, `-` for none."""
     return "-" if value is None else format_duration(max(0.0, value))
@@ -56,17 +100,23 @@ def remark(options: Options, notes: Sequence[str]) -> int:
 
 def runs_table(runs: list[dict[str, Any]]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return head and rows of a table of runs."""
-    head = ("SCHEDULED", "STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "EXIT", "RUN", "ERROR")
+    head = ("SCHEDULED", "STARTED", "STATUS", "TOOK", "LATE", "ORIGIN", "ATTEMPT", "EXIT", "RUN", "ERROR")
     return head, [_run_row(run) for run in runs]
 
 
 def _run_row(run: dict[str, Any]) -> Sequence[str]:
     has_started = run["status"] not in ("queued", "skipped", "missed")
     return (
-        run["scheduled_at"] or "-", run["started_at"] if has_started else "-", run["status"],
-        seconds(run["duration_seconds"]), seconds(run["lateness_seconds"]), run["origin"], plain(run["exit_code"]),
-        run["run_id"], run["error_message"] or "",
+        moment(run["scheduled_at"]), moment(run["started_at"] if has_started else None), run["status"],
+        seconds(run["duration_seconds"]), seconds(run["lateness_seconds"]), run["origin"], str(run["attempt"]),
+        plain(run["exit_code"]), run["run_id"], run["error_message"] or "",
     )  # fmt: skip
+
+
+def waiting_text(each: dict[str, Any]) -> str:
+    """Return what a run waits for, in words."""
+    why = " and ".join(one["text"] for one in each["waits_for"]) or "its turn"
+    return f"run {each['run_id']} waits for {why}"
 
 
 def done(options: Options, answer: Any, what: str) -> int:

@@ -5,10 +5,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from schedulerd.ctl import _parser
+from schedulerd.tables import fields
 from tests.support.daemon import RunningDaemon
 
 JOBS = {
@@ -53,7 +58,7 @@ def test_list_and_history_are_tables(ctl):
     ctl("run", "bad")
     listed, history = ctl("list"), ctl("history", "bad", "--limit", "1")
 
-    assert listed.stdout.splitlines()[0].split() == ["JOB", "STATE", "NEXT", "LAST", "ENDED"]
+    assert listed.stdout.splitlines()[0].split() == ["JOB", "STATE", "NEXT", "LAST", "ENDED", "NOTE"]
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == list(JOBS)
     assert len(history.stdout.splitlines()) == 2
     assert "failed" in history.stdout
@@ -119,6 +124,49 @@ def test_pause_and_resume_say_what_they_did(ctl, running):
     assert ctl("resume", "good").stdout == "good: resumed\n"
 
 
+def test_a_pause_may_be_given_as_long_as_it_lasts_and_is_seen_in_the_list(ctl, running):
+    ctl("pause", "good", "--until", "2h", "--reason", "the printer is away")
+    pause, listed = running.job("good")["pause"], ctl("list", env={"TZ": "UTC"}).stdout
+    ctl("resume", "good")
+    took = datetime.fromisoformat(pause["until"]) - datetime.fromisoformat(pause["paused_at"])
+
+    assert round(took.total_seconds(), -1) == 7200
+    assert f"paused until {pause['until'][:19]}Z by {pause['by']}: the printer is away" in listed
+    assert "body.until" in ctl("pause", "good", "--until", "90").stderr
+
+
+def test_times_are_those_of_the_terminal_for_people_and_utc_for_programs(ctl):
+    ctl("run", "good")
+    (run,) = json.loads(ctl("history", "good", "--limit", "1", "--json").stdout)
+    local = datetime.fromisoformat(run["started_at"]).astimezone(ZoneInfo("Asia/Kolkata")).isoformat(timespec="seconds")
+
+    assert run["started_at"].endswith("Z")
+    for words in (["history", "good", "--limit", "1"], ["show", run["run_id"]]):
+        assert local in ctl(*words, env={"TZ": "Asia/Kolkata"}).stdout
+
+
+def test_what_is_inside_of_a_value_is_shown_below_its_name():
+    record = {
+        "name": "a", "none": None, "empty": {}, "yes": True, "tags": ["x", "y"],
+        "last": {"status": "failed", "details": {"traceback": "one\ntwo\n"}}, "checks": [{"holds": 1}],
+    }  # fmt: skip
+
+    assert fields(record) == [
+        ("name", "a"), ("none", "-"), ("empty", "-"), ("yes", "true"), ("tags", "x, y"),
+        ("last", ""), ("  status", "failed"), ("  details", ""), ("    traceback", "one"), ("", "two"),
+        ("checks", ""), ("  1", ""), ("    holds", "1"),
+    ]  # fmt: skip
+
+
+def test_no_table_holds_json(ctl):
+    ctl("run", "keep")
+    (backup,) = json.loads(ctl("backups", "--limit", "1", "--json").stdout)
+    ctl("backups", "verify", backup["filename"])
+
+    for words in (["show", "keep"], ["stats"], ["backups", "show", backup["filename"]]):
+        assert "{" not in ctl(*words).stdout
+
+
 def test_errors_say_what_to_do(ctl):
     unknown = ctl("run", "none")
     limit = ctl("history", "good", "--limit", "0")
@@ -136,6 +184,30 @@ def test_over_tcp_the_token_comes_from_the_environment(ctl, running):
 
     assert ctl("list", door=door, env={"SCHEDULERD_TOKEN": token}).returncode == 0
     assert "a token is needed" in ctl("list", door=door, env={"SCHEDULERD_TOKEN": ""}).stderr
+
+
+class _AnotherServer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(404 if self.server.is_strict else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_another_server_is_told_from_a_daemon(ctl, is_strict):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _AnotherServer) as server:
+        server.is_strict = is_strict
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        found = ctl("list", door=["--url", url])
+        server.shutdown()
+
+    assert found.returncode == 3
+    assert found.stderr.startswith(f"schedulerctl: no schedulerd answers at {url}")
+    assert "html" not in found.stderr
 
 
 def test_the_help_ends_with_examples():

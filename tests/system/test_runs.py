@@ -464,13 +464,14 @@ def test_parameters_are_sent_as_texts_and_judged_by_the_daemon(ctl):
 
 def test_run_waits_as_long_as_it_is_told(ctl, client, running):
     first = said(ctl("run", "logs", "--no-wait"))
+    first_id = client.get("runs", job="logs")[0]["run_id"]
     let_go(running, "logs")
     until(lambda: not client.get(job_path("logs"))["is_running"], "the end")
     code, out, err = said(ctl("run", "logs", "--wait", "0.1s"))
     run_id = client.get("runs", job="logs")[0]["run_id"]
     let_go(running, "logs")
 
-    assert first[:2] == (0, b"logs: accepted, runs\n")
+    assert first[:2] == (0, f"logs: accepted, runs, as run {first_id}\n".encode())
     assert (code, out) == (75, b"")
     assert f"not ended within 100ms, the run goes on. To see it again: schedulerctl logs -f {run_id}" in err
     assert said(ctl("run", "quiet", "--wait", "soon"))[0] == 2
@@ -581,6 +582,40 @@ def test_logs_follows_until_the_end(ctl, running, client):
     assert said(process) == (0, b"got on\n", "")
 
 
+def test_interrupted_while_it_follows_logs_says_so_and_the_daemons_log_nothing(ctl, client, running):
+    run_id = started(client, "logs")
+    process = ctl("logs", "-f", "logs")
+    assert process.stdout.readline() == b"begin\n"
+    process.send_signal(2)
+    code, out, err = said(process)
+    let_go(running, "logs")
+    client.get(run_path(run_id), wait="20s")
+
+    assert (code, out, err) == (130, b"", "\nschedulerctl: interrupted; what runs goes on\n")
+    assert "a bad request" not in running.log()
+
+
+def test_what_waits_is_seen_in_the_tables(ctl, client, running):
+    first, second = started(client, "queued"), started(client, "queued")
+    until(lambda: client.get(run_path(first))["status"] == "running", "the start")
+    listed, table = said(ctl("list"))[1].decode(), said(ctl("running"))[1].decode()
+    for run_id in (first, second):
+        let_go(running, "queued")
+        client.get(run_path(run_id), wait="20s")
+
+    assert "running, waiting (1)" in next(line for line in listed.splitlines() if line.startswith("queued"))
+    assert table.splitlines()[-1] == f"queued: run {second} waits for the end of run {first} of its job"
+
+
+def test_the_history_tells_attempts_apart(ctl, client):
+    said(ctl("run", "tries", "--no-wait"))
+    until(lambda: client.get(job_path("tries", "history"))[0]["status"] == "queued", "the second attempt")
+    head, *rows = said(ctl("history", "tries"))[1].decode().splitlines()
+    said(ctl("cancel", "tries", "--wait"))
+
+    assert [row[head.index("ATTEMPT")] for row in rows[:2]] == ["2", "1"]
+
+
 def test_cancel_and_show_take_a_run_or_a_job(ctl, client):
     run_id = started(client, "stubborn")
     until(lambda: any(run["run_id"] == run_id for run in client.get("running")), "the start")
@@ -590,7 +625,6 @@ def test_cancel_and_show_take_a_run_or_a_job(ctl, client):
     assert table.splitlines()[0].split() == ["JOB", "RUN", "ORIGIN", "STARTED", "SINCE", "PROGRESS", "ETA"]
     assert (code, out.decode()) == (0, f"{run_id}: cancelled\n")
     assert "output_bytes" in said(ctl("show", run_id))[1].decode()
-    assert "output_bytes" in said(ctl("show-run", run_id))[1].decode()
     assert said(ctl("cancel", run_id))[0] == 1
 
 

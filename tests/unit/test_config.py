@@ -193,6 +193,8 @@ def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is
         ("jobs: {a: {shell: x, success_exit_codes: [300]}}", "from 0 to 255"),
         ("jobs: {a: {backup: {}}}", "expected one of source and folder"),
         ("jobs: {a: {backup: {source: history, keep: {dayly: 1}}}}", "did you mean 'daily'"),
+        ("jobs: {a: {shell: x, retry: 1}}", "did you mean 'retries'"),
+        ("jobs: {a: {shell: x, misfire: 1h}}", "did you mean 'misfire_grace'"),
         ("jobs: {'../a': {shell: x}}", "is not a job id"),
         ("api: {listen: nowhere}", "is not HOST:PORT"),
         ("api: {listen: '127.0.0.1:99999'}", "there is no port 99999"),
