@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from schedulerd.ctl import _parser
+from schedulerd.ctl import make_parser
 from tests.support.daemon import RunningDaemon
 
 JOBS = {
@@ -135,4 +135,4 @@ def test_over_tcp_the_token_comes_from_the_environment(ctl, running):
 
 
 def test_the_help_ends_with_examples():
-    assert "examples:" in _parser().format_help()
+    assert "examples:" in make_parser().format_help()
