@@ -35,9 +35,15 @@ test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 1
 	$(OLDEST)/bin/pytest
 
 lint: $(VENV)/test ## style and types
-	$(VENV)/bin/ruff check schedulerd tests benchmarks
-	$(VENV)/bin/ruff format --check schedulerd tests benchmarks
+	$(VENV)/bin/ruff check schedulerd tests benchmarks packaging
+	$(VENV)/bin/ruff format --check schedulerd tests benchmarks packaging
 	$(VENV)/bin/mypy
+
+deb: ## build the Debian package into dist/ (needs what Build-Depends in packaging/debian/control names)
+	packaging/build-deb dist
+
+test-deb: $(VENV)/test ## build, install and try the package on Debian 12 and 13 under a real systemd, and all tests on their libraries
+	tests/deb/run || [ $$? = 77 ]
 
 bench: $(VENV)/test ## measure a burst against the bare limit of this machine
 	$(VENV)/bin/python benchmarks/burst.py
@@ -47,6 +53,6 @@ bench-time: $(VENV)/test ## measure the cost of next times and of a long downtim
 	$(VENV)/bin/python benchmarks/downtime.py
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(OLDEST) var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint bench bench-time clean
+.PHONY: help run servers test test-oldest lint deb test-deb bench bench-time clean

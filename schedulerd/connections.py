@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 MOST_CONNECTIONS = 200
@@ -24,16 +25,25 @@ class Gate:
         self._make_protocol = make_protocol
         self._guards: dict[asyncio.BaseTransport, Guard] = {}
         self._of_peer: Counter[str] = Counter()
+        self._changed = asyncio.Event()
 
     def __call__(self) -> Guard:
         """Return the protocol of a new connection (what `loop.create_server` asks for)."""
         return Guard(self, self._make_protocol())
 
+    async def settle(self, seconds: float) -> None:
+        """Wait until each connection that came has its answer, but for so many seconds only (some wait for a run)."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while any(guard.is_fresh or guard.is_busy for guard in self._guards.values()):
+                    self._changed.clear()
+                    await self._changed.wait()
+
     def head_came(self, transport: asyncio.BaseTransport | None) -> None:
         """Note that a request's head has come: from here on, its handler decides how long it takes."""
         guard = self._guards.get(transport) if transport is not None else None
         if guard is not None:
-            guard.is_busy = True
+            guard.is_busy, guard.is_fresh = True, False
             guard.stop_waiting()
 
     def answered(self, transport: asyncio.BaseTransport | None) -> None:
@@ -41,6 +51,7 @@ class Gate:
         guard = self._guards.get(transport) if transport is not None else None
         if guard is not None:
             guard.is_busy = False
+            self._changed.set()
 
     def admit(self, guard: Guard, transport: asyncio.BaseTransport) -> bool:
         """Count a connection, or say that it is one too many."""
@@ -53,6 +64,7 @@ class Gate:
 
     def forget(self, guard: Guard, transport: asyncio.BaseTransport) -> None:
         """Take a connection off the count."""
+        self._changed.set()
         if self._guards.pop(transport, None) is not None and guard.peer:
             self._of_peer[guard.peer] -= 1
             self._of_peer += Counter()  # drops those that are at zero
@@ -63,6 +75,7 @@ class Guard(asyncio.Protocol):
 
     def __init__(self, gate: Gate, inner: Any) -> None:
         self.peer = ""
+        self.is_fresh = True  # it has not had its first request
         self.is_busy = False  # with a request: what comes meanwhile is its body, or the next one's head, which may wait
         self._gate = gate
         self._inner = inner

@@ -57,7 +57,7 @@ Command = Callable[[Client, Options], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `schedulerctl`; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         command: Command = options.command
         return command(_client(options), options)
@@ -188,7 +188,8 @@ def _above_zero(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return what the command takes."""
     parser = argparse.ArgumentParser(
         prog="schedulerctl", description="Ask and steer schedulerd.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

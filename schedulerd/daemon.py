@@ -55,12 +55,12 @@ from .roster import Changes, Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
-from .server import Server, bind_tcp, bind_unix, check_listen, remove_socket, tcp_api, unix_api
+from .server import Listeners, Server, check_listen, tcp_api, unix_api
 from .service import ConfigState, Service
 from .shelf import Shelf
 from .statedir import lock, spool_of
 from .store.opening import path_of, store_at
-from .systemd import Notifier
+from .systemd import Notifier, passed_sockets
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ BUILTINS: dict[str, Callable[[Context], Result]] = {
 }
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
+STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
@@ -88,9 +89,8 @@ class Daemon:
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
         self._locks = lock(config)
-        self._listeners: tuple[socket.socket, socket.socket | None] | None = (
-            bind_unix(config.api, config.state_dir), bind_tcp(config.api),
-        )  # fmt: skip
+        self._listeners, self._are_open = Listeners(config.api, config.state_dir, passed_sockets()), False
+        self._ends_all = False
         is_own = os.path.dirname(path_of(config.store) or "") == config.state_dir
         spool = spool_of(config, self.clock)
         self.store = store_at(config.store, config.store_schema, self.clock, is_own, spool, opens=False)
@@ -160,6 +160,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        loop.add_signal_handler(signal.SIGUSR1, self._end_all_soon)
         if await self._start(stop):
             await stop.wait()
         await self._stop(hurry)
@@ -220,10 +221,10 @@ class Daemon:
         return self.roster.apply(config.jobs, config.pools)
 
     async def _open_doors(self) -> None:
-        if self._listeners is None:  # they are open already
+        if self._are_open:
             return
-        (unix, tcp), self._listeners = self._listeners, None
-        settings = self.config.api
+        self._are_open = True
+        settings, tcp = self.config.api, self._listeners.tcp
         if tcp is not None:
             first = self.tokens.make_first()
             if first is not None:
@@ -231,8 +232,17 @@ class Daemon:
             await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
             host = f"[{settings.host}]" if ":" in (settings.host or "") else settings.host
             log.info("listening on http://%s:%d (tokens: %s)", host, tcp.getsockname()[1], self.config.state_dir)
-        await self.server.open(unix, unix_api(self.service, settings, self.clock))
-        log.info("listening on unix socket %s", settings.socket)
+        for unix in self._listeners.unix:
+            await self.server.open(unix, unix_api(self.service, settings, self.clock))
+            log.info("listening on unix socket %s", unix.getsockname())
+
+    def _end_all_soon(self) -> None:
+        log.info("the next stop ends what runs, whatever on_stop says")
+        self._ends_all = True
+
+    @property
+    def _leaves_running(self) -> bool:
+        return self.config.leaves_running and not self._ends_all
 
     def _reload_soon(self) -> None:
         task = asyncio.get_running_loop().create_task(self.reload())
@@ -289,7 +299,10 @@ class Daemon:
 
     async def _stop(self, hurry: asyncio.Event) -> None:
         """Take no new work, let runs end, then end them, record, and close the doors last."""
-        self.notifier.stopping()
+        graces = (job.kill_grace_seconds for job in self.config.jobs.values())
+        self.notifier.stopping(self.config.shutdown_grace_seconds + max(graces, default=0.0) + STOP_MARGIN_SECONDS)
+        if self._listeners.are_held and self._leaves_running:  # the next daemon is here in a moment, and answers
+            await self.server.close_doors()
         log.info("stopping: %s to wait for", counted(len(self.board.running()), "run"))
         self.scheduler.stop()
         await self._aside(self.planner.stop)
@@ -297,21 +310,21 @@ class Daemon:
         await self.server.close()
         await self._aside(self.executor.close, CLOSE_SECONDS)
         await self._aside(self.store.close)
-        remove_socket(self.config.api.socket)
+        self._listeners.remove()
         for descriptor in self._locks:
             os.close(descriptor)
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Wait for what runs; end what still does, or leave it to the keepers when the configuration says so."""
-        counts = self._is_builtin if self.config.leaves_running else lambda _run: True
+        counts = self._needs_the_daemon if self._leaves_running else lambda _run: True
         idle = self._aside(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds, counts)
         hurried = asyncio.create_task(hurry.wait())
         first: set[asyncio.Future[Any]] = {idle, hurried}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         running = [run for run in self.board.running() if counts(run)]
-        self.executor.end_all(Cause.SHUTDOWN, children=not self.config.leaves_running)
+        self.executor.end_all(Cause.SHUTDOWN, children=not self._leaves_running)
         if running:
             log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
@@ -319,15 +332,16 @@ class Daemon:
         self._take_leave(self.board.running())
 
     def _take_leave(self, left: list[Run]) -> None:
-        if left and self.config.leaves_running:
+        if left and self._leaves_running:
             log.info("stopping: %s left running, to be watched again by the next daemon", counted(len(left), "run"))
         elif left:
             log.error("stopping: %s could not be ended, to be watched again by the next daemon", counted(len(left), "run"))
         self.scheduler.waiters.tell(left)
 
-    def _is_builtin(self, run: Run) -> bool:
+    def _needs_the_daemon(self, run: Run) -> bool:
+        """Return whether no keeper has a run: it is about to be started, or it is a built-in one."""
         job = self._job_of(run)
-        return job is not None and job.action in BUILTINS
+        return run.started_at is None or (job is not None and job.action in BUILTINS)
 
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
@@ -343,7 +357,8 @@ def _check(path: str) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return what the command takes."""
     parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
     parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
     parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
@@ -355,7 +370,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     logs.set_up(options.log_level)
     try:
         if options.print_schema:

@@ -54,7 +54,7 @@ class RoleName(StrEnum):
 
 
 ENVIRONMENT = MapOf(
-    TextOrSecret(), rf"(?!{OWN_PREFIX}(?!LAST_SUCCESS_AT$)){ENV_NAME}",
+    TextOrSecret(), rf"(?!{OWN_PREFIX}(?!(LAST_SUCCESS_AT|FAULT)$)){ENV_NAME}",
     f"a name of an environment variable that a job may set ({OWN_PREFIX}… are ours, but for {OWN_PREFIX}LAST_SUCCESS_AT)",
 )  # fmt: skip
 PLAIN = {"type": ["string", "number", "boolean"]}

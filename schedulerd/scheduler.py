@@ -310,6 +310,8 @@ class Scheduler:
             if state is not None and run.run_id in state.running:
                 state.running[run.run_id] = run
                 self.board.touch(state)
+            if self.is_stopping:
+                self._went_idle.notify_all()
         return run
 
     def on_finished(self, ends: list[Finished]) -> None:

@@ -33,6 +33,7 @@ BACKLOG = 512
 LONGEST_SOCKET_PATH = 107
 KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
 LARGEST_HEADER = 8190  # bytes
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -83,17 +84,28 @@ def _let_in(settings: ApiSettings, state_dir: str) -> None:
     try:
         group = grp.getgrnam(settings.socket_group).gr_gid
         for each, mode in ((path, 0o660), *(((folder, 0o710),) if is_inside else ())):
-            os.chown(each, -1, group)
-            os.chmod(each, mode)
+            found = os.stat(each)
+            if (found.st_gid, stat.S_IMODE(found.st_mode)) != (group, mode):  # a held socket is so already
+                os.chown(each, -1, group)
+                os.chmod(each, mode)
     except KeyError:
         text = "no group may use the socket %s: there is no group %r (groupadd it, to let its members in)"
         log.info(text, path, settings.socket_group)
     except PermissionError:
         log.warning("the socket %s could not be given to the group %r", path, settings.socket_group)
     if settings.peers:
-        os.chmod(path, 0o666)  # noqa: S103 - who connects is asked for their role
-        if is_inside:
-            os.chmod(folder, 0o711)  # noqa: S103 - to pass through, not to look
+        _open_to_all(path, folder)
+
+
+def _open_to_all(path: str, folder: str) -> None:
+    """Let everybody connect, who is then asked for their role; the folder is opened to pass through, not to look."""
+    try:
+        os.chmod(path, 0o666)  # noqa: S103
+        found = os.stat(folder)
+        if found.st_uid == os.geteuid():
+            os.chmod(folder, stat.S_IMODE(found.st_mode) | 0o011)  # noqa: S103
+    except PermissionError:
+        log.warning("the socket %s could not be opened to api.peers: it is not the daemon's", path)
 
 
 def _remove_stale(path: str) -> None:
@@ -194,11 +206,35 @@ def _known(tokens: Tokens, text: str) -> Actor:
         raise UnauthenticatedError("tokens cannot be checked now: see the daemon's log") from None
 
 
+class Listeners:
+    """The sockets that the daemon answers on: those that systemd holds for it, and those that it makes itself."""
+
+    def __init__(self, settings: ApiSettings, state_dir: str, passed: list[socket.socket]) -> None:
+        """Raise UnsafeError, AlreadyRunningError or SchedulerdError. The caller holds the lock of the socket's path."""
+        if any(each.family != socket.AF_UNIX or each.type != socket.SOCK_STREAM for each in passed):
+            raise UnsafeError("the service manager may pass stream sockets with a path only: TCP is api.listen")
+        self.are_held = any(each.getsockname() == settings.socket for each in passed)
+        self._path = settings.socket
+        if self.are_held:
+            _let_in(settings, state_dir)
+        elif passed:
+            log.warning("the service manager has the socket %s, and not that of api.socket, %s: both are answered",
+                        passed[0].getsockname(), settings.socket)  # fmt: skip
+        self.unix = [*passed, *([] if self.are_held else [bind_unix(settings, state_dir)])]
+        self.tcp = bind_tcp(settings)
+
+    def remove(self) -> None:
+        """Take the socket away at the end, so that callers are told at once that nobody is there; not one that is held."""
+        if not self.are_held:
+            with suppress(OSError):
+                os.unlink(self._path)
+
+
 class Server:
     """Serves the API on sockets that are bound already; one application a door, since each knows its callers its own way."""
 
     def __init__(self) -> None:
-        self._doors: list[tuple[asyncio.Server, web.AppRunner]] = []
+        self._doors: list[tuple[asyncio.Server, web.AppRunner, Gate]] = []
 
     async def open(self, listener: socket.socket, api: Api) -> None:
         """Answer on a listening socket."""
@@ -209,17 +245,21 @@ class Server:
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - setup has just made it
         api.gate = Gate(runner.server)
-        loop = asyncio.get_running_loop()
-        if listener.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(api.gate, sock=listener, backlog=BACKLOG)
-        else:
-            server = await loop.create_server(api.gate, sock=listener, backlog=BACKLOG)
-        self._doors.append((server, runner))
+        # Not create_unix_server: from Python 3.13 on it takes the socket's path away at the end, which may not be ours.
+        server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=BACKLOG)
+        self._doors.append((server, runner, api.gate))
+
+    async def close_doors(self) -> None:
+        """Let nobody in any more; who came already is heard. On a socket that is held, the next daemon answers."""
+        for server, _, _ in self._doors:
+            server.close()
+        for _, _, gate in self._doors:
+            await gate.settle(SETTLE_SECONDS)
 
     async def close(self) -> None:
         """Close the doors; requests that are under way get a moment to end."""
-        for server, runner in self._doors:
-            server.close()
+        await self.close_doors()
+        for _, runner, _ in self._doors:
             if runner.server is not None:
                 await runner.server.shutdown(CLOSE_SECONDS)
             await runner.cleanup()
@@ -236,9 +276,3 @@ def tcp_api(service: Service, settings: ApiSettings, tokens: Tokens, clock: Cloc
     own = f"[{settings.host}]" if settings.host and ":" in settings.host else settings.host or ""
     hosts = LOOPBACK_NAMES | {own.lower()} | {name.lower() for name in settings.hosts}
     return Api(service, token_identity(tokens, clock), hosts)
-
-
-def remove_socket(path: str) -> None:
-    """Take the socket away at the end, so that callers are told at once that nobody is there."""
-    with suppress(OSError):
-        os.unlink(path)

@@ -1,13 +1,18 @@
-"""Talk to systemd: ready, stopping, status, watchdog. Outside of systemd every call does nothing (sd_notify(3))."""
+"""Talk to systemd: ready, stopping, status, watchdog, and sockets that it holds. Outside of systemd every call does nothing.
+
+See sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 
 import sdnotify
 
 from .clock import Clock
 
+FIRST_PASSED = 3  # the descriptor of the first socket that systemd passes
 START_EXTENSION = 60.0  # seconds that a start is given from each word on
 
 
@@ -32,9 +37,9 @@ class Notifier:
         """Say what the start waits for, and that it is to be given time: called every few seconds until it is over."""
         self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={int(START_EXTENSION * 1_000_000)}")
 
-    def stopping(self) -> None:
-        """Say that the daemon is ending."""
-        self._send("STOPPING=1\nSTATUS=Waiting for running jobs")
+    def stopping(self, seconds: float) -> None:
+        """Say that the daemon is ending, and for how long that may take."""
+        self._send(f"STOPPING=1\nSTATUS=Waiting for running jobs\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def feed_watchdog(self) -> None:
         """Say that the loop is alive; twice in each interval is enough."""
@@ -44,6 +49,20 @@ class Notifier:
 
     def _send(self, text: str) -> None:
         self._notifier.notify(text)
+
+
+def passed_sockets() -> list[socket.socket]:
+    """Return the listening sockets that systemd holds for this process; what it said of them is for nobody else."""
+    pid, count = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if pid != str(os.getpid()) or not count.isdigit():
+        return []
+    found = []
+    for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count)):
+        os.set_inheritable(descriptor, False)
+        found.append(socket.socket(fileno=descriptor))
+    return found
 
 
 def _watchdog_seconds() -> float:

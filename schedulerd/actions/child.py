@@ -9,6 +9,7 @@ from typing import Any
 
 from ..envfiles import variables_in
 from ..errors import InvalidError, StartError
+from ..faults import VARIABLE as FAULT
 from ..jobconfig import group_of, user_of
 from ..model import Job, Run, to_text, token_of
 from ..options import OWN_PREFIX, SAFE_PATH
@@ -20,6 +21,7 @@ from ..subtree import CONTROLLER_OF
 
 SHELL = "/bin/sh"
 LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success
+MAY_BE_SET = (LAST_SUCCESS_AT, FAULT)
 RLIMITS = {
     "open_files": "NOFILE", "file_size": "FSIZE", "address_space": "AS", "cpu_time": "CPU", "processes": "NPROC",
     "core": "CORE", "stack": "STACK",
@@ -62,7 +64,7 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
         env.update(variables_in(path))
     for name, value in job.env.items():
         env[name] = resolve(value)
-    env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name == LAST_SUCCESS_AT}
+    env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name in MAY_BE_SET}
     env["SCHEDULERD_JOB_ID"] = run.job_id
     env["SCHEDULERD_RUN_ID"] = run.run_id
     env["SCHEDULERD_FENCING_TOKEN"] = str(token_of(run.run_id))

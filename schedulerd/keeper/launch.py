@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -29,12 +30,21 @@ def launch(order: Mapping[str, Any], group: str | None = None) -> int:
             return fork(order, stdin, group)
         if group is not None:
             folder = os.open(os.path.dirname(group), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder)
+        return _spawn(order, stdin, group, folder)
     except (OSError, ValueError) as error:
         raise NotStartedError(_why(order, error)) from error
     finally:
         for descriptor in filter(None, (stdin, folder)):
             os.close(descriptor)
+
+
+def _spawn(order: Mapping[str, Any], stdin: int | None, group: str | None, folder: int | None) -> int:
+    try:
+        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder)
+    except OSError as error:
+        if folder is None or error.errno != errno.EOPNOTSUPP:
+            raise
+        return fork(order, stdin, group)  # no clone3(2) here: so it is under RestrictNamespaces= of a systemd unit
 
 
 def _input(text: str | None) -> int | None:

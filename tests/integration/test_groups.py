@@ -87,7 +87,10 @@ def test_a_cancelled_run_ends_with_all_that_it_started(supervisor, heard, tree, 
 
 def test_the_processor_time_is_that_of_the_whole_run(supervisor, heard, tmp_path):
     burn = "import time\nwhile time.process_time() < 0.3: pass"
-    supervisor.launch("r", spec(tmp_path, f"(setsid {sys.executable} -S -c '{burn}' &) ; sleep 1"))
+    waiting = f"while [ ! -e {tmp_path}/done ]; do sleep 0.05; done"
+    supervisor.launch(
+        "r", spec(tmp_path, f"(setsid sh -c \"{sys.executable} -S -c '{burn}'; touch {tmp_path}/done\" &) ; {waiting}")
+    )
 
     assert heard.ends.get(timeout=20).cpu_seconds >= 0.3
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schedulerd.ctl import _parser
+from schedulerd.ctl import make_parser
 from schedulerd.tables import fields
 from tests.support.daemon import RunningDaemon
 
@@ -211,4 +211,4 @@ def test_another_server_is_told_from_a_daemon(ctl, is_strict):
 
 
 def test_the_help_ends_with_examples():
-    assert "examples:" in _parser().format_help()
+    assert "examples:" in make_parser().format_help()

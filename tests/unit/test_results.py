@@ -14,7 +14,7 @@ from schedulerd.results import RESULT_LIMIT, Reported, make_result_file, merged,
 from tests.support.builders import a_job, a_run
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 

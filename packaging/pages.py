@@ -1,0 +1,326 @@
+"""Write the man pages and completions from the program itself, so that they can't say anything else.
+
+    python3 packaging/pages.py FOLDER
+
+FOLDER gets schedulerd.8, schedulerctl.1, schedulerd.yaml.5 (man(7)) and completions for bash, zsh and fish. The texts that
+are no option's own are the *.man files beside this one; a line `@NAME@` in them is where what the program says goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from schedulerd import __version__, ctl, daemon, options
+from schedulerd.schema import Option, Record
+
+HERE = Path(__file__).parent
+KIND_WORDS = {
+    "Text": "text", "Flag": "true or false", "Whole": "number", "Number": "number", "Duration": "duration", "Size": "size",
+    "TextOrSecret": "text or secret", "MapOf": "mapping", "Record": "mapping", "ListOf": "list",
+    "OneOrMore": "one, or a list", "RecordOrText": "text or mapping", "Umask": "mode", "IoPriority": "class", "Word": "text",
+}  # fmt: skip
+DEEPEST = 3
+JOB_WORDS = ("JOB", "RUN_ID|JOB")
+ACTION_TEXTS = {
+    "command": "Starts a program, without a shell: a list of words.",
+    "shell": "A line for /bin/sh.",
+    "python": "Calls a function in a process of its own: MODULE:FUNCTION, or a mapping.",
+    "http": "Makes one request and holds the answer against what is expected: a URL, or a mapping.",
+    "sql": "Executes SQL on a SQLite or PostgreSQL source, all of it or nothing.",
+    "health_check": "Probes databases and storage in parallel; GET /health and schedulerctl health tell the last check.",
+    "backup": "A checked copy of a database.",
+    "analytics": "What happened on past days, per job.",
+    "cleanup": "Old runs go, with their output.",
+}
+
+
+def escaped(text: str) -> str:
+    """Return text as man(7) takes it: nothing in it is a request or an escape."""
+    text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
+    text = text.replace("~", r"\(ti").replace("^", r"\(ha").replace('"', r"\(dq")
+    return r"\&" + text if text.startswith((".", r"\(aq")) else text
+
+
+def item(term: str, text: str) -> str:
+    """Return a paragraph with a hanging term."""
+    return f".TP\n{term}\n{escaped(text)}\n"
+
+
+# Options of a program
+
+
+def commands_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the subcommands of a parser by their names."""
+    found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next((action.choices for action in found), {})
+
+
+def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return what a parser takes, but for subcommands and --help."""
+    hidden = (argparse._SubParsersAction, argparse._HelpAction)
+    return [action for action in parser._actions if not isinstance(action, hidden)]
+
+
+def help_of(action: argparse.Action) -> str:
+    """Return an argument's help as `--help` shows it."""
+    return (action.help or "") % {**vars(action), "prog": ""}
+
+
+def takes_value(action: argparse.Action) -> bool:
+    """Return whether an option is followed by a value."""
+    return action.nargs != 0
+
+
+def _value_of(action: argparse.Action) -> str:
+    if action.choices:
+        return "|".join(map(str, action.choices))
+    return str(action.metavar or action.dest.upper())
+
+
+def term_of(action: argparse.Action) -> str:
+    """Return an argument as a man page names it."""
+    value = rf"\fI{escaped(_value_of(action))}\fR"
+    if not action.option_strings:
+        return value
+    names = ", ".join(rf"\fB{escaped(name)}\fR" for name in action.option_strings)
+    return f"{names} {value}" if takes_value(action) else names
+
+
+def told(parser: argparse.ArgumentParser) -> str:
+    """Return what a parser takes, as paragraphs."""
+    return "".join(item(term_of(action), help_of(action)) for action in arguments_of(parser))
+
+
+def commands_told(parser: argparse.ArgumentParser) -> str:
+    """Return all subcommands, each with what it takes."""
+    text = ""
+    for name, command in commands_of(parser).items():
+        own = [action for action in arguments_of(command) if action.dest != "json"]
+        words = [term_of(action) for action in own if not action.option_strings]
+        text += item(" ".join([f"\\fB{escaped(name)}\\fR", *words]), command.description or "")
+        inner = "".join(item(term_of(action), help_of(action)) for action in own if action.option_strings)
+        text += f".RS\n{inner}.RE\n" if inner else ""
+    return text
+
+
+# Settings of the configuration
+
+
+def records_in(kind: Any) -> Iterator[Record]:
+    """Return the records that a kind of value is, or may be made of."""
+    if isinstance(kind, Record):
+        yield kind
+    elif dataclasses.is_dataclass(kind):
+        for field in dataclasses.fields(kind):
+            yield from records_in(getattr(kind, field.name))
+
+
+def _kind_word(kind: Any) -> str:
+    words = getattr(kind, "words", None)
+    return " | ".join(words) if words else KIND_WORDS.get(type(kind).__name__, "")
+
+
+def _default(option: Option) -> str:
+    if option.required:
+        return "; needed"
+    if option.default is None or option.default in ((), {}) or isinstance(option.default, Record):
+        return ""
+    value = str(option.default).lower() if isinstance(option.default, bool) else option.default
+    value = f"{value:g}" if isinstance(value, float) else value
+    return f"; default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def settings_told(table: Mapping[str, Any], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
+    """Return a table of settings, each with what is in it, as paragraphs."""
+    text = ""
+    for name, each in table.items():
+        option = each if isinstance(each, Option) else Option(each, ACTION_TEXTS.get(name, "An action."))
+        word = _kind_word(option.kind)
+        remark = f" ({word}{_default(option)})" if word or _default(option) else ""
+        text += item(f"\\fB{escaped(name)}\\fR{escaped(remark)}", option.help)
+        if name not in besides and depth < DEEPEST:
+            inner = "".join(settings_told(record.options, depth + 1) for record in records_in(option.kind))
+            text += f".RS\n{inner}.RE\n" if inner else ""
+    return text
+
+
+# Completions
+
+
+def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in arguments_of(parser) if action.option_strings]
+
+
+def takes_job(command: argparse.ArgumentParser) -> bool:
+    """Return whether a job may stand after a command."""
+    return any(action.metavar in JOB_WORDS for action in arguments_of(command) if not action.option_strings)
+
+
+def _flags(parser: argparse.ArgumentParser) -> str:
+    return " ".join(name for action in _options(parser) for name in action.option_strings)
+
+
+def bash(parser: argparse.ArgumentParser) -> str:
+    """Return a completion for bash."""
+    commands = commands_of(parser)
+    cases = "\n".join(f'        {name}) words="{_flags(each)}" ;;' for name, each in commands.items())
+    jobs = "|".join(name for name, each in commands.items() if takes_job(each))
+    valued = "|".join(
+        name for each in (parser, *commands.values()) for action in _options(each) if takes_value(action)
+        for name in action.option_strings
+    )  # fmt: skip
+    return BASH.substitute(
+        commands=" ".join(commands), flags=_flags(parser), cases=cases, jobs=jobs,
+        valued="|".join(dict.fromkeys(valued.split("|"))),
+    )  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "'\\''")
+
+
+def zsh(parser: argparse.ArgumentParser) -> str:
+    """Return a completion for zsh."""
+    commands = commands_of(parser)
+    described = "\n".join(f"    '{name}:{_quoted(each.description or '')}'" for name, each in commands.items())
+    cases = "\n".join(
+        f"    {name}) _arguments {' '.join(map(_zsh_option, _options(each)))} {_ZSH_JOB if takes_job(each) else ''};;"
+        for name, each in commands.items()
+    )
+    own = " ".join(map(_zsh_option, _options(parser)))
+    return ZSH.substitute(described=described, cases=cases, own=own)
+
+
+_ZSH_JOB = "'1:job:_schedulerctl_jobs' "
+
+
+def _zsh_option(action: argparse.Action) -> str:
+    text = re.sub(r"([\[\]:])", r"\\\1", help_of(action))
+    value = f":{_value_of(action).lower().replace(':', '')}:" if takes_value(action) else ""
+    return " ".join(f"'{name}[{_quoted(text)}]{value}'" for name in action.option_strings)
+
+
+def fish(parser: argparse.ArgumentParser) -> str:
+    """Return a completion for fish."""
+    commands = commands_of(parser)
+    lines = [FISH]
+    lines += [_fish_option(action, "") for action in _options(parser)]
+    for name, each in commands.items():
+        lines.append(f"complete -c schedulerctl -n __fish_use_subcommand -f -a {name} -d '{_fish(each.description or '')}'")
+        seen = f"-n '__fish_seen_subcommand_from {name}' "
+        lines += [_fish_option(action, seen) for action in _options(each)]
+        lines += [f"complete -c schedulerctl {seen}-f -a '(__schedulerctl_jobs)'"] if takes_job(each) else []
+    return "\n".join(lines) + "\n"
+
+
+def _fish(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _fish_option(action: argparse.Action, seen: str) -> str:
+    names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in action.option_strings)
+    return f"complete -c schedulerctl {seen}{names} {'-x ' if takes_value(action) else ''}-d '{_fish(help_of(action))}'"
+
+
+JOBS = "schedulerctl list 2>/dev/null | awk 'NR > 1 { print $$1 }'"
+BASH = Template(
+    """# bash completion for schedulerctl(1)
+_schedulerctl() {
+    local cur prev words command word
+    cur=$${COMP_WORDS[COMP_CWORD]} prev=$${COMP_WORDS[COMP_CWORD-1]}
+    COMPREPLY=()
+    case $$prev in
+        $valued) return ;;
+    esac
+    for word in "$${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case " $commands " in
+            *" $$word "*) command=$$word; break ;;
+        esac
+    done
+    words="$commands $flags"
+    case $$command in
+$cases
+    esac
+    case $$command in
+        $jobs) [[ $$cur == -* ]] || words=$$(JOBS) ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$$words" -- "$$cur")
+}
+complete -F _schedulerctl schedulerctl
+""".replace("JOBS", JOBS)
+)
+ZSH = Template(
+    """#compdef schedulerctl
+# zsh completion for schedulerctl(1)
+_schedulerctl_jobs() {
+    compadd -- $${(f)"$$(JOBS)"}
+}
+_schedulerctl() {
+    local -a commands
+    local line state
+    commands=(
+$described
+    )
+    _arguments -C $own '1: :->command' '*:: :->rest'
+    case $$state in
+    command) _describe command commands ;;
+    rest)
+    case $$words[1] in
+$cases
+    esac ;;
+    esac
+}
+_schedulerctl "$$@"
+""".replace("JOBS", JOBS)
+)
+FISH = """# fish completion for schedulerctl(1)
+function __schedulerctl_jobs
+    JOBS
+end""".replace("JOBS", JOBS.replace("$$", "$"))
+
+
+def _filled(name: str, **told_by_program: str) -> str:
+    text = (HERE / f"{name}.man").read_text(encoding="utf-8").replace("@version@", __version__)
+    for place, words in told_by_program.items():
+        text = text.replace(f"@{place}@\n", words)
+    return text
+
+
+def pages() -> Mapping[str, str]:
+    """Return all files by name."""
+    control, roof = ctl.make_parser(), daemon.make_parser()
+    settings = {name: each for name, each in options.JOB.items() if name not in (*options.TRIGGERS, *options.ACTIONS)}
+    return {
+        "schedulerd.8": _filled("schedulerd.8", options=told(roof)),
+        "schedulerctl.1": _filled("schedulerctl.1", options=told(control), commands=commands_told(control)),
+        "schedulerd.yaml.5": _filled(
+            "schedulerd.yaml.5",
+            top=settings_told(options.TOP, besides=frozenset({"jobs", "defaults"})),
+            triggers=settings_told(options.TRIGGERS),
+            actions=settings_told(options.ACTIONS),
+            settings=settings_told(settings),
+        ),
+        "schedulerctl": bash(control),
+        "_schedulerctl": zsh(control),
+        "schedulerctl.fish": fish(control),
+    }
+
+
+def main(folder: str) -> int:
+    """Write them all."""
+    for name, text in pages().items():
+        (Path(folder) / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

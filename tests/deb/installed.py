@@ -1,0 +1,448 @@
+"""What a person meets who installs the package on a clean Debian: one test after the other, on one booted machine.
+
+Run by `run`, which names the root in SCHEDULERD_DEB_ROOT: in its /packages are the package and a later build of it.
+"""
+
+import json
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.deb.machine import Machine, NotBootedError, until
+
+NOT_BOOTED = 77  # exit status
+ROOT = Path(os.environ["SCHEDULERD_DEB_ROOT"])
+PACKAGE = next(path.name for path in (ROOT / "packages").iterdir() if "next" not in path.name)
+NEXT = next(path.name for path in (ROOT / "packages").iterdir() if "next" in path.name)
+UNIT = "schedulerd.service"
+CALLS = "i=0; while [ $i -lt 15 ]; do schedulerctl list >/dev/null || echo LOST; i=$((i + 1)); done"
+JOBS = """
+jobs:
+  tick: {every: 2s, shell: "echo tick"}
+  long: {shell: "sleep 300; exit 7", kill_grace: 1, overlap: allow}
+  patient: {shell: "sleep 4; echo done; exit 7", overlap: allow}
+  writes: {shell: "id -un; umask; touch /tmp/from-a-job; touch /usr/from-a-job"}
+  paused: {every: 1s, shell: "true"}
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    machine = Machine(ROOT, tmp_path_factory.mktemp("machine"))
+    try:
+        machine.boot()
+    except NotBootedError as error:
+        print(error)
+        pytest.exit(f"no root can be booted on this host: {error}", NOT_BOOTED)
+    yield machine
+    print(machine.run("journalctl", "--no-pager", "-o", "short-precise", "-u", "schedulerd*", check=False).stdout[-20000:])
+    machine.power_off()
+    machine.remove()
+
+
+def ctl(machine, *words, user=None):
+    return json.loads(machine.says("schedulerctl", *words, "--json", user=user))
+
+
+def property_of(machine, name, unit=UNIT):
+    return machine.says("systemctl", "show", "-P", name, unit).strip()
+
+
+def main_pid(machine):
+    return int(property_of(machine, "MainPID"))
+
+
+def is_ready(machine):
+    return (
+        property_of(machine, "ActiveState") == "active" and not machine.run("schedulerctl", "list", check=False).returncode
+    )
+
+
+def write_jobs(machine, text):
+    path = machine.path("/etc/schedulerd/jobs.d/test.yaml")
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def newest(machine, job):
+    rows = ctl(machine, "history", job, "--limit", "1")
+    return rows[0] if rows else None
+
+
+def begin(machine, job):
+    """Start a run, and return its row once it runs."""
+    known = {run["run_id"] for run in ctl(machine, "running")}
+    machine.run("schedulerctl", "run", job, "--no-wait")
+    fresh = lambda: [run for run in ctl(machine, "running") if run["job_id"] == job and run["run_id"] not in known]  # noqa: E731
+    return until(fresh, f"a run of {job}")[0]
+
+
+def ended(machine, run_id):
+    return until(
+        lambda: (row := ctl(machine, "show", run_id)) and row["status"] not in ("running", "queued") and row, "its end"
+    )
+
+
+def test_from_the_file_to_a_job_in_the_history_only_apt_is_needed(machine):
+    start = time.monotonic()
+    machine.run("apt-get", "-q", "-y", "install", f"/packages/{PACKAGE}")
+    until(lambda: is_ready(machine), "the daemon")
+    machine.run("schedulerctl", "run", "health_check")
+    row = newest(machine, "health_check")
+    seconds = time.monotonic() - start
+
+    print(f"FIGURE from .deb to a job in the history: {seconds:.1f} s")
+    assert row["status"] == "success"
+
+
+def test_it_is_active_enabled_and_ready_and_nothing_failed(machine):
+    assert property_of(machine, "ActiveState") == "active"
+    assert property_of(machine, "StatusText") == "4 jobs"
+    assert machine.says("systemctl", "is-enabled", UNIT, "schedulerd.socket").split() == ["enabled", "enabled"]
+    assert "schedulerd" not in machine.says("systemctl", "--failed", "--no-legend")
+    assert machine.says("systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", UNIT) == ""
+
+
+def test_memory_and_start_time(machine):
+    machine.run("systemctl", "restart", UNIT)
+    memory, keepers = megabytes(machine, main_pid(machine)), [megabytes(machine, each) for each in keeper_pids(machine)]
+    began = int(property_of(machine, "ExecMainStartTimestampMonotonic"))
+    up = int(property_of(machine, "ActiveEnterTimestampMonotonic"))
+
+    print(f"FIGURE memory: daemon {memory:.0f} MB, keepers {', '.join(f'{each:.0f}' for each in keepers)} MB (RSS)")
+    print(f"FIGURE start until READY: {(up - began) / 1e6:.2f} s")
+    assert memory < 100
+    assert len(keepers) in (1, 2)
+
+
+def megabytes(machine, pid):
+    """Return what a process has in memory."""
+    return int(re.search(r"VmRSS:\s+(\d+)", machine.path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+def keeper_pids(machine):
+    found = []
+    for path in machine.path("/proc").glob("[0-9]*"):
+        try:
+            if b"schedulerd.keeper" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_only_the_unix_socket_listens(machine):
+    listening = "0A"
+    for name in ("tcp", "tcp6"):
+        rows = [line.split() for line in machine.path("/proc/1/net").joinpath(name).read_text().splitlines()[1:]]
+        assert [row[1] for row in rows if row[3] == listening] == []
+    found = machine.path("/run/schedulerd/schedulerd.sock").stat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o660
+    assert stat.S_IMODE(machine.path("/run/schedulerd").stat().st_mode) == 0o750
+
+
+def test_root_may_all_members_of_the_group_may_operate_and_others_are_refused(machine):
+    machine.run("useradd", "-m", "-G", "schedulerd", "olga")
+    machine.run("useradd", "-m", "otto")
+
+    assert "health_check" in {job["job_id"] for job in ctl(machine, "list")}
+    assert ctl(machine, "list", user="olga")
+    assert machine.run("schedulerctl", "pause", "cleanup", user="olga").returncode == 0
+    assert machine.run("schedulerctl", "resume", "cleanup", user="olga").returncode == 0
+    refused = machine.run("schedulerctl", "list", user="otto", check=False)
+    assert refused.returncode == 3
+    assert "you may not use the socket" in refused.stderr
+    assert machine.run("cat", "/etc/schedulerd/config.yaml", user="otto", check=False).returncode != 0
+
+
+def test_what_it_made_is_nobody_elses(machine):
+    uid = int(machine.says("id", "-u", "schedulerd"))
+    for folder in ("/var/lib/schedulerd", "/var/backups/schedulerd"):
+        for path in (machine.path(folder), *machine.path(folder).rglob("*")):
+            found = path.lstat()
+            assert found.st_uid == uid, path
+            assert stat.S_IMODE(found.st_mode) & 0o077 == 0, path
+
+
+def test_a_reload_takes_the_jobs_of_the_folder(machine):
+    before = main_pid(machine)
+    write_jobs(machine, JOBS)
+    machine.run("schedulerd", "--check-config")
+    machine.run("systemctl", "reload", UNIT)
+    until(lambda: "tick" in {job["job_id"] for job in ctl(machine, "list")}, "the new jobs")
+
+    assert main_pid(machine) == before
+    until(lambda: ctl(machine, "history", "tick", "--status", "success"), "a run of tick")
+
+
+def test_a_reload_with_mistakes_changes_nothing_and_the_journal_has_where(machine):
+    write_jobs(machine, JOBS + "  wrong: {every: 1s, shel: true}\n")
+    machine.run("systemctl", "reload", UNIT)
+    errors = until(lambda: records(machine, "-p", "err", "--since", "-1min"), "an error in the journal")
+
+    assert any("jobs.d/test.yaml:8:" in each["MESSAGE"] for each in errors), errors
+    assert {each["SYSLOG_IDENTIFIER"] for each in errors} == {"schedulerd"}
+    assert ctl(machine, "history", "tick")
+    write_jobs(machine, JOBS)
+    machine.run("systemctl", "reload", UNIT)
+
+
+def records(machine, *words):
+    text = machine.says("journalctl", "--no-pager", "-o", "json", "-u", UNIT, *words)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_job_runs_as_the_daemons_user_and_within_the_units_restrictions(machine):
+    machine.run("schedulerctl", "run", "writes", check=False)
+    row = newest(machine, "writes")
+
+    assert row["status"] == "failed"
+    assert "touch: cannot touch '/usr/from-a-job'" in row["error_message"]
+    output = machine.says("schedulerctl", "logs", row["run_id"])
+    assert output.split()[:2] == ["schedulerd", "0077"]
+    assert machine.path("/tmp/from-a-job").exists()
+
+
+def test_the_journal_knows_which_job_and_run_a_record_is_about(machine):
+    row = newest(machine, "writes")
+    record = until(lambda: records(machine, f"RUN_ID={row['run_id']}", "JOB_ID=writes"), "its record")[0]
+
+    assert record["PRIORITY"] == "4"
+    assert record["LOGGER"].startswith("schedulerd.")
+
+
+def test_a_restart_leaves_running_jobs_alone_and_loses_no_request(machine):
+    run = begin(machine, "patient")
+    pid = main_pid(machine)
+    caller = machine.begin("sh", "-c", CALLS)
+    machine.run("systemctl", "restart", UNIT)
+    machine.run("systemctl", "restart", UNIT)
+    output = caller.communicate()[0]
+    row = ended(machine, run["run_id"])
+
+    assert output == ""
+    assert main_pid(machine) != pid
+    assert (row["status"], row["exit_code"]) == ("failed", 7)
+    assert machine.says("schedulerctl", "logs", row["run_id"]) == "done\n"
+
+
+def test_a_frozen_daemon_is_restarted_by_the_watchdog_and_its_jobs_go_on(machine):
+    folder = machine.path("/etc/systemd/system/schedulerd.service.d")
+    folder.mkdir()
+    (folder / "watchdog.conf").write_text("[Service]\nWatchdogSec=3\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", UNIT)
+    run = begin(machine, "patient")
+    pid = main_pid(machine)
+    start = time.monotonic()
+    machine.run("sh", "-c", f"kill -STOP {pid}")
+    until(lambda: main_pid(machine) not in (0, pid) and is_ready(machine), "another daemon")
+
+    print(f"FIGURE frozen until another daemon is ready (WatchdogSec=3): {time.monotonic() - start:.1f} s")
+    assert ended(machine, run["run_id"])["exit_code"] == 7
+    assert list(machine.path("/var/lib/schedulerd").glob("core*")) == []
+
+
+def test_a_killed_daemon_is_back_and_finds_its_jobs(machine):
+    run = begin(machine, "patient")
+    pid = main_pid(machine)
+    machine.run("sh", "-c", f"kill -KILL {pid}")
+    until(lambda: main_pid(machine) not in (0, pid) and is_ready(machine), "another daemon")
+
+    assert ended(machine, run["run_id"])["exit_code"] == 7
+
+
+def test_a_request_starts_a_stopped_daemon(machine):
+    machine.run("systemctl", "stop", UNIT)
+    assert property_of(machine, "ActiveState") == "inactive"
+
+    assert ctl(machine, "list")
+    assert property_of(machine, "ActiveState") == "active"
+
+
+def test_stopped_with_its_socket_it_stays_so(machine):
+    machine.run("systemctl", "stop", "schedulerd.socket", UNIT)
+    refused = machine.run("schedulerctl", "list", check=False)
+
+    assert refused.returncode == 3
+    assert property_of(machine, "ActiveState") == "inactive"
+    machine.run("systemctl", "start", UNIT)
+    assert property_of(machine, "ActiveState", "schedulerd.socket") == "active"
+    assert is_ready(machine)
+
+
+def test_with_on_stop_end_a_stop_waits_for_the_grace_and_ends_what_runs(machine):
+    config = machine.path("/etc/schedulerd/config.yaml")
+    text = config.read_text()
+    config.write_text(text.replace("on_stop: leave", "on_stop: end\nshutdown_grace: 5s"))
+    machine.run("systemctl", "restart", UNIT)
+    run = begin(machine, "long")
+    began, start = machine.says("date", "+@%s").strip(), time.monotonic()
+    machine.run("systemctl", "restart", UNIT)  # WatchdogSec is 3 still: a stop that takes longer is no fault
+    seconds = time.monotonic() - start
+    row = ended(machine, run["run_id"])
+    config.write_text(text)
+    machine.run("systemctl", "restart", UNIT)
+
+    assert row["status"] == "cancelled"
+    assert 5 <= seconds < 30
+    assert "watchdog" not in machine.says("journalctl", "--no-pager", "-u", UNIT, "--since", began, "-o", "cat").lower()
+
+
+def test_a_reboot_keeps_pauses_and_history_and_ends_what_runs_in_peace(machine):
+    machine.run("schedulerctl", "pause", "paused", "--reason", "over the reboot")
+    runs = begin(machine, "long")
+    rows = len(ctl(machine, "history", "tick", "--limit", "100"))
+    machine.power_off()
+    machine.boot()
+    until(lambda: is_ready(machine), "the daemon")
+    row = ended(machine, runs["run_id"])
+
+    assert row["status"] == "cancelled", row
+    assert next(job for job in ctl(machine, "list") if job["job_id"] == "paused")["is_paused"]
+    assert len(ctl(machine, "history", "tick", "--limit", "100")) >= min(rows, 100)
+
+
+def test_a_crash_of_the_machine_is_told_as_one(machine):
+    run = begin(machine, "long")
+    machine.destroy()
+    machine.boot()
+    until(lambda: is_ready(machine), "the daemon")
+
+    assert ended(machine, run["run_id"])["status"] == "abandoned"
+
+
+def test_a_configuration_with_mistakes_is_not_tried_again_and_again(machine):
+    config = machine.path("/etc/schedulerd/config.yaml")
+    text = config.read_text()
+    config.write_text(text + "nonsense: 1\n")
+    machine.run("systemctl", "restart", UNIT, check=False)
+    until(lambda: property_of(machine, "ActiveState") == "failed", "the failure")
+
+    assert property_of(machine, "ExecMainStatus") == "2"
+    time.sleep(2)
+    assert property_of(machine, "NRestarts") == "0"
+    config.write_text(text)
+    machine.run("systemctl", "restart", UNIT)
+    until(lambda: is_ready(machine), "the daemon")
+
+
+def test_the_strict_mode_runs_jobs_whose_tmp_outlives_a_restart(machine):
+    folder = machine.path("/etc/systemd/system/schedulerd.service.d")
+    (folder / "strict.conf").write_text(machine.path("/usr/share/doc/schedulerd/examples/systemd/strict.conf").read_text())
+    write_jobs(machine, JOBS + '  keeps: {shell: "echo mine > /tmp/mine; sleep 4; cat /tmp/mine"}\n')
+    begin_anew(machine)
+    run = begin(machine, "keeps")
+    machine.run("systemctl", "restart", UNIT)
+    row = ended(machine, run["run_id"])
+
+    assert row["status"] == "success", row
+    assert machine.says("schedulerctl", "logs", row["run_id"]) == "mine\n"
+    assert not machine.path("/tmp/mine").exists()
+    print("FIGURE exposure of the strict mode:", exposure(machine))
+    (folder / "strict.conf").unlink()
+
+
+def begin_anew(machine):
+    """Restart the daemon and its keepers: what runs is ended first."""
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=USR1", UNIT)
+    machine.run("systemctl", "restart", UNIT)
+    until(lambda: is_ready(machine), "the daemon")
+
+
+def exposure(machine):
+    return machine.run("systemd-analyze", "security", "--no-pager", UNIT, check=False).stdout.strip().splitlines()[-1]
+
+
+def test_as_root_jobs_may_have_users(machine):
+    folder = machine.path("/etc/systemd/system/schedulerd.service.d")
+    (folder / "as-root.conf").write_text(machine.path("/usr/share/doc/schedulerd/examples/systemd/as-root.conf").read_text())
+    write_jobs(machine, JOBS + '  olga: {shell: "id -un; pwd", user: olga, cwd: /home/olga}\n')
+    begin_anew(machine)
+    machine.run("schedulerctl", "run", "olga")
+    row = newest(machine, "olga")
+
+    assert machine.says("schedulerctl", "logs", row["run_id"]).split() == ["olga", "/home/olga"]
+    print("FIGURE exposure as root:", exposure(machine))
+    (folder / "as-root.conf").unlink()
+    (folder / "watchdog.conf").unlink()
+    write_jobs(machine, JOBS)
+    begin_anew(machine)
+    print("FIGURE exposure of the unit as shipped:", exposure(machine))
+
+
+def test_an_upgrade_leaves_state_configuration_and_running_jobs_alone(machine):
+    config = machine.path("/etc/schedulerd/config.yaml")
+    config.write_text(config.read_text().replace("timezone: UTC ", "timezone: Europe/Rome "))
+    shadow = machine.path("/etc/shadow").stat()
+    machine.run("ln", "-s", "/etc/shadow", "/var/lib/schedulerd/planted", user="schedulerd")
+    run = begin(machine, "patient")
+    pid = main_pid(machine)
+    machine.run("apt-get", "-q", "-y", "install", f"/packages/{NEXT}")
+    until(lambda: main_pid(machine) not in (0, pid) and is_ready(machine), "the next daemon")
+
+    assert "next" in machine.says("dpkg-query", "-W", "schedulerd")
+    assert "Europe/Rome" in config.read_text()
+    assert ended(machine, run["run_id"])["exit_code"] == 7
+    assert next(job for job in ctl(machine, "list") if job["job_id"] == "paused")["is_paused"]
+    after = machine.path("/etc/shadow").stat()
+    assert (after.st_uid, after.st_mode, after.st_size) == (shadow.st_uid, shadow.st_mode, shadow.st_size)
+
+
+def test_removed_it_leaves_no_process_and_keeps_history_and_configuration(machine):
+    begin(machine, "long")
+    machine.run("apt-get", "-q", "-y", "remove", "schedulerd")
+
+    assert of_user(machine) == []
+    assert machine.path("/var/lib/schedulerd/history.db").exists()
+    assert machine.path("/etc/schedulerd/config.yaml").exists()
+    assert not machine.path("/run/schedulerd/schedulerd.sock").exists()
+
+
+def of_user(machine):
+    """Return the command lines of what runs as the daemon's user."""
+    uid = int(machine.says("id", "-u", "schedulerd"))
+    found = []
+    for path in machine.path("/proc").glob("[0-9]*"):
+        try:
+            if path.stat().st_uid == uid:
+                found.append((path / "cmdline").read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+def test_installed_again_it_has_its_history(machine):
+    machine.run("apt-get", "-q", "-y", "install", f"/packages/{NEXT}")
+    until(lambda: is_ready(machine), "the daemon")
+
+    assert newest(machine, "long")["status"] == "cancelled"
+
+
+def test_purged_it_is_gone_but_for_backups_that_are_there(machine):
+    machine.run("schedulerctl", "run", "history_backup")
+    machine.run("rm", "/etc/schedulerd/jobs.d/test.yaml")
+    machine.run("ln", "-s", "/etc/shadow", "/var/lib/schedulerd/planted-again", user="schedulerd")
+    machine.run("apt-get", "-q", "-y", "purge", "schedulerd")
+
+    for path in ("/var/lib/schedulerd", "/etc/schedulerd", "/run/schedulerd", "/usr/lib/python3/dist-packages/schedulerd"):
+        assert not machine.path(path).exists(), path
+    assert list(machine.path("/var/backups/schedulerd").iterdir())
+    assert machine.run("id", "schedulerd", check=False).returncode == 0  # the backups are that user's
+    assert machine.path("/etc/shadow").exists()
+    machine.run("rm", "-r", "/var/backups/schedulerd")
+
+
+def test_purged_without_backups_its_user_is_gone_too(machine):
+    machine.run("apt-get", "-q", "-y", "install", f"/packages/{NEXT}")
+    until(lambda: is_ready(machine), "the daemon")
+    machine.run("apt-get", "-q", "-y", "purge", "schedulerd")
+
+    assert machine.run("id", "schedulerd", check=False).returncode != 0
+    assert not machine.path("/var/backups/schedulerd").exists()
