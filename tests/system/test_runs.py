@@ -27,7 +27,7 @@ JOBS = {
     "secret": {"shell": 'printf "a $WORD b"', "env": {"WORD": {"env": "THE_WORD"}}},
     "from_file": {"shell": 'echo "$TOKEN $SHORT $DB"; exit 3', "env_file": "variables"},
     "three": {"shell": "echo one; echo two; exit 3"},
-    "erases": {"shell": 'echo "begin of much"; read line < "$FIFO"; echo anew > /dev/stderr; echo "got $line"'},
+    "erases": {"shell": 'echo "begin of much"; read line < "$FIFO"; sleep 0.5; echo anew > /dev/stderr; echo "got $line"'},
     "killed": {"shell": "kill -9 $$"},
     "late": {"shell": "exec sleep 60", "timeout": "0.2s"},
     "steers": {"shell": "printf '\\033[31mred\\033]0;title\\007'; exit 4"},
