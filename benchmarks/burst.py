@@ -116,13 +116,18 @@ class Round:
     """One turn of each: the limits, and schedulerd."""
 
     limit: Burst | None
+    limit_with_output: Burst | None
     floor: Burst
     alone: Seen
 
+    def limits(self) -> tuple[Burst | None, ...]:
+        """Return what schedulerd is measured against."""
+        return self.limit, self.limit_with_output, self.floor
+
     def ratios(self) -> list[float]:
-        """Return how many times the limits' p99 lateness schedulerd's is: of the C limit, and of the Python floor."""
+        """Return how many times the limits' p99 lateness schedulerd's is: of the C limits, and of the Python floor."""
         mine = percentile(self.alone.burst.late, 99)
-        return [mine / percentile(burst.late, 99) if burst else math.nan for burst in (self.limit, self.floor)]
+        return [mine / percentile(burst.late, 99) if burst else math.nan for burst in self.limits()]
 
 
 def typical(bursts: Sequence[Burst | None]) -> Burst | None:
@@ -138,11 +143,13 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
     say()
     rounds = []
     for number in range(options.rounds):
-        limit, floor = c_limit(folder, options.jobs), python_floor(folder, options.jobs)
-        rounds.append(Round(limit, floor, measure_burst(options, folder / f"d{number}")))
+        limit, with_output = c_limit(folder, options.jobs), c_limit(folder, options.jobs, keeps_output=True)
+        floor = python_floor(folder, options.jobs)
+        rounds.append(Round(limit, with_output, floor, measure_burst(options, folder / f"d{number}")))
     asked = measure_burst(options, folder / "asked", ask=True, last=True)
     bursts = {
         "C limit, 4 threads": typical([each.limit for each in rounds]),
+        "... with sessions and output": typical([each.limit_with_output for each in rounds]),
         "Python floor": typical([each.floor for each in rounds]),
         "schedulerd": typical([each.alone.burst for each in rounds]),
         "schedulerd, asked meanwhile": asked.burst,
@@ -164,7 +171,7 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
 def print_rounds(count: int, rounds: Sequence[Round]) -> None:
     """Print what the table has no column for: what was seen in each round."""
     by_limit = zip(*(each.ratios() for each in rounds), strict=True)
-    for what, ratios in zip(("C limit", "Python floor"), by_limit, strict=True):
+    for what, ratios in zip(("C limit", "C limit with sessions and output", "Python floor"), by_limit, strict=True):
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         say(f"p99 lateness is {sorted(ratios)[len(ratios) // 2]:.2f} × the {what}'s (rounds: {each})")
     for seen in (each.alone for each in rounds):

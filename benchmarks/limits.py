@@ -21,17 +21,23 @@ HERE = Path(__file__).resolve().parent
 PROGRAM = "/bin/true"  # what every child is, here and in the jobs; spawn_limit.c has its own
 
 
-def c_limit(folder: Path, children: int) -> Burst | None:
-    """Return what four threads of posix_spawn and waitpid do in C; None when there is no compiler."""
+def c_limit(folder: Path, children: int, keeps_output: bool = False) -> Burst | None:
+    """Return what four threads of posix_spawn and waitpid do in C; None when there is no compiler.
+
+    With `keeps_output` each child leads a session and writes into a file of its own, as a run does.
+    """
     compiler = shutil.which("cc")
     if compiler is None:
         return None
     program = folder / "spawn_limit"
     if not program.exists():
         subprocess.run([compiler, "-O2", "-pthread", "-o", program, HERE / "spawn_limit.c"], check=True)
-    *starts, last = subprocess.run(
-        [program, str(children)], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.splitlines()
+    command = [program, str(children)]
+    if keeps_output:
+        outputs = folder / f"limit-{time.monotonic_ns()}"
+        outputs.mkdir()
+        command.append(outputs)
+    *starts, last = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     span, own, of_children = map(float, last.split())
     return Burst(sorted(map(float, starts)), span, own, of_children)
 
