@@ -273,7 +273,7 @@ def test_next_after_the_clock_was_set_back_leaves_out_what_was_decided(engine, c
             {"cron": "30 2 * * *", "timezone": "Europe/Rome"},
             "2026-03-29T02:30",
             "coming",
-            "02:30 does not exist on 2026-03-29",
+            "02:30:00 does not exist on 2026-03-29",
         ),
         (
             {"cron": "30 2 * * *", "timezone": "Europe/Rome"},

@@ -694,7 +694,7 @@ def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, r
 
 
 def test_a_redis_that_hangs_is_given_up_after_the_timeout(daemon, redis_server):
-    running = daemon({"b": {"timeout": "2s", "backup": {"source": "cache"}}}, sources={"cache": redis_server.url}).start()
+    running = daemon({"b": {"timeout": "5s", "backup": {"source": "cache"}}}, sources={"cache": redis_server.url}).start()
     redis_server.process.send_signal(signal.SIGSTOP)
     body = run(running, expected="timed_out")
     redis_server.process.send_signal(signal.SIGCONT)
