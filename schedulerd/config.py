@@ -33,6 +33,7 @@ from .yamlfile import Document
 from .zones import zone_named
 
 # What a reload cannot change
+DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 FIXED_AT_START = ("state_dir", "store", "store_schema", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")
 _JOB = Record(JOB)

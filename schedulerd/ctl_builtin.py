@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 from .client import Client, ClientError, job_path
-from .durations import format_duration
+from .durations import BYTES, format_duration
 from .tables import REFUSED, Options, fields, moment, plain, printable_lines, remark, seconds, show
 
 Add = Callable[..., argparse.ArgumentParser]
-MEGABYTE = 1024 * 1024
+MEGABYTE = BYTES["M"]
 _WITHOUT_TODAY = "today is not counted: a day is, when it is over and analytics has run"
 _NOT_YET = f"nothing is known of these days yet: {_WITHOUT_TODAY}"
 

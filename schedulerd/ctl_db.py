@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from .backups.sqlite import KIND
 from .client import Client
 from .clock import SystemClock
-from .config import load
+from .config import DEFAULT_CONFIG, load
 from .durations import counted
 from .errors import SchedulerdError
 from .files import fsync_folder
@@ -30,7 +30,6 @@ from .store.standing import Standing
 from .tables import REFUSED, Options, plain, remark, show
 
 Add = Callable[..., argparse.ArgumentParser]
-DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"
 TELL_ROWS = 100_000  # between two words about a long copy
 

@@ -39,7 +39,7 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
 from .clock import SystemClock
-from .config import FIXED_AT_START, Config, load
+from .config import DEFAULT_CONFIG, FIXED_AT_START, Config, load
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Function
@@ -66,7 +66,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 BUILTINS: dict[str, Callable[[Context], Result]] = {
     "health_check": health_check.run,
     "analytics": analytics.run,

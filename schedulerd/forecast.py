@@ -12,10 +12,10 @@ from .clock import Clock
 from .errors import BusyError, InvalidError
 from .figures import percentile
 from .model import to_text
+from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
 from .store import Store
 
-DURATIONS = 20  # past runs whose median is the expected duration
 MOST_SCENES = 50_000  # that are played
 MOST_TOLD = 10_000  # ... and that are told one by one
 YEARS = range(1900, 2501)  # that may be asked about

@@ -171,7 +171,8 @@ class Service:
         is_ordered = run.status in UNFINISHED
         ended = self._asking.watch(run)
         ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_ordered else ended
-        log.info("run %s of job %s: cancelled by %s%s", run_id, run.job_id, actor.name, "" if is_ordered else ", too late")
+        too_late = "" if is_ordered else ", too late"
+        _log_when_durable(ordered, f"run {run_id} of job {run.job_id}: cancelled by {actor.name}{too_late}")
         return is_ordered, ordered, ended
 
     @needs(Role.OPERATOR)

@@ -15,12 +15,11 @@ from .backups.catalogue import Catalogue, Entry, by_age
 from .backups.manifest import stamped
 from .backups.verifying import verify
 from .clock import Clock
+from .durations import BYTES
 from .errors import BusyError, ConflictError, NotFoundError, StoppingError
 from .model import Actor
 
 log = logging.getLogger(__name__)
-
-MEGABYTE = 1024 * 1024
 
 
 class Shelf:
@@ -156,7 +155,7 @@ def backup_view(entry: Entry) -> dict[str, Any]:
         "filename": one.filename,
         "path": entry.path,
         "size_bytes": entry.size_bytes,
-        "size_mb": round(entry.size_bytes / MEGABYTE, 2),
+        "size_mb": round(entry.size_bytes / BYTES["M"], 2),
         "created_at": one.created_at,
         "sha256": one.sha256,
         "job_id": one.job_id,

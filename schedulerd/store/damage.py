@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from ..errors import StoreError
+from ..files import fsync_folder
 
 MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, as are the places of what is read here
 HEADER_BYTES = 100
@@ -112,11 +113,7 @@ def set_aside(path: str, now: datetime) -> str:
     for companion in reversed(COMPANIONS):
         with suppress(FileNotFoundError):
             os.rename(path + companion, aside + companion)
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    fsync_folder(os.path.dirname(path) or ".")
     clear_suspicion(path)
     return aside
 

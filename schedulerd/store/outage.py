@@ -206,13 +206,24 @@ class Outage:
             self._give_up()
             return
         self._failures = 0
-        if attempt.place is not None and self._spool is not None:
-            self._spool.applied(attempt.place)
-        else:
+        if attempt.place is None or self._spool is None:
             answer(attempt.items, attempt.done.result())
+        elif not self._applied(self._spool, attempt.place):
+            return
         if not self.backlog.changes and not self._kept:
             log.info("the history can be written again, and has everything")
             self.trouble = None
+
+    def _applied(self, spool: Spool, place: int) -> bool:
+        """Take note of what the history has now; False when the journal cannot be emptied: that is tried again."""
+        try:
+            spool.applied(place)
+        except JournalError as error:
+            if self.trouble != str(error):
+                log.error("%s", error)
+            self.trouble = str(error)
+            return False
+        return True
 
 
 def _unanswered(items: Sequence[Item]) -> list[Item]:

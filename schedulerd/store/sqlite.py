@@ -10,6 +10,7 @@ import json
 import sqlite3
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from ..clock import Clock, SystemClock
 from ..errors import StoreError
@@ -55,7 +56,7 @@ class SqliteStore(Reads, Writes):
         self._database.close()  # as the last one: it brings the write-ahead log into the file, and takes it away
 
     def _connect(self) -> sqlite3.Connection:
-        uri = f"file:{_uri_quoted(self.path)}?mode=ro"
+        uri = f"file:{quote(self.path)}?mode=ro"
         connection = sqlite3.connect(uri, timeout=BUSY_SECONDS, uri=True, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
         return connection
@@ -73,10 +74,6 @@ class SqliteStore(Reads, Writes):
     @staticmethod
     def _instant(value: Any) -> datetime:
         return from_micros(value)
-
-
-def _uri_quoted(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _bound(value: Any) -> Any:

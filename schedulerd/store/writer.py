@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .changes import Change
-from .database import Database, Item
+from .database import Database, Item, refuse
 from .journal import Backlog
 from .outage import Outage
 from .spool import Spool
@@ -88,11 +88,18 @@ class Writer(threading.Thread):
         is_open = True
         while is_open:
             batch, is_open = self._take()
-            if self._outage.is_on:
-                self._outage.go_on(batch)
-            elif batch and self._outage.write(batch):
-                self.commits += 1
+            try:
+                self._deal_with(batch)
+            except Exception as error:  # this loop must not die: nothing would ever be written again
+                log.exception("the store's writer stumbled and goes on")
+                refuse(batch, StoreError(f"the store's writer stumbled: {error!r}"))
         self._outage.end()
+
+    def _deal_with(self, batch: list[Item]) -> None:
+        if self._outage.is_on:
+            self._outage.go_on(batch)
+        elif batch and self._outage.write(batch):
+            self.commits += 1
 
     def _take(self) -> tuple[list[Item], bool]:
         """Wait for one change, and take with it all that wait behind it; during an outage, not for long."""

@@ -11,9 +11,10 @@ from schedulerd.clock import SystemClock
 from schedulerd.keeper.groups import Groups
 from schedulerd.process import Cause, Limits
 from schedulerd.supervisor import Supervisor
-from tests.integration.test_process import Heard, alive, spec
+from tests.integration.test_process import alive, spec
 from tests.support.daemon import keepers
 from tests.support.groups import make_subtree, remove_subtree
+from tests.support.heard import Heard
 from tests.support.waiting import until
 
 # Leaves parent, session and environment behind, so that nothing but its group tells whose it is.

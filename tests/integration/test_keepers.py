@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import queue
 import signal
 from pathlib import Path
 
@@ -16,26 +15,10 @@ from schedulerd.process import Cause, ProcessSpec
 from schedulerd.server import bind_unix
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
+from tests.support.heard import Heard
 from tests.support.waiting import until
 
 IGNORED = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD})
-
-
-class Heard:
-    """Keeps what the supervisor tells."""
-
-    def __init__(self):
-        self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
-
-    def started(self, run_id, at):
-        self.starts.put(run_id)
-
-    def refused(self, run_id, why):
-        self.refusals.put((run_id, why))
-
-    def ended(self, ends):
-        for end in ends:
-            self.ends.put(end)
 
 
 @pytest.fixture
@@ -88,7 +71,7 @@ def begin_a_run(made: Supervisor, heard: Heard, folder: Path) -> tuple[Path, int
     """Start a run that ends when its fifo is written to, and return its keeper."""
     os.mkfifo(folder / "fifo")
     made.launch("long", spec(folder, f"read line < {folder}/fifo", "long"))
-    assert heard.starts.get(timeout=10) == "long"
+    assert heard.starts.get(timeout=10)[0] == "long"
     return keeper_of(folder, "long")
 
 

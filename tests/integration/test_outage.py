@@ -1,5 +1,6 @@
 """While the history is away: runs are answered from the journal, and are in the history, once, when it is back."""
 
+import os
 import sqlite3
 import threading
 from datetime import timedelta
@@ -42,8 +43,11 @@ class World:
     def take_away(self):
         self._other.execute("BEGIN EXCLUSIVE")
 
-    def bring_back(self):
+    def release(self):
         self._other.execute("ROLLBACK")
+
+    def bring_back(self):
+        self.release()
         until(lambda: self.store.trouble is None, "the end of the outage")
 
     def close(self):
@@ -287,6 +291,32 @@ def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(worl
 
     assert world.store.counts() == {"success": len(taken)}
     assert world.store.takes_runs is True
+
+
+def test_a_journal_that_cannot_be_emptied_is_told_and_holds_nothing_up_for_good(world):
+    descriptor = next(fd for fd in os.listdir("/proc/self/fd") if _place_of(fd) == world.journal)
+    kept = os.dup(int(descriptor))
+    world.take_away()
+    run = a_run()
+    world.store.record([run]).result(10)
+    read_only = os.open(world.journal, os.O_RDONLY)
+    os.dup2(read_only, int(descriptor), inheritable=False)  # what a file system that was remounted read-only does to it
+    world.release()
+    until(lambda: "cannot be emptied" in (world.store.trouble or ""), "the trouble")
+
+    assert world.store.run(run.run_id) == run
+    os.dup2(kept, int(descriptor), inheritable=False)
+    until(lambda: world.store.trouble is None, "the end of the outage")
+    assert world.store.record([other := a_run("other")]).result(10) == {other.run_id}
+    os.close(kept)
+    os.close(read_only)
+
+
+def _place_of(descriptor):
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:  # the one that listed them
+        return None
 
 
 def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):

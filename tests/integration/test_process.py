@@ -2,7 +2,6 @@
 
 import json
 import os
-import queue
 import resource
 import signal
 import socket
@@ -18,26 +17,10 @@ from schedulerd.errors import StartError
 from schedulerd.process import Cause, Identity, Limits, ProcessSpec, keep_descriptors_private
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
+from tests.support.heard import Heard
 from tests.support.waiting import until
 
 ENV = {"PATH": "/usr/bin:/bin"}
-
-
-class Heard:
-    """Keeps what the supervisor tells."""
-
-    def __init__(self):
-        self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
-
-    def started(self, run_id, at):
-        self.starts.put((run_id, at))
-
-    def refused(self, run_id, why):
-        self.refusals.put((run_id, why))
-
-    def ended(self, ends):
-        for end in ends:
-            self.ends.put(end)
 
 
 @pytest.fixture

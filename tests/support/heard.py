@@ -1,0 +1,20 @@
+"""Who hears what the supervisor tells, and keeps it for the test."""
+
+import queue
+
+
+class Heard:
+    """Keeps starts (run and time), refusals (run and reason) and ends."""
+
+    def __init__(self):
+        self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
+
+    def started(self, run_id, at):
+        self.starts.put((run_id, at))
+
+    def refused(self, run_id, why):
+        self.refusals.put((run_id, why))
+
+    def ended(self, ends):
+        for end in ends:
+            self.ends.put(end)
