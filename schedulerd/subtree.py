@@ -57,23 +57,16 @@ def settle() -> str | None:
 
 def hand_on(path: str) -> frozenset[str]:
     """Hand on what controllers there are to the groups below `path`, and return which are; those in use go on."""
-    with suppress(OSError):
-        for name in CONTROLLERS:
-            if name in read(os.path.join(path, "cgroup.controllers")).split():
-                with suppress(OSError):  # each for itself: one that is not to be had is no reason against the others
-                    write(os.path.join(path, "cgroup.subtree_control"), f"+{name}")
-        return frozenset(read(os.path.join(path, "cgroup.subtree_control")).split()).intersection(CONTROLLERS)
-    return frozenset()
+    for name in _controllers(path, "cgroup.controllers"):
+        with suppress(OSError):  # each for itself: one that is not to be had is no reason against the others
+            write(os.path.join(path, "cgroup.subtree_control"), f"+{name}")
+    return _controllers(path, "cgroup.subtree_control")
 
 
 def available() -> frozenset[str]:
     """Return which limits of whole runs can be kept here: those of the controllers that our subtree has."""
     path = find()
-    if path is None:
-        return frozenset()
-    with suppress(OSError):
-        return frozenset(read(os.path.join(path, "cgroup.controllers")).split()).intersection(CONTROLLERS)
-    return frozenset()
+    return frozenset() if path is None else _controllers(path, "cgroup.controllers")
 
 
 def unkept(limits: Iterable[str], controllers: Iterable[str]) -> list[str]:
@@ -102,6 +95,13 @@ def write(path: str, text: str) -> None:
         os.write(descriptor, text.encode("ascii"))
     finally:
         os.close(descriptor)
+
+
+def _controllers(path: str, name: str) -> frozenset[str]:
+    """Return which of ours a file of a group names; none when the group is gone."""
+    with suppress(OSError):
+        return frozenset(read(os.path.join(path, name)).split()).intersection(CONTROLLERS)
+    return frozenset()
 
 
 def _groups_of_keepers(path: str) -> Iterable[str]:

@@ -296,9 +296,9 @@ class Keeper:
         fault_point("before_result")
         limits = self._journal.runs[child.run_id]["intent"].get("group") or {}
         values = {**end_values(child, seconds, self._wall()), **self._groups.figures(child.run_id)}
-        self._groups.remove(child.run_id)
-        if unkept := self._groups.unkept(limits):
+        if unkept := self._groups.unkept(child.run_id, limits):
             values["unkept"] = unkept
+        self._groups.remove(child.run_id)
         is_erased, troubles = self._capping.end(child.run_id, child.keeps_leftovers)
         if is_erased:
             values["erased"] = True

@@ -55,17 +55,16 @@ class Groups:
     def limit(self, run_id: str, limits: Mapping[str, float]) -> None:
         """Set the limits of a run, as far as they can be kept. Raise OSError."""
         path = self._path(run_id)
-        for name in limits.keys() - self.unkept(limits):
-            quota = f"{max(1000, int(limits[name] * PERIOD))} {PERIOD}"
-            write(os.path.join(path, _FILES[name]), quota if name == "cpus" else str(int(limits[name])))
+        for name in limits.keys() - unkept(limits, self._controllers):
+            write(os.path.join(path, _FILES[name]), _setting(name, limits[name]))
         if "memory" in limits and "memory" in self._controllers:
             write(os.path.join(path, "memory.oom.group"), "1")  # half a run is worth nothing
             with suppress(OSError):  # a kernel without swap accounting
                 write(os.path.join(path, "memory.swap.max"), "0")
 
-    def unkept(self, limits: Mapping[str, float]) -> list[str]:
-        """Return which limits cannot be kept here."""
-        return unkept(limits, self._controllers)
+    def unkept(self, run_id: str, limits: Mapping[str, float]) -> list[str]:
+        """Return which limits of a run are not kept: there is no controller, or the run got no group."""
+        return unkept(limits, self._controllers if os.path.isdir(self._path(run_id)) else ())
 
     def members(self, run_id: str) -> set[int]:
         """Return the processes in the group of a run and in those that it made below."""
@@ -125,6 +124,10 @@ class Groups:
 
     def _path(self, run_id: str) -> str:
         return os.path.join(self._folder, run_id)
+
+
+def _setting(name: str, value: float) -> str:
+    return f"{max(1000, int(value * PERIOD))} {PERIOD}" if name == "cpus" else str(int(value))
 
 
 def _pairs(path: str, name: str) -> dict[str, int]:

@@ -127,6 +127,18 @@ def test_limits_that_no_controller_can_keep_are_told(supervisor, heard, tree, tm
     assert (end.exit_code, end.limits_not_kept) == (0, ("memory", "pids"))
 
 
+def test_a_run_that_gets_no_group_runs_all_the_same_and_says_that_its_limits_are_not_kept(
+    supervisor, heard, tree, tmp_path, caplog
+):
+    for folder in tree.glob("runs-*"):
+        (folder / "cgroup.max.descendants").write_text("0")
+    supervisor.launch("r", spec(tmp_path, "true", limits=Limits(of_run={"pids": 5})))
+
+    end = heard.ends.get(timeout=20)
+    assert (end.exit_code, end.limits_not_kept) == (0, ("pids",))
+    assert "run r has no control group of its own" in caplog.text
+
+
 def test_groups_that_an_earlier_keeper_left_empty_are_removed(tree):
     first = Groups("0")
     for run_id in ("known", "forgotten"):
@@ -141,7 +153,7 @@ def test_without_a_subtree_there_are_no_groups(monkeypatch, tmp_path):
     none = Groups("0")
 
     assert (none.available, none.make("r", {}), none.members("r"), none.is_populated("r")) == (False, None, set(), None)
-    assert none.unkept({"memory": 1, "cpus": 1}) == ["cpus", "memory"]
+    assert none.unkept("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]
     none.kill("r")
     none.remove("r")
     assert subtree.available() == frozenset()
