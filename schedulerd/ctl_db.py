@@ -27,7 +27,7 @@ from .store.copying import Copied, copy
 from .store.journal import Journal
 from .store.opening import is_sqlite, path_of, store_at
 from .store.standing import Standing
-from .tables import REFUSED, Options, plain, remark, show
+from .tables import REFUSED, Options, fields, remark, show
 
 Add = Callable[..., argparse.ArgumentParser]
 PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"
@@ -82,9 +82,12 @@ def add_commands(add: Add) -> None:
 def _status(_client: Client, options: Options) -> int:
     place = _place(options.place, options)
     found = care.standing(place.url, place.schema, SystemClock())
-    value = {"store": place.text, "schema": place.schema, **asdict(found), "is_up_to_date": found.is_up_to_date}
-    rows = [(name, plain(each)) for name, each in value.items() if name != "schema" or not is_sqlite(place.url)]
-    show(options, value, ("FIELD", "VALUE"), rows)
+    value = {
+        "store": place.text, "schema": place.schema, **asdict(found), "users": list(found.users),
+        "is_up_to_date": found.is_up_to_date,
+    }  # fmt: skip
+    shown = {name: each for name, each in value.items() if name != "schema" or not is_sqlite(place.url)}
+    show(options, value, ("FIELD", "VALUE"), fields(shown))
     if not found.is_up_to_date:
         remark(options, [_advice(found)])
     return 0 if found.is_up_to_date else REFUSED
