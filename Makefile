@@ -4,7 +4,7 @@ CONFIG ?= config.example.yaml
 VENV = .venv
 OLDEST = .venv-oldest
 # What a test wrote is kept only where it failed: each daemon reserves 64 MB for its journal. (pytest 7.3 and later)
-TIDY = -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1
+TIDY = -o tmp_path_retention_policy=failed
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

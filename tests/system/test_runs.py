@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import socket
 import subprocess
 import sys
@@ -445,6 +446,7 @@ def test_on_a_terminal_a_line_tells_how_the_run_is(running, client):
     try:
         shown = b""
         while b"ctl: running, for" not in shown:
+            assert select.select([ours], [], [], 30)[0], shown
             shown += os.read(ours, 1000)
         let_go(running, "ctl")
         out = process.communicate(timeout=30)[0]
