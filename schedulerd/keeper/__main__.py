@@ -261,7 +261,7 @@ class Keeper:
         self._journal.flush()
 
     def _start_one(self, run_id: str, order: dict[str, Any], now: float) -> None:
-        at = self._wall()
+        at, since = self._wall(), self._clock.monotonic()
         try:
             pid = launch(order, self._group(run_id, order))
         except NotStartedError as error:
@@ -269,7 +269,7 @@ class Keeper:
             self._report({"refused": run_id, "why": str(error)})
             return
         intent = self._journal.runs[run_id]["intent"]
-        child = Child(run_id, pid, self._clock.monotonic(), order["grace"], intent["keep"])
+        child = Child(run_id, pid, since, order["grace"], intent["keep"])
         self._journal.note("start", run_id, {"pid": pid, "began": ticks(self._clock.boottime()), "at": at})
         self._children.add(child, intent["deadline"])
         self._report({"started": run_id, "at": at})
