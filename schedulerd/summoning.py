@@ -151,10 +151,13 @@ class Summoner:
         """Kill the keeper that holds the folder, and wait for its end. Raise StartError when it does not end.
 
         What it was just starting is killed first: it would go on, and run after all what is told to have been lost.
+        Stopped before that, the keeper does not note the end of such a child as that of a run.
         """
         pid, holder = self._holder(), self._open_holder()
         if holder is not None:
             try:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(holder, signal.SIGSTOP)
                 for child in _unborn(pid):
                     with suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)

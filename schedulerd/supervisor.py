@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import select
 import socket
 import threading
@@ -22,13 +21,11 @@ from .clock import Clock
 from .errors import StartError
 from .link import Link
 from .process import Cause, End, Listener, ProcessSpec, end_of, line_of, moment_of, start_order
+from .summons import Found, Summons
 
 log = logging.getLogger(__name__)
 
-_Found = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
-
 MOST_KEEPERS = 2  # one is as quick as one core starts processes
-AGAIN_SECONDS = 2.0  # between two tries to have a keeper again
 LOOK_SECONDS = 2.5  # between two looks at keepers of which something is awaited
 PING_LOOKS = 2  # a keeper that was silent at so many is asked whether it is there,
 SILENT_LOOKS = 7  # and given up at so many: 15 s at least
@@ -61,8 +58,7 @@ class Supervisor(threading.Thread):
         self._by_descriptor: dict[int, Link] = {}
         self._is_resting = False  # nothing is awaited of any keeper
         self._look_at: float | None = None  # when the next look at those is due of which something is
-        self._summoned: queue.SimpleQueue[tuple[Link, _Found | str]] = queue.SimpleQueue()
-        self._summoning: dict[Link, threading.Thread] = {}
+        self._summons = Summons(self._wake_up)
         self._closing = threading.Event()
 
     def recover(self) -> dict[str, datetime | None]:
@@ -143,27 +139,24 @@ class Supervisor(threading.Thread):
         if link.socket is not None and link.unsent:
             self._epoll.modify(link.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
         if self._is_resting and link.is_awaited:
-            os.eventfd_write(self._wake, 1)
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """End the thread; children that still run go on."""
         self._closing.set()
-        os.eventfd_write(self._wake, 1)
+        self._wake_up()
         if self.is_alive():
             self.join()
         for link in self._links:
             link.drop()
-            if not link.runs and link not in self._summoning:
+            if not link.runs and link not in self._summons:
                 link.summoner.reap()  # it has nothing to do, and ends
-        for thread in self._summoning.values():
-            thread.join(AGAIN_SECONDS)
-        if not any(thread.is_alive() for thread in self._summoning.values()):  # it would write to what we close here
+        if self._summons.close():  # else it would write to what is closed here
             self._epoll.close()
             os.close(self._wake)
-        while not self._summoned.empty():
-            _, found = self._summoned.get()
-            if not isinstance(found, str):
-                found[0].close()
 
     def run(self) -> None:
         """Hear what the keepers report, until closed."""
@@ -185,8 +178,8 @@ class Supervisor(threading.Thread):
                 os.eventfd_read(self._wake)
             elif link is not None and not self._closing.is_set():
                 self._serve(link, happened)
-        while not self._summoned.empty() and not self._closing.is_set():
-            self._come(*self._summoned.get())
+        for link, found in self._summons.outcomes():
+            self._come(link, found)
         if self._look_at is not None and self._clock.monotonic() >= self._look_at:
             self._look_at = None
             self._look()
@@ -265,56 +258,24 @@ class Supervisor(threading.Thread):
                 log.error(text, link.folder, (SILENT_LOOKS - 1) * LOOK_SECONDS)
                 self._lose(link, is_silent=True)
             elif self._is_missing(link):
-                self._summon(link, is_silent=False)
+                self._summons.begin(link, is_silent=False)
 
     def _is_missing(self, link: Link) -> bool:
         """Return whether a keeper is gone and nobody sees to it: there was no thread to be had."""
-        return link.socket is None and link not in self._summoning
+        return link.socket is None and link not in self._summons
 
     def _lose(self, link: Link, is_silent: bool) -> None:
         if link.socket is not None:
             del self._by_descriptor[link.socket.fileno()]
         link.drop()
-        self._summon(link, is_silent)
+        self._summons.begin(link, is_silent)
 
-    def _summon(self, link: Link, is_silent: bool) -> None:
-        thread = threading.Thread(
-            target=self._summon_patiently, args=(link, is_silent), name=f"summoner-{link.place}", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:
-            log.error("no keeper can be summoned yet: %s", error)
-        else:
-            self._summoning[link] = thread
-
-    def _summon_patiently(self, link: Link, is_silent: bool) -> None:
-        """Find or start a keeper, however long that takes, and hand it over; what is in the way is handed over, too."""
-        told = None
-        while not self._closing.is_set():
-            found: _Found | str
-            try:
-                if is_silent:
-                    link.summoner.kill()
-                    is_silent = False
-                found = link.summoner.summon()
-            except Exception as error:  # whatever it is, it may be gone in a while
-                found = str(error) if isinstance(error, StartError) else f"the keeper of {link.folder}: {error!r}"
-            if found != told and not self._closing.is_set():
-                self._summoned.put((link, found))
-                os.eventfd_write(self._wake, 1)
-            if not isinstance(found, str):
-                return
-            told = found
-            self._closing.wait(AGAIN_SECONDS)
-
-    def _come(self, link: Link, found: _Found | str) -> None:
+    def _come(self, link: Link, found: Found | str) -> None:
         """Deal with what came of a summons."""
         if isinstance(found, str):
             log.error("%s", found)
             self._give_up_for_now(link, found)
         else:
-            self._summoning.pop(link).join()
             self._begin_again(link, *found)
 
     def _give_up_for_now(self, link: Link, why: str) -> None:

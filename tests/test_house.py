@@ -33,6 +33,7 @@ FLOORS = (
         "load",
         "subtree",
         "summoning",
+        "summons",
         "supervisor",
     },
     {"actions", "builtin"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import summoning, supervisor
+from schedulerd import summoning, summons, supervisor
 from schedulerd.clock import SystemClock
 from schedulerd.config import ApiSettings
 from schedulerd.errors import SchedulerdError, StartError
@@ -30,7 +30,7 @@ def heard():
 def quick(monkeypatch):
     """Let nothing be waited for as long as on a busy machine."""
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(supervisor, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(summons, "AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(summoning, "BEGIN_SECONDS", 2.0)
 
 

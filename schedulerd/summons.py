@@ -1,0 +1,82 @@
+"""Have keepers summoned again by threads of their own: that takes seconds, and nobody else is to wait for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .errors import StartError
+from .link import Link
+
+log = logging.getLogger(__name__)
+
+Found = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
+
+AGAIN_SECONDS = 2.0  # between two tries to have a keeper again
+
+
+class Summons:
+    """The keepers that are being summoned. All but `has_come` is for one thread, which asks and takes what comes of it."""
+
+    def __init__(self, has_come: Callable[[], None]) -> None:
+        """`has_come` is called, by other threads, when there is something in `outcomes`."""
+        self._has_come = has_come
+        self._outcomes: queue.SimpleQueue[tuple[Link, Found | str]] = queue.SimpleQueue()
+        self._threads: dict[Link, threading.Thread] = {}
+        self._closing = threading.Event()
+
+    def __contains__(self, link: object) -> bool:
+        """Tell whether somebody sees to it that this keeper is there again."""
+        return link in self._threads
+
+    def begin(self, link: Link, is_silent: bool) -> None:
+        """Find or start a keeper, however often that must be tried; one that `is_silent` is killed before."""
+        thread = threading.Thread(target=self._try, args=(link, is_silent), name=f"summoner-{link.place}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("no keeper can be summoned yet: %s", error)
+        else:
+            self._threads[link] = thread
+
+    def outcomes(self) -> Iterator[tuple[Link, Found | str]]:
+        """Take what has come: a keeper's connection and greeting, or what is in the way for now, in words."""
+        while not self._outcomes.empty() and not self._closing.is_set():
+            link, found = self._outcomes.get()
+            if not isinstance(found, str):
+                self._threads.pop(link).join()
+            yield link, found
+
+    def close(self) -> bool:
+        """Try no more. Return whether all threads have ended, so that `has_come` is called no more."""
+        self._closing.set()
+        for thread in self._threads.values():
+            thread.join(AGAIN_SECONDS)
+        while not self._outcomes.empty():
+            _, found = self._outcomes.get()
+            if not isinstance(found, str):
+                found[0].close()
+        return not any(thread.is_alive() for thread in self._threads.values())
+
+    def _try(self, link: Link, is_silent: bool) -> None:
+        told = None
+        while not self._closing.is_set():
+            found: Found | str
+            try:
+                if is_silent:
+                    link.summoner.kill()
+                    is_silent = False
+                found = link.summoner.summon()
+            except Exception as error:  # whatever it is, it may be gone in a while
+                found = str(error) if isinstance(error, StartError) else f"the keeper of {link.folder}: {error!r}"
+            if found != told and not self._closing.is_set():
+                self._outcomes.put((link, found))
+                self._has_come()
+            if not isinstance(found, str):
+                return
+            told = found
+            self._closing.wait(AGAIN_SECONDS)
