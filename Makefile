@@ -3,8 +3,6 @@ PYTHON ?= python3
 CONFIG ?= config.example.yaml
 VENV = .venv
 OLDEST = .venv-oldest
-# What a test wrote is kept only where it failed: each daemon reserves 64 MB for its journal. (pytest 7.3 and later)
-TIDY = -o tmp_path_retention_policy=failed
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -31,10 +29,10 @@ servers: ## install PostgreSQL and Redis for the tests, when they are missing an
 	sh tests/install-servers
 
 test: $(VENV)/test servers ## run all tests on the newest libraries
-	$(VENV)/bin/pytest $(TIDY)
+	$(VENV)/bin/pytest
 
 test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 12
-	$(OLDEST)/bin/pytest $(TIDY)
+	$(OLDEST)/bin/pytest
 
 lint: $(VENV)/test ## style and types
 	$(VENV)/bin/ruff check schedulerd tests benchmarks packaging
