@@ -231,7 +231,7 @@ def _fish_option(action: argparse.Action, seen: str) -> str:
     return f"complete -c schedulerctl {seen}{names} {'-x ' if takes_value(action) else ''}-d '{_fish(help_of(action))}'"
 
 
-JOBS = "schedulerctl list 2>/dev/null | awk 'NR > 1 { print $$1 }'"
+JOBS = "timeout 2 schedulerctl list 2>/dev/null | awk 'NR > 1 { print $$1 }'"
 BASH = Template(
     """# bash completion for schedulerctl(1)
 _schedulerctl() {

@@ -161,7 +161,10 @@ class Client:
         if isinstance(error, PermissionError):
             return f"you may not use the socket {self._path}: ask its owner for the group of the socket, or for a token"
         if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            return f"no daemon answers on {self._path}: is schedulerd running? (another socket: --socket PATH)"
+            text = f"no daemon answers on {self._path}: is schedulerd running?"
+            return f"{text} (systemctl status schedulerd; another socket: --socket PATH)"
+        if isinstance(error, ConnectionError):
+            return f"the daemon does not come up, or went away: {error} on {self._path} (see systemctl status schedulerd)"
         return f"no answer on {self._path}: {error}"
 
 

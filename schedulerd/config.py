@@ -29,7 +29,7 @@ from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links
 from .windows import blackout_from
-from .yamlfile import Document
+from .yamlfile import Document, unreadable
 from .zones import zone_named
 
 # What a reload cannot change
@@ -133,7 +133,7 @@ class _Loader:
         self.pools = limits_of(top["pools"])
         defaults = self._defaults(value, top["timezone"], report)
         self._read_jobs(document, value.get("jobs", {}), defaults)
-        for included in self._included(top["include"], report):
+        for included in self._included(top["include"], report, self._warner(document)):
             self._read_included(included, defaults)
         api = self._api(top, document, report)
         self._check_sources(report)
@@ -204,14 +204,29 @@ class _Loader:
                 found[name] = Calendar(name, ())  # so that the jobs that use it have no mistake of their own
         return found
 
-    def _included(self, patterns: tuple[str, ...], report: Report) -> list[str]:
+    def _included(self, patterns: tuple[str, ...], report: Report, warn: Report) -> list[str]:
         found: dict[str, None] = {}
         for index, pattern in enumerate(patterns):
             names = sorted(glob.glob(self._absolute(pattern)))
+            self._look_at_folder(pattern, ("include", index), report, warn)
             if not names and not glob.has_magic(pattern):
                 report(("include", index), f"there is no file {pattern!r}")
             found.update(dict.fromkeys(names))
         return list(found)
+
+    def _look_at_folder(self, pattern: str, path: Path, report: Report, warn: Report) -> None:
+        """Report a folder that cannot be read, and warn of files in it that look as if they were meant."""
+        folder = os.path.dirname(self._absolute(pattern))
+        if glob.has_magic(folder) or not os.path.isdir(folder):
+            return
+        try:
+            names = os.listdir(folder)
+        except OSError as error:
+            report(path, f"{folder} {unreadable(error)}")
+            return
+        left_out = sorted(name for name in names if name.endswith(".yml") and not name.startswith("."))
+        if left_out and pattern.endswith("*.yaml"):
+            warn(path, f"{', '.join(left_out)} in {folder} is not read: {pattern!r} takes names that end in .yaml")
 
     def _read_included(self, path: str, defaults: Mapping[str, Any]) -> None:
         try:

@@ -20,6 +20,7 @@ import gc
 import json
 import logging
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -267,7 +268,12 @@ class Daemon:
             else:
                 self._use(config)
                 log.info("reloaded: %s", changes)
-            self.notifier.ready(self._jobs())
+            self.notifier.ready(self._status())
+
+    def _status(self) -> str:
+        problems = self.config_state.problems
+        kept = f"; not reloaded, {counted(len(problems), 'mistake')}: see the journal" if problems else ""
+        return self._jobs() + kept
 
     def _jobs(self) -> str:
         return counted(len(self.config.jobs), "job")
@@ -349,11 +355,27 @@ class Daemon:
 
 def _check(path: str) -> int:
     config = load(path)
+    if _become_owner_of(config.state_dir):
+        config = load(path)
     check_listen(config.api)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
     print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
     return 0
+
+
+def _become_owner_of(state_dir: str) -> bool:
+    """As root, go on as the user whose state directory it is: what only root can read or do is a mistake for the daemon."""
+    try:
+        owner = pwd.getpwuid(os.stat(state_dir).st_uid)
+    except (OSError, KeyError):
+        return False
+    if os.geteuid() != 0 or owner.pw_uid == 0:
+        return False
+    os.initgroups(owner.pw_name, owner.pw_gid)
+    os.setgid(owner.pw_gid)
+    os.setuid(owner.pw_uid)
+    return True
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -382,7 +404,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(Daemon(load(options.config)).run())
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        if options.check_config:
+            print(error, file=sys.stderr)
+        else:
+            for problem in error.problems:
+                log.error("%s", problem)
         return error.exit_status
     except SchedulerdError as error:
         log.error("%s", error)

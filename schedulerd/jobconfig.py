@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -142,6 +143,8 @@ class ActionReader:
             self._check_backup(job, action, report, warn)
         if job.action == "health_check":
             self._check_targets(job.options["targets"], (*action, "targets"), report)
+        if job.cwd is not None and _is_missing(job.cwd):
+            warn((*path, "cwd"), f"there is no folder {job.cwd} on this host now: each run would fail")
         if job.action == "command" and job.options["command"]:
             self._check_command(job, action, report, warn)
         elif job.action == "shell" and (erasing := _ERASING.search(job.options["shell"])):
@@ -220,6 +223,16 @@ class ActionReader:
             self._found_commands[key] = isinstance(search, Secret) or bool(shutil.which(program, path=search))
         if not self._found_commands[key]:
             warn((*path, 0), f"there is no program {program!r} on this host now: each run would fail")
+
+
+def _is_missing(folder: str) -> bool:
+    """Return whether there is no such folder; one that we may not look at may be there."""
+    try:
+        return not stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _check_http(options: Mapping[str, Any], path: Path, report: Report) -> None:

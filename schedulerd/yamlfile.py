@@ -25,6 +25,11 @@ DEEPEST = 20
 _PLAIN, _QUOTED = "plain", "quoted"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
+_WAYS_OUT = {  # by the parser's words (libyaml)
+    "scanning an alias": "put a value with * or & in quotes",
+    "cannot start any token": "indent by spaces, not tabs; put a value that begins with @, ` or % in quotes",
+    "mapping values are not allowed": "put a value with a colon and a space in it in quotes, or write it as a block: |",
+}
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -79,7 +84,7 @@ class Document:
             text = " ".join(filter(None, (error.context, error.problem)))
             if "nesting depth" in text:  # newer versions of libyaml have a limit of their own
                 raise ConfigError([Problem(self.path, line, column, "", f"nested deeper than {DEEPEST} levels")]) from None
-            raise ConfigError([Problem(self.path, line, column, "", f"not YAML: {text}")]) from None
+            raise ConfigError([Problem(self.path, line, column, "", f"not YAML: {text}{_way_out(text)}")]) from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError([Problem(self.path, 1, 1, "", f"not YAML: {str(error).splitlines()[0]}")]) from None
 
@@ -151,6 +156,11 @@ class Document:
         return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
 
 
+def _way_out(text: str) -> str:
+    """Return what helps against a mistake that the parser's words do not explain, or nothing."""
+    return next((f" ({help_})" for words, help_ in _WAYS_OUT.items() if words in text), "")
+
+
 def dotted(path: Path) -> str:
     """Return `path` as people write it: `jobs.report.command[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
@@ -167,7 +177,15 @@ def _read_bytes(path: str) -> bytes:
                 raise ConfigError([Problem(path, 1, 1, "", why)])
             return file.read()
     except OSError as error:
-        raise ConfigError([Problem(path, 1, 1, "", f"cannot be read: {error.strerror}")]) from None
+        raise ConfigError([Problem(path, 1, 1, "", unreadable(error))]) from None
+
+
+def unreadable(error: OSError) -> str:
+    """Return why a file or folder of the configuration cannot be read, and what helps."""
+    text = f"cannot be read: {error.strerror}"
+    if isinstance(error, PermissionError):
+        text += f" (for uid {os.geteuid()}, as which it is read: let a group of that user read it, and no others)"
+    return text
 
 
 def _why_unsafe(found: os.stat_result) -> str | None:

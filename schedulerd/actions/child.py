@@ -72,6 +72,9 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     env["SCHEDULERD_ORIGIN"] = run.origin
     if run.scheduled_at is not None:
         env["SCHEDULERD_SCHEDULED_AT"] = to_text(run.scheduled_at)
+    if run.details.get("after"):  # the runs that it follows, and their jobs, in the same order
+        env["SCHEDULERD_AFTER_JOBS"] = " ".join(run.details["after"])
+        env["SCHEDULERD_AFTER_RUNS"] = " ".join(run.details["after"].values())
     for name, each in values_of(job, run).items():
         env[f"SCHEDULERD_PARAM_{name.upper()}"] = as_text(each)
     env["SCHEDULERD_RESULT_FILE"] = result_path(output_path, job)
@@ -132,7 +135,8 @@ def _rlimit(name: str, value: int) -> tuple[int, int]:
 def _base(who: str | int) -> dict[str, str]:
     try:
         user = pwd.getpwuid(who) if isinstance(who, int) else user_of(who)
-        name, home, shell = user.pw_name, user.pw_dir, user.pw_shell or SHELL
+        name, home = user.pw_name, user.pw_dir
     except KeyError:
-        name, home, shell = str(who), "/", SHELL
-    return {"PATH": SAFE_PATH, "HOME": home, "USER": name, "LOGNAME": name, "SHELL": shell, "LANG": "C.UTF-8"}
+        name, home = str(who), "/"
+    # As crontab(5) has it: many a service's user has a login shell that refuses, and programs start $SHELL.
+    return {"PATH": SAFE_PATH, "HOME": home, "USER": name, "LOGNAME": name, "SHELL": SHELL, "LANG": "C.UTF-8"}

@@ -202,6 +202,8 @@ class Catalogue:
                     raise BackupError(f"{os.path.join(self.folder, name)} is there already")
             self._write(entered, os.path.join(os.path.dirname(file), "manifest"))
             fault_point("backup_named")
+            if os.geteuid() != self._uid:
+                os.chown(file, self._uid, -1, follow_symlinks=False)
             os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
             os.fsync(self._descriptor)
         return entered

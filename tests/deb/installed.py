@@ -182,14 +182,45 @@ def test_a_reload_takes_the_jobs_of_the_folder(machine):
 
 def test_a_reload_with_mistakes_changes_nothing_and_the_journal_has_where(machine):
     write_jobs(machine, JOBS + "  wrong: {every: 1s, shel: true}\n")
-    machine.run("systemctl", "reload", UNIT)
+    refused = machine.run("systemctl", "reload", UNIT, check=False)
     errors = until(lambda: records(machine, "-p", "err", "--since", "-1min"), "an error in the journal")
 
     assert any("jobs.d/test.yaml:8:" in each["MESSAGE"] for each in errors), errors
     assert {each["SYSLOG_IDENTIFIER"] for each in errors} == {"schedulerd"}
+    assert refused.returncode != 0
+    assert property_of(machine, "StatusText").endswith("not reloaded, 1 mistake: see the journal")
     assert ctl(machine, "history", "tick")
     write_jobs(machine, JOBS)
     machine.run("systemctl", "reload", UNIT)
+
+
+def test_a_file_that_only_root_can_read_is_a_mistake_though_root_checks(machine):
+    machine.path("/etc/schedulerd/jobs.d/test.yaml").chmod(0o600)
+    checked = machine.run("schedulerd", "--check-config", check=False)
+    write_jobs(machine, JOBS)
+
+    assert (checked.returncode, "jobs.d/test.yaml:1:1" in checked.stderr) == (2, True), checked
+    assert machine.run("schedulerd", "--check-config").returncode == 0
+
+
+def test_a_socket_that_is_opened_anew_is_the_daemons(machine):
+    machine.run("systemctl", "restart", "schedulerd.socket")
+    until(lambda: is_ready(machine), "the daemon")
+    machine.run("systemctl", "stop", "schedulerd.socket")
+    until(lambda: property_of(machine, "ActiveState") == "inactive", "the end of the daemon")
+    machine.run("systemctl", "start", UNIT)
+
+    assert is_ready(machine)
+    assert property_of(machine, "ActiveState", "schedulerd.socket") == "active"
+
+
+def test_bash_completes_commands_and_jobs(machine):
+    script = (
+        "source /usr/share/bash-completion/completions/schedulerctl; COMP_WORDS=(schedulerctl run dail) COMP_CWORD=2; "
+        "_schedulerctl; echo ${COMPREPLY[*]}"
+    )
+
+    assert machine.says("bash", "-c", script).strip() == "daily_analytics"
 
 
 def records(machine, *words):
@@ -368,12 +399,16 @@ def exposure(machine, most):
 def test_as_root_jobs_may_have_users(machine):
     folder = machine.path("/etc/systemd/system/schedulerd.service.d")
     (folder / "as-root.conf").write_text(machine.path("/usr/share/doc/schedulerd/examples/systemd/as-root.conf").read_text())
-    write_jobs(machine, JOBS + '  olga: {shell: "id -un; pwd", user: olga, cwd: /home/olga}\n')
+    write_jobs(machine, JOBS + '  olga: {shell: "id -un; pwd; touch ~/written", user: olga, cwd: /home/olga}\n')
     begin_anew(machine)
     machine.run("schedulerctl", "run", "olga")
     row = newest(machine, "olga")
 
     assert machine.says("schedulerctl", "logs", row["run_id"]).split() == ["olga", "/home/olga"]
+    assert machine.path("/home/olga/written").exists()
+    assert ctl(machine, "list", user="olga")
+    machine.run("schedulerctl", "run", "history_backup")
+    assert ctl(machine, "backups")[0]["job_id"] == "history_backup"
     print("FIGURE exposure as root, files and running:", exposure(machine, 3.4))
     (folder / "as-root.conf").unlink()
     (folder / "watchdog.conf").unlink()
@@ -444,10 +479,13 @@ def test_purged_it_is_gone_but_for_backups_that_are_there(machine):
     machine.run("rm", "-r", "/var/backups/schedulerd")
 
 
-def test_purged_without_backups_its_user_is_gone_too(machine):
+def test_purged_again_it_leaves_its_user_and_what_is_mounted(machine):
     machine.run("apt-get", "-q", "-y", "install", f"/packages/{NEXT}")
     until(lambda: is_ready(machine), "the daemon")
+    machine.run("systemctl", "stop", "schedulerd.socket", UNIT)
+    machine.run("mount", "-t", "tmpfs", "tmpfs", "/var/lib/schedulerd")
     machine.run("apt-get", "-q", "-y", "purge", "schedulerd")
 
-    assert machine.run("id", "schedulerd", check=False).returncode != 0
+    assert machine.run("id", "schedulerd").returncode == 0  # files of its jobs may be anywhere
     assert not machine.path("/var/backups/schedulerd").exists()
+    assert "schedulerd" not in machine.says("dpkg", "-l")

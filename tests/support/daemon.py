@@ -120,7 +120,7 @@ class RunningDaemon:
                 for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
                     os.killpg(int(child), signal.SIGKILL)
                 os.kill(keeper, signal.SIGKILL)
-        (self.folder / "state" / "outage.journal").unlink(missing_ok=True)  # 64 MB each, which pytest keeps for three sessions
+        (self.folder / "state" / "outage.journal").unlink(missing_ok=True)  # 64 MB; pytest keeps three sessions
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job as the API shows it."""
