@@ -52,7 +52,7 @@ def _asked(expressions: list[str], base: str, count: int) -> Iterator[tuple[str,
             yield expression, None
         elif expression not in failed:
             normalized, _, rest = next(blocks).partition("\n")
-            pattern = r"^ *(?:Next elapse|Iter\. #\d+): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC$"
+            pattern = r"^ *(?:Next elapse|Iter(?:\.|ation) #\d+): \w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC$"
             yield expression, Answer(normalized, re.findall(pattern, rest, re.MULTILINE))
     assert next(blocks, None) is None
 

@@ -49,8 +49,11 @@ def test_a_man_page_has_no_mistakes(name):
 )
 def test_bash_completes_commands_options_and_jobs(tmp_path, words, found):
     (tmp_path / "completion").write_text(TEXTS["schedulerctl"])
+    listing = tmp_path / "schedulerctl"
+    listing.write_text("#!/bin/sh\nprintf 'JOB STATE\\nnightly active\\nother active\\n'\n")
+    listing.chmod(0o755)
     script = (
-        "schedulerctl() { printf 'JOB STATE\\nnightly active\\nother active\\n'; }; . ./completion;"
+        ". ./completion; PATH=$PWD:$PATH;"
         f"COMP_WORDS=({' '.join(map(repr, words))}); COMP_CWORD={len(words) - 1}; _schedulerctl; echo ${{COMPREPLY[*]}}"
     )
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
