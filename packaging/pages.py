@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schedulerd import __version__, ctl, daemon, options
+from schedulerd.durations import format_duration, format_size
 from schedulerd.schema import Option, Record
 
 HERE = Path(__file__).parent
@@ -37,7 +38,8 @@ ACTION_TEXTS = {
     "http": "Makes one request and holds the answer against what is expected: a URL, or a mapping.",
     "sql": "Executes SQL on a SQLite or PostgreSQL source, all of it or nothing.",
     "health_check": "Probes databases and storage in parallel; GET /health and schedulerctl health tell the last check.",
-    "backup": "A checked copy of a database.",
+    "backup": "A checked copy of a database, of schedulerd's own history, or of a folder.",
+    "restore_drill": "Tries on the side whether a job's newest backup can be restored.",
     "analytics": "What happened on past days, per job.",
     "cleanup": "Old runs go, with their output.",
 }
@@ -134,9 +136,20 @@ def _default(option: Option) -> str:
         return "; needed"
     if option.default is None or option.default in ((), {}) or isinstance(option.default, Record):
         return ""
-    value = str(option.default).lower() if isinstance(option.default, bool) else option.default
-    value = f"{value:g}" if isinstance(value, float) else value
+    value = _written(option.kind, option.default)
     return f"; default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+
+
+def _written(kind: Any, value: Any) -> Any:
+    """Return a default as people write it."""
+    match type(kind).__name__:
+        case "Duration":
+            return format_duration(value).replace(".0s", "s") if value else "0"
+        case "Size":
+            return format_size(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def settings_told(table: Mapping[str, Any], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:

@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         command: Command = options.command
-        return command(_client(options), options)
+        status = command(_client(options), options)
+        sys.stdout.flush()  # here a reader that went away is seen to
+        return status
     except SchedulerdError as error:
         print(printable_lines(f"schedulerctl: {error}"), file=sys.stderr)
         return UNREACHABLE if isinstance(error, ClientError) and not error.status else REFUSED
@@ -167,7 +169,9 @@ def _pause(client: Client, options: Options) -> int:
 
 
 def _until(text: str | None) -> str | None:
-    """Return the time that a duration such as 2h leads to; any other text is left to the daemon."""
+    """Return the time that a duration such as 2h leads to, or a time, which the daemon judges. Raise SchedulerdError."""
+    if text is not None and not text[:1].isdigit():
+        raise SchedulerdError(f"--until {text}: expected a duration such as 2h, or a time such as 2027-01-31T06:00:00Z")
     try:
         if text is None or text.isdigit():  # a number alone could be meant as anything
             return text

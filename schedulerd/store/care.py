@@ -39,8 +39,12 @@ def migrate(url: str | Secret, schema: str, clock: Clock) -> None:
 
 def _of_file(path: str) -> Standing:
     check_kind(path)
-    if not os.path.exists(path):
-        raise StoreError(f"{path}: there is no history")
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise StoreError(f"{path}: only root and the daemon's own user may look there") from None
+    except OSError as error:
+        raise StoreError(f"{path}: there is no history ({error.strerror})") from None
     if (wrong := damage_of_header(path)) is not None:
         raise StoreError(f"{path} is no whole history: {wrong}")
     try:

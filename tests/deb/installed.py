@@ -188,7 +188,7 @@ def test_a_reload_with_mistakes_changes_nothing_and_the_journal_has_where(machin
     assert any("jobs.d/test.yaml:8:" in each["MESSAGE"] for each in errors), errors
     assert {each["SYSLOG_IDENTIFIER"] for each in errors} <= {"schedulerd", "systemd"}
     assert refused.returncode != 0
-    assert property_of(machine, "StatusText").endswith("not reloaded, 1 mistake: see the journal")
+    assert property_of(machine, "StatusText").endswith("not reloaded, 2 mistakes: see the journal")
     assert ctl(machine, "history", "tick")
     write_jobs(machine, JOBS)
     machine.run("systemctl", "reload", UNIT)
@@ -409,7 +409,7 @@ def test_as_root_jobs_may_have_users(machine):
     assert ctl(machine, "list", user="olga")
     machine.run("schedulerctl", "run", "history_backup")
     assert ctl(machine, "backups")[0]["job_id"] == "history_backup"
-    print("FIGURE exposure as root, files and running:", exposure(machine, 3.4))
+    print("FIGURE exposure as root, files and running:", exposure(machine, 3.5))
     (folder / "as-root.conf").unlink()
     (folder / "watchdog.conf").unlink()
     write_jobs(machine, JOBS)

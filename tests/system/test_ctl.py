@@ -133,6 +133,7 @@ def test_a_pause_may_be_given_as_long_as_it_lasts_and_is_seen_in_the_list(ctl, r
     assert round(took.total_seconds(), -1) == 7200
     assert f"paused until {pause['until'][:19]}Z by {pause['by']}: the printer is away" in listed
     assert "body.until" in ctl("pause", "good", "--until", "90").stderr
+    assert "expected a duration such as 2h" in ctl("pause", "good", "--until", "tomorrow").stderr
 
 
 def test_times_are_those_of_the_terminal_for_people_and_utc_for_programs(ctl):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -330,6 +332,31 @@ def test_check_config_counts_jobs_or_lists_mistakes(daemon):
     assert (right.returncode, right.stdout) == (0, f"{good.config_path}: 1 job, no mistakes\n")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "a job needs one action" in wrong.stderr
+
+
+@pytest.fixture
+def public():
+    """A folder that everybody can look into; pytest's own are private."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can check as somebody else")
+def test_root_checks_as_the_user_whose_state_directory_it_is(public):
+    jobs = public / "jobs.yaml"
+    (public / "state").mkdir()
+    (public / "c.yaml").write_text("state_dir: state\ninclude: [jobs.yaml]\n")
+    jobs.write_text("jobs: {a: {shell: x}}")
+    command = [sys.executable, "-m", "schedulerd", "--check-config", "--config", str(public / "c.yaml")]
+    found = []
+    for owner, mode in ((0, 0o600), (65534, 0o600), (65534, 0o644)):
+        os.chown(public / "state", owner, -1)
+        jobs.chmod(mode)
+        found.append(subprocess.run(command, capture_output=True, text=True, check=False))
+
+    assert [each.returncode for each in found] == [0, 2, 0]
+    assert f"{jobs}:1:1: cannot be read: Permission denied (for uid 65534" in found[1].stderr
 
 
 # After kill -9

@@ -59,9 +59,17 @@ def test_another_user_has_all_of_its_groups_and_its_own_variables(spec, tmp_path
     assert (made.identity.uid, made.identity.gid) == (nobody.pw_uid, 1)
     assert 1 in made.identity.groups
     assert (made.env["USER"], made.env["LOGNAME"], made.env["HOME"]) == ("nobody", "nobody", nobody.pw_dir)
+    assert made.env["SHELL"] == "/bin/sh"  # nobody's own lets nobody in
     file = tmp_path / "state" / "results" / "id.result"
     assert made.env["SCHEDULERD_RESULT_FILE"] == str(file)
     assert file.stat().st_uid == nobody.pw_uid
+
+
+def test_a_run_is_told_what_it_follows(spec):
+    made = spec(a_run(details={"after": {"dump": "run-1", "sync": "run-2"}}))
+
+    assert (made.env["SCHEDULERD_AFTER_JOBS"], made.env["SCHEDULERD_AFTER_RUNS"]) == ("dump sync", "run-1 run-2")
+    assert "SCHEDULERD_AFTER_JOBS" not in spec().env
 
 
 @as_root

@@ -145,6 +145,15 @@ def test_a_job_over_two_files_is_told_with_both_places(tmp_path):
     assert "c.yaml:3" in found
 
 
+def test_a_file_with_another_ending_beside_the_included_ones_is_warned_of(tmp_path):
+    write(tmp_path, "jobs: {b: {shell: y}}", "jobs.d/b.yml")
+    config = load(write(tmp_path, "include: [jobs.d/*.yaml]\njobs: {a: {shell: x}}"))
+
+    (warning,) = config.warnings
+    assert "b.yml in" in str(warning)
+    assert list(config.jobs) == ["a"]
+
+
 def test_an_included_file_may_not_change_the_daemon(tmp_path):
     write(tmp_path, "state_dir: /tmp", "jobs.d/b.yaml")
 
@@ -158,6 +167,26 @@ def test_a_program_that_is_not_there_is_a_warning(tmp_path):
 
     (warning,) = config.warnings
     assert "c.yaml:1:22: warning: jobs.a.command[0]: there is no program '/no/such/program'" in str(warning)
+
+
+def test_a_folder_that_is_not_there_is_a_warning(tmp_path):
+    config = load(write(tmp_path, "jobs: {a: {shell: x, cwd: /no/such/folder}, b: {shell: x, cwd: /tmp}}"))
+
+    (warning,) = config.warnings
+    assert "jobs.a.cwd: there is no folder /no/such/folder" in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("text", "help_"),
+    [
+        ("cron: * * * * *", "in quotes"), ("cron: @daily", "begins with @"), ("\tshell: x", "not tabs"),
+        ("shell: echo a: b", "a colon and a space"),
+    ],
+)  # fmt: skip
+def test_what_is_no_yaml_is_told_with_a_way_out(tmp_path, text, help_):
+    (found,) = mistakes(tmp_path, f"jobs:\n  a:\n    {text}\n")
+
+    assert help_ in found
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,11 @@ def test_bash_completes_commands_options_and_jobs(tmp_path, words, found):
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == found
+
+
+def test_defaults_stand_there_as_people_write_them():
+    text = TEXTS["schedulerd.yaml.5"]
+
+    assert "older_than\\fR (duration; default: 90d)" in text
+    assert "min_free\\fR (size; default: 100M)" in text
+    assert "shutdown_grace\\fR (duration; default: 30s)" in text
