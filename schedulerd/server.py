@@ -251,6 +251,10 @@ class Server:
 
     async def close_doors(self) -> None:
         """Let nobody in any more; who came already is heard. On a socket that is held, the next daemon answers."""
+        loop = asyncio.get_running_loop()
+        for listener in (each for server, _, _ in self._doors for each in server.sockets):
+            loop.remove_reader(listener.fileno())
+        await asyncio.sleep(0)  # whom asyncio has accepted just now becomes a connection; after `close` it would drop them
         for server, _, _ in self._doors:
             server.close()
         for _, _, gate in self._doors:

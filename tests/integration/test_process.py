@@ -363,9 +363,9 @@ def again(tmp_path: Path) -> tuple[Supervisor, Heard, dict]:
 
 def test_children_outlive_the_daemon_and_their_ends_are_told_to_the_next(tmp_path):
     first, _, _ = again(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
     first.launch("short", spec(tmp_path, "echo 1; exit 5", name="short"))
     first.launch("long", spec(tmp_path, f"read line < {tmp_path}/fifo; echo $line; exit 6", name="long"))
-    os.mkfifo(tmp_path / "fifo")
     until((tmp_path / "long").exists, "the start")
     until(lambda: "short" in (tmp_path / "keeper/0/journal").read_text() + (tmp_path / "keeper/1/journal").read_text(), "it")
     first.close()
