@@ -133,11 +133,11 @@ def _kind_word(kind: Any) -> str:
 
 def _default(option: Option) -> str:
     if option.required:
-        return "; needed"
+        return "needed"
     if option.default is None or option.default in ((), {}) or isinstance(option.default, Record):
         return ""
     value = _written(option.kind, option.default)
-    return f"; default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+    return f"default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def _written(kind: Any, value: Any) -> Any:
@@ -158,7 +158,8 @@ def settings_told(table: Mapping[str, Any], depth: int = 0, besides: frozenset[s
     for name, each in table.items():
         option = each if isinstance(each, Option) else Option(each, ACTION_TEXTS.get(name, "An action."))
         word = _kind_word(option.kind)
-        remark = f" ({word}{_default(option)})" if word or _default(option) else ""
+        remark = "; ".join(filter(None, (word, _default(option))))
+        remark = remark and f" ({remark})"
         text += item(f"\\fB{escaped(name)}\\fR{escaped(remark)}", option.help)
         if name not in besides and depth < DEEPEST:
             inner = "".join(settings_told(record.options, depth + 1) for record in records_in(option.kind))

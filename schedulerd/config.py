@@ -32,8 +32,8 @@ from .windows import blackout_from
 from .yamlfile import Document, unreadable
 from .zones import zone_named
 
-# What a reload cannot change
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
+# What a reload cannot change
 FIXED_AT_START = ("state_dir", "store", "store_schema", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")
 _JOB = Record(JOB)
@@ -217,7 +217,7 @@ class _Loader:
     def _look_at_folder(self, pattern: str, path: Path, report: Report, warn: Report) -> None:
         """Report a folder that cannot be read, and warn of files in it that look as if they were meant."""
         folder = os.path.dirname(self._absolute(pattern))
-        if glob.has_magic(folder) or not os.path.isdir(folder):
+        if not glob.has_magic(pattern) or glob.has_magic(folder) or not os.path.isdir(folder):
             return
         try:
             names = os.listdir(folder)

@@ -45,7 +45,7 @@ class Summons:
 
     def outcomes(self) -> Iterator[tuple[Link, Found | str]]:
         """Take what has come: a keeper's connection and greeting, or what is in the way for now, in words."""
-        while not self._outcomes.empty() and not self._closing.is_set():
+        while not self._outcomes.empty():
             link, found = self._outcomes.get()
             if not isinstance(found, str):
                 self._threads.pop(link).join()
