@@ -19,7 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from schedulerd import __version__, ctl, daemon, options
+from schedulerd import __main__ as program
+from schedulerd import __version__, ctl, options
 from schedulerd.durations import format_duration, format_size
 from schedulerd.schema import Option, Record
 
@@ -311,7 +312,7 @@ def _filled(name: str, **told_by_program: str) -> str:
 
 def pages() -> Mapping[str, str]:
     """Return all files by name."""
-    control, roof = ctl.make_parser(), daemon.make_parser()
+    control, roof = ctl.make_parser(), program.make_parser()
     settings = {name: each for name, each in options.JOB.items() if name not in (*options.TRIGGERS, *options.ACTIONS)}
     return {
         "schedulerd.8": _filled("schedulerd.8", options=told(roof)),

@@ -1,8 +1,92 @@
-"""`python -m schedulerd` is the command `schedulerd`."""
+"""The command `schedulerd` (also `python -m schedulerd`): starts the daemon, or says what is wrong with a configuration."""
 
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import pwd
+import signal
 import sys
 
-from .daemon import main
+from . import __version__, logs
+from .config import DEFAULT_CONFIG, load
+from .daemon import Daemon
+from .durations import counted
+from .errors import ConfigError, SchedulerdError
+from .options import json_schema
+from .process import keep_descriptors_private
+from .server import check_listen
+
+log = logging.getLogger(__package__)
+
+SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
+
+
+def _check(path: str) -> int:
+    config = load(path)
+    if _become_owner_of(config.state_dir):
+        config = load(path)
+    check_listen(config.api)
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
+    print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
+    return 0
+
+
+def _become_owner_of(state_dir: str) -> bool:
+    """As root, go on as the user whose state directory it is: what only root can read or do is a mistake for the daemon."""
+    try:
+        owner = pwd.getpwuid(os.stat(state_dir).st_uid)
+    except (OSError, KeyError):
+        return False
+    if os.geteuid() != 0 or owner.pw_uid == 0:
+        return False
+    os.initgroups(owner.pw_name, owner.pw_gid)
+    os.setgid(owner.pw_gid)
+    os.setuid(owner.pw_uid)
+    return True
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return what the command takes."""
+    parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
+    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
+    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
+    parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of the configuration, and exit")
+    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="(%(default)s)")
+    parser.add_argument("--version", action="version", version=f"schedulerd {__version__}")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
+    options = make_parser().parse_args(arguments)
+    logs.set_up(options.log_level)
+    try:
+        if options.print_schema:
+            print(json.dumps(json_schema(), indent=2))
+            return 0
+        if options.check_config:
+            return _check(options.config)
+        keep_descriptors_private()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a careless parent may have left it ignored: then no end is heard
+        sys.setswitchinterval(SWITCH_SECONDS)
+        asyncio.run(Daemon(load(options.config)).run())
+    except ConfigError as error:
+        if options.check_config:
+            print(error, file=sys.stderr)
+        else:
+            for problem in error.problems:
+                log.error("%s", problem)
+        return error.exit_status
+    except SchedulerdError as error:
+        log.error("%s", error)
+        return error.exit_status
+    return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,16 +14,12 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
 import logging
 import os
-import pwd
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +28,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import __version__, logs, subtree
+from . import __version__, subtree
 from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
@@ -40,23 +36,22 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .chains import Chains
 from .clock import SystemClock
-from .config import DEFAULT_CONFIG, FIXED_AT_START, Config, load
+from .config import FIXED_AT_START, Config, load
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Function
 from .faults import fault_point
 from .keepsakes import Keepsakes
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
-from .options import json_schema
 from .output import OutputFolder
 from .planner import Planner
-from .process import Cause, keep_descriptors_private
+from .process import Cause
 from .recovery import close_open_runs, queue_again, watch_again
 from .roster import Changes, Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
-from .server import Listeners, Server, check_listen, tcp_api, unix_api
+from .server import Listeners, Server, tcp_api, unix_api
 from .service import ConfigState, Service
 from .shelf import Shelf
 from .statedir import lock, spool_of
@@ -77,7 +72,6 @@ CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
-SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
 
 
 class Daemon:
@@ -351,66 +345,3 @@ class Daemon:
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
         return state.job if state is not None else None
-
-
-def _check(path: str) -> int:
-    config = load(path)
-    if _become_owner_of(config.state_dir):
-        config = load(path)
-    check_listen(config.api)
-    for warning in config.warnings:
-        print(warning, file=sys.stderr)
-    print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
-    return 0
-
-
-def _become_owner_of(state_dir: str) -> bool:
-    """As root, go on as the user whose state directory it is: what only root can read or do is a mistake for the daemon."""
-    try:
-        owner = pwd.getpwuid(os.stat(state_dir).st_uid)
-    except (OSError, KeyError):
-        return False
-    if os.geteuid() != 0 or owner.pw_uid == 0:
-        return False
-    os.initgroups(owner.pw_name, owner.pw_gid)
-    os.setgid(owner.pw_gid)
-    os.setuid(owner.pw_uid)
-    return True
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return what the command takes."""
-    parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
-    parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
-    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
-    parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of the configuration, and exit")
-    parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="(%(default)s)")
-    parser.add_argument("--version", action="version", version=f"schedulerd {__version__}")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
-    options = make_parser().parse_args(arguments)
-    logs.set_up(options.log_level)
-    try:
-        if options.print_schema:
-            print(json.dumps(json_schema(), indent=2))
-            return 0
-        if options.check_config:
-            return _check(options.config)
-        keep_descriptors_private()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a careless parent may have left it ignored: then no end is heard
-        sys.setswitchinterval(SWITCH_SECONDS)
-        asyncio.run(Daemon(load(options.config)).run())
-    except ConfigError as error:
-        if options.check_config:
-            print(error, file=sys.stderr)
-        else:
-            for problem in error.problems:
-                log.error("%s", problem)
-        return error.exit_status
-    except SchedulerdError as error:
-        log.error("%s", error)
-        return error.exit_status
-    return 0

@@ -336,9 +336,9 @@ def test_check_config_counts_jobs_or_lists_mistakes(daemon):
 
 @pytest.fixture
 def public():
-    """A folder that everybody can look into; pytest's own are private."""
+    """A folder that everybody can pass through, and not list; pytest's own are private."""
     with TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o711)
         yield Path(folder)
 
 
@@ -355,7 +355,11 @@ def test_root_checks_as_the_user_whose_state_directory_it_is(public):
         jobs.chmod(mode)
         found.append(subprocess.run(command, capture_output=True, text=True, check=False))
 
+    (public / "c.yaml").write_text("state_dir: state\ninclude: ['j*.yaml']\n")
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+
     assert [each.returncode for each in found] == [0, 2, 0]
+    assert f"include[0]: {public} cannot be read" in listed.stderr
     assert f"{jobs}:1:1: cannot be read: Permission denied (for uid 65534" in found[1].stderr
 
 
