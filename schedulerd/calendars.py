@@ -35,7 +35,18 @@ _BEGIN = "BEGIN:VCALENDAR"
 _ENTRY_EXPECTED = "expected a list of dates, each such as 2026-12-25 or 2026-12-25: Christmas"
 _FREQUENCIES = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _CYCLE = 19 * 400  # years
-_WHEN = re.compile(r"\b(DTSTART|DTEND|DURATION|RRULE|RDATE|EXDATE|EXRULE|RECURRENCE-ID)\b")
+_DATES = ("DATE-TIME", "DATE")
+_KINDS = {  # what an event's lines about time may hold (RFC 5545 section 3.8; RFC 2445 for EXRULE), the usual one first
+    "DTSTART": _DATES,
+    "DTEND": _DATES,
+    "DURATION": ("DURATION",),
+    "RRULE": ("RECUR",),
+    "RDATE": (*_DATES, "PERIOD"),
+    "EXDATE": _DATES,
+    "EXRULE": ("RECUR",),
+    "RECURRENCE-ID": _DATES,
+}
+_WHEN = re.compile(rf"\b({'|'.join(_KINDS)})\b")
 _DAY = timedelta(days=1)
 _NOTHING = timedelta(0)
 
@@ -199,6 +210,8 @@ class _Zone:
 
     def local(self, value: date) -> datetime:
         """Return a value of the file on this zone's wall clock; a date is its midnight."""
+        if not isinstance(value, date):
+            raise ValueError(f"{value} is not understood: expected a date, or a date and a time")
         if not isinstance(value, datetime):
             return datetime.combine(value, time())
         zone = ZoneInfo(self.name) if self.name is not None else self.own
@@ -273,6 +286,10 @@ class _Event:
         for name, why in self.component.errors:
             if _WHEN.search(name or why):
                 raise ValueError(f"{name or 'line'} is not understood: {_one_line(why)}")
+        for name, kinds in _KINDS.items():
+            for kind in map(_kind, self._all(name)):
+                if kind and kind not in kinds:
+                    raise ValueError(f"{name} with VALUE={_one_line(kind)} is not understood: expected {' or '.join(kinds)}")
 
     @cached_property
     def _start(self) -> date:
@@ -365,6 +382,11 @@ class _Event:
         return None if tzid is None else str(tzid)
 
 
+def _kind(prop: Any) -> str:
+    """Return the VALUE parameter of a line, what kind of value it says to have; empty without one."""
+    return str(getattr(prop, "params", {}).get("VALUE", "")).upper()
+
+
 def _moment(name: str, value: Any, tzid: str | None) -> date:
     """Return a value that names an occurrence: its instant, its local time when it has no zone, or its day."""
     if not isinstance(value, date):
@@ -388,7 +410,7 @@ def _expanded(name: str, rule: Any, first: datetime, until: datetime) -> Iterato
         yield local
 
 
-def _parsed(name: str, rule: Any, first: datetime) -> Iterable[datetime]:
+def _parsed(name: str, rule: Any, first: datetime) -> Iterator[datetime]:
     from dateutil.rrule import rrulestr
 
     if not {str(each).upper() for each in rule.get("FREQ", [])} <= _FREQUENCIES:
@@ -398,6 +420,6 @@ def _parsed(name: str, rule: Any, first: datetime) -> Iterable[datetime]:
         raise ValueError(f"{name} is not understood: INTERVAL is at least 1")
     try:
         parts = rule.to_ical().decode().split(";")
-        return rrulestr(";".join(part for part in parts if not part.startswith("UNTIL=")), dtstart=first)
+        yield from rrulestr(";".join(part for part in parts if not part.startswith("UNTIL=")), dtstart=first)
     except Exception as error:  # the libraries' versions raise whatever they stumble over
         raise ValueError(f"{name} is not understood: {_one_line(str(error))}, expected such as FREQ=YEARLY") from None

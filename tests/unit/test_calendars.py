@@ -408,7 +408,20 @@ def test_a_rule_is_written_out_as_dateutil_does_it(tmp_path_factory, rule, inter
             "event: RRULE is not understood: INTERVAL is at least 1",
         ),
         ("DTSTART;VALUE=DATE:20260102\nRRULE:FREQ=DAILY;COLOUR=RED", "event: RRULE is not understood"),
+        ("DTSTART;VALUE=DATE:20260102\nRRULE:FREQ=MONTHLY;BYDAY=92MO", "event: RRULE is not understood"),
+        (
+            "DTSTART;VALUE=DATE:20260102\nRRULE;VALUE=DATE:20260102",
+            "event: RRULE with VALUE=DATE is not understood: expected",
+        ),
         ("DTSTART;VALUE=DATE:20260102\nEXDATE:soon", "event: EXDATE is not understood"),
+        (
+            "DTSTART;VALUE=DATE:20260102\nRDATE;VALUE=TIME:202607",
+            "event: RDATE with VALUE=TIME is not understood: expected DATE-TIME or DATE or PERIOD",
+        ),
+        (
+            "DTSTART;VALUE=DATE:20260102\nRDATE:202607",
+            "event: 20:26:07 is not understood: expected a date, or a date and a time",
+        ),
         (
             "DTSTART;VALUE=DATE:20260102\nRECURRENCE-ID;RANGE=THISANDFUTURE:20260102",
             "event: RECURRENCE-ID with RANGE is not supported",
@@ -504,7 +517,10 @@ def test_a_damaged_file_is_refused_in_words_or_read(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
         put = data.draw(
-            st.sampled_from(["", ":", ";", "=", ",", "\n", "9", "Z", "P", "-", "\x00", "é", "UID", '"', "\nBEGIN:VEVENT\n"])
+            st.sampled_from(
+                ["", ":", ";", "=", ",", "\n", "9", "Z", "P", "-", "\x00", "é", "UID", '"', "\nBEGIN:VEVENT\n"]
+                + [";VALUE=TIME", ";VALUE=PERIOD", ":202607", "\nRDATE", "\nEXDATE", "\nRRULE", ";TZID=Mine"]
+            )
         )
         text = text[:at] + put + text[at + data.draw(st.integers(0, 12)) :]
     path = tmp_path_factory.getbasetemp() / "damaged.ics"
