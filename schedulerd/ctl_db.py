@@ -54,8 +54,10 @@ class DatabaseError(SchedulerdError):
 
 def add_commands(add: Add) -> None:
     """Add the commands to the parser."""
-    parser = add("db", _status, "the history itself, without a daemon: status, migrate, backup, copy")
-    parser.set_defaults(command=lambda _client, _options: parser.error("one of status, migrate, backup, copy is needed"))
+    parser = add("db", _status, "the history itself, without a daemon: status, migrate, backup, copy, release")
+    parser.set_defaults(
+        command=lambda _client, _options: parser.error("one of status, migrate, backup, copy, release is needed")
+    )
     verbs = parser.add_subparsers(metavar="VERB")
 
     def verb(name: str, command: Callable[[Client, Options], int], text: str) -> argparse.ArgumentParser:
@@ -69,6 +71,11 @@ def add_commands(add: Add) -> None:
     for name, command, text in (
         ("status", _status, "its version, size and rows; changes nothing"),
         ("migrate", _migrate, "bring it up to date; the daemon is stopped meanwhile"),
+        (
+            "release",
+            _release,
+            "of a PostgreSQL: let it belong to the next daemon that starts; its own one is stopped for good",
+        ),
     ):
         verb(name, command, text).add_argument("place", nargs="?", metavar="URL", help=PLACE)
     backup = verb("backup", _backup, "a whole, checked copy of a SQLite history into a file; the daemon may run")
@@ -108,6 +115,14 @@ def _migrate(_client: Client, options: Options) -> int:
     done = f"from version {before} to {after}" if before != after else f"it was of version {after} already"
     value = {"store": place.text, "before": before, "after": after}
     return show(options, value, ("STORE", "MIGRATED"), [(place.text, done)])
+
+
+def _release(_client: Client, options: Options) -> int:
+    place = _place(options.place, options)
+    with _alone(place):
+        name = care.release(place.url, place.schema, SystemClock())
+    value = {"store": place.text, "schema": place.schema, "released": name}
+    return show(options, value, ("STORE", "BELONGED TO"), [(place.text, name or "nobody")])
 
 
 def _backup(_client: Client, options: Options) -> int:

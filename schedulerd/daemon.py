@@ -55,7 +55,7 @@ from .server import Listeners, Server, tcp_api, unix_api
 from .service import ConfigState, Service
 from .shelf import Shelf
 from .statedir import lock, spool_of
-from .store.opening import path_of, store_at
+from .store.opening import store_at
 from .systemd import Notifier, passed_sockets
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,8 @@ class Daemon:
         self._locks = lock(config)
         self._listeners, self._are_open = Listeners(config.api, config.state_dir, passed_sockets()), False
         self._ends_all = False
-        is_own = os.path.dirname(path_of(config.store) or "") == config.state_dir
         spool = spool_of(config, self.clock)
-        self.store = store_at(config.store, config.store_schema, self.clock, is_own, spool, opens=False)
+        self.store = store_at(config.store, config.store_schema, self.clock, config.state_dir, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
         self.board = Board()

@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..errors import StoreError
 from ..model import Secret
 from .damage import COMPANIONS, check_kind, damage_of_header
-from .opening import path_of, store_at
+from .opening import is_sqlite, path_of, store_at
 from .queries import load_migrations, load_queries
 from .standing import Standing
 
@@ -35,6 +35,15 @@ def migrate(url: str | Secret, schema: str, clock: Clock) -> None:
         standing(url, schema, clock)
         _check_whole(path)
     store_at(url, schema, clock).close()
+
+
+def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
+    """Let a history belong to nobody; return the name of the daemon that it belonged to, or None. Raise StoreError."""
+    if is_sqlite(url):
+        raise StoreError("a history in a file belongs to the daemon that runs on it: there is nothing to release")
+    from .postgres_owner import release as disown  # optional: a history in a file needs no psycopg
+
+    return disown(url, schema, clock)
 
 
 def _of_file(path: str) -> Standing:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
 from ..errors import StoreError
 from ..model import Secret
+from .owner import owner_at
 from .spool import Spool
 from .sqlite import SqliteStore
 
@@ -27,14 +29,19 @@ def path_of(url: str | Secret) -> str | None:
 
 
 def store_at(
-    url: str | Secret, schema: str, clock: Clock, is_own: bool = False, spool: Spool | None = None, opens: bool = True
+    url: str | Secret,
+    schema: str,
+    clock: Clock,
+    state_dir: str | None = None,
+    spool: Spool | None = None,
+    opens: bool = True,
 ) -> SqliteStore | PostgresStore:
-    """Return the store that a URL names; `is_own` is for a file, see `open_history`. Raise StoreError."""
+    """Return the store that a URL names; `state_dir` is that of the daemon that it will belong to. Raise StoreError."""
     path = path_of(url)
     if path is not None:
-        return SqliteStore(path, clock, is_own, spool, opens)
+        return SqliteStore(path, clock, os.path.dirname(path) == state_dir, spool, opens)
     try:
         from .postgres import PostgresStore  # optional: a history in a file needs no psycopg
     except ImportError as error:
         raise StoreError(f"a history in PostgreSQL needs psycopg (Debian: python3-psycopg): {error}") from error
-    return PostgresStore(url, schema, clock, spool, opens)
+    return PostgresStore(url, schema, clock, spool, opens, owner_at(state_dir) if state_dir else None)

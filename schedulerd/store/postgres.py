@@ -12,6 +12,7 @@ from ..clock import Clock, SystemClock
 from ..errors import StoreAwayError
 from ..model import Secret
 from .lending import Lending
+from .owner import Owner
 from .postgres_access import Access, Connection, Deadlines, told
 from .postgres_writing import PostgresDatabase
 from .queries import load_queries
@@ -30,16 +31,16 @@ class PostgresStore(Reads, Writes):
 
     def __init__(
         self, url: str | Secret, schema: str = "schedulerd", clock: Clock | None = None, spool: Spool | None = None,
-        opens: bool = True,
+        opens: bool = True, owner: Owner | None = None,
     ) -> None:  # fmt: skip
-        """Open, unless that is left to the caller; see `Writes.open`."""
+        """Open, unless that is left to the caller; see `Writes.open`. Without `owner` it is used whosever it is."""
         clock = clock or SystemClock()
         self._access = Access(url, schema, clock)
         self._sql = load_queries("postgres")
         self._settings = self._access.begin(STATEMENT_SECONDS, STATEMENT_SECONDS)
         self._deadlines = Deadlines(clock)
         self._readers = Lending(self._connect, MOST_READERS)
-        super().__init__(PostgresDatabase(self._access, self._deadlines), spool)
+        super().__init__(PostgresDatabase(self._access, self._deadlines, owner), spool)
         if opens:
             self.open()
 

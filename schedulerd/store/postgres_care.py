@@ -13,6 +13,7 @@ from .queries import load_queries
 from .standing import Standing
 
 ASK_SECONDS = 30.0
+OWNED_SINCE = 3  # the version from which on a history belongs to a daemon
 
 
 def standing_in(url: str | Secret, schema: str, clock: Clock) -> Standing:
@@ -32,9 +33,11 @@ def _ask(connection: Connection, schema: str) -> Standing:
     version = version_of(connection, schema)
     (size,) = connection.execute(sql["size"], {"schema": schema}).fetchone() or (0,)
     users = connection.execute(sql["users"], {"name": f"{APPLICATION}/{schema}"}).fetchall()
-    runs = {}
+    runs, owner = {}, None
     if version:
         with connection.transaction():
             connection.execute(f'SET LOCAL search_path = "{schema}", pg_temp')
             runs = dict(connection.execute(sql["counts"]).fetchall())
-    return Standing("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users))
+            if version >= OWNED_SINCE:
+                _, owner, _ = connection.execute(sql["owner"]).fetchone() or ("", None, None)
+    return Standing("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users), owner)

@@ -13,8 +13,10 @@ import psycopg
 
 from ..errors import StoreAwayError, StoreError
 from .changes import Change
+from .owner import Owner
 from .postgres_access import DURABLE, Access, Connection, Deadlines, is_refusal, told
 from .postgres_changes import Made, Maker
+from .postgres_owner import own
 from .postgres_schema import check_version, migrate, newest_version
 from .queries import load_queries
 
@@ -29,8 +31,9 @@ IN_EACH_OTHERS_WAY = (psycopg.errors.SerializationFailure, psycopg.errors.Deadlo
 class PostgresDatabase:
     """Makes changes in one schema of a PostgreSQL."""
 
-    def __init__(self, access: Access, deadlines: Deadlines) -> None:
+    def __init__(self, access: Access, deadlines: Deadlines, owner: Owner | None = None) -> None:
         self._access = access
+        self._owner = owner
         self._deadlines = deadlines
         self._sql = load_queries("postgres")
         self._begin = "BEGIN;" + access.begin(STATEMENT_SECONDS, LOCK_SECONDS) + DURABLE
@@ -43,6 +46,10 @@ class PostgresDatabase:
         try:
             with self._deadlines.bound(connection, MIGRATE_SECONDS):
                 migrate(connection, self._access)
+                self._own(connection)
+        except psycopg.Error as error:
+            connection.close()
+            raise StoreAwayError(told(error)) from error
         except BaseException:
             connection.close()
             raise
@@ -82,15 +89,20 @@ class PostgresDatabase:
         return self._connection
 
     def _check(self, connection: Connection) -> None:
-        """Raise StoreAwayError when the other end is no history of our version, after a restore or an upgrade, say."""
+        """Raise StoreAwayError when the other end is no history of our version or of ours, after a restore, say."""
         try:
             with self._deadlines.bound(connection, APPLY_SECONDS):
                 version = check_version(connection, self._access.schema)
-            if version != newest_version():
-                raise StoreError(f"the schema {self._access.schema} is of version {version}: start schedulerd again")
+                if version != newest_version():
+                    raise StoreError(f"the schema {self._access.schema} is of version {version}: start schedulerd again")
+                self._own(connection)
         except (psycopg.Error, StoreError) as error:
             connection.close()
             raise StoreAwayError(told(error)) from error
+
+    def _own(self, connection: Connection) -> None:
+        if self._owner is not None:
+            own(connection, self._access, self._owner)
 
     def _make(self, connection: Connection, changes: Sequence[Change]) -> list[Any]:
         connection.execute(self._begin)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a history stands. `users` are those who have it open now, as far as its server tells."""
+    """How a history stands. `users` are those who have it open now, as far as its server tells, `owner` whose it is."""
 
     kind: str
     version: int
@@ -16,6 +16,7 @@ class Standing:
     size_bytes: int
     runs: Mapping[str, int] = field(default_factory=dict)  # by status
     users: tuple[str, ...] = ()
+    owner: str | None = None
 
     @property
     def is_up_to_date(self) -> bool:

@@ -272,12 +272,20 @@ def test_what_postgresql_has_no_text_for_is_replaced_and_no_end_is_lost(postgres
 
 
 def test_the_daemons_role_needs_no_more_than_its_rows(postgres, schema):
-    PostgresStore(postgres.url, schema).close()
     name = f"clerk_{schema}"
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    grants = re.search(r"```sql\n-- The daemon's role.*?```", readme, re.DOTALL)[0].strip("`").removeprefix("sql")
+    owners, daemons = (
+        re.sub(
+            r"\bschedulerd\b", schema, part.replace("schedulerd_owner", f"of_{schema}").replace("schedulerd_daemon", name)
+        )
+        for part in re.findall(r"```sql\n(-- The (?:owner|daemon)'s .*?)```", readme, re.DOTALL)
+    )
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(re.sub(r"\bschedulerd\b", schema, grants.replace("schedulerd_daemon", name)))
+        connection.execute(owners)
+        PostgresStore(postgres.url.replace("postgres@", f"of_{schema}@"), schema).close()
+        connection.execute(daemons)
+    with psycopg.connect(postgres.url.replace("postgres@", f"of_{schema}@")) as connection:
+        connection.execute(f"CREATE TABLE {schema}.of_an_upgrade (number integer)")
     store = PostgresStore(postgres.url.replace("postgres@", f"{name}@"), schema)
     run = a_run()
     store.record([run]).result(10)
@@ -285,6 +293,8 @@ def test_the_daemons_role_needs_no_more_than_its_rows(postgres, schema):
 
     assert store.counts() == {"success": 1}
     assert store.delete_runs([run.run_id]).result(10) == [run.run_id]
+    with psycopg.connect(store._access._url) as connection:
+        connection.execute(f"INSERT INTO {schema}.of_an_upgrade VALUES (1)")
     with pytest.raises(psycopg.errors.InsufficientPrivilege), psycopg.connect(store._access._url) as connection:
         connection.execute(f"DROP TABLE {schema}.runs")
     store.close()

@@ -1,5 +1,7 @@
 """A daemon whose history is in PostgreSQL."""
 
+import json
+import socket
 from itertools import count
 from pathlib import Path
 
@@ -149,6 +151,44 @@ def test_the_password_is_looked_up_late_and_shown_nowhere(daemon, own_server):
     own_server.start()
 
     assert [text for text in texts if PASSWORD in text or "wrong-but-secret" in text] == []
+
+
+def test_a_history_belongs_to_one_daemon_until_it_is_released(daemon, place):
+    first, second = daemon({}, **place).start(), daemon({}, **place)
+    release = ["db", "release", "--config", str(second.config_path)]
+    second.spawn()
+    assert second.wait() == 78
+    assert f"belongs to the daemon on {socket.gethostname()}:{first.folder}/state since" in second.log()
+    assert schedulerctl(release) == 1  # the first one runs
+    assert first.stop() == 0
+    second.spawn()
+    assert second.wait() == 78  # as it would be while the first one restarts
+    assert schedulerctl(release) == 0
+    second.start()
+    first.spawn()
+
+    assert first.wait() == 78
+
+
+def test_whose_a_history_is_can_be_asked(daemon, place, capfd):
+    running = daemon({}, **place).start()
+    assert schedulerctl(["--json", "db", "status", "--config", str(running.config_path)]) == 0
+    assert json.loads(capfd.readouterr().out)["owner"] == f"{socket.gethostname()}:{running.folder}/state"
+
+
+def test_a_role_without_rights_on_a_table_that_an_upgrade_added_is_told_so(daemon, postgres, place):
+    schema = place["store_schema"]
+    PostgresStore(postgres.url, schema).close()
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE of_old_{schema} LOGIN")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO of_old_{schema}")
+        connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO of_old_{schema}")
+        connection.execute(f"REVOKE ALL ON {schema}.owner FROM of_old_{schema}")
+    running = daemon({}, **{**place, "store": postgres.url.replace("postgres@", f"of_old_{schema}@")})
+    running.spawn()
+
+    assert running.wait() == 1
+    assert "grant the daemon's role its rights on all tables" in running.log()
 
 
 def test_a_newer_schema_ends_the_start_with_a_clear_way_out(daemon, postgres, place):

@@ -517,10 +517,8 @@ def test_a_damaged_file_is_refused_in_words_or_read(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(text) - 1))
         put = data.draw(
-            st.sampled_from(
-                ["", ":", ";", "=", ",", "\n", "9", "Z", "P", "-", "\x00", "é", "UID", '"', "\nBEGIN:VEVENT\n"]
-                + [";VALUE=TIME", ";VALUE=PERIOD", ":202607", "\nRDATE", "\nEXDATE", "\nRRULE", ";TZID=Mine"]
-            )
+            st.sampled_from(["", *':;=,"\n\x00é9ZP-', "UID", "\nBEGIN:VEVENT\n", "\nRDATE", "\nEXDATE", "\nRRULE"])
+            | st.sampled_from([";VALUE=TIME", ";VALUE=PERIOD", ":202607", ";TZID=Mine"])
         )
         text = text[:at] + put + text[at + data.draw(st.integers(0, 12)) :]
     path = tmp_path_factory.getbasetemp() / "damaged.ics"

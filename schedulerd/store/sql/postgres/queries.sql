@@ -226,3 +226,16 @@ WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind = 'r';
 -- Who has a history open: daemons, by the name that their connections bear.
 SELECT DISTINCT coalesce(client_hostname, host(client_addr), 'this host') FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = %(name)s AND pid <> pg_backend_pid();
+
+-- own --
+-- Note the daemon that a history belongs to, unless it is another's; its name may have changed.
+INSERT INTO owner (daemon, name, since) VALUES (%(daemon)s, %(name)s, now())
+ON CONFLICT (only_one) DO UPDATE SET name = excluded.name WHERE owner.daemon = excluded.daemon AND owner.name <> excluded.name;
+
+-- owner --
+-- Whose a history is.
+SELECT daemon, name, since FROM owner;
+
+-- disown --
+-- Let it belong to nobody.
+DELETE FROM owner RETURNING name;

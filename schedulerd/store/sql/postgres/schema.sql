@@ -147,3 +147,11 @@ CREATE TRIGGER runs_changed AFTER UPDATE ON runs
 REFERENCING OLD TABLE AS so_far NEW TABLE AS now_so FOR EACH STATEMENT EXECUTE FUNCTION count_changed();
 CREATE TRIGGER runs_gone AFTER DELETE ON runs
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_gone();
+
+-- Whose history this is: one daemon's. A second one would take the first one's runs for lost.
+CREATE TABLE owner (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    daemon text COLLATE "C" NOT NULL,  -- which stays the same over restarts
+    name text NOT NULL,                -- for people
+    since timestamptz NOT NULL
+);
