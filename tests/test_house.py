@@ -18,7 +18,7 @@ PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
     {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults"},
-    {"triggers", "spans", "windows", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
+    {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
@@ -46,7 +46,19 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = (
-    *("triggers", "spans", "windows", "simulation", "policy", "admission", "retrying", "jobpolicy", "schema", "options"),
+    *(
+        "triggers",
+        "spans",
+        "windows",
+        "icalendars",
+        "simulation",
+        "policy",
+        "admission",
+        "retrying",
+        "jobpolicy",
+        "schema",
+        "options",
+    ),
     *("kinds", "params", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
     *("retention", "keeping", "trends"),
     *("figures", "durations", "model", "errors", "zones"),
