@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from . import BackupError, Copied, Kind, Order
 from .tools import Tool, call, text_of
@@ -20,23 +21,49 @@ def _tool(order: Order, name: str, *arguments: str, url: str | None = None) -> T
     if url is None:
         return Tool([program, *arguments])
     visible, env = postgresql(url)
-    return Tool([program, "--no-password", f"--dbname={visible}", *arguments], {"PGCONNECT_TIMEOUT": CONNECT_SECONDS, **env})
+    own = {"PGCONNECT_TIMEOUT": CONNECT_SECONDS, "LC_MESSAGES": "C"}  # so that ways_out knows its words
+    return Tool([program, "--no-password", f"--dbname={visible}", *arguments], {**own, **env})
+
+
+def _call(tool: Tool) -> None:
+    try:
+        call(tool)
+    except BackupError as error:
+        raise type(error)("; ".join([str(error), *ways_out(str(error))])) from None
+
+
+def ways_out(said: str) -> list[str]:
+    """Return what to do about what a program of PostgreSQL's said, when its own words don't tell. Pure."""
+    found = []
+    if "server version mismatch" in said:
+        major = re.search(r"server version: (\d+)", said)
+        version = major[1] if major else "VERSION"
+        folder = f"/usr/lib/postgresql/{version}/bin"
+        found.append(f"install postgresql-client-{version}, and name the folder of its programs: pg_bin: {folder}")
+    if "conflict with recovery" in said:
+        found.append(
+            "the standby did not wait for the dump: raise its max_standby_streaming_delay (or max_standby_archive_delay, "
+            "when it is fed from an archive), set its hot_standby_feedback, or take the backup from the primary"
+        )
+    if "in file header" in said:
+        found.append("a newer pg_dump made it: name the folder of a newer pg_restore by pg_bin")
+    return found
 
 
 def _dump(order: Order, path: str) -> Copied:
     compression = [] if order["compress"] == "none" else ["--compress=0"]  # it is compressed as a whole, and better so
     schema = [f'--schema="{order["schema"]}"'] if order["schema"] else []
-    call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
+    _call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
     return Copied(text_of(_tool(order, "pg_dump", "--version")))
 
 
 def _check_dump(order: Order, path: str) -> None:
-    call(_tool(order, "pg_restore", "--list", path))
-    call(_tool(order, "pg_restore", "--file=-", path))
+    _call(_tool(order, "pg_restore", "--list", path))
+    _call(_tool(order, "pg_restore", "--file=-", path))
 
 
 def _dump_globals(order: Order, path: str) -> Copied:
-    call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
+    _call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
     return Copied(text_of(_tool(order, "pg_dumpall", "--version")))
 
 
@@ -57,7 +84,7 @@ def _restore(order: Order, path: str, _scratch: str) -> None:
         raise BackupError(f"a drill of a PostgreSQL needs psycopg (python3-psycopg): {error}") from error
     with scratch_database(order["into"], f"{order['node']}/{order['job_id']}", order["run_id"]) as url:
         options = ("--exit-on-error", "--no-owner", "--no-privileges")
-        call(_tool(order, "pg_restore", *options, path, url=url))
+        _call(_tool(order, "pg_restore", *options, path, url=url))
         hold(order["assertions"], url)
 
 

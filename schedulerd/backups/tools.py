@@ -7,6 +7,7 @@ ours, which is the run's output, and its end into the error when one of them fai
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,12 +64,25 @@ def call_all(tools: Sequence[Tool], stdin: IO[bytes] | None = None, stdout: IO[b
             source = processes[-1].stdout
         statuses = [process.wait() for process in processes]
         said = _told(errors)
-    failed = [tool for tool, status in zip(tools, statuses, strict=True) if status not in tool.accepted]
+    failed = [(tool, status) for tool, status in zip(tools, statuses, strict=True) if status not in tool.accepted]
     if failed:
-        status = statuses[tools.index(failed[0])]
-        how = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
-        raise BackupError(f"{failed[0].name} {how}: {said or 'it said nothing'}")
+        raise BackupError(f"{ended(failed)}: {said or 'nothing was said'}")
     return statuses
+
+
+def ended(failed: Sequence[tuple[Tool, int]]) -> str:
+    """Return how programs of a row failed. What died because nobody read from it any more is not to blame. Pure."""
+    guilty = [(tool, status) for tool, status in failed if status != -signal.SIGPIPE] or failed
+    return ", ".join(f"{tool.name} {_how(status)}" for tool, status in guilty)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"failed with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # the real-time signals have no names
+        return f"was killed by signal {-status}"
 
 
 def _started(tool: Tool, stdin: IO[bytes] | int, stdout: IO[bytes] | int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -36,8 +37,12 @@ class PostgresServer:
         if self._user:
             shutil.chown(self.folder, "nobody", "nogroup")
         self._control = find("pg_ctl")
-        self._call(find("initdb"), "-A", "trust", "--no-sync", "-U", "postgres", "-D", str(self.folder / "data"))
+        self._fill()
         self.start()
+
+    def _fill(self) -> None:
+        """Make the folder `data` that the server starts from."""
+        self._call(find("initdb"), "-A", "trust", "--no-sync", "-U", "postgres", "-D", str(self.folder / "data"))
 
     @property
     def url(self) -> str:
@@ -56,7 +61,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        options = f"-c listen_addresses= -k {self.folder} -c fsync=off"
+        options = f"-c listen_addresses= -k {self.folder} -c fsync=off -c wal_retrieve_retry_interval=100ms"
         self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
 
     def dump(self, schema: str) -> str:
@@ -64,6 +69,12 @@ class PostgresServer:
         options = ["--schema-only", "--no-owner", f"--schema={schema}", f"--exclude-table={schema}.schedulerd_migrations"]
         done = subprocess.run([find("pg_dump"), *options, self.url], capture_output=True, text=True, check=True)
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\\"))  # random since 15.14
+
+    def ask(self, question: str, *arguments: Any) -> Any:
+        """Return the first value of an answer, asked by the superuser."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            answer = connection.execute(question, arguments or None)
+            return (answer.fetchone() or [None])[0] if answer.description else None
 
     def demand_passwords(self) -> None:
         """Let nobody in without a password from now on, but the superuser."""
@@ -108,6 +119,22 @@ class PostgresServer:
             done = subprocess.run([*self._user, *command], stdout=output, stderr=output, cwd="/", check=False)
             output.seek(0)
             assert done.returncode == 0, output.read().decode()
+
+
+class StandbyServer(PostgresServer):
+    """A hot standby that streams from another PostgreSQL of the tests; that one is its `primary`."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self.primary = primary
+        super().__init__()
+
+    def _fill(self) -> None:
+        where = ["--host", str(self.primary.folder), "--username", "postgres", "--pgdata", str(self.folder / "data")]
+        self._call(find("pg_basebackup"), *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+
+    def has_all(self) -> bool:
+        """Return whether it has replayed all that its primary has written."""
+        return self.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", self.primary.ask("SELECT pg_current_wal_lsn()"))
 
 
 def _runs(number: int) -> bool:
