@@ -139,7 +139,7 @@ class Daemon:
         job = jobs[0] if jobs else Job("health", "health", "health_check", kind.read({}, (), lambda _path, _text: None))
         now = self.clock.now()
         run = Run(new_run_id(now), job.job_id, Origin.MANUAL, Status.RUNNING, now)
-        return health_check.check(self._context(job, run))
+        return health_check.check(self._context(job, run), {})
 
     def _on_tick(self, now: datetime) -> None:
         self.notifier.feed_watchdog()

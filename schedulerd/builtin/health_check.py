@@ -40,7 +40,7 @@ from .probes.probing import Planned, probe_all
 log = logging.getLogger(__name__)
 
 FOUNDING = ("postgresql", "redis", "storage")  # services that are always told of
-_SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Cut], Answer]] = {
+_SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Answer, Cut], Answer]] = {
     "postgresql": postgresql.probe, "redis": redis.probe,
 }  # fmt: skip
 _FAILING: Mapping[FailWhen, tuple[str, ...]] = {
@@ -51,7 +51,8 @@ _FAILING: Mapping[FailWhen, tuple[str, ...]] = {
 def run(context: Context) -> Result:
     """Probe everything that is configured; the details have the shape of `GET /health`, without `checked_at`."""
     before = context.store.last_results([context.job.job_id]).get(context.job.job_id)
-    details = compared(check(context), before.details if before is not None else {}, context.clock.now())
+    last = before.details if before is not None else {}
+    details = compared(check(context, last), last, context.clock.now())
     for change in details["changes"]:
         log.log(*_line(context.job.job_id, change))
     services: Mapping[str, Answer] = details["services"]
@@ -85,10 +86,11 @@ def compared(details: dict[str, Any], before: Mapping[str, Any], at: datetime) -
     return {**details, "services": services, "changes": changes}
 
 
-def check(context: Context) -> dict[str, Any]:
-    """Return `status`, `services` and `system`."""
+def check(context: Context, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `status`, `services` and `system`; `last` is what the last check returned, or empty."""
     targets = _targets(context.options, context.config.state_dir)
-    planned = {name: _planned(context, name, target) for name, target in targets.items()}
+    before: Mapping[str, Answer] = last.get("services") or {}
+    planned = {name: _planned(context, name, target, before.get(name, {})) for name, target in targets.items()}
     timeout = context.options["probe_timeout"]
     makers = {job_id: job for job_id, job in context.config.jobs.items() if job.action == "backup"}
     if makers:
@@ -120,12 +122,12 @@ def _targets(options: Mapping[str, Any], state_dir: str) -> dict[str, dict[str, 
     return found
 
 
-def _planned(context: Context, name: str, target: Mapping[str, Any]) -> Planned:
+def _planned(context: Context, name: str, target: Mapping[str, Any], before: Answer) -> Planned:
     timeout = target.get("timeout") or context.options["probe_timeout"]
-    return Planned(partial(_probe, context, target, timeout), timeout, f"{context.job.job_id}/{name}")
+    return Planned(partial(_probe, context, target, before, timeout), timeout, f"{context.job.job_id}/{name}")
 
 
-def _probe(context: Context, target: Mapping[str, Any], timeout: float, cut: Cut) -> Answer:
+def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout: float, cut: Cut) -> Answer:
     """Probe one target; what a driver says of its URL must not give away the password in it."""
     if "folders" in target:
         return storage.probe_all(target["folders"], target, context.run.run_id, cut)
@@ -141,7 +143,7 @@ def _probe(context: Context, target: Mapping[str, Any], timeout: float, cut: Cut
     try:
         if kind == "http":
             return network.probe_http(url, target["expect_status"], timeout, cut)
-        return _SERVERS[kind](url, timeout, target, cut)
+        return _SERVERS[kind](url, timeout, target, before, cut)
     except Exception as error:  # any driver's; told to the operator without what is secret
         raise ProbeError(scrubbed(told(error), url)) from None
 

@@ -7,38 +7,35 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from . import Answer, Cut, above, graded
+from . import Answer, Cut, above, graded, standby
 
+# A user without pg_monitor does not see the type of others' backends: those with a user and a database are clients.
 FIGURES = """
 SELECT current_setting('server_version'),
        pg_is_in_recovery(),
-       CASE WHEN NOT pg_is_in_recovery() THEN NULL
-            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-            ELSE EXTRACT(EPOCH FROM now() - pg_last_xact_replay_timestamp()) END::float8,
        (SELECT count(*) FROM pg_stat_replication),
-       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+       (SELECT count(*) FROM pg_stat_activity
+         WHERE backend_type = 'client backend' OR backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL),
        current_setting('max_connections')::int,
        pg_database_size(current_database())
 """
-NAMES = (
-    "version", "in_recovery", "replication_lag_seconds", "replicas", "connections", "max_connections", "size_bytes",
-)  # fmt: skip
+NAMES = ("version", "in_recovery", "replicas", "connections", "max_connections", "size_bytes")
 
 
-def probe(url: str, timeout: float, limits: Mapping[str, Any], cut: Cut) -> Answer:
+def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, cut: Cut) -> Answer:
     """Return the server's figures. Raise whatever the driver raises."""
     import psycopg  # optional: only hosts that watch a PostgreSQL need it
 
     with psycopg.connect(url, connect_timeout=max(1, round(timeout)), autocommit=True) as connection:
         cut.function = lambda: _hang_up(connection.fileno())
         connection.execute("SELECT 1")
-        row = connection.execute(FIGURES).fetchone()
+        answer = dict(zip(NAMES, connection.execute(FIGURES).fetchone() or (), strict=True))
+        own = standby.ask(connection, before) if answer["in_recovery"] else {"replication_lag_seconds": None}
         cut.function = None
-    answer = dict(zip(NAMES, row or (), strict=False))
     used = round(100 * answer["connections"] / answer["max_connections"], 1)
     return graded(
-        {**answer, "connections_percent": used},
-        above("replication lag", answer["replication_lag_seconds"], limits.get("max_lag"), " s"),
+        {**answer, **own, "connections_percent": used},
+        *(standby.doubts(own, limits.get("max_lag")) if answer["in_recovery"] else ()),
         above("use of connections", used, limits.get("max_connections_percent"), " %"),
     )
 

@@ -14,7 +14,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def probe(url: str, timeout: float, limits: Mapping[str, Any], _cut: Cut) -> Answer:
+def probe(url: str, timeout: float, limits: Mapping[str, Any], _before: Answer, _cut: Cut) -> Answer:
     """Return the server's figures. Raise whatever the driver raises."""
     import redis  # optional: only hosts that watch a Redis need it
 
