@@ -5,7 +5,7 @@ from itertools import count
 import psycopg
 import pytest
 
-from schedulerd.errors import StoreAwayError
+from schedulerd.errors import StoreAwayError, StoreError
 from schedulerd.model import Secret
 from schedulerd.store.postgres import PostgresStore
 from tests.support.builders import a_run
@@ -96,3 +96,10 @@ def test_a_server_that_demands_tls_refuses_who_does_without(tls_postgres):
 
     assert "no encryption" in said
     assert "s3cret-pass" not in said
+
+
+def test_a_mode_that_there_is_not_is_a_mistake_and_no_outage(tls_postgres):
+    with pytest.raises(StoreError, match="sslmode=verfy-full: expected one of disable, ") as caught:
+        PostgresStore(tls_postgres.tls_url("sslmode=verfy-full"), "refused")
+
+    assert not isinstance(caught.value, StoreAwayError)
