@@ -21,7 +21,7 @@ TARGET = ExactlyOne(
     Record(
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
-            "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
+            "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// or rediss:// URL"),
             "storage": Option(Text(), "a folder that must be writable"),
             "http": Option(TextOrSecret(), "an http:// or https:// URL that must answer"),
             "tcp": Option(
@@ -47,7 +47,7 @@ TARGET_NAME = r"(?!(?:postgresql|redis|storage|backups|system)$)[A-Za-z_][A-Za-z
 HEALTH_CHECK = Record(
     {
         "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
-        "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// URL"),
+        "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// or rediss:// URL"),
         "storage": Option(ListOf(Text()), "folders that must be writable (default: the state directory)"),
         "targets": Option(
             MapOf(TARGET, TARGET_NAME, "a name of a target (postgresql, redis, storage, backups and system are taken)"),

@@ -257,7 +257,7 @@ TOP: Mapping[str, Option] = {
     "shutdown_grace": Option(Duration(), "how long SIGTERM waits for running jobs before it ends them", 30.0),
     "sources": Option(
         MapOf(TextOrSecret(), NAME, "a name of a source"),
-        "databases by name: postgresql://, redis:// or sqlite:/// URLs",
+        "databases by name: postgresql://, redis://, rediss:// or sqlite:/// URLs",
         {},
     ),
     "api": Option(Record(API), "the doors: Unix socket and TCP", None),

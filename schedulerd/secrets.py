@@ -53,12 +53,23 @@ def scrubbed(text: str, url: str) -> str:
     """Return `text`, which somebody else's code wrote about `url`, without what is secret in it.
 
     A driver may quote any piece of a URL that it could not read, so every piece of what stands before the last `@` goes.
+    Without an `@`, anything may be a password in the wrong place, but what a query names otherwise (`sslrootcert=/path`).
     """
-    userinfo = url.partition("://")[2].rpartition("@")[0] or url.partition("://")[2]
-    for piece in sorted(filter(None, re.split(r"[:/?#@&=\s]", userinfo)), key=len, reverse=True):
+    rest = url.partition("://")[2]
+    doubtful = rest.rpartition("@")[0] or _without_words(rest)
+    for piece in sorted(filter(None, re.split(r"[:/?#@&=\s]", doubtful)), key=len, reverse=True):
         if len(piece) > 2:
             text = text.replace(piece, "***")
     return masked(text)
+
+
+def _without_words(rest: str) -> str:
+    """Return a URL's place and the passwords of its query; all of it when the query doesn't read as one."""
+    place, _, query = rest.partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    if not all(is_named and re.fullmatch("[a-z_]+", name) for name, is_named, _ in pairs):
+        return rest
+    return "&".join([place, *(value for name, _, value in pairs if "pass" in name)])
 
 
 def masked(text: str) -> str:

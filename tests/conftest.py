@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from schedulerd.store.sqlite import SqliteStore
+from tests.support.certificates import Authority
 from tests.support.daemon import RunningDaemon
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import until
@@ -50,6 +51,26 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for the whole session."""
     server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who has signed the certificates of the servers with TLS."""
+    return Authority(tmp_path_factory.mktemp("tls"), "authority")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that has signed none of them."""
+    return Authority(tmp_path_factory.mktemp("tls"), "stranger")
+
+
+@pytest.fixture(scope="session")
+def tls_postgres(authority: Authority) -> Iterator[PostgresServer]:
+    """A PostgreSQL for the whole session that is reached over TLS."""
+    server = PostgresServer(authority.sign("localhost"))
     yield server
     server.close()
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from . import BackupError, Copied, Kind, Order, RefutedError
 from .tools import Tool, call, text_of
-from .urls import redis
+from .tunnel import tunnel
+from .urls import RedisServer, redis
 
 MAGIC = b"REDIS"
 LOAD_SECONDS = 3600  # how long a scratch server may take to load; the run's own timeout may be shorter
@@ -20,8 +21,21 @@ POLL_SECONDS = 0.1
 
 def _copy(order: Order, path: str) -> Copied:
     server = redis(order["url"])
-    call(Tool(["redis-cli", *server.arguments, "--no-auth-warning", "--rdb", path], server.env))
+    with _reached(server) as place:
+        call(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "--rdb", path], server.env))
     return Copied(text_of(Tool(["redis-cli", "--version"])))
+
+
+@contextmanager
+def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
+    """Lend the arguments by which `redis-cli` finds the server."""
+    if server.tls is not None:
+        with tunnel(server.host, server.port, server.tls) as path:
+            yield "-s", path
+    elif server.path is not None:
+        yield "-s", server.path
+    else:
+        yield "-h", server.host, "-p", str(server.port)
 
 
 def _check(_order: Order, path: str) -> None:

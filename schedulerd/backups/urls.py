@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from . import BackupError
+
+TLS_FILES = {
+    "ssl_ca_certs": "ca_certs", "ssl_ca_path": "ca_path", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile",
+    "ssl_password": "key_password",
+}  # fmt: skip
+TLS_WORDS = (*TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
+NO = ("", "0", "f", "false", "n", "no")  # as redis-py reads it
 
 
 def postgresql(url: str) -> tuple[str, dict[str, str]]:
@@ -47,27 +55,52 @@ def _joined(scheme: str, place: str, path: str, query: list[tuple[str, str]]) ->
 
 
 @dataclass(frozen=True)
-class RedisServer:
-    """Where a Redis is, as `redis-cli` wants it told."""
+class RedisTls:
+    """What a rediss:// URL says about TLS, in redis-py's words (`ssl_ca_certs=/path`). All is checked, unless it says no."""
 
-    arguments: tuple[str, ...]
+    ca_certs: str | None = None
+    ca_path: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    key_password: str | None = None
+    is_verified: bool = True
+    checks_host: bool = True
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """Where a Redis is, and how `redis-cli` logs in there: `path` of its socket, or `host` and `port`."""
+
+    path: str | None
+    host: str
+    port: int
+    tls: RedisTls | None
+    login: tuple[str, ...]
     env: dict[str, str]
 
 
 def redis(url: str) -> RedisServer:
-    """Return how `redis-cli` reaches the server of a redis://, rediss:// or unix:// URL. Raise BackupError."""
+    """Return how the server of a redis://, rediss:// or unix:// URL is reached. Raise BackupError."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     user, password = unquote(parts.username or query.get("username", "")), unquote(parts.password or "")
     password = password or query.get("password", "")
-    if parts.scheme == "unix":
-        arguments = ["-s", unquote(parts.path)]
-    else:
-        arguments = ["-h", parts.hostname or "localhost", "-p", str(parts.port or 6379)]
-    if parts.scheme == "rediss":
-        arguments.append("--tls")
-        files = (("ssl_ca_certs", "--cacert"), ("ssl_certfile", "--cert"), ("ssl_keyfile", "--key"))
-        arguments += [word for name, flag in files if name in query for word in (flag, query[name])]
-    if user:
-        arguments += ["--user", user]
-    return RedisServer(tuple(arguments), {"REDISCLI_AUTH": password} if password else {})
+    return RedisServer(
+        path=unquote(parts.path) if parts.scheme == "unix" else None,
+        host=parts.hostname or "localhost",
+        port=parts.port or 6379,
+        tls=_tls(query) if parts.scheme == "rediss" else None,
+        login=("--user", user) if user else (),
+        env={"REDISCLI_AUTH": password} if password else {},
+    )
+
+
+def _tls(query: Mapping[str, str]) -> RedisTls:
+    given = {name: value for name, value in query.items() if name.startswith("ssl_")}
+    is_verified = given.pop("ssl_cert_reqs", "required") != "none"
+    checks_host = given.pop("ssl_check_hostname", "yes").lower() not in NO
+    unknown = sorted(given.keys() - TLS_FILES.keys())
+    if unknown:
+        raise BackupError(f"the URL of the Redis has {unknown[0]}, which is not known: {', '.join(TLS_WORDS)} are")
+    files = {TLS_FILES[name]: value for name, value in given.items()}
+    return RedisTls(**files, is_verified=is_verified, checks_host=is_verified and checks_host)

@@ -33,6 +33,7 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
 APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
 AWAY_SECONDS = 1.0
 LOOK_SECONDS = 0.5
@@ -53,6 +54,7 @@ class Access:
         url = resolve(self._url)
         try:
             given = conninfo_to_dict(url)
+            _check_mode(given.get("sslmode"))
             wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given}
             connection: Connection = psycopg.Connection.connect(**wanted, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as error:
@@ -146,6 +148,12 @@ def told(error: BaseException, url: str = "") -> str:
     """Return what a driver says, on one line, without what is secret in the URL."""
     text = " ".join(str(error).split()) or type(error).__name__
     return scrubbed(text, url) if "@" in url else text
+
+
+def _check_mode(mode: object) -> None:
+    """Raise StoreError for a mode that libpq will never take: its own error looks as if the server were away."""
+    if mode and mode not in SSL_MODES:
+        raise StoreError(f"the history's URL has sslmode={mode}: expected one of {', '.join(SSL_MODES)}")
 
 
 def _cut(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Real servers that the tests start themselves, in temporary folders and on Unix sockets."""
+"""Real servers that the tests start themselves, in temporary folders and on Unix sockets; with TLS on `localhost`, too."""
 
 import glob
 import os
@@ -9,12 +9,15 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from tests.support.certificates import Certificate
 
 
 def find(program: str) -> str:
@@ -28,17 +31,43 @@ def find(program: str) -> str:
     return found
 
 
-class PostgresServer:
-    """A PostgreSQL on a Unix socket, with trust for local users; it refuses to run as root, so root becomes `nobody`."""
+def _free_port() -> int:
+    """Return a port of localhost that nobody listens on."""
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        return int(line.getsockname()[1])
 
-    def __init__(self) -> None:
+
+TLS_RULES = """\
+local all all trust
+hostssl all certified all cert
+hostssl all all all scram-sha-256
+"""
+
+
+class PostgresServer:
+    """A PostgreSQL on a Unix socket, with trust for local users; it refuses to run as root, so root becomes `nobody`.
+
+    With a certificate it listens on localhost, too, to TLS only: the role `keeper` has a password there, `s3cret-pass`, and
+    `certified` a certificate of the same authority.
+    """
+
+    def __init__(self, certificate: "Certificate | None" = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="schedulerd-pg-"))
         self._user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
         if self._user:
             shutil.chown(self.folder, "nobody", "nogroup")
         self._control = find("pg_ctl")
         self._fill()
+        self._options = "-c listen_addresses= -c wal_retrieve_retry_interval=100ms "
+        self.port = 5432
+        if certificate is not None:
+            self._demand_tls(certificate)
         self.start()
+        if certificate is not None:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("CREATE ROLE keeper LOGIN SUPERUSER PASSWORD 's3cret-pass'")
+                connection.execute("CREATE ROLE certified LOGIN SUPERUSER")
 
     def _fill(self) -> None:
         """Make the folder `data` that the server starts from."""
@@ -47,7 +76,23 @@ class PostgresServer:
     @property
     def url(self) -> str:
         """Return how to connect."""
-        return f"postgresql://postgres@/postgres?host={self.folder}"
+        return f"postgresql://postgres@/postgres?host={self.folder}" + (f"&port={self.port}" if self.port != 5432 else "")
+
+    def tls_url(self, *options: str, user: str = "keeper:s3cret-pass", host: str = "localhost") -> str:
+        """Return how to connect over TLS, with options of libpq (`name=value`)."""
+        return f"postgresql://{user}@{host}:{self.port}/postgres?" + "&".join(options)
+
+    def _demand_tls(self, certificate: "Certificate") -> None:
+        data = self.folder / "data"
+        self.port = _free_port()
+        for source, name in ((certificate.path, "s.pem"), (certificate.key, "s.key"), (certificate.authority, "ca.pem")):
+            shutil.copyfile(source, data / name)
+            (data / name).chmod(0o600)
+            if self._user:
+                shutil.chown(data / name, "nobody", "nogroup")
+        (data / "pg_hba.conf").write_text(TLS_RULES)
+        files = "-c ssl_cert_file=s.pem -c ssl_key_file=s.key -c ssl_ca_file=ca.pem"
+        self._options = f"-c listen_addresses=localhost -c port={self.port} -c ssl=on {files} "
 
     def locked(self, password: str, database: str = "postgres") -> str:
         """Return the URL of a user whose password, `s3cret-pass`, is asked for, with the one that is given."""
@@ -61,7 +106,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, and return when it answers."""
-        options = f"-c listen_addresses= -k {self.folder} -c fsync=off -c wal_retrieve_retry_interval=100ms"
+        options = f"{self._options}-k {self.folder} -c fsync=off"
         self._call(self._control, "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", options, "-w", "start")
 
     def dump(self, schema: str) -> str:
@@ -104,7 +149,7 @@ class PostgresServer:
         killed = self._signal(signal.SIGKILL)
         until(lambda: not any(map(_runs, killed)), "the end of the server")
         # Who reaps orphans may be slow, and a zombie passes for a server that still runs.
-        for lock in ("data/postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
+        for lock in ("data/postmaster.pid", f".s.PGSQL.{self.port}.lock", f".s.PGSQL.{self.port}"):
             (self.folder / lock).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -146,17 +191,28 @@ def _runs(number: int) -> bool:
 
 
 class RedisServer:
-    """A Redis on a Unix socket."""
+    """A Redis on a Unix socket; with a certificate, on a port of localhost with TLS, too, and may ask clients for theirs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: "Certificate | None" = None, asks_clients: bool = False) -> None:
         self.socket = folder / "redis.sock"
+        self.port = 0
         command = [find("redis-server"), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", ""]
+        command += ["--repl-diskless-sync-delay", "0"]  # else an RDB comes 5 s later, in case there are more who want one
+        if certificate is not None:
+            self.port = _free_port()
+            command += ["--tls-port", str(self.port), "--tls-auth-clients", "yes" if asks_clients else "no"]
+            command += ["--tls-cert-file", str(certificate.path), "--tls-key-file", str(certificate.key)]
+            command += ["--tls-ca-cert-file", str(certificate.authority)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     @property
     def url(self) -> str:
         """Return how to connect."""
         return f"unix://{self.socket}"
+
+    def tls_url(self, *options: str, host: str = "localhost", password: str = "") -> str:
+        """Return how to connect over TLS, with options of redis-py (`name=value`)."""
+        return f"rediss://{f':{password}@' if password else ''}{host}:{self.port}?" + "&".join(options)
 
     def answers(self) -> bool:
         """Return whether it takes connections: its socket is there a moment before that."""

@@ -14,7 +14,7 @@ import pytest
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Manifest, filename_of, from_json, to_json
-from schedulerd.backups.urls import postgresql, redis, with_database
+from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verifying import verify
 from schedulerd.errors import NotFoundError
 from schedulerd.model import new_run_id, to_text
@@ -169,7 +169,27 @@ def test_another_database_of_the_same_server_is_named():
 
 
 def test_a_redis_url_is_what_redis_cli_wants():
-    assert redis("unix://:p%40@/run/redis.sock?db=3").arguments == ("-s", "/run/redis.sock")
-    assert redis("unix://:p%40@/run/redis.sock").env == {"REDISCLI_AUTH": "p@"}
-    found = redis("rediss://me:pw@h:7/0?ssl_ca_certs=/ca")
-    assert found.arguments == ("-h", "h", "-p", "7", "--tls", "--cacert", "/ca", "--user", "me")
+    found = redis("unix://:p%40@/run/redis.sock?db=3")
+    assert (found.path, found.login, found.env) == ("/run/redis.sock", (), {"REDISCLI_AUTH": "p@"})
+    found = redis("redis://me:pw@h/0")
+    assert (found.path, found.host, found.port, found.tls) == (None, "h", 6379, None)
+    assert (found.login, found.env) == (("--user", "me"), {"REDISCLI_AUTH": "pw"})
+
+
+@pytest.mark.parametrize(
+    ("query", "tls"),
+    [
+        ("", RedisTls()),
+        ("?ssl_ca_certs=/ca&ssl_certfile=/c&ssl_keyfile=/k", RedisTls("/ca", certfile="/c", keyfile="/k")),
+        ("?ssl_check_hostname=False&ssl_cert_reqs=required", RedisTls(checks_host=False)),
+        ("?ssl_cert_reqs=none&ssl_check_hostname=true", RedisTls(is_verified=False, checks_host=False)),
+    ],
+)
+def test_certificates_and_names_are_checked_unless_the_url_says_no(query, tls):
+    found = redis(f"rediss://h:7/0{query}")
+    assert (found.host, found.port, found.tls) == ("h", 7, tls)
+
+
+def test_a_word_about_tls_that_is_not_known_is_refused():
+    with pytest.raises(BackupError, match="has ssl_cafile, which is not known: ssl_ca_certs, "):
+        redis("rediss://h?ssl_cafile=/ca")

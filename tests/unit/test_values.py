@@ -75,10 +75,16 @@ def test_passwords_in_urls_are_masked():
         ("Port could not be cast to integer value as 'CANARYs3cret'", "redis://:CANARYs3cret#x@host"),
         ("invalid: CANARY", "postgresql://u:pw/CANARY@h/db"),
         ("auth failed for CANARY", "redis://CANARY"),
+        ("auth failed for CANARY", "redis://h?password=CANARY&ssl_ca_certs=/ca"),
+        ("auth failed for CANARY", "redis://pw?CANARY"),
     ],
 )
 def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
     assert "CANARY" not in scrubbed(text, url)
+
+
+def test_a_file_that_a_url_names_is_told():
+    assert scrubbed("/etc/ca.pem is not there", "rediss://h:7?ssl_ca_certs=/etc/ca.pem") == "/etc/ca.pem is not there"
 
 
 def test_a_log_record_is_one_line_whatever_a_job_printed():

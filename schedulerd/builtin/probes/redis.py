@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...backups.tunnel import context_of
+from ...backups.urls import redis as parts_of
 from . import Answer, Cut, above, graded
 
 NAMES = {
@@ -18,7 +20,7 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], _before: Answer, 
     """Return the server's figures. Raise whatever the driver raises."""
     import redis  # optional: only hosts that watch a Redis need it
 
-    client = redis.Redis.from_url(url, socket_timeout=timeout)  # for connecting, too
+    client = redis.Redis.from_url(url, socket_timeout=timeout, **_checks(url))  # for connecting, too
     try:
         client.ping()
         info = client.info()
@@ -35,3 +37,12 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], _before: Answer, 
         "the last write of its log failed" if answer.get("aof_last_write_status", "ok") != "ok" else None,
         "it has lost its master" if answer.get("master_link", "up") != "up" else None,
     )
+
+
+def _checks(url: str) -> dict[str, bool]:
+    """Return what redis-py is to check beyond its defaults: before 6.0 it takes a certificate for whatever name."""
+    tls = parts_of(url).tls
+    if tls is None:
+        return {}
+    context_of(tls)  # names a file that is not there; redis-py does not
+    return {"ssl_check_hostname": tls.checks_host}
