@@ -1,8 +1,9 @@
 """Which rows and outputs of the history may go: rules and rows in, decisions out.
 
 Whatever the rules say, these stay: what is not finished; of each job its newest row, its newest occurrence (planning goes
-on from it), its newest result (the list of jobs shows it), its last failure and last success unless told otherwise; and,
-for FOLLOWED_KEPT more, rows that tell which ends of other jobs were followed already.
+on from it), its newest result (the list of jobs shows it), its last failure and last success unless told otherwise, and
+its young occurrences, which are not started again as long as their rows are there (see `claims_kept`); and, for
+FOLLOWED_KEPT more, rows that tell which ends of other jobs were followed already.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .model import UNFINISHED, Origin, Status
+from .model import UNFINISHED, Job, Origin, Status
 
+PLANNED = (Origin.SCHEDULE, Origin.CATCH_UP)
+CLOCK_WRONG_FOR = timedelta(days=1)  # so far the clock may be set back, and nothing that was due then is started again
 FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
 FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
@@ -22,7 +25,7 @@ class Rules:
     """What may stay in the history; None is no bound.
 
     `older_than` counts from a run's end, `runs_per_job` counts a job's finished rows, newest first. Sizes are of outputs
-    as the disk has them, in bytes.
+    as the disk has them, in bytes. What a job's rules planned stays for `claims_kept`, see the function of that name.
     """
 
     older_than: timedelta | None = None
@@ -32,6 +35,7 @@ class Rules:
     outputs_older_than: timedelta | None = None
     outputs_size: int | None = None
     min_free: int | None = None
+    claims_kept: timedelta = CLOCK_WRONG_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,17 @@ class Output:
     is_running: bool = False
 
 
+def claims_kept(job: Job | None) -> timedelta:
+    """Return for how long the occurrences of a job stay: while they could be started late, and a day more.
+
+    Until then a row is what keeps its occurrence from being started twice when the clock is set back. A job that is gone
+    has none to be started.
+    """
+    if job is None:
+        return timedelta()
+    return CLOCK_WRONG_FOR + timedelta(seconds=max(job.misfire_grace_seconds, job.catch_up_age_seconds))
+
+
 def expired(rows: Iterable[Old], needed: Needed, rules: Rules, now: datetime) -> list[str]:
     """Return which of a job's rows may go, in their order."""
     stays = needed.stays(rules)
@@ -93,6 +108,8 @@ def _is_expired(row: Old, needed: Needed, rules: Rules, now: datetime) -> bool:
     if row.status in UNFINISHED or row.finished_at is None:
         return False
     if row.origin is Origin.AFTER and row.finished_at >= now - FOLLOWED_KEPT - (rules.older_than or timedelta()):
+        return False
+    if row.origin in PLANNED and row.finished_at >= now - rules.claims_kept:
         return False
     is_old = rules.older_than is not None and row.finished_at < now - rules.older_than
     is_beyond = needed.oldest_kept is not None and row.run_id < needed.oldest_kept

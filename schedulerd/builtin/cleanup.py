@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ..durations import counted
 from ..model import UNFINISHED, Result, Status
 from ..output import OutputFolder
-from ..retention import Rules, expired, may_go_on, outputs_to_delete, surplus_bytes
+from ..retention import Rules, claims_kept, expired, may_go_on, outputs_to_delete, surplus_bytes
 from ..store import Store, durable
 from . import Context
 
@@ -48,7 +48,8 @@ def run(context: Context) -> Result:
     """Let go what the rules say; while the history cannot be written, outputs only."""
     options, now, trouble = context.options, context.clock.now(), context.store.trouble
     is_dry, batch = options["dry_run"], options["batch"]
-    cleaning = Cleaning(context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop)
+    kept = {job_id: claims_kept(job) for job_id, job in context.config.jobs.items()}
+    cleaning = Cleaning(context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept)
     plan = cleaning.clean(with_rows=trouble is None)
     details = {"runs": plan.runs, "outputs": plan.outputs, "freed_bytes": plan.freed_bytes, "dry_run": is_dry}
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"
@@ -72,7 +73,10 @@ def rules_of(options: Mapping[str, Any]) -> Rules:
 
 
 class Cleaning:
-    """One cleaning of a store and its outputs; `check` is called between its steps, and may raise."""
+    """One cleaning of a store and its outputs.
+
+    `check` is called between its steps, and may raise; `kept` is for how long each job's occurrences stay.
+    """
 
     def __init__(
         self,
@@ -83,10 +87,12 @@ class Cleaning:
         acts: bool,
         batch: int = 500,
         check: Callable[[], None] = lambda: None,
+        kept: Mapping[str, timedelta] | None = None,
     ) -> None:
         self._store, self._output = store, output
         self._rules, self._now = rules, now
         self._acts, self._batch, self._check = acts, batch, check
+        self._kept = kept or {}
         self._plan = Plan()
         self._dropped: set[str] = set()  # outputs that a dry run leaves there
 
@@ -102,15 +108,15 @@ class Cleaning:
 
     def _clean_job(self, job_id: str) -> None:
         needed = self._store.needed(job_id, self._rules.runs_per_job)
-        after = ""
+        rules, after = replace(self._rules, claims_kept=self._kept.get(job_id, claims_kept(None))), ""
         while rows := self._store.old_rows(job_id, after, PAGE):
-            for run_ids in _batches(expired(rows, needed, self._rules, self._now), self._batch):
+            for run_ids in _batches(expired(rows, needed, rules, self._now), self._batch):
                 self._check()
                 gone = durable(self._store.delete_runs(run_ids), PATIENCE) if self._acts else list(run_ids)
                 self._plan.runs_of[job_id] += len(gone)
                 for run_id in gone:
                     self._drop(run_id)
-            if not may_go_on(rows, needed, self._rules, self._now):
+            if not may_go_on(rows, needed, rules, self._now):
                 return
             after = rows[-1].run_id
 

@@ -22,11 +22,11 @@ class Watched:
     def __init__(self, daemon, folder, jobs, at):
         self.folder = folder
         self.clock = WallClock(folder, at)
-        marked = {
-            job_id: {"shell": f'echo "$SCHEDULERD_SCHEDULED_AT" >> {folder}/{job_id}.marks', "catch_up": "latest", **rule}
-            for job_id, rule in jobs.items()
-        }
+        marked = {job_id: rule if "cleanup" in rule else {**self._marking(job_id), **rule} for job_id, rule in jobs.items()}
         self.running = daemon(marked, env=self.clock.env, timezone=ROME, catch_up_spread="5s").start()
+
+    def _marking(self, job_id):
+        return {"shell": f'echo "$SCHEDULERD_SCHEDULED_AT" >> {self.folder}/{job_id}.marks', "catch_up": "latest"}
 
     def marks(self, job_id):
         path = self.folder / f"{job_id}.marks"
@@ -112,6 +112,16 @@ def test_two_hours_back_start_nothing_twice_and_silence_nothing(watched):
     assert seen.marks("fixed") == ["2026-06-10T01:21:00Z"]
     assert seen.twice() == []
     assert start - NIGHT < timedelta(minutes=2)
+
+
+def test_a_cleanup_takes_no_claim_that_a_clock_set_back_asks_for_again(watched):
+    seen = watched({"tick": {"every": "1s"}, "clean": {"cleanup": {"older_than": "0s", "runs_per_job": 1}}}, NIGHT)
+    seen.until_marks("tick", 6)
+    assert seen.running.client.post("jobs/clean/trigger", {}).body["success"]
+    seen.step(-6)
+    seen.until_marks("tick", 10)
+
+    assert seen.twice() == []
 
 
 def test_back_and_forth_over_the_start_of_daylight_saving(watched):

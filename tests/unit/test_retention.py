@@ -6,8 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.model import ENDED, UNFINISHED, Origin, Status
-from schedulerd.retention import FOLLOWED_KEPT, Needed, Old, Output, Rules, expired, outputs_to_delete, surplus_bytes
-from tests.support.builders import NOON
+from schedulerd.retention import (
+    FOLLOWED_KEPT,
+    Needed,
+    Old,
+    Output,
+    Rules,
+    claims_kept,
+    expired,
+    outputs_to_delete,
+    surplus_bytes,
+)  # fmt: skip
+from tests.support.builders import NOON, a_job
 
 DAY = timedelta(days=1)
 FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.ABANDONED)
@@ -48,6 +58,7 @@ RULES = st.builds(
     runs_per_job=st.none() | st.integers(1, 20),
     keeps_last_failure=st.booleans(),
     keeps_last_success=st.booleans(),
+    claims_kept=st.integers(0, 3).map(lambda days: days * DAY),
 )
 
 
@@ -65,6 +76,14 @@ def test_what_is_needed_never_goes(rows, rules):
         run_id for run_id in gone
         if by_id[run_id].origin is Origin.AFTER and by_id[run_id].finished_at >= NOON - FOLLOWED_KEPT
     ]  # fmt: skip
+    planned = [by_id[run_id] for run_id in gone if by_id[run_id].origin in (Origin.SCHEDULE, Origin.CATCH_UP)]
+    assert not [row for row in planned if row.finished_at >= NOON - rules.claims_kept]
+
+
+def test_the_occurrences_of_a_job_stay_while_they_could_be_started_late_and_a_day_more():
+    assert claims_kept(a_job(misfire_grace_seconds=600.0)) == DAY + timedelta(minutes=10)
+    assert claims_kept(a_job(misfire_grace_seconds=600.0, catch_up_age_seconds=7200.0)) == DAY + timedelta(hours=2)
+    assert claims_kept(None) == timedelta()  # a job that is gone has none to start
 
 
 @given(rows=histories(), rules=RULES)
@@ -85,7 +104,8 @@ def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rul
     gone = set(expired(rows, needed, rules, NOON))
     left = [
         row for row in rows if row.run_id not in gone and row.status not in UNFINISHED and row.origin is not Origin.AFTER
-    ]
+        and (row.origin not in (Origin.SCHEDULE, Origin.CATCH_UP) or row.finished_at < NOON - rules.claims_kept)
+    ]  # fmt: skip
 
     beyond = [row for row in left if needed.oldest_kept is not None and row.run_id < needed.oldest_kept]
     assert {row.run_id for row in beyond} <= needed.stays(rules)
