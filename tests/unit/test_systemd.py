@@ -1,0 +1,56 @@
+"""What is told to the service manager, through a real socket that nobody may read."""
+
+import socket
+
+import pytest
+
+from schedulerd.clock import SystemClock
+from schedulerd.systemd import Notifier
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(10)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def notifier(manager):
+    made = Notifier(SystemClock())
+    yield made
+    made._notifier.socket.close()
+
+
+def heard(manager):
+    """Take all that waits in the socket."""
+    manager.setblocking(False)
+    words = []
+    try:
+        while True:
+            words.append(manager.recv(4096).decode())
+    except BlockingIOError:
+        return words
+
+
+def test_a_manager_that_hangs_is_not_waited_for_and_hears_what_it_must_later(manager, notifier):
+    for number in range(1000):  # far more than the kernel keeps for a reader
+        notifier.starting(f"try {number}")
+    notifier.reloading()
+    notifier.ready("5 jobs")
+    assert "READY=1" not in "".join(heard(manager))
+    notifier.feed_watchdog()
+
+    assert heard(manager) == ["READY=1\nSTATUS=5 jobs"]  # and not that it reloads, which is over
+    notifier.feed_watchdog()
+    assert heard(manager) == []
+
+
+def test_a_manager_that_is_gone_is_no_error(manager, notifier):
+    manager.close()
+
+    notifier.ready("5 jobs")
+    notifier.feed_watchdog()
