@@ -1,10 +1,12 @@
 """The catalogue of a folder: its backups are the manifests in it, and nothing that has none ever is touched.
 
 Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
-in that folder. A backup is made in a folder of its own, `.JOB-RUN.partial`, which is locked while its run lives, and enters
-with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest, takes
-it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose file
+in that folder. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while its run lives, and
+enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest,
+takes it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose file
 somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+
+Several hosts may share a folder: all see all backups, and each counts, lets go and clears up after its own alone (`Maker`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from ..faults import fault_point
 from ..files import read_regular
 from ..keeping import Kept
 from . import BackupError
-from .manifest import FILENAME, RUN_ID, SUFFIX, Manifest, from_json, instant, to_json
+from .manifest import FILENAME, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 
 MANIFEST_LIMIT = 64 * 1024  # bytes
 GONE = ".gone"
@@ -112,9 +114,9 @@ class Catalogue:
         found = [entry for entry in map(self._entry, names) if entry is not None]
         return sorted(found, key=by_age, reverse=True)
 
-    def of_job(self, job_id: str) -> list[Entry]:
-        """Return the backups of a job, the last one that was made first."""
-        own = [entry for entry in self.entries() if entry.manifest.job_id == job_id]
+    def of_job(self, job_id: str, maker: Maker) -> list[Entry]:
+        """Return the backups of a maker's job, the last one that was made first."""
+        own = [entry for entry in self.entries() if _is_of(entry.manifest, job_id, maker)]
         return sorted(own, key=lambda each: each.manifest.sequence, reverse=True)
 
     def get(self, filename: str) -> Entry:
@@ -151,7 +153,7 @@ class Catalogue:
     def _missing(self, manifest: Manifest) -> Entry | None:
         """Return a backup without its file; None when it is just coming in (its `partial` folder is there) or going."""
         names = os.listdir(self._descriptor)
-        is_coming = f".{manifest.job_id}-{manifest.run_id}.partial" in names or manifest.filename in names
+        is_coming = _partial_name(manifest.job_id, manifest.run_id, manifest.maker) in names or manifest.filename in names
         if is_coming or manifest.filename + SUFFIX not in names:
             return None
         return Entry(manifest, os.path.join(self.folder, manifest.filename), 0, is_missing=True)
@@ -179,9 +181,9 @@ class Catalogue:
             os.close(descriptor)
 
     @contextmanager
-    def partial(self, job_id: str, run_id: str) -> Iterator[str]:
+    def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:
         """Lend an empty private folder to work in, which is gone afterwards; it is held against `clear` meanwhile."""
-        name = f".{job_id}-{run_id}.partial"
+        name = _partial_name(job_id, run_id, maker)
         with self.locked():  # so that `clear` does not come between
             os.mkdir(name, 0o700, dir_fd=self._descriptor)
             descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
@@ -195,7 +197,7 @@ class Catalogue:
     def enter(self, file: str, manifest: Manifest) -> Manifest:
         """Give a finished, fsynced file of a `partial` folder its name; return its manifest with its place in the order."""
         with self.locked():
-            last = max((entry.manifest.sequence for entry in self.of_job(manifest.job_id)), default=0)
+            last = max((entry.manifest.sequence for entry in self.of_job(manifest.job_id, manifest.maker)), default=0)
             entered = replace(manifest, sequence=last + 1)
             for name in (manifest.filename, manifest.filename + SUFFIX):
                 if self._is_there(name):
@@ -258,17 +260,17 @@ class Catalogue:
             os.unlink(filename, dir_fd=self._descriptor)
         os.unlink(gone, dir_fd=self._descriptor)
 
-    def clear(self, job_id: str) -> list[str]:
-        """Take away what crashed runs of a job have left, and nothing that belongs to a run that lives."""
+    def clear(self, job_id: str, maker: Maker) -> list[str]:
+        """Take away what crashed runs of a maker's job have left, and nothing that belongs to a run that lives."""
         with self.locked():
             names = os.listdir(self._descriptor)
             kinds = (self._cleared_partial, self._cleared_gone, self._cleared_scratch)
-            gone = [name for name in names if name.startswith(".") and any(clear(name, job_id) for clear in kinds)]
+            gone = [name for name in names if name.startswith(".") and any(clear(name, job_id, maker) for clear in kinds)]
             os.fsync(self._descriptor)
         return gone
 
-    def _cleared_partial(self, name: str, job_id: str) -> bool:
-        found = re.fullmatch(rf"\.{re.escape(job_id)}-({RUN_ID})\.partial", name)
+    def _cleared_partial(self, name: str, job_id: str, maker: Maker) -> bool:
+        found = re.fullmatch(rf"\.{re.escape(job_id)}-({RUN_ID})\.{maker.tag}\.partial", name)
         if found is None:
             return False
         try:
@@ -292,17 +294,17 @@ class Catalogue:
             if manifest is not None and manifest.run_id == run_id and not self._is_there(manifest.filename):
                 os.unlink(name, dir_fd=self._descriptor)
 
-    def _cleared_gone(self, name: str, job_id: str) -> bool:
+    def _cleared_gone(self, name: str, job_id: str, maker: Maker) -> bool:
         manifest = self._manifest(name) if name.endswith(SUFFIX + GONE) else None
-        if manifest is None or manifest.job_id != job_id or name != f".{manifest.filename}{SUFFIX}{GONE}":
+        if manifest is None or not _is_of(manifest, job_id, maker) or name != f".{manifest.filename}{SUFFIX}{GONE}":
             return False
         self._finish_removing(manifest.filename, name)
         return True
 
-    def _cleared_scratch(self, name: str, job_id: str) -> bool:
+    def _cleared_scratch(self, name: str, job_id: str, maker: Maker) -> bool:
         """Remove the half of a manifest that was being changed: the folder is locked, so nobody is at it."""
         manifest = self._manifest(name[1:].removesuffix(SCRATCH) + SUFFIX) if name.endswith(SCRATCH) else None
-        if manifest is None or manifest.job_id != job_id:
+        if manifest is None or not _is_of(manifest, job_id, maker):
             return False
         os.unlink(name, dir_fd=self._descriptor)
         return True
@@ -313,3 +315,11 @@ class Catalogue:
         except FileNotFoundError:
             return False
         return True
+
+
+def _partial_name(job_id: str, run_id: str, maker: Maker) -> str:
+    return f".{job_id}-{run_id}.{maker.tag}.partial"
+
+
+def _is_of(manifest: Manifest, job_id: str, maker: Maker) -> bool:
+    return manifest.job_id == job_id and manifest.is_of(maker)

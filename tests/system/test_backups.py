@@ -256,6 +256,25 @@ def test_the_last_good_one_stays_when_all_later_ones_are_odd(noted, notes):
     assert good not in [one["filename"] for one in backups_of(running)]
 
 
+def test_what_another_daemon_has_made_in_a_shared_folder_is_seen_and_neither_counted_nor_let_go(daemon, notes, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o700)
+    backup = {"source": "notes", "directory": str(shared), "keep": {"last": 2}, "max_age": "1h"}
+    jobs = {"b": {"backup": backup}, "d": {"restore_drill": {"of": "b"}}, "health": {"health_check": {}}}
+    one, other = (daemon(jobs, sources={"notes": f"sqlite://{notes}"}).start() for _ in range(2))
+    first = [details(run(one))["filename"] for _ in range(2)]
+    missed = details(run(other, "health"))["services"]["backups"]["error"]
+    untried = run(other, "d", "failed")["message"]
+    second = [details(run(other))["filename"] for _ in range(3)]
+
+    assert "there is no good backup" in missed
+    assert "there is no backup of the job b" in untried
+    for each in (one, other):
+        assert [seen["filename"] for seen in backups_of(each)] == [*second[:0:-1], *first[::-1]]
+        assert details(run(each, "health"))["services"]["backups"]["jobs"]["b"]["count"] == 2
+    assert post(other, first[0], "hold").status == 200
+
+
 def test_one_that_is_smaller_than_it_should_be_fails_its_run(noted):
     running = noted(min_size="1G")
 
@@ -324,7 +343,8 @@ def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compre
     small.mkdir()
     order = {
         "directory": str(small), "keep": {}, "min_size": 1, "max_shrink": 100, "min_free": 0, "pg_bin": None, "folder": None,
-        "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "timezone": "UTC", "kind": "sqlite",
+        "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "daemon": "d",
+        "timezone": "UTC", "kind": "sqlite",
         "source": "notes", "url": f"sqlite://{notes}", "exclude": [], "compress": compress, "encrypt": "none",
         "recipients": [], "schema": None,
     }  # fmt: skip
@@ -391,7 +411,7 @@ def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
     running = noted()
     folder = folder_of(running)
     folder.mkdir(mode=0o700)
-    other = folder / ".b-c-00000000-0000-7000-8000-000000000000.partial"
+    other = folder / ".b-c-00000000-0000-7000-8000-000000000000.0123456789abcdef.partial"
     other.mkdir()
     (other / "content").write_bytes(b"half")
     run(running)

@@ -13,12 +13,15 @@ import pytest
 
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.manifest import Manifest, filename_of, from_json, to_json
+from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verifying import verify
 from schedulerd.errors import NotFoundError
 from schedulerd.model import new_run_id, to_text
 from tests.support.builders import NOON
+
+HERE, THERE = Maker("here", "d1"), Maker("there", "d2")
+RENAMED, BESIDE = Maker("new", "d1"), Maker("here", "d3")  # the same machine under another name; its other daemon
 
 
 @pytest.fixture
@@ -32,11 +35,13 @@ def entered(catalogue: Catalogue, data: bytes, number: int = 0, **changes) -> Ma
     given = Manifest(
         filename=filename_of("b", "src", at, ".db"), job_id="b", run_id=run_id, source="src", kind="sqlite",
         created_at=to_text(at), size_bytes=len(data), sha256=digest, content_size_bytes=len(data), content_sha256=digest,
+        **HERE._asdict(),
     )  # fmt: skip
-    with catalogue.partial("b", run_id) as scratch:
+    given = replace(given, **changes)
+    with catalogue.partial("b", run_id, given.maker) as scratch:
         file = Path(scratch, "content")
         file.write_bytes(data)
-        return catalogue.enter(str(file), replace(given, **changes))
+        return catalogue.enter(str(file), given)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
@@ -71,7 +76,31 @@ def test_each_of_200_flipped_bits_and_each_cut_is_found(catalogue):
 def test_the_order_is_that_in_which_they_were_entered_whatever_the_clock_said(catalogue):
     names = [entered(catalogue, b"x", number).filename for number in (5, 9, 1)]
 
-    assert [entry.manifest.filename for entry in catalogue.of_job("b")] == names[::-1]
+    assert [entry.manifest.filename for entry in catalogue.of_job("b", HERE)] == names[::-1]
+
+
+@pytest.mark.parametrize("other", [THERE, RENAMED, BESIDE])
+def test_each_maker_has_its_own_backups_in_a_shared_folder_and_clears_up_after_itself_alone(catalogue, other):
+    ours, theirs = (entered(catalogue, b"x", number, **maker._asdict()) for number, maker in enumerate((HERE, other)))
+    left = []
+    for maker in (HERE, other):
+        run_id = new_run_id(NOON)
+        with catalogue.partial("b", run_id, maker) as scratch:
+            left.append(os.path.basename(scratch))
+        os.mkdir(scratch)  # as a run leaves it that was killed
+
+    assert [entry.manifest for entry in catalogue.of_job("b", HERE)] == [ours]
+    assert [entry.manifest for entry in catalogue.of_job("b", other)] == [theirs]
+    assert len(catalogue.entries()) == 2
+    assert catalogue.clear("b", HERE) == left[:1]
+    assert catalogue.clear("b", other) == left[1:]
+
+
+def test_a_backup_that_does_not_say_its_daemon_is_its_hosts(catalogue):
+    manifest = entered(catalogue, b"x", daemon="")
+
+    assert [entry.manifest for entry in catalogue.of_job("b", BESIDE)] == [manifest]
+    assert catalogue.of_job("b", RENAMED) == []
 
 
 def test_a_name_that_is_taken_is_not_written_over(catalogue):
@@ -132,7 +161,7 @@ def test_a_backup_whose_file_was_taken_away_is_missing_until_it_is_forgotten(cat
 def test_a_backup_that_is_coming_in_is_not_missing(catalogue):
     manifest = entered(catalogue, b"x")
     Path(catalogue.folder, manifest.filename).unlink()
-    with catalogue.partial("b", manifest.run_id):
+    with catalogue.partial("b", manifest.run_id, HERE):
         assert catalogue.entries() == []
 
     assert [entry.is_missing for entry in catalogue.entries()] == [True]

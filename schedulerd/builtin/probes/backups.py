@@ -44,7 +44,7 @@ def _entries(job: Job) -> list[Entry]:
     if not os.path.isdir(folder):
         return []
     with Catalogue(folder) as catalogue:
-        return catalogue.of_job(job.job_id)
+        return catalogue.of_job(job.job_id, job.options["maker"])
 
 
 def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
@@ -64,7 +64,7 @@ def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | No
     if there and not there[0].is_good:
         return f"{there[0].manifest.filename}: {'; '.join(there[0].doubts)}"
     if max_age and age is None:
-        return "there is no good backup"
+        return "there is no good backup that was made here"
     if max_age and age is not None and age > max_age:
         return f"the last good one is {format_duration(age)} old, more than {format_duration(max_age)}"
     return None
