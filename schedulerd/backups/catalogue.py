@@ -3,8 +3,8 @@
 Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
 in that folder. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while its run lives, and
 enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest,
-takes it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose file
-somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+takes it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose
+file somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
 
 Several hosts may share a folder: all see all backups, and each counts, lets go and clears up after its own alone (`Maker`).
 """
@@ -27,6 +27,7 @@ from ..errors import NotFoundError
 from ..faults import fault_point
 from ..files import read_regular
 from ..keeping import Kept
+from ..model import to_micros
 from . import BackupError
 from .manifest import FILENAME, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 
@@ -110,14 +111,17 @@ class Catalogue:
 
     def entries(self) -> list[Entry]:
         """Return the backups, newest first (of several jobs, by the time at which they were made)."""
-        names = [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
-        found = [entry for entry in map(self._entry, names) if entry is not None]
+        found = [entry for entry in map(self._entry, self._names()) if entry is not None]
         return sorted(found, key=by_age, reverse=True)
 
     def of_job(self, job_id: str, maker: Maker) -> list[Entry]:
         """Return the backups of a maker's job, the last one that was made first."""
         own = [entry for entry in self.entries() if _is_of(entry.manifest, job_id, maker)]
         return sorted(own, key=lambda each: each.manifest.sequence, reverse=True)
+
+    def _names(self) -> list[str]:
+        """Return the names of what may be manifests."""
+        return [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
 
     def get(self, filename: str) -> Entry:
         """Return a backup by its name. Raise NotFoundError."""
@@ -197,8 +201,7 @@ class Catalogue:
     def enter(self, file: str, manifest: Manifest) -> Manifest:
         """Give a finished, fsynced file of a `partial` folder its name; return its manifest with its place in the order."""
         with self.locked():
-            last = max((entry.manifest.sequence for entry in self.of_job(manifest.job_id, manifest.maker)), default=0)
-            entered = replace(manifest, sequence=last + 1)
+            entered = replace(manifest, sequence=self._next_sequence(manifest))
             for name in (manifest.filename, manifest.filename + SUFFIX):
                 if self._is_there(name):
                     raise BackupError(f"{os.path.join(self.folder, name)} is there already")
@@ -209,6 +212,15 @@ class Catalogue:
             os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
             os.fsync(self._descriptor)
         return entered
+
+    def _next_sequence(self, manifest: Manifest) -> int:
+        """Return the place of a new backup: after all of its job, whatever the clock says.
+
+        Places are microseconds, so that those which were away while others were made fit in where they belong.
+        """
+        known = (each for each in map(self._manifest, self._names()) if each is not None)
+        last = max((each.sequence for each in known if _is_of(each, manifest.job_id, manifest.maker)), default=0)
+        return max(last + 1, to_micros(instant(manifest.created_at)))
 
     def change(self, filename: str, **changes: Any) -> Manifest:
         """Replace fields of a backup's manifest. Raise NotFoundError."""

@@ -103,6 +103,27 @@ def test_a_backup_that_does_not_say_its_daemon_is_its_hosts(catalogue):
     assert catalogue.of_job("b", RENAMED) == []
 
 
+def test_backups_that_were_away_while_others_were_made_come_back_to_their_place(catalogue, tmp_path):
+    old, new = (entered(catalogue, b"x", number).filename for number in (1, 2))
+    for name in (old, old + ".json", new, new + ".json"):
+        shutil.move(os.path.join(catalogue.folder, name), tmp_path / name)
+    newer = entered(catalogue, b"x", 3).filename
+    for name in (old, old + ".json", new, new + ".json"):
+        shutil.move(tmp_path / name, os.path.join(catalogue.folder, name))
+    newest = entered(catalogue, b"x", 4).filename
+
+    assert [entry.manifest.filename for entry in catalogue.of_job("b", HERE)] == [newest, newer, new, old]
+
+
+def test_the_order_goes_on_from_manifests_that_are_not_listed(catalogue):
+    last = entered(catalogue, b"x", 9)
+    path = Path(catalogue.folder, last.filename)
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+    assert entered(catalogue, b"x", 1).sequence == last.sequence + 1
+
+
 def test_a_name_that_is_taken_is_not_written_over(catalogue):
     first = entered(catalogue, b"first")
     with pytest.raises(BackupError, match="is there already"):
