@@ -40,12 +40,16 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`."""
+    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`.
+
+    `alien` says why the file cannot be taken for ours any more, though it is there: it is neither opened nor deleted.
+    """
 
     manifest: Manifest
     path: str
     size_bytes: int
     is_missing: bool = False
+    alien: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -55,7 +59,7 @@ class Entry:
     @property
     def is_good(self) -> bool:
         """Return whether it counts."""
-        return self.is_whole and self.manifest.is_good
+        return self.is_whole and self.alien is None and self.manifest.is_good
 
     @property
     def doubts(self) -> list[str]:
@@ -63,7 +67,7 @@ class Entry:
         if self.is_missing:
             return ["the file is missing"]
         cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
-        return [*cut, *self.manifest.doubts]
+        return [*cut, *filter(None, [self.alien]), *self.manifest.doubts]
 
     def kept(self, zone: ZoneInfo) -> Kept:
         """Return what retention needs to know of it, its time on the clock of `zone`."""
@@ -131,11 +135,15 @@ class Catalogue:
         return entry
 
     def open(self, filename: str) -> int:
-        """Return a descriptor of a backup's file, to read it. Raise NotFoundError, or OSError."""
-        if self.get(filename).is_missing:
+        """Return a descriptor of a backup's file, to read it. Raise NotFoundError, BackupError, or OSError."""
+        entry = self.get(filename)
+        if entry.is_missing:
             raise NotFoundError(f"the file of the backup {filename!r} is missing from {self.folder}")
+        if entry.alien:
+            raise BackupError(f"{entry.path} is not read: {entry.alien}")
         descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor)
-        if not self._is_ours(os.fstat(descriptor)):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or self._alien(found):
             os.close(descriptor)
             raise NotFoundError(f"there is no backup {filename!r} in {self.folder}")
         return descriptor
@@ -150,9 +158,10 @@ class Catalogue:
             return self._missing(manifest)
         except OSError:
             return None
-        if not self._is_ours(found):
+        if not stat.S_ISREG(found.st_mode):
             return None
-        return Entry(manifest, os.path.join(self.folder, manifest.filename), found.st_size)
+        path = os.path.join(self.folder, manifest.filename)
+        return Entry(manifest, path, found.st_size, alien=self._alien(found))
 
     def _missing(self, manifest: Manifest) -> Entry | None:
         """Return a backup without its file; None when it is just coming in (its `partial` folder is there) or going."""
@@ -162,9 +171,11 @@ class Catalogue:
             return None
         return Entry(manifest, os.path.join(self.folder, manifest.filename), 0, is_missing=True)
 
-    def _is_ours(self, found: os.stat_result) -> bool:
-        """Return whether a file can be one of ours: a regular one with a single name that belongs to who has the folder."""
-        return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._uid
+    def _alien(self, found: os.stat_result) -> str | None:
+        """Return why a regular file cannot be one of ours; None: it has a single name, and belongs to who has the folder."""
+        if found.st_nlink != 1:
+            return f"the file has {found.st_nlink} names (hard links)"
+        return None if found.st_uid == self._uid else f"the file belongs to another user ({found.st_uid})"
 
     def _manifest(self, name: str) -> Manifest | None:
         try:
@@ -249,8 +260,8 @@ class Catalogue:
         self._remove(filename, lambda _entry: True)
 
     def remove_unless_held(self, filename: str) -> bool:
-        """Remove a backup that nobody has put on hold meanwhile; return whether it was removed."""
-        return self._remove(filename, lambda entry: entry.manifest.hold is None)
+        """Remove a backup, if it is ours and nobody has put it on hold meanwhile; return whether it was removed."""
+        return self._remove(filename, lambda entry: entry.manifest.hold is None and entry.alien is None)
 
     def forget(self, filename: str) -> bool:
         """Take a backup whose file is missing out of the catalogue; return whether it was missing. Raise NotFoundError."""

@@ -203,11 +203,32 @@ def test_foreign_files_links_and_names_that_lead_out_are_neither_listed_nor_dele
     for _ in range(2):
         run(running)
 
-    assert len(backups_of(running)) == 1
+    assert len(backups_of(running)) == 2  # `hard` in doubt, see below
     assert before - set(visible(folder)) == {backup["filename"], backup["filename"] + ".json"}
     assert secret.read_bytes() == b"mine"
-    for name in ("link", "hard", "fifo", "foreign.db", "..%2F..%2Fsecret", "%2e%2e"):
+    for name in ("link", "fifo", "foreign.db", "..%2F..%2Fsecret", "%2e%2e"):
         assert post(running, name, "verify").status == 404
+    assert "has 2 names" in post(running, "hard", "verify").body["detail"]
+    (hard,) = (one for one in backups_of(running) if one["filename"] == "hard")
+    assert not hard["is_good"]
+
+
+@pytest.mark.parametrize("spoil", [lambda path, other: os.link(path, other), lambda path, _other: shutil.chown(path, 65534)])
+def test_a_backup_whose_file_is_no_more_ours_is_told_and_neither_counted_nor_deleted(noted, tmp_path, spoil):
+    if os.geteuid() and spoil.__code__.co_varnames[1] == "_other":
+        pytest.skip("only root can give files away")
+    running = noted(keep={"last": 1}, max_age="1h", jobs={"health": {"health_check": {}}})
+    spoilt = details(run(running))["filename"]
+    spoil(folder_of(running) / spoilt, tmp_path / "other")
+    only = details(run(running, "health"))["services"]["backups"]
+    (told,) = backups_of(running)
+    made = [details(run(running))["filename"] for _ in range(2)]
+    after = details(run(running, "health"))["services"]["backups"]
+
+    assert (told["is_good"], only["jobs"]["b"]["count"], only["jobs"]["b"]["last_good_at"]) == (False, 1, None)
+    assert told["doubts"][0] in only["error"]
+    assert [one["filename"] for one in backups_of(running)] == [made[1], spoilt]
+    assert (after["status"], after["error"]) == ("degraded", f"b: {spoilt}: {told['doubts'][0]}")
 
 
 def test_a_flipped_bit_is_found_and_the_backup_counts_as_good_no_more(noted):

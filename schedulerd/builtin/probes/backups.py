@@ -49,7 +49,9 @@ def _entries(job: Job) -> list[Entry]:
 
 def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
     there = [entry for entry in entries if not entry.is_missing]
-    found = [_missing([entry.manifest.filename for entry in entries if entry.is_missing]), _of_those(there, age, max_age)]
+    aliens = [f"{entry.manifest.filename}: {entry.alien}" for entry in there[1:] if entry.alien]  # the newest: see below
+    missing = [entry.manifest.filename for entry in entries if entry.is_missing]
+    found = [_missing(missing), _others(aliens), _of_those(there, age, max_age)]
     return "; ".join(filter(None, found)) or None
 
 
@@ -58,6 +60,10 @@ def _missing(names: list[str]) -> str | None:
         return None
     more = f" (and {counted(len(names) - 1, 'more backup')})" if names[1:] else ""
     return f"{names[0]}{more}: the file is missing; if it may: schedulerctl backups forget {names[0]}"
+
+
+def _others(told: list[str]) -> str | None:
+    return told[0] + (f" (and {counted(len(told) - 1, 'more backup')})" if told[1:] else "") if told else None
 
 
 def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | None:
