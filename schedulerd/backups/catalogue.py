@@ -29,9 +29,8 @@ from ..files import read_regular
 from ..keeping import Kept
 from ..model import to_micros
 from . import BackupError
-from .manifest import FILENAME, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
+from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 
-MANIFEST_LIMIT = 64 * 1024  # bytes
 GONE = ".gone"
 SCRATCH = ".new"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -245,12 +244,17 @@ class Catalogue:
         return changed
 
     def _write(self, manifest: Manifest, scratch: str) -> None:
-        """Write a manifest beside, and put it in its place."""
+        """Write a manifest beside, and put it in its place. Raise BackupError for one that could not be read again."""
+        data = to_json(manifest)
+        if len(data) > MANIFEST_LIMIT:
+            raise BackupError(
+                f"the manifest of {manifest.filename} would have {len(data)} bytes, more than {MANIFEST_LIMIT}"
+            )
         descriptor = os.open(scratch, _NEW, 0o600)
         with open(descriptor, "wb") as file:
             if os.geteuid() != self._uid:
                 os.fchown(descriptor, self._uid, -1)
-            file.write(to_json(manifest))
+            file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.rename(scratch, manifest.filename + SUFFIX, dst_dir_fd=self._descriptor)

@@ -10,7 +10,7 @@ from typing import Any
 from ..clock import Clock
 from . import BackupError, Order, RefutedError
 from .catalogue import Catalogue, Entry
-from .manifest import Manifest, maker_of, stamped
+from .manifest import Manifest, maker_of, shortened, stamped
 from .sources import KINDS
 from .verifying import digest_of, verify
 from .wrapping import unwrap
@@ -39,9 +39,10 @@ def drill(order: Order, clock: Clock) -> Proven:
             with catalogue.partial(order["job_id"], order["run_id"], maker_of(order)) as scratch:
                 _restored(catalogue, entry, order, scratch, clock)
         except BackupError as error:
-            failed = stamped(clock.now(), ok=False, refuted=isinstance(error, RefutedError), error=str(error), **told)
+            text = shortened(str(error))  # a server may quote all of a value
+            failed = stamped(clock.now(), ok=False, refuted=isinstance(error, RefutedError), error=text, **told)
             catalogue.change(entry.manifest.filename, drill=after(entry.manifest.drill, failed))
-            raise BackupError(f"{entry.manifest.filename}: {error}") from error
+            raise BackupError(f"{entry.manifest.filename}: {text}") from error
         seconds = round(clock.monotonic() - start, 3)
         proof = stamped(clock.now(), ok=True, refuted=False, seconds=seconds, **told)
         return Proven(catalogue.change(entry.manifest.filename, drill=proof), seconds)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from ..model import to_text
 
 VERSION = 1
+MANIFEST_LIMIT = 64 * 1024  # bytes; a larger one is not read
+ERROR_CHARACTERS = 600
 SUFFIX = ".json"
 FILENAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -151,6 +153,11 @@ def filename_of(job_id: str, source: str, at: datetime, suffix: str) -> str:
 def maker_of(order: Mapping[str, Any]) -> Maker:
     """Return for whom an order is carried out."""
     return Maker(order["node"], order["daemon"])
+
+
+def shortened(text: str) -> str:
+    """Return a text as a manifest has room for it."""
+    return text if len(text) <= ERROR_CHARACTERS else text[:ERROR_CHARACTERS] + "…"
 
 
 def stamped(at: datetime, **more: Any) -> dict[str, Any]:

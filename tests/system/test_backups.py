@@ -643,6 +643,21 @@ def test_a_drill_whose_assertion_does_not_hold_refutes_the_backup(daemon, postgr
     assert "schedulerctl backups drill b" in post(running, backup["filename"], "accept").body["detail"]
 
 
+def test_a_drill_whose_error_quotes_a_whole_value_leaves_the_backup_in_the_catalogue(daemon, postgres, shop):
+    assertion = "SELECT repeat('x', 200000)::int"
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": [assertion]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    body = run(running, "d", "failed")
+    (backup,) = backups_of(running)
+
+    assert "invalid input syntax" in body["message"]
+    assert (backup["is_good"], len(backup["doubts"][0])) == (False, 601)
+
+
 def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_path, shop):
     jobs = {
         "b": {"backup": {"source": "shop"}},

@@ -124,6 +124,15 @@ def test_the_order_goes_on_from_manifests_that_are_not_listed(catalogue):
     assert entered(catalogue, b"x", 1).sequence == last.sequence + 1
 
 
+def test_a_manifest_that_could_not_be_read_again_is_not_written(catalogue):
+    manifest = entered(catalogue, b"x")
+    with pytest.raises(BackupError, match="more than 65536"):
+        catalogue.change(manifest.filename, hold={"reason": "y" * 70_000})
+
+    assert [entry.manifest for entry in catalogue.entries()] == [manifest]
+    assert sorted(os.listdir(catalogue.folder)) == [manifest.filename, manifest.filename + ".json"]
+
+
 def test_a_name_that_is_taken_is_not_written_over(catalogue):
     first = entered(catalogue, b"first")
     with pytest.raises(BackupError, match="is there already"):
