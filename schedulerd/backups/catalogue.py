@@ -215,13 +215,22 @@ class Catalogue:
             for name in (manifest.filename, manifest.filename + SUFFIX):
                 if self._is_there(name):
                     raise BackupError(f"{os.path.join(self.folder, name)} is there already")
-            self._write(entered, os.path.join(os.path.dirname(file), "manifest"))
-            fault_point("backup_named")
-            if os.geteuid() != self._uid:
-                os.chown(file, self._uid, -1, follow_symlinks=False)
-            os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
-            os.fsync(self._descriptor)
+            try:
+                self._name(file, entered)
+            except BaseException:  # a SIGTERM, too
+                if not self._is_there(manifest.filename):
+                    with suppress(FileNotFoundError):
+                        os.unlink(manifest.filename + SUFFIX, dir_fd=self._descriptor)
+                raise
         return entered
+
+    def _name(self, file: str, manifest: Manifest) -> None:
+        self._write(manifest, os.path.join(os.path.dirname(file), "manifest"))
+        fault_point("backup_named")
+        if os.geteuid() != self._uid:
+            os.chown(file, self._uid, -1, follow_symlinks=False)
+        os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
+        os.fsync(self._descriptor)
 
     def _next_sequence(self, manifest: Manifest) -> int:
         """Return the place of a new backup: after all of its job, whatever the clock says.

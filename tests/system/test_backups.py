@@ -440,10 +440,11 @@ def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
     assert (other / "content").exists()
 
 
-def test_a_cancelled_backup_leaves_nothing(noted):
-    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:60:1"})
+@pytest.mark.parametrize(("point", "sign"), [("backup_copied", "content"), ("backup_named", "*.json")])
+def test_a_cancelled_backup_leaves_nothing(noted, point, sign):
+    running = noted(env={"SCHEDULERD_FAULT": f"{point}:sleep:60:1"})
     run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
-    until(lambda: folder_of(running).is_dir() and visible(folder_of(running)), "its folder")
+    until(lambda: list(folder_of(running).rglob(sign)), "its work")
     assert running.client.post(f"runs/{run_id}/cancel", wait="30s").body["status"] == "cancelled"
 
     assert visible(folder_of(running)) == []
