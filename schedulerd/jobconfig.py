@@ -102,7 +102,7 @@ class ActionReader:
         value["url"] = self._store if source == HISTORY else self._url(source) if source else None
         value["schema"] = self._schema if source == HISTORY else None  # of a PostgreSQL, ours is one among others
         value["directory"] = value["directory"] or self._usual_backups()
-        value["maker"] = Maker(socket.gethostname(), owner_at(self._state_dir).daemon)
+        value["maker"] = maker_at(self._state_dir)
         value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
         given = value["encrypt"] or {}
         value["encrypt"] = {
@@ -290,6 +290,11 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
             report((*path, key), f"there is no {key} {name!r} on this host")
         elif key == "user" and name != "root" and user_of(name).pw_uid == 0:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
+
+
+def maker_at(state_dir: str) -> Maker:
+    """Return whose backups are those of the daemon with a state directory of this host."""
+    return Maker(socket.gethostname(), owner_at(state_dir).daemon)
 
 
 def user_of(name: str) -> pwd.struct_passwd:

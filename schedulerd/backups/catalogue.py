@@ -3,8 +3,8 @@
 Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
 in that folder. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while its run lives, and
 enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest,
-takes it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose
-file somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+takes it out. Whatever a crash leaves behind is told by its name, and whoever comes next finishes it (`clear`). A manifest
+whose file somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
 
 Several hosts may share a folder: all see all backups, and each counts, lets go and clears up after its own alone (`Maker`).
 """
@@ -296,17 +296,17 @@ class Catalogue:
             os.unlink(filename, dir_fd=self._descriptor)
         os.unlink(gone, dir_fd=self._descriptor)
 
-    def clear(self, job_id: str, maker: Maker) -> list[str]:
-        """Take away what crashed runs of a maker's job have left, and nothing that belongs to a run that lives."""
+    def clear(self, maker: Maker) -> list[str]:
+        """Take away what a maker's crashed runs have left, of whatever job, and nothing that belongs to a run that lives."""
         with self.locked():
             names = os.listdir(self._descriptor)
             kinds = (self._cleared_partial, self._cleared_gone, self._cleared_scratch)
-            gone = [name for name in names if name.startswith(".") and any(clear(name, job_id, maker) for clear in kinds)]
+            gone = [name for name in names if name.startswith(".") and any(clear(name, maker) for clear in kinds)]
             os.fsync(self._descriptor)
         return gone
 
-    def _cleared_partial(self, name: str, job_id: str, maker: Maker) -> bool:
-        found = re.fullmatch(rf"\.{re.escape(job_id)}-({RUN_ID})\.{maker.tag}\.partial", name)
+    def _cleared_partial(self, name: str, maker: Maker) -> bool:
+        found = re.fullmatch(rf"\..+-({RUN_ID})\.{maker.tag}\.partial", name)
         if found is None:
             return False
         try:
@@ -330,17 +330,17 @@ class Catalogue:
             if manifest is not None and manifest.run_id == run_id and not self._is_there(manifest.filename):
                 os.unlink(name, dir_fd=self._descriptor)
 
-    def _cleared_gone(self, name: str, job_id: str, maker: Maker) -> bool:
+    def _cleared_gone(self, name: str, maker: Maker) -> bool:
         manifest = self._manifest(name) if name.endswith(SUFFIX + GONE) else None
-        if manifest is None or not _is_of(manifest, job_id, maker) or name != f".{manifest.filename}{SUFFIX}{GONE}":
+        if manifest is None or not manifest.is_of(maker) or name != f".{manifest.filename}{SUFFIX}{GONE}":
             return False
         self._finish_removing(manifest.filename, name)
         return True
 
-    def _cleared_scratch(self, name: str, job_id: str, maker: Maker) -> bool:
+    def _cleared_scratch(self, name: str, maker: Maker) -> bool:
         """Remove the half of a manifest that was being changed: the folder is locked, so nobody is at it."""
         manifest = self._manifest(name[1:].removesuffix(SCRATCH) + SUFFIX) if name.endswith(SCRATCH) else None
-        if manifest is None or not _is_of(manifest, job_id, maker):
+        if manifest is None or not manifest.is_of(maker):
             return False
         os.unlink(name, dir_fd=self._descriptor)
         return True

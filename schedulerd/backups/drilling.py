@@ -31,7 +31,7 @@ def drill(order: Order, clock: Clock) -> Proven:
     not be tried (the scratch server is away), it stays what it was: proven, or refuted by an earlier drill.
     """
     with Catalogue(order["directory"]) as catalogue:
-        catalogue.clear(order["job_id"], maker_of(order))
+        catalogue.clear(maker_of(order))
         entry = _newest(catalogue, order)
         start = clock.monotonic()
         told = {"job_id": order["job_id"], "run_id": order["run_id"], "assertions": len(order["assertions"])}

@@ -34,7 +34,7 @@ class Made:
 def make(order: Order, now: datetime) -> Made:
     """Make a backup and enter it. Raise BackupError; then nothing of it is left."""
     with Catalogue(order["directory"], is_made=True) as catalogue:
-        catalogue.clear(order["job_id"], maker_of(order))
+        catalogue.clear(maker_of(order))
         earlier = catalogue.of_job(order["job_id"], maker_of(order))
         check_room(order, earlier)
         with catalogue.partial(order["job_id"], order["run_id"], maker_of(order)) as scratch:

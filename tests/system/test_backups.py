@@ -409,7 +409,7 @@ def test_a_kill_at_any_moment_leaves_no_half_file_listed_and_none_after_the_next
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
+def test_a_kill_at_each_point_is_mended_when_the_run_has_ended(noted, notes, point):
     running = noted(keep={"last": 1}, env={"SCHEDULERD_FAULT": f"{point}:kill:1"}, jobs={"c": {"shell": "true"}})
     folder = folder_of(running)
     job = {"b": {"backup": {"source": "notes", "keep": {"last": 1}}}}
@@ -419,8 +419,8 @@ def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
         fault = {"b": {**job["b"], "env": {"SCHEDULERD_FAULT": f"{point}:kill:1"}}}
         running.reload({"jobs": fault, "sources": {"notes": f"sqlite://{notes}"}})
     run(running, expected="failed")
+    until(lambda: visible(folder) == with_manifests(backups_of(running)), "the folder to be cleared up")
     assert all(_is_whole(one) for one in backups_of(running))
-    assert visible(folder) != with_manifests(backups_of(running))
     running.reload({"jobs": job, "sources": {"notes": f"sqlite://{notes}"}})
     run(running)
 
@@ -428,7 +428,7 @@ def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
     assert len(backups_of(running)) == 1
 
 
-def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
+def test_what_another_daemon_works_on_is_left_alone(noted):
     running = noted()
     folder = folder_of(running)
     folder.mkdir(mode=0o700)
@@ -448,6 +448,18 @@ def test_a_cancelled_backup_leaves_nothing(noted, point, sign):
     assert running.client.post(f"runs/{run_id}/cancel", wait="30s").body["status"] == "cancelled"
 
     assert visible(folder_of(running)) == []
+
+
+def test_what_was_killed_together_with_the_daemon_is_cleared_up_at_its_start_though_the_job_is_gone(noted):
+    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:60:1"})
+    run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
+    until(lambda: list(folder_of(running).rglob("content")), "its work")
+    running.kill()
+    _kill(until(lambda: _child_of(run_id), "the child"))
+    running.write({"jobs": {}})
+    running.start()
+
+    until(lambda: visible(folder_of(running)) == [], "the folder to be cleared up")
 
 
 def test_a_backup_outlives_the_daemon(noted):

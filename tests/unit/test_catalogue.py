@@ -92,8 +92,19 @@ def test_each_maker_has_its_own_backups_in_a_shared_folder_and_clears_up_after_i
     assert [entry.manifest for entry in catalogue.of_job("b", HERE)] == [ours]
     assert [entry.manifest for entry in catalogue.of_job("b", other)] == [theirs]
     assert len(catalogue.entries()) == 2
-    assert catalogue.clear("b", HERE) == left[:1]
-    assert catalogue.clear("b", other) == left[1:]
+    assert catalogue.clear(HERE) == left[:1]
+    assert catalogue.clear(other) == left[1:]
+
+
+def test_whoever_clears_takes_what_any_job_has_left_and_nothing_of_a_run_that_lives(catalogue):
+    run_id = new_run_id(NOON)
+    with catalogue.partial("gone-job", run_id, HERE) as left:
+        pass
+    os.mkdir(left)
+    Path(left, "content").write_bytes(b"in the clear")
+    with catalogue.partial("b", run_id, HERE) as living:
+        assert catalogue.clear(HERE) == [os.path.basename(left)]
+        assert os.listdir(catalogue.folder) == [os.path.basename(living)]
 
 
 def test_a_backup_that_does_not_say_its_daemon_is_its_hosts(catalogue):
