@@ -357,6 +357,30 @@ def test_no_backup_is_begun_without_room(noted):
     assert visible(folder_of(running)) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
+    running = noted()
+    name = details(run(running))["filename"]
+    folder = str(folder_of(running))
+    if is_damaged:
+        _flip(folder_of(running) / name)
+    script = (
+        "import sys; from datetime import datetime, timezone; from schedulerd.backups.catalogue import Catalogue\n"
+        "from schedulerd.backups.verifying import verify\n"
+        "verify(Catalogue(sys.argv[1]), sys.argv[2], datetime.now(timezone.utc))"
+    )
+    mount = 'mount --bind "$2" "$2" && mount -o remount,ro,bind "$2" && exec "$0" -c "$1" "$2" "$3"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, sys.executable, script, folder, name],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+    verdict = "the file is damaged" if is_damaged else "the file is what it was"
+    assert f"BackupError: {name}: {verdict}" in done.stderr
+    assert done.stderr.strip().endswith("but its manifest cannot be written: Read-only file system")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
 @pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compress):
