@@ -163,10 +163,12 @@ class Catalogue:
         return Entry(manifest, path, found.st_size, alien=self._alien(found))
 
     def _missing(self, manifest: Manifest) -> Entry | None:
-        """Return a backup without its file; None when it is just coming in (its `partial` folder is there) or going."""
-        names = os.listdir(self._descriptor)
-        is_coming = _partial_name(manifest.job_id, manifest.run_id, manifest.maker) in names or manifest.filename in names
-        if is_coming or manifest.filename + SUFFIX not in names:
+        """Return a backup without its file; None when it is just coming in or going.
+
+        Asked in this order: a `partial` folder is there from before the manifest until the file has its name.
+        """
+        is_coming = self._is_there(_partial_name(manifest.job_id, manifest.run_id, manifest.maker))
+        if is_coming or self._is_there(manifest.filename) or not self._is_there(manifest.filename + SUFFIX):
             return None
         return Entry(manifest, os.path.join(self.folder, manifest.filename), 0, is_missing=True)
 

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -197,6 +199,22 @@ def test_a_backup_whose_file_was_taken_away_is_missing_until_it_is_forgotten(cat
         catalogue.open(gone)
     assert (catalogue.forget(gone), catalogue.forget(stays)) == (True, False)
     assert sorted(os.listdir(catalogue.folder)) == [stays, stays + ".json"]
+
+
+def test_the_folder_is_read_once_however_many_files_are_missing(catalogue):
+    manifest = entered(catalogue, b"x")
+    Path(catalogue.folder, manifest.filename).unlink()
+    for number in range(50):
+        other = replace(manifest, filename=f"b-{number}.db")
+        Path(catalogue.folder, other.filename + ".json").write_bytes(to_json(other))
+    script = (
+        "import sys; from schedulerd.backups.catalogue import Catalogue; catalogue, events = Catalogue(sys.argv[1]), []\n"
+        "sys.addaudithook(lambda name, _: events.append(name)); found = catalogue.entries()\n"
+        "print(sum(each.is_missing for each in found), events.count('os.listdir'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, catalogue.folder], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["51", "1"]
 
 
 def test_a_backup_that_is_coming_in_is_not_missing(catalogue):
