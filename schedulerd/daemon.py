@@ -39,8 +39,9 @@ from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
-from .executor import Executor, Function
+from .executor import Executor, Finished, Function
 from .faults import fault_point
+from .jobconfig import maker_at
 from .keepsakes import Keepsakes
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
@@ -67,6 +68,7 @@ BUILTINS: dict[str, Callable[[Context], Result]] = {
     "analytics": analytics.run,
     "cleanup": cleanup.run,
 }
+BACKUPS = ("backup", "restore_drill")
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
@@ -99,16 +101,18 @@ class Daemon:
         self.executor = Executor(
             self.clock, telling_of_success(PREPARE, self.board.last_success_at), functions, self.output,
             os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
-            self.scheduler.may_start, self.scheduler.on_started, self.scheduler.on_finished,
+            self.scheduler.may_start, self.scheduler.on_started, self._on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
-        shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
+        self.shelf = Shelf(
+            lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
+        )
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health,
-            lambda: self.executor.keepers_trouble, runs, shelf,
+            lambda: self.executor.keepers_trouble, runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -146,6 +150,13 @@ class Daemon:
         self.scheduler.tick(now)
         self.executor.look()
 
+    def _on_finished(self, ends: list[Finished]) -> None:
+        self.scheduler.on_finished(ends)
+        bad = [end.job for end in ends if end.job.action in BACKUPS and end.result.status is not Status.SUCCESS]
+        folders = {job.options["directory"] for job in bad if "directory" in job.options}
+        if folders:
+            self.shelf.clear_soon(folders)
+
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
         loop = asyncio.get_running_loop()
@@ -166,6 +177,7 @@ class Daemon:
                 return False
             await asyncio.to_thread(self._recover)
         self.planner.start()
+        self.shelf.clear_soon()
         self.service.waits_for = None
         await self._open_doors()
         gc.collect()

@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,11 +15,13 @@ from typing import Any, TypeVar
 
 from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
+from .backups.manifest import Maker
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked
+from .store.owner import owner_at
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"
@@ -94,11 +97,12 @@ class ActionReader:
         return self.source(self._sources.get(source, source) if isinstance(source, str) else source)
 
     def _backup(self, value: dict[str, Any]) -> dict[str, Any]:
-        """Add to the settings of a backup the `url` of its source, and where it goes."""
+        """Add to the settings of a backup the `url` of its source, where it goes, and whose it is."""
         source = value["source"]
         value["url"] = self._store if source == HISTORY else self._url(source) if source else None
         value["schema"] = self._schema if source == HISTORY else None  # of a PostgreSQL, ours is one among others
         value["directory"] = value["directory"] or self._usual_backups()
+        value["maker"] = maker_at(self._state_dir)
         value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
         given = value["encrypt"] or {}
         value["encrypt"] = {
@@ -180,7 +184,7 @@ class ActionReader:
 
     @staticmethod
     def paired(job: Job, jobs: Mapping[str, Job], path: Path, report: Report) -> Job:
-        """Return a restore drill that knows where the backups are that it tries."""
+        """Return a restore drill that knows where the backups are that it tries, and whose."""
         options, of = job.options, jobs.get(job.options["of"])
         if of is None or of.action != "backup":
             near = did_you_mean(options["of"], [each for each, one in jobs.items() if one.action == "backup"])
@@ -194,7 +198,7 @@ class ActionReader:
         for name in ("age_identity", "gnupg_home"):
             if options[name] is not None and os.path.commonpath([directory, options[name]]) == directory:
                 report((*path, name), "the key lies among the backups: who has them has the key, too")
-        return replace(job, options={**options, "directory": directory})
+        return replace(job, options={**options, "directory": directory, "maker": of.options["maker"]})
 
     def _check_backup(self, job: Job, path: Path, report: Report, warn: Report) -> None:
         if job.user is not None and job.options["directory"] == self._usual_backups():
@@ -286,6 +290,11 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
             report((*path, key), f"there is no {key} {name!r} on this host")
         elif key == "user" and name != "root" and user_of(name).pw_uid == 0:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
+
+
+def maker_at(state_dir: str) -> Maker:
+    """Return whose backups are those of the daemon with a state directory of this host."""
+    return Maker(socket.gethostname(), owner_at(state_dir).daemon)
 
 
 def user_of(name: str) -> pwd.struct_passwd:

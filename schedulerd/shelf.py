@@ -1,4 +1,4 @@
-"""The backups of this host, over all folders that jobs put them into: shown, checked, and put on hold."""
+"""The backups of this host, over all folders that jobs put them into: shown, checked, put on hold, and cleared up after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from .backups import BackupError
 from .backups.catalogue import Catalogue, Entry, by_age
-from .backups.manifest import stamped
+from .backups.manifest import Maker, stamped
 from .backups.verifying import verify
 from .clock import Clock
 from .durations import BYTES
@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 class Shelf:
     """Looks into the folders that `folders` names; their manifests are the catalogue, nothing is remembered here."""
 
-    def __init__(self, folders: Callable[[], Iterable[str]], clock: Clock, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, folders: Callable[[], Iterable[str]], maker: Maker, clock: Clock, is_stopping: Callable[[], bool]
+    ) -> None:
         self._folders = folders
+        self._maker = maker
         self._clock = clock
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
@@ -95,6 +98,23 @@ class Shelf:
             raise ConflictError(f"the file of {filename} is there: only a backup whose file is missing can be forgotten")
         log.info("backup %s: forgotten by %s, its file was missing", filename, actor.name)
         return backup
+
+    def clear_soon(self, folders: Iterable[str] | None = None) -> None:
+        """Begin to take away what runs have left that were killed: what is half-made may be in the clear.
+
+        In a thread of its own, which a folder that hangs may keep. All folders, unless some are named.
+        """
+        threading.Thread(target=self._clear, args=(folders,), name="clearing", daemon=True).start()
+
+    def _clear(self, folders: Iterable[str] | None) -> None:
+        for folder in self._present() if folders is None else filter(os.path.isdir, folders):
+            try:
+                with Catalogue(folder) as catalogue:
+                    gone = catalogue.clear(self._maker)
+            except Exception as error:  # the next run of the job tries again, and says so
+                log.warning("what killed runs have left in %s could not be removed: %s", folder, error)
+            else:
+                log.info("%s: removed what killed runs have left: %s", folder, ", ".join(gone) or "nothing")
 
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)

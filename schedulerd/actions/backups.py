@@ -29,7 +29,7 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
         },
         "job_id": job.job_id,
         "run_id": run.run_id,
-        "node": run.node,
+        **options["maker"]._asdict(),
         "timezone": job.timezone,
         "kind": kind_of(job, url),
         "source": label_of(job, url),
@@ -52,7 +52,7 @@ def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
         **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin")},
         "job_id": job.job_id,
         "run_id": run.run_id,
-        "node": run.node,
+        **options["maker"]._asdict(),
         "into": into,
         "assertions": list(options["assertions"]),
     }

@@ -1,10 +1,12 @@
 """The catalogue of a folder: its backups are the manifests in it, and nothing that has none ever is touched.
 
 Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
-in that folder. A backup is made in a folder of its own, `.JOB-RUN.partial`, which is locked while its run lives, and enters
-with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest, takes
-it out. Whatever a crash leaves behind is told by its name, and the next run of the job finishes it. A manifest whose file
-somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+in that folder. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while its run lives, and
+enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest,
+takes it out. Whatever a crash leaves behind is told by its name, and whoever comes next finishes it (`clear`). A manifest
+whose file somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+
+Several hosts may share a folder: all see all backups, and each counts, lets go and clears up after its own alone (`Maker`).
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from ..errors import NotFoundError
 from ..faults import fault_point
 from ..files import read_regular
 from ..keeping import Kept
+from ..model import to_micros
 from . import BackupError
-from .manifest import FILENAME, RUN_ID, SUFFIX, Manifest, from_json, instant, to_json
+from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 
-MANIFEST_LIMIT = 64 * 1024  # bytes
 GONE = ".gone"
 SCRATCH = ".new"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,12 +39,16 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`."""
+    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`.
+
+    `alien` says why the file cannot be taken for ours any more, though it is there: it is neither opened nor deleted.
+    """
 
     manifest: Manifest
     path: str
     size_bytes: int
     is_missing: bool = False
+    alien: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -52,7 +58,7 @@ class Entry:
     @property
     def is_good(self) -> bool:
         """Return whether it counts."""
-        return self.is_whole and self.manifest.is_good
+        return self.is_whole and self.alien is None and self.manifest.is_good
 
     @property
     def doubts(self) -> list[str]:
@@ -60,7 +66,7 @@ class Entry:
         if self.is_missing:
             return ["the file is missing"]
         cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
-        return [*cut, *self.manifest.doubts]
+        return [*cut, *filter(None, [self.alien]), *self.manifest.doubts]
 
     def kept(self, zone: ZoneInfo) -> Kept:
         """Return what retention needs to know of it, its time on the clock of `zone`."""
@@ -108,14 +114,17 @@ class Catalogue:
 
     def entries(self) -> list[Entry]:
         """Return the backups, newest first (of several jobs, by the time at which they were made)."""
-        names = [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
-        found = [entry for entry in map(self._entry, names) if entry is not None]
+        found = [entry for entry in map(self._entry, self._names()) if entry is not None]
         return sorted(found, key=by_age, reverse=True)
 
-    def of_job(self, job_id: str) -> list[Entry]:
-        """Return the backups of a job, the last one that was made first."""
-        own = [entry for entry in self.entries() if entry.manifest.job_id == job_id]
+    def of_job(self, job_id: str, maker: Maker) -> list[Entry]:
+        """Return the backups of a maker's job, the last one that was made first."""
+        own = [entry for entry in self.entries() if _is_of(entry.manifest, job_id, maker)]
         return sorted(own, key=lambda each: each.manifest.sequence, reverse=True)
+
+    def _names(self) -> list[str]:
+        """Return the names of what may be manifests."""
+        return [name for name in os.listdir(self._descriptor) if name.endswith(SUFFIX) and not name.startswith(".")]
 
     def get(self, filename: str) -> Entry:
         """Return a backup by its name. Raise NotFoundError."""
@@ -125,11 +134,15 @@ class Catalogue:
         return entry
 
     def open(self, filename: str) -> int:
-        """Return a descriptor of a backup's file, to read it. Raise NotFoundError, or OSError."""
-        if self.get(filename).is_missing:
+        """Return a descriptor of a backup's file, to read it. Raise NotFoundError, BackupError, or OSError."""
+        entry = self.get(filename)
+        if entry.is_missing:
             raise NotFoundError(f"the file of the backup {filename!r} is missing from {self.folder}")
+        if entry.alien:
+            raise BackupError(f"{entry.path} is not read: {entry.alien}")
         descriptor = os.open(filename, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor)
-        if not self._is_ours(os.fstat(descriptor)):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or self._alien(found):
             os.close(descriptor)
             raise NotFoundError(f"there is no backup {filename!r} in {self.folder}")
         return descriptor
@@ -144,21 +157,26 @@ class Catalogue:
             return self._missing(manifest)
         except OSError:
             return None
-        if not self._is_ours(found):
+        if not stat.S_ISREG(found.st_mode):
             return None
-        return Entry(manifest, os.path.join(self.folder, manifest.filename), found.st_size)
+        path = os.path.join(self.folder, manifest.filename)
+        return Entry(manifest, path, found.st_size, alien=self._alien(found))
 
     def _missing(self, manifest: Manifest) -> Entry | None:
-        """Return a backup without its file; None when it is just coming in (its `partial` folder is there) or going."""
-        names = os.listdir(self._descriptor)
-        is_coming = f".{manifest.job_id}-{manifest.run_id}.partial" in names or manifest.filename in names
-        if is_coming or manifest.filename + SUFFIX not in names:
+        """Return a backup without its file; None when it is just coming in or going.
+
+        Asked in this order: a `partial` folder is there from before the manifest until the file has its name.
+        """
+        is_coming = self._is_there(_partial_name(manifest.job_id, manifest.run_id, manifest.maker))
+        if is_coming or self._is_there(manifest.filename) or not self._is_there(manifest.filename + SUFFIX):
             return None
         return Entry(manifest, os.path.join(self.folder, manifest.filename), 0, is_missing=True)
 
-    def _is_ours(self, found: os.stat_result) -> bool:
-        """Return whether a file can be one of ours: a regular one with a single name that belongs to who has the folder."""
-        return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == self._uid
+    def _alien(self, found: os.stat_result) -> str | None:
+        """Return why a regular file cannot be one of ours; None: it has a single name, and belongs to who has the folder."""
+        if found.st_nlink != 1:
+            return f"the file has {found.st_nlink} names (hard links)"
+        return None if found.st_uid == self._uid else f"the file belongs to another user ({found.st_uid})"
 
     def _manifest(self, name: str) -> Manifest | None:
         try:
@@ -179,9 +197,9 @@ class Catalogue:
             os.close(descriptor)
 
     @contextmanager
-    def partial(self, job_id: str, run_id: str) -> Iterator[str]:
+    def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:
         """Lend an empty private folder to work in, which is gone afterwards; it is held against `clear` meanwhile."""
-        name = f".{job_id}-{run_id}.partial"
+        name = _partial_name(job_id, run_id, maker)
         with self.locked():  # so that `clear` does not come between
             os.mkdir(name, 0o700, dir_fd=self._descriptor)
             descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
@@ -195,18 +213,35 @@ class Catalogue:
     def enter(self, file: str, manifest: Manifest) -> Manifest:
         """Give a finished, fsynced file of a `partial` folder its name; return its manifest with its place in the order."""
         with self.locked():
-            last = max((entry.manifest.sequence for entry in self.of_job(manifest.job_id)), default=0)
-            entered = replace(manifest, sequence=last + 1)
+            entered = replace(manifest, sequence=self._next_sequence(manifest))
             for name in (manifest.filename, manifest.filename + SUFFIX):
                 if self._is_there(name):
                     raise BackupError(f"{os.path.join(self.folder, name)} is there already")
-            self._write(entered, os.path.join(os.path.dirname(file), "manifest"))
-            fault_point("backup_named")
-            if os.geteuid() != self._uid:
-                os.chown(file, self._uid, -1, follow_symlinks=False)
-            os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
-            os.fsync(self._descriptor)
+            try:
+                self._name(file, entered)
+            except BaseException:  # a SIGTERM, too
+                if not self._is_there(manifest.filename):
+                    with suppress(FileNotFoundError):
+                        os.unlink(manifest.filename + SUFFIX, dir_fd=self._descriptor)
+                raise
         return entered
+
+    def _name(self, file: str, manifest: Manifest) -> None:
+        self._write(manifest, os.path.join(os.path.dirname(file), "manifest"))
+        fault_point("backup_named")
+        if os.geteuid() != self._uid:
+            os.chown(file, self._uid, -1, follow_symlinks=False)
+        os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
+        os.fsync(self._descriptor)
+
+    def _next_sequence(self, manifest: Manifest) -> int:
+        """Return the place of a new backup: after all of its job, whatever the clock says.
+
+        Places are microseconds, so that those which were away while others were made fit in where they belong.
+        """
+        known = (each for each in map(self._manifest, self._names()) if each is not None)
+        last = max((each.sequence for each in known if _is_of(each, manifest.job_id, manifest.maker)), default=0)
+        return max(last + 1, to_micros(instant(manifest.created_at)))
 
     def change(self, filename: str, **changes: Any) -> Manifest:
         """Replace fields of a backup's manifest. Raise NotFoundError."""
@@ -220,12 +255,17 @@ class Catalogue:
         return changed
 
     def _write(self, manifest: Manifest, scratch: str) -> None:
-        """Write a manifest beside, and put it in its place."""
+        """Write a manifest beside, and put it in its place. Raise BackupError for one that could not be read again."""
+        data = to_json(manifest)
+        if len(data) > MANIFEST_LIMIT:
+            raise BackupError(
+                f"the manifest of {manifest.filename} would have {len(data)} bytes, more than {MANIFEST_LIMIT}"
+            )
         descriptor = os.open(scratch, _NEW, 0o600)
         with open(descriptor, "wb") as file:
             if os.geteuid() != self._uid:
                 os.fchown(descriptor, self._uid, -1)
-            file.write(to_json(manifest))
+            file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.rename(scratch, manifest.filename + SUFFIX, dst_dir_fd=self._descriptor)
@@ -235,8 +275,8 @@ class Catalogue:
         self._remove(filename, lambda _entry: True)
 
     def remove_unless_held(self, filename: str) -> bool:
-        """Remove a backup that nobody has put on hold meanwhile; return whether it was removed."""
-        return self._remove(filename, lambda entry: entry.manifest.hold is None)
+        """Remove a backup, if it is ours and nobody has put it on hold meanwhile; return whether it was removed."""
+        return self._remove(filename, lambda entry: entry.manifest.hold is None and entry.alien is None)
 
     def forget(self, filename: str) -> bool:
         """Take a backup whose file is missing out of the catalogue; return whether it was missing. Raise NotFoundError."""
@@ -258,17 +298,17 @@ class Catalogue:
             os.unlink(filename, dir_fd=self._descriptor)
         os.unlink(gone, dir_fd=self._descriptor)
 
-    def clear(self, job_id: str) -> list[str]:
-        """Take away what crashed runs of a job have left, and nothing that belongs to a run that lives."""
+    def clear(self, maker: Maker) -> list[str]:
+        """Take away what a maker's crashed runs have left, of whatever job, and nothing that belongs to a run that lives."""
         with self.locked():
             names = os.listdir(self._descriptor)
             kinds = (self._cleared_partial, self._cleared_gone, self._cleared_scratch)
-            gone = [name for name in names if name.startswith(".") and any(clear(name, job_id) for clear in kinds)]
+            gone = [name for name in names if name.startswith(".") and any(clear(name, maker) for clear in kinds)]
             os.fsync(self._descriptor)
         return gone
 
-    def _cleared_partial(self, name: str, job_id: str) -> bool:
-        found = re.fullmatch(rf"\.{re.escape(job_id)}-({RUN_ID})\.partial", name)
+    def _cleared_partial(self, name: str, maker: Maker) -> bool:
+        found = re.fullmatch(rf"\..+-({RUN_ID})\.{maker.tag}\.partial", name)
         if found is None:
             return False
         try:
@@ -292,17 +332,17 @@ class Catalogue:
             if manifest is not None and manifest.run_id == run_id and not self._is_there(manifest.filename):
                 os.unlink(name, dir_fd=self._descriptor)
 
-    def _cleared_gone(self, name: str, job_id: str) -> bool:
+    def _cleared_gone(self, name: str, maker: Maker) -> bool:
         manifest = self._manifest(name) if name.endswith(SUFFIX + GONE) else None
-        if manifest is None or manifest.job_id != job_id or name != f".{manifest.filename}{SUFFIX}{GONE}":
+        if manifest is None or not manifest.is_of(maker) or name != f".{manifest.filename}{SUFFIX}{GONE}":
             return False
         self._finish_removing(manifest.filename, name)
         return True
 
-    def _cleared_scratch(self, name: str, job_id: str) -> bool:
+    def _cleared_scratch(self, name: str, maker: Maker) -> bool:
         """Remove the half of a manifest that was being changed: the folder is locked, so nobody is at it."""
         manifest = self._manifest(name[1:].removesuffix(SCRATCH) + SUFFIX) if name.endswith(SCRATCH) else None
-        if manifest is None or manifest.job_id != job_id:
+        if manifest is None or not manifest.is_of(maker):
             return False
         os.unlink(name, dir_fd=self._descriptor)
         return True
@@ -313,3 +353,11 @@ class Catalogue:
         except FileNotFoundError:
             return False
         return True
+
+
+def _partial_name(job_id: str, run_id: str, maker: Maker) -> str:
+    return f".{job_id}-{run_id}.{maker.tag}.partial"
+
+
+def _is_of(manifest: Manifest, job_id: str, maker: Maker) -> bool:
+    return manifest.job_id == job_id and manifest.is_of(maker)

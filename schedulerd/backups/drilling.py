@@ -10,7 +10,7 @@ from typing import Any
 from ..clock import Clock
 from . import BackupError, Order, RefutedError
 from .catalogue import Catalogue, Entry
-from .manifest import Manifest, stamped
+from .manifest import Manifest, maker_of, shortened, stamped
 from .sources import KINDS
 from .verifying import digest_of, verify
 from .wrapping import unwrap
@@ -31,17 +31,18 @@ def drill(order: Order, clock: Clock) -> Proven:
     not be tried (the scratch server is away), it stays what it was: proven, or refuted by an earlier drill.
     """
     with Catalogue(order["directory"]) as catalogue:
-        catalogue.clear(order["job_id"])
+        catalogue.clear(maker_of(order))
         entry = _newest(catalogue, order)
         start = clock.monotonic()
         told = {"job_id": order["job_id"], "run_id": order["run_id"], "assertions": len(order["assertions"])}
         try:
-            with catalogue.partial(order["job_id"], order["run_id"]) as scratch:
+            with catalogue.partial(order["job_id"], order["run_id"], maker_of(order)) as scratch:
                 _restored(catalogue, entry, order, scratch, clock)
         except BackupError as error:
-            failed = stamped(clock.now(), ok=False, refuted=isinstance(error, RefutedError), error=str(error), **told)
+            text = shortened(str(error))  # a server may quote all of a value
+            failed = stamped(clock.now(), ok=False, refuted=isinstance(error, RefutedError), error=text, **told)
             catalogue.change(entry.manifest.filename, drill=after(entry.manifest.drill, failed))
-            raise BackupError(f"{entry.manifest.filename}: {error}") from error
+            raise BackupError(f"{entry.manifest.filename}: {text}") from error
         seconds = round(clock.monotonic() - start, 3)
         proof = stamped(clock.now(), ok=True, refuted=False, seconds=seconds, **told)
         return Proven(catalogue.change(entry.manifest.filename, drill=proof), seconds)
@@ -59,9 +60,9 @@ def after(before: Mapping[str, Any] | None, failed: dict[str, Any]) -> dict[str,
 
 def _newest(catalogue: Catalogue, order: Order) -> Entry:
     """Return the backup that is tried: the newest that is there, good or in doubt."""
-    found = [entry for entry in catalogue.of_job(order["of"]) if not entry.is_missing]
+    found = [entry for entry in catalogue.of_job(order["of"], maker_of(order)) if not entry.is_missing]
     if not found:
-        raise BackupError(f"there is no backup of the job {order['of']} in {order['directory']}")
+        raise BackupError(f"there is no backup of the job {order['of']} in {order['directory']} that was made here")
     return found[0]
 
 

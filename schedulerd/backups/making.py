@@ -15,7 +15,7 @@ from ..keeping import expired
 from ..model import to_text
 from . import Copied, Order
 from .catalogue import Catalogue, Entry
-from .manifest import Manifest, filename_of
+from .manifest import Manifest, filename_of, maker_of
 from .room import check_room
 from .sources import KINDS
 from .wrapping import check_wrapped, is_wrapped, suffix_of, wrap
@@ -34,10 +34,10 @@ class Made:
 def make(order: Order, now: datetime) -> Made:
     """Make a backup and enter it. Raise BackupError; then nothing of it is left."""
     with Catalogue(order["directory"], is_made=True) as catalogue:
-        catalogue.clear(order["job_id"])
-        earlier = catalogue.of_job(order["job_id"])
+        catalogue.clear(maker_of(order))
+        earlier = catalogue.of_job(order["job_id"], maker_of(order))
         check_room(order, earlier)
-        with catalogue.partial(order["job_id"], order["run_id"]) as scratch:
+        with catalogue.partial(order["job_id"], order["run_id"], maker_of(order)) as scratch:
             manifest = _entered(catalogue, order, now, scratch, earlier)
         gone = let_go(catalogue, order) if manifest.is_good else []
     return Made(manifest, gone)
@@ -63,7 +63,7 @@ def _entered(catalogue: Catalogue, order: Order, now: datetime, scratch: str, ea
 
 def _told(order: Order, copied: Copied) -> dict[str, Any]:
     same: Mapping[str, Any] = {
-        name: order[name] for name in ("job_id", "run_id", "source", "kind", "compress", "encrypt", "node")
+        name: order[name] for name in ("job_id", "run_id", "source", "kind", "compress", "encrypt", "node", "daemon")
     }
     return {**same, "made_with": copied.made_with, "warnings": copied.warnings}
 
@@ -107,6 +107,6 @@ def alarms(order: Order, size: int, earlier: Sequence[Entry]) -> list[str]:
 def let_go(catalogue: Catalogue, order: Order) -> list[str]:
     """Remove what `keep` does not keep of a job's backups, and forget the missing among them; return the names."""
     zone = ZoneInfo(order["timezone"])
-    own = {entry.manifest.filename: entry for entry in catalogue.of_job(order["job_id"])}
+    own = {entry.manifest.filename: entry for entry in catalogue.of_job(order["job_id"], maker_of(order))}
     old = expired([entry.kept(zone) for entry in own.values()], order["keep"])
     return [name for name in old if (catalogue.forget if own[name].is_missing else catalogue.remove_unless_held)(name)]

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..model import to_text
 
 VERSION = 1
+MANIFEST_LIMIT = 64 * 1024  # bytes; a larger one is not read
+ERROR_CHARACTERS = 600
 SUFFIX = ".json"
 FILENAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+
+class Maker(NamedTuple):
+    """Whose backups they are: a daemon on a host of that name. Hosts may share a folder, and the names of their jobs.
+
+    Both count: machines that were cloned have the same `daemon` (see `store/owner.py`), hosts may have the same name. A
+    host that was given a new name has left its backups to nobody, which is better than to delete another's last good one.
+    """
+
+    node: str
+    daemon: str
+
+    @property
+    def tag(self) -> str:
+        """Return what tells makers apart in the name of a file."""
+        return hashlib.blake2b("\0".join(self).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +60,22 @@ class Manifest:
     sequence: int = 0
     made_with: str = ""
     node: str = ""
+    daemon: str = ""
     alarms: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     verified: Mapping[str, Any] | None = None
     drill: Mapping[str, Any] | None = None
     hold: Mapping[str, Any] | None = None
     accepted: Mapping[str, Any] | None = None
+
+    @property
+    def maker(self) -> Maker:
+        """Return who has made it."""
+        return Maker(self.node, self.daemon)
+
+    def is_of(self, maker: Maker) -> bool:
+        """Return whether it is a maker's own. One that does not say its daemon, as they once did not, is its host's."""
+        return self.node == maker.node and self.daemon in ("", maker.daemon)
 
     @property
     def is_good(self) -> bool:
@@ -119,6 +148,16 @@ def filename_of(job_id: str, source: str, at: datetime, suffix: str) -> str:
     """Return the name of a backup: its job, its source and when it was begun, in UTC."""
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source).strip("-.") or "data"
     return f"{job_id}-{label[:60]}-{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z{suffix}"
+
+
+def maker_of(order: Mapping[str, Any]) -> Maker:
+    """Return for whom an order is carried out."""
+    return Maker(order["node"], order["daemon"])
+
+
+def shortened(text: str) -> str:
+    """Return a text as a manifest has room for it."""
+    return text if len(text) <= ERROR_CHARACTERS else text[:ERROR_CHARACTERS] + "…"
 
 
 def stamped(at: datetime, **more: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 
+from . import BackupError
 from .catalogue import Catalogue
 from .manifest import Manifest, stamped
 
@@ -17,6 +18,7 @@ def verify(catalogue: Catalogue, filename: str, now: datetime, go_on: Callable[[
     """Read a backup, compare, and remember what was found; return its manifest. `go_on` is asked at each piece.
 
     Raise NotFoundError, or OSError when it cannot be read: that says nothing about the backup, and is not remembered.
+    Raise BackupError with the verdict when only that cannot be remembered.
     """
     manifest = catalogue.get(filename).manifest
     descriptor = catalogue.open(filename)
@@ -27,7 +29,11 @@ def verify(catalogue: Catalogue, filename: str, now: datetime, go_on: Callable[[
     found = stamped(now, is_good=digest == manifest.sha256)
     if digest != manifest.sha256:
         found["error"] = "the file is damaged: its SHA-256 is not the one with which it was made"
-    return catalogue.change(filename, verified=found)
+    try:
+        return catalogue.change(filename, verified=found)
+    except OSError as error:
+        verdict = found.get("error", "the file is what it was")
+        raise BackupError(f"{filename}: {verdict}; but its manifest cannot be written: {error.strerror}") from error
 
 
 def digest_of(descriptor: int, go_on: Callable[[], None] = lambda: None) -> str:

@@ -203,11 +203,32 @@ def test_foreign_files_links_and_names_that_lead_out_are_neither_listed_nor_dele
     for _ in range(2):
         run(running)
 
-    assert len(backups_of(running)) == 1
+    assert len(backups_of(running)) == 2  # `hard` in doubt, see below
     assert before - set(visible(folder)) == {backup["filename"], backup["filename"] + ".json"}
     assert secret.read_bytes() == b"mine"
-    for name in ("link", "hard", "fifo", "foreign.db", "..%2F..%2Fsecret", "%2e%2e"):
+    for name in ("link", "fifo", "foreign.db", "..%2F..%2Fsecret", "%2e%2e"):
         assert post(running, name, "verify").status == 404
+    assert "has 2 names" in post(running, "hard", "verify").body["detail"]
+    (hard,) = (one for one in backups_of(running) if one["filename"] == "hard")
+    assert not hard["is_good"]
+
+
+@pytest.mark.parametrize("spoil", [lambda path, other: os.link(path, other), lambda path, _other: shutil.chown(path, 65534)])
+def test_a_backup_whose_file_is_no_more_ours_is_told_and_neither_counted_nor_deleted(noted, tmp_path, spoil):
+    if os.geteuid() and spoil.__code__.co_varnames[1] == "_other":
+        pytest.skip("only root can give files away")
+    running = noted(keep={"last": 1}, max_age="1h", jobs={"health": {"health_check": {}}})
+    spoilt = details(run(running))["filename"]
+    spoil(folder_of(running) / spoilt, tmp_path / "other")
+    only = details(run(running, "health"))["services"]["backups"]
+    (told,) = backups_of(running)
+    made = [details(run(running))["filename"] for _ in range(2)]
+    after = details(run(running, "health"))["services"]["backups"]
+
+    assert (told["is_good"], only["jobs"]["b"]["count"], only["jobs"]["b"]["last_good_at"]) == (False, 1, None)
+    assert told["doubts"][0] in only["error"]
+    assert [one["filename"] for one in backups_of(running)] == [made[1], spoilt]
+    assert (after["status"], after["error"]) == ("degraded", f"b: {spoilt}: {told['doubts'][0]}")
 
 
 def test_a_flipped_bit_is_found_and_the_backup_counts_as_good_no_more(noted):
@@ -254,6 +275,25 @@ def test_the_last_good_one_stays_when_all_later_ones_are_odd(noted, notes):
     assert accepted["is_good"]
     run(running)
     assert good not in [one["filename"] for one in backups_of(running)]
+
+
+def test_what_another_daemon_has_made_in_a_shared_folder_is_seen_and_neither_counted_nor_let_go(daemon, notes, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o700)
+    backup = {"source": "notes", "directory": str(shared), "keep": {"last": 2}, "max_age": "1h"}
+    jobs = {"b": {"backup": backup}, "d": {"restore_drill": {"of": "b"}}, "health": {"health_check": {}}}
+    one, other = (daemon(jobs, sources={"notes": f"sqlite://{notes}"}).start() for _ in range(2))
+    first = [details(run(one))["filename"] for _ in range(2)]
+    missed = details(run(other, "health"))["services"]["backups"]["error"]
+    untried = run(other, "d", "failed")["message"]
+    second = [details(run(other))["filename"] for _ in range(3)]
+
+    assert "there is no good backup" in missed
+    assert "there is no backup of the job b" in untried
+    for each in (one, other):
+        assert [seen["filename"] for seen in backups_of(each)] == [*second[:0:-1], *first[::-1]]
+        assert details(run(each, "health"))["services"]["backups"]["jobs"]["b"]["count"] == 2
+    assert post(other, first[0], "hold").status == 200
 
 
 def test_one_that_is_smaller_than_it_should_be_fails_its_run(noted):
@@ -317,6 +357,30 @@ def test_no_backup_is_begun_without_room(noted):
     assert visible(folder_of(running)) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
+    running = noted()
+    name = details(run(running))["filename"]
+    folder = str(folder_of(running))
+    if is_damaged:
+        _flip(folder_of(running) / name)
+    script = (
+        "import sys; from datetime import datetime, timezone; from schedulerd.backups.catalogue import Catalogue\n"
+        "from schedulerd.backups.verifying import verify\n"
+        "verify(Catalogue(sys.argv[1]), sys.argv[2], datetime.now(timezone.utc))"
+    )
+    mount = 'mount --bind "$2" "$2" && mount -o remount,ro,bind "$2" && exec "$0" -c "$1" "$2" "$3"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, sys.executable, script, folder, name],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+    verdict = "the file is damaged" if is_damaged else "the file is what it was"
+    assert f"BackupError: {name}: {verdict}" in done.stderr
+    assert done.stderr.strip().endswith("but its manifest cannot be written: Read-only file system")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
 @pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compress):
@@ -324,7 +388,8 @@ def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compre
     small.mkdir()
     order = {
         "directory": str(small), "keep": {}, "min_size": 1, "max_shrink": 100, "min_free": 0, "pg_bin": None, "folder": None,
-        "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "timezone": "UTC", "kind": "sqlite",
+        "job_id": "b", "run_id": "00000000-0000-7000-8000-000000000000", "node": "n", "daemon": "d",
+        "timezone": "UTC", "kind": "sqlite",
         "source": "notes", "url": f"sqlite://{notes}", "exclude": [], "compress": compress, "encrypt": "none",
         "recipients": [], "schema": None,
     }  # fmt: skip
@@ -368,7 +433,7 @@ def test_a_kill_at_any_moment_leaves_no_half_file_listed_and_none_after_the_next
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
+def test_a_kill_at_each_point_is_mended_when_the_run_has_ended(noted, notes, point):
     running = noted(keep={"last": 1}, env={"SCHEDULERD_FAULT": f"{point}:kill:1"}, jobs={"c": {"shell": "true"}})
     folder = folder_of(running)
     job = {"b": {"backup": {"source": "notes", "keep": {"last": 1}}}}
@@ -378,8 +443,8 @@ def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
         fault = {"b": {**job["b"], "env": {"SCHEDULERD_FAULT": f"{point}:kill:1"}}}
         running.reload({"jobs": fault, "sources": {"notes": f"sqlite://{notes}"}})
     run(running, expected="failed")
+    until(lambda: visible(folder) == with_manifests(backups_of(running)), "the folder to be cleared up")
     assert all(_is_whole(one) for one in backups_of(running))
-    assert visible(folder) != with_manifests(backups_of(running))
     running.reload({"jobs": job, "sources": {"notes": f"sqlite://{notes}"}})
     run(running)
 
@@ -387,11 +452,11 @@ def test_a_kill_at_each_point_is_mended_by_the_next_run(noted, notes, point):
     assert len(backups_of(running)) == 1
 
 
-def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
+def test_what_another_daemon_works_on_is_left_alone(noted):
     running = noted()
     folder = folder_of(running)
     folder.mkdir(mode=0o700)
-    other = folder / ".b-c-00000000-0000-7000-8000-000000000000.partial"
+    other = folder / ".b-c-00000000-0000-7000-8000-000000000000.0123456789abcdef.partial"
     other.mkdir()
     (other / "content").write_bytes(b"half")
     run(running)
@@ -399,13 +464,26 @@ def test_what_another_job_or_a_living_run_works_on_is_left_alone(noted):
     assert (other / "content").exists()
 
 
-def test_a_cancelled_backup_leaves_nothing(noted):
-    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:60:1"})
+@pytest.mark.parametrize(("point", "sign"), [("backup_copied", "content"), ("backup_named", "*.json")])
+def test_a_cancelled_backup_leaves_nothing(noted, point, sign):
+    running = noted(env={"SCHEDULERD_FAULT": f"{point}:sleep:60:1"})
     run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
-    until(lambda: folder_of(running).is_dir() and visible(folder_of(running)), "its folder")
+    until(lambda: list(folder_of(running).rglob(sign)), "its work")
     assert running.client.post(f"runs/{run_id}/cancel", wait="30s").body["status"] == "cancelled"
 
     assert visible(folder_of(running)) == []
+
+
+def test_what_was_killed_together_with_the_daemon_is_cleared_up_at_its_start_though_the_job_is_gone(noted):
+    running = noted(env={"SCHEDULERD_FAULT": "backup_copied:sleep:60:1"})
+    run_id = running.client.post("jobs/b/trigger", wait="false").body["run_id"]
+    until(lambda: list(folder_of(running).rglob("content")), "its work")
+    running.kill()
+    _kill(until(lambda: _child_of(run_id), "the child"))
+    running.write({"jobs": {}})
+    running.start()
+
+    until(lambda: visible(folder_of(running)) == [], "the folder to be cleared up")
 
 
 def test_a_backup_outlives_the_daemon(noted):
@@ -600,6 +678,21 @@ def test_a_drill_whose_assertion_does_not_hold_refutes_the_backup(daemon, postgr
     assert not backup["is_proven"]
     assert _scratch_databases(postgres) == []
     assert "schedulerctl backups drill b" in post(running, backup["filename"], "accept").body["detail"]
+
+
+def test_a_drill_whose_error_quotes_a_whole_value_leaves_the_backup_in_the_catalogue(daemon, postgres, shop):
+    assertion = "SELECT repeat('x', 200000)::int"
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": [assertion]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    body = run(running, "d", "failed")
+    (backup,) = backups_of(running)
+
+    assert "invalid input syntax" in body["message"]
+    assert (backup["is_good"], len(backup["doubts"][0])) == (False, 601)
 
 
 def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_path, shop):

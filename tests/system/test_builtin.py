@@ -225,7 +225,7 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     os.truncate(backup["path"], 10)
     damaged = health_of(running)
 
-    assert missing["error"] == "b: there is no good backup"
+    assert missing["error"] == "b: there is no good backup that was made here"
     assert (well["status"], well["jobs"]["b"]["count"], well["jobs"]["c"]["count"]) == ("healthy", 1, 0)
     assert damaged["status"] == "degraded"
     assert "the file has 10 bytes" in damaged["services"]["backups"]["error"]

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +15,15 @@ import pytest
 
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.manifest import Manifest, filename_of, from_json, to_json
+from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verifying import verify
 from schedulerd.errors import NotFoundError
 from schedulerd.model import new_run_id, to_text
 from tests.support.builders import NOON
+
+HERE, THERE = Maker("here", "d1"), Maker("there", "d2")
+RENAMED, BESIDE = Maker("new", "d1"), Maker("here", "d3")  # the same machine under another name; its other daemon
 
 
 @pytest.fixture
@@ -32,11 +37,13 @@ def entered(catalogue: Catalogue, data: bytes, number: int = 0, **changes) -> Ma
     given = Manifest(
         filename=filename_of("b", "src", at, ".db"), job_id="b", run_id=run_id, source="src", kind="sqlite",
         created_at=to_text(at), size_bytes=len(data), sha256=digest, content_size_bytes=len(data), content_sha256=digest,
+        **HERE._asdict(),
     )  # fmt: skip
-    with catalogue.partial("b", run_id) as scratch:
+    given = replace(given, **changes)
+    with catalogue.partial("b", run_id, given.maker) as scratch:
         file = Path(scratch, "content")
         file.write_bytes(data)
-        return catalogue.enter(str(file), replace(given, **changes))
+        return catalogue.enter(str(file), given)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
@@ -71,7 +78,72 @@ def test_each_of_200_flipped_bits_and_each_cut_is_found(catalogue):
 def test_the_order_is_that_in_which_they_were_entered_whatever_the_clock_said(catalogue):
     names = [entered(catalogue, b"x", number).filename for number in (5, 9, 1)]
 
-    assert [entry.manifest.filename for entry in catalogue.of_job("b")] == names[::-1]
+    assert [entry.manifest.filename for entry in catalogue.of_job("b", HERE)] == names[::-1]
+
+
+@pytest.mark.parametrize("other", [THERE, RENAMED, BESIDE])
+def test_each_maker_has_its_own_backups_in_a_shared_folder_and_clears_up_after_itself_alone(catalogue, other):
+    ours, theirs = (entered(catalogue, b"x", number, **maker._asdict()) for number, maker in enumerate((HERE, other)))
+    left = []
+    for maker in (HERE, other):
+        run_id = new_run_id(NOON)
+        with catalogue.partial("b", run_id, maker) as scratch:
+            left.append(os.path.basename(scratch))
+        os.mkdir(scratch)  # as a run leaves it that was killed
+
+    assert [entry.manifest for entry in catalogue.of_job("b", HERE)] == [ours]
+    assert [entry.manifest for entry in catalogue.of_job("b", other)] == [theirs]
+    assert len(catalogue.entries()) == 2
+    assert catalogue.clear(HERE) == left[:1]
+    assert catalogue.clear(other) == left[1:]
+
+
+def test_whoever_clears_takes_what_any_job_has_left_and_nothing_of_a_run_that_lives(catalogue):
+    run_id = new_run_id(NOON)
+    with catalogue.partial("gone-job", run_id, HERE) as left:
+        pass
+    os.mkdir(left)
+    Path(left, "content").write_bytes(b"in the clear")
+    with catalogue.partial("b", run_id, HERE) as living:
+        assert catalogue.clear(HERE) == [os.path.basename(left)]
+        assert os.listdir(catalogue.folder) == [os.path.basename(living)]
+
+
+def test_a_backup_that_does_not_say_its_daemon_is_its_hosts(catalogue):
+    manifest = entered(catalogue, b"x", daemon="")
+
+    assert [entry.manifest for entry in catalogue.of_job("b", BESIDE)] == [manifest]
+    assert catalogue.of_job("b", RENAMED) == []
+
+
+def test_backups_that_were_away_while_others_were_made_come_back_to_their_place(catalogue, tmp_path):
+    old, new = (entered(catalogue, b"x", number).filename for number in (1, 2))
+    for name in (old, old + ".json", new, new + ".json"):
+        shutil.move(os.path.join(catalogue.folder, name), tmp_path / name)
+    newer = entered(catalogue, b"x", 3).filename
+    for name in (old, old + ".json", new, new + ".json"):
+        shutil.move(tmp_path / name, os.path.join(catalogue.folder, name))
+    newest = entered(catalogue, b"x", 4).filename
+
+    assert [entry.manifest.filename for entry in catalogue.of_job("b", HERE)] == [newest, newer, new, old]
+
+
+def test_the_order_goes_on_from_manifests_that_are_not_listed(catalogue):
+    last = entered(catalogue, b"x", 9)
+    path = Path(catalogue.folder, last.filename)
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+    assert entered(catalogue, b"x", 1).sequence == last.sequence + 1
+
+
+def test_a_manifest_that_could_not_be_read_again_is_not_written(catalogue):
+    manifest = entered(catalogue, b"x")
+    with pytest.raises(BackupError, match="more than 65536"):
+        catalogue.change(manifest.filename, hold={"reason": "y" * 70_000})
+
+    assert [entry.manifest for entry in catalogue.entries()] == [manifest]
+    assert sorted(os.listdir(catalogue.folder)) == [manifest.filename, manifest.filename + ".json"]
 
 
 def test_a_name_that_is_taken_is_not_written_over(catalogue):
@@ -129,10 +201,26 @@ def test_a_backup_whose_file_was_taken_away_is_missing_until_it_is_forgotten(cat
     assert sorted(os.listdir(catalogue.folder)) == [stays, stays + ".json"]
 
 
+def test_the_folder_is_read_once_however_many_files_are_missing(catalogue):
+    manifest = entered(catalogue, b"x")
+    Path(catalogue.folder, manifest.filename).unlink()
+    for number in range(50):
+        other = replace(manifest, filename=f"b-{number}.db")
+        Path(catalogue.folder, other.filename + ".json").write_bytes(to_json(other))
+    script = (
+        "import sys; from schedulerd.backups.catalogue import Catalogue; catalogue, events = Catalogue(sys.argv[1]), []\n"
+        "sys.addaudithook(lambda name, _: events.append(name)); found = catalogue.entries()\n"
+        "print(sum(each.is_missing for each in found), events.count('os.listdir'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, catalogue.folder], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["51", "1"]
+
+
 def test_a_backup_that_is_coming_in_is_not_missing(catalogue):
     manifest = entered(catalogue, b"x")
     Path(catalogue.folder, manifest.filename).unlink()
-    with catalogue.partial("b", manifest.run_id):
+    with catalogue.partial("b", manifest.run_id, HERE):
         assert catalogue.entries() == []
 
     assert [entry.is_missing for entry in catalogue.entries()] == [True]

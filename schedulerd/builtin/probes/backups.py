@@ -44,12 +44,14 @@ def _entries(job: Job) -> list[Entry]:
     if not os.path.isdir(folder):
         return []
     with Catalogue(folder) as catalogue:
-        return catalogue.of_job(job.job_id)
+        return catalogue.of_job(job.job_id, job.options["maker"])
 
 
 def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
     there = [entry for entry in entries if not entry.is_missing]
-    found = [_missing([entry.manifest.filename for entry in entries if entry.is_missing]), _of_those(there, age, max_age)]
+    aliens = [f"{entry.manifest.filename}: {entry.alien}" for entry in there[1:] if entry.alien]  # the newest: see below
+    missing = [entry.manifest.filename for entry in entries if entry.is_missing]
+    found = [_missing(missing), _others(aliens), _of_those(there, age, max_age)]
     return "; ".join(filter(None, found)) or None
 
 
@@ -60,11 +62,15 @@ def _missing(names: list[str]) -> str | None:
     return f"{names[0]}{more}: the file is missing; if it may: schedulerctl backups forget {names[0]}"
 
 
+def _others(told: list[str]) -> str | None:
+    return told[0] + (f" (and {counted(len(told) - 1, 'more backup')})" if told[1:] else "") if told else None
+
+
 def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | None:
     if there and not there[0].is_good:
         return f"{there[0].manifest.filename}: {'; '.join(there[0].doubts)}"
     if max_age and age is None:
-        return "there is no good backup"
+        return "there is no good backup that was made here"
     if max_age and age is not None and age > max_age:
         return f"the last good one is {format_duration(age)} old, more than {format_duration(max_age)}"
     return None
