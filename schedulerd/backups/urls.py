@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from . import BackupError
@@ -14,6 +15,18 @@ TLS_FILES = {
 }  # fmt: skip
 TLS_WORDS = (*TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 NO = ("", "0", "f", "false", "n", "no")  # as redis-py reads it
+_HOST = r"(\[[^\]/?]*\]|[^:,\[\]]*)(:[0-9]*)?"  # with its port
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The pieces of a PostgreSQL URL, as they are written."""
+
+    scheme: str
+    userinfo: str
+    hosts: str
+    path: str
+    query: str
 
 
 def postgresql(url: str) -> tuple[str, dict[str, str]]:
@@ -21,9 +34,8 @@ def postgresql(url: str) -> tuple[str, dict[str, str]]:
 
     Raise BackupError for what has no place outside of the URL.
     """
-    parts = urlsplit(url)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
+    parts = _parts(url)
+    user, _, password = parts.userinfo.partition(":")
     query = _query(parts.query)
     given = dict(query)
     if "sslpassword" in given:
@@ -33,14 +45,29 @@ def postgresql(url: str) -> tuple[str, dict[str, str]]:
     if "passfile" in given:
         env["PGPASSFILE"] = given["passfile"]
     left = [(name, value) for name, value in query if name not in ("password", "passfile")]
-    return _joined(parts.scheme, user + at + host, parts.path, left), env
+    return _joined(replace(parts, userinfo=user), left), env
 
 
 def with_database(url: str, name: str) -> str:
-    """Return the URL of another database of the same server."""
-    parts = urlsplit(url)
+    """Return the URL of another database of the same server. Raise BackupError."""
+    parts = _parts(url)
     query = [(key, value) for key, value in _query(parts.query) if key != "dbname"]
-    return _joined(parts.scheme, parts.netloc, "/" + quote(name, safe=""), query)
+    return _joined(replace(parts, path="/" + quote(name, safe="")), query)
+
+
+def _parts(url: str) -> _Parts:
+    """Take a URL apart where libpq does: what stands before the first `@` may have anything in it but a `/`.
+
+    Raise BackupError, which quotes nothing, where a piece of a password would pass for something else.
+    """
+    scheme, _, rest = url.partition("://")
+    before = re.match(r"([^@/]*)@", rest)
+    place, _, query = rest[before.end() if before else 0 :].partition("?")
+    hosts, slash, database = place.partition("/")
+    is_clear = "@" not in place and re.fullmatch(rf"{_HOST}(,{_HOST})*", hosts)
+    if not is_clear or not all("=" in each for each in query.split("&") if each):
+        raise BackupError("the PostgreSQL URL cannot be read: write an @ in its user or password as %40, and a / as %2F")
+    return _Parts(scheme, before[1] if before else "", hosts, slash + database, query)
 
 
 def _query(text: str) -> list[tuple[str, str]]:
@@ -49,9 +76,10 @@ def _query(text: str) -> list[tuple[str, str]]:
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
-def _joined(scheme: str, place: str, path: str, query: list[tuple[str, str]]) -> str:
+def _joined(parts: _Parts, query: list[tuple[str, str]]) -> str:
     text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
-    return f"{scheme}://{place}{path}" + (f"?{text}" if text else "")
+    user = f"{parts.userinfo}@" if parts.userinfo else ""
+    return f"{parts.scheme}://{user}{parts.hosts}{parts.path}" + (f"?{text}" if text else "")
 
 
 @dataclass(frozen=True)

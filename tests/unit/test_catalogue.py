@@ -4,12 +4,16 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
@@ -158,10 +162,33 @@ def test_a_change_by_root_leaves_the_manifest_to_its_owner(catalogue):
         ("postgresql://u@h/d?sslmode=require&password=x%20+y", "postgresql://u@h/d?sslmode=require", {"PGPASSWORD": "x +y"}),
         ("postgres:///d?host=/run/pg&passfile=/k", "postgres:///d?host=%2Frun%2Fpg", {"PGPASSFILE": "/k"}),
         ("postgresql://h/d", "postgresql://h/d", {}),
+        ("postgresql://u:ab#cd?ef@/d?host=/run/pg", "postgresql://u@/d?host=%2Frun%2Fpg", {"PGPASSWORD": "ab#cd?ef"}),
+        ("postgresql://u:a:b[c]@[::1]:5,h:6/d", "postgresql://u@[::1]:5,h:6/d", {"PGPASSWORD": "a:b[c]"}),
     ],
 )
 def test_a_password_leaves_the_url_for_the_environment(url, visible, env):
     assert postgresql(url) == (visible, env)
+
+
+@given(password=st.text(alphabet="ab1:#?&=[]%+,;'\" ").filter(lambda text: not re.search("%(?![0-9a-b]{2})|%00", text)))
+def test_a_url_is_taken_apart_where_libpq_does(password):
+    url = f"postgresql://u:{password}@h:5/d?host=/run/pg"
+    visible, env = postgresql(url)
+    there = with_database(url, "new")
+
+    assert conninfo_to_dict(visible) | ({"password": env["PGPASSWORD"]} if env else {}) == conninfo_to_dict(url)
+    assert conninfo_to_dict(there) == conninfo_to_dict(url) | {"dbname": "new"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["u:p4ss@w0rd@h/d", "u:1234/w0rd@h/d", "u:p4ss/w0rd@h/d", "u:12/34?w0rd@h/d", "u:p4ss/w0rd", "[u:p4ss", "h/d?p4ss"],
+)
+def test_a_url_in_which_a_password_would_pass_for_something_else_is_refused_without_a_piece_of_it(url):
+    for take in (postgresql, lambda text: with_database(text, "new")):
+        with pytest.raises(BackupError, match="%40") as raised:
+            take(f"postgresql://{url}")
+        assert not re.search("p4ss|w0rd|12|34", str(raised.value))
 
 
 def test_another_database_of_the_same_server_is_named():
