@@ -695,6 +695,32 @@ def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, r
     assert "EXISTS key:5000" in run(running, "e", "failed")["message"]
 
 
+@pytest.mark.parametrize(
+    ("assertion", "told", "is_good"),
+    [
+        ("GET list", "WRONGTYPE", False),
+        ("NOSUCH", "unknown command", False),
+        ("GET zero", '"0"', False),
+        ("LRANGE none 0 -1", "(empty", False),
+        ("GET error", None, True),
+        ("GET 'list", "No closing quotation", True),
+        (" ", "is empty", True),
+    ],
+)
+def test_a_redis_holds_only_what_it_answers_with_a_value(daemon, redis_server, assertion, told, is_good):
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        client.lpush("list", "x")
+        client.mset({"zero": "0", "error": "(error) ERR is a text"})
+    jobs = {"b": {"backup": {"source": "cache"}}, "d": {"restore_drill": {"of": "b", "assertions": [assertion]}}}
+    running = daemon(jobs, sources={"cache": redis_server.url}).start()
+    run(running)
+    body = run(running, "d", "failed" if told else "success")
+    (backup,) = backups_of(running)
+
+    assert told is None or told in body["message"]
+    assert (backup["is_good"], backup["is_proven"]) == (is_good, told is None)
+
+
 def test_a_redis_that_hangs_is_given_up_after_the_timeout(daemon, redis_server):
     running = daemon({"b": {"timeout": "5s", "backup": {"source": "cache"}}}, sources={"cache": redis_server.url}).start()
     redis_server.process.send_signal(signal.SIGSTOP)
@@ -748,6 +774,66 @@ def test_a_folder_comes_back_from_its_archive_and_its_own_backups_are_not_in_it(
     assert (again / "deep" / "file").read_bytes() == (data / "deep" / "file").read_bytes()
     assert sorted(os.listdir(again)) == ["deep", "link"]
     assert "cache/junk" in run(running, "e", "failed")["message"]
+
+
+@pytest.mark.parametrize(
+    ("assertion", "told", "is_good"),
+    [
+        ("now/config", None, True),
+        ("deep/up/now/config", None, True),
+        ("now/none", "there is no", False),
+        ("file/none", "there is no", False),
+        ("live/config", "leads out", True),
+        ("above/config", "leads out", True),
+        ("round/config", "leads out", True),
+    ],
+)
+def test_what_a_link_leads_to_outside_of_the_archive_proves_nothing(daemon, tmp_path, assertion, told, is_good):
+    data, live = tmp_path / "data", tmp_path / "live"
+    for each in (data / "5", data / "deep", live):
+        each.mkdir(parents=True)
+        (each / "config").write_text("x")
+    (data / "file").touch()
+    links = {"now": "./5", "deep/up": "..", "live": str(live), "above": "../" * 20 + str(live)[1:], "round": "round"}
+    for name, target in links.items():
+        (data / name).symlink_to(target)
+    jobs = {"b": {"backup": {"folder": str(data)}}, "d": {"restore_drill": {"of": "b", "assertions": [assertion]}}}
+    running = daemon(jobs).start()
+    run(running)
+    body = run(running, "d", "failed" if told else "success")
+    (backup,) = backups_of(running)
+
+    assert told is None or told in body["message"]
+    assert (backup["is_good"], backup["is_proven"]) == (is_good, told is None)
+
+
+@pytest.mark.parametrize("name", ["bk[1]", "b*k?", "b\\k", "..k"])
+def test_a_folder_of_backups_is_not_in_them_whatever_its_name(daemon, tmp_path, name):
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep" / "junk.tmp").touch()
+    settings = {"folder": str(data), "directory": str(data / name), "exclude": ["*.tmp"]}
+    running = daemon({"b": {"backup": settings}}).start()
+    run(running)
+    run(running)
+    listed = subprocess.run(
+        ["tar", "-tf", backups_of(running)[0]["path"]], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert sorted(listed.split("\n")) == ["", "./", "./deep/"]
+
+
+def test_a_folder_is_not_backed_up_into_itself(daemon, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(data)
+    running = daemon({"b": {"backup": {"folder": str(tmp_path / "link"), "directory": str(data)}}}).start()
+    assert "into itself" in run(running, expected="failed")["message"]
+    refused = daemon({"b": {"backup": {"folder": str(data), "directory": str(data)}}})
+    refused.spawn()
+
+    assert refused.wait() == 2
+    assert "into itself" in refused.log()
 
 
 # Compression and encryption
