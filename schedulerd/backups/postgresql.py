@@ -13,6 +13,10 @@ from .tools import Tool, call, text_of
 from .urls import postgresql
 
 CONNECT_SECONDS = "30"
+LEFT_OUT = (
+    *("--no-owner", "--no-privileges", "--no-tablespaces"),  # the server may have none of these
+    *("--no-subscriptions", "--no-publications"),  # a database that subscribes to something cannot be dropped
+)
 DUMPALL_END = b"PostgreSQL database cluster dump complete"
 
 
@@ -82,9 +86,9 @@ def _restore(order: Order, path: str, _scratch: str) -> None:
         from .scratch import hold, scratch_database  # needs psycopg, which only hosts with such drills need
     except ImportError as error:
         raise BackupError(f"a drill of a PostgreSQL needs psycopg (python3-psycopg): {error}") from error
-    with scratch_database(order["into"], f"{order['node']}/{order['job_id']}", order["run_id"]) as url:
-        options = ("--exit-on-error", "--no-owner", "--no-privileges")
-        _call(_tool(order, "pg_restore", *options, path, url=url))
+    owner = "/".join(order[name] for name in ("node", "directory", "job_id"))
+    with scratch_database(order["into"], owner, order["run_id"]) as url:
+        _call(_tool(order, "pg_restore", "--exit-on-error", *LEFT_OUT, path, url=url))
         hold(order["assertions"], url)
 
 
