@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
@@ -157,6 +158,48 @@ def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
 
     assert "damaged" in run(running, expected="failed")["message"]
     assert visible(folder_of(running)) == []
+
+
+def test_a_locked_database_is_left_when_the_run_is_ended_and_nothing_stays(daemon, tmp_path):
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE x (y)")
+        holder.execute("BEGIN EXCLUSIVE")
+        job = {"timeout": "3s", "kill_grace": "60s", "backup": {"source": "x"}}
+        running = daemon({"b": job}, sources={"x": f"sqlite://{path}"}).start()
+        run(running, expected="timed_out")
+
+    assert visible(folder_of(running)) == []
+
+
+def test_a_database_whose_writer_was_killed_is_told_with_the_way_out(daemon, tmp_path):
+    path = tmp_path / "x.db"
+    program = (
+        "import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('CREATE TABLE t (x)'); c.execute('PRAGMA cache_size=1'); c.execute('BEGIN');"
+        "c.executemany('INSERT INTO t VALUES (?)', [('x' * 5000,)] * 500); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=False)
+    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{path}"}).start()
+    assert "left a journal" in run(running, expected="failed")["message"]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    run(running)
+
+
+def test_a_drill_that_is_cancelled_in_an_assertion_says_nothing_and_leaves_nothing(noted):
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    job = {"kill_grace": "60s", "restore_drill": {"of": "b", "assertions": [endless]}}
+    running = noted(jobs={"d": job})
+    run(running)
+    run_id = running.client.post("jobs/d/trigger", wait="false").body["run_id"]
+    until(lambda: list(folder_of(running).glob(".d-*/restored.db")), "the restore")
+    running.client.post(f"runs/{run_id}/cancel")
+    until(lambda: running.client.get(f"runs/{run_id}")["status"] == "cancelled", "its end")
+    (backup,) = backups_of(running)
+
+    assert (backup["is_good"], backup["drill"]) == (True, None)
+    assert visible(folder_of(running)) == with_manifests([backup])
 
 
 def test_the_history_itself_can_be_backed_up(daemon):
@@ -658,6 +701,59 @@ def test_what_a_killed_drill_left_on_the_server_is_dropped_by_the_next(daemon, p
 
     assert _scratch_databases(postgres) == []
     assert visible(folder_of(running)) == with_manifests(backups_of(running))
+
+
+def test_a_drill_leaves_out_what_its_server_lacks_or_could_not_drop(daemon, postgres, shop):
+    place = Path(tempfile.mkdtemp(dir=postgres.folder))
+    if os.geteuid() == 0:
+        shutil.chown(place, "nobody", "nogroup")
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE aside LOCATION '{place}'")
+        connection.execute("CREATE TABLE far (x int) TABLESPACE aside")
+        connection.execute("CREATE SUBSCRIPTION s CONNECTION 'dbname=none' PUBLICATION p WITH (connect=false)")
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT count(*) = 0 FROM far"]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+        connection.execute("DROP SUBSCRIPTION s")
+        connection.execute("DROP TABLE far")
+        connection.execute("DROP TABLESPACE aside")
+    run(running, "d")
+
+    assert _scratch_databases(postgres) == []
+
+
+def test_a_server_that_cuts_off_who_is_idle_does_not_keep_the_scratch_database(daemon, postgres, shop):
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE keeper SET idle_session_timeout = 100")
+    drill = {"of": "b", "into": shop.replace("/shop?", "/postgres?"), "assertions": ["SELECT pg_sleep(0.5) IS NOT NULL"]}
+    jobs = {"b": {"backup": {"source": "shop"}}, "d": {"restore_drill": drill}}
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    run(running, "d")
+
+    assert _scratch_databases(postgres) == []
+
+
+def test_another_daemon_does_not_drop_the_scratch_database_of_a_drill_that_runs(daemon, postgres, shop):
+    def started(assertion):
+        drill = {"of": "b", "into": postgres.url, "assertions": [assertion]}
+        return daemon({"b": {"backup": {"source": "shop"}}, "d": {"restore_drill": drill}}, sources={"shop": shop}).start()
+
+    one, other = started("SELECT pg_sleep(600) IS NULL"), started("SELECT true")
+    run(one)
+    run(other)
+    run_id = one.client.post("jobs/d/trigger", wait="false").body["run_id"]
+    until(lambda: _scratch_databases(postgres), "the scratch database")
+    before = _scratch_databases(postgres)
+    run(other, "d")
+    assert _scratch_databases(postgres) == before
+    one.client.post(f"runs/{run_id}/cancel")
+    until(lambda: not _scratch_databases(postgres), "the end")
 
 
 def _scratch_databases(postgres):
