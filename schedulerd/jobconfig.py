@@ -194,7 +194,7 @@ class ActionReader:
         for name in ("age_identity", "gnupg_home"):
             if options[name] is not None and os.path.commonpath([directory, options[name]]) == directory:
                 report((*path, name), "the key lies among the backups: who has them has the key, too")
-        return replace(job, options={**options, "directory": directory})
+        return replace(job, options={**options, "directory": directory, "min_free": of.options["min_free"]})
 
     def _check_backup(self, job: Job, path: Path, report: Report, warn: Report) -> None:
         if job.user is not None and job.options["directory"] == self._usual_backups():

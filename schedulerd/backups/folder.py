@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
+import stat
 
 from . import BackupError, Copied, Kind, Order, RefutedError
 from .tools import Tool, call, text_of
 
 _FLAGS = ("--numeric-owner", "--acls", "--xattrs", "--sparse")
 _ALL_XATTRS = "--xattrs-include=*"  # without it, tar gives back only those of the namespace `user`
+BLOCK = 512  # bytes: the unit of tar, and of st_blocks
 MOST_LINKS = 40  # in one path, as the kernel has it (path_resolution(7))
 _CHANGED = 1  # tar's status when some files were changed while it read them
 
@@ -33,6 +37,46 @@ def _own(folder: str, backups: str) -> list[str]:
             f"{folder} would be backed up into itself: give the backups another directory, within it if need be"
         )
     return [] if relative.split(os.sep)[0] == os.pardir else [f"./{relative}"]
+
+
+def _size(order: Order) -> int:
+    """Return about how large an archive will be: as one process walks through the folder, following no link."""
+    excluded = [re.compile(fnmatch.translate(each)) for each in order["exclude"]]
+    seen: set[tuple[int, int]] = set()
+    folders, total = [(order["folder"], ".")], BLOCK
+    while folders:
+        path, name = folders.pop()
+        if os.path.realpath(path) == os.path.realpath(order["directory"]):
+            continue
+        for entry in _entries(path):
+            shown = f"{name}/{entry.name}"
+            if any(each.match(shown) for each in excluded):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, shown))
+            total += BLOCK + _content(entry, seen)
+    return total
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as found:
+            return list(found)
+    except OSError:
+        return []  # tar will tell
+
+
+def _content(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
+    """Return how many bytes of a file tar keeps: no holes, and what has several names once (`seen`)."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in seen:
+        return 0
+    if status.st_nlink > 1:
+        seen.add((status.st_dev, status.st_ino))
+    return min(-(-status.st_size // BLOCK), status.st_blocks) * BLOCK
 
 
 def _check(_order: Order, path: str) -> None:
@@ -84,4 +128,4 @@ def _leads_out(wanted: str) -> BackupError:
     )
 
 
-KIND = Kind(".tar", _copy, _check, _restore)
+KIND = Kind(".tar", _copy, _check, _size, _restore, restored_copies=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -37,6 +38,15 @@ def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
         yield "-s", server.path
     else:
         yield "-h", server.host, "-p", str(server.port)
+
+
+def _size(order: Order) -> int:
+    """Return how much memory it uses; an RDB is smaller."""
+    server = redis(order["url"])
+    with _reached(server) as place:
+        said = text_of(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "INFO", "memory"], server.env))
+    found = re.search(r"^used_memory:(\d+)", said, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _check(_order: Order, path: str) -> None:
@@ -102,4 +112,4 @@ def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
     raise BackupError(f"redis-server did not load the backup within {LOAD_SECONDS} s")
 
 
-KIND = Kind(".rdb", _copy, _check, _restore)
+KIND = Kind(".rdb", _copy, _check, _size, _restore)

@@ -36,6 +36,13 @@ def _copy(order: Order, path: str) -> Copied:
     return Copied(f"SQLite {sqlite3.sqlite_version}")
 
 
+def _size(order: Order) -> int:
+    try:
+        return os.path.getsize(order["url"].removeprefix(SCHEME))
+    except OSError:
+        return 0  # making the copy will tell
+
+
 def _begin_reading(live: sqlite3.Connection) -> None:
     """Hold the database as it is now. Raise sqlite3.Error, when it was locked for BUSY_SECONDS, too."""
     live.execute("BEGIN")
@@ -50,8 +57,8 @@ def _begin_reading(live: sqlite3.Connection) -> None:
 
 def _heard(status: int, _left: int, _all: int) -> None:
     """Let a signal unwind, between two steps of a copy; who holds the database as it is cannot be locked out any more."""
-    if status not in (sqlite3.SQLITE_OK, sqlite3.SQLITE_DONE):  # sqlite3 would try again without end
-        raise BackupError(f"the database could not be read on (SQLite status {status})")
+    if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):  # sqlite3 would try again without end
+        raise BackupError("the database was locked while it was read")
 
 
 def _told(error: sqlite3.Error) -> str:
@@ -110,4 +117,4 @@ def _read_only(path: str) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)
 
 
-KIND = Kind(".db", _copy, _check, _restore)
+KIND = Kind(".db", _copy, _check, _size, _restore)

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import redis
 
+from schedulerd.backups.sources import KINDS
 from schedulerd.client import PREFIX
 from tests.support.servers import RedisServer, find
 from tests.support.waiting import until
@@ -358,6 +359,37 @@ def test_no_backup_is_begun_without_room(noted):
 
     assert "are to stay free" in run(running, expected="failed")["message"]
     assert visible(folder_of(running)) == []
+
+
+def test_no_drill_is_begun_without_room_and_that_says_nothing_about_the_backup(noted, notes):
+    drill = {"d": {"restore_drill": {"of": "b"}}}
+    running = noted(jobs=drill)
+    run(running)
+    backup = {"source": "notes", "min_free": "900000G"}
+    running.reload({"jobs": {"b": {"backup": backup}, **drill}, "sources": {"notes": f"sqlite://{notes}"}})
+
+    assert "are to stay free" in run(running, "d", "failed")["message"]
+    assert backups_of(running)[0]["is_good"]
+
+
+def test_a_source_says_how_large_its_first_backup_will_be(postgres, shop, redis_server, tmp_path):
+    with psycopg.connect(shop) as connection:
+        size = connection.execute("SELECT pg_database_size('shop'), pg_table_size('orders')").fetchone()
+    order = {"url": shop, "schema": None, "pg_bin": None}
+    assert KINDS["postgresql"].size(order) == size[0]
+    assert KINDS["postgresql"].size({**order, "schema": "public"}) == size[1]
+    assert KINDS["redis"].size({"url": redis_server.url}) > 100_000
+    data = tmp_path / "data"
+    (data / "backups").mkdir(parents=True)
+    (data / "cache").mkdir()
+    for name in ("backups/old", "cache/junk", "file"):
+        (data / name).write_bytes(bytes(100_001))
+    (data / "again").hardlink_to(data / "file")
+    (data / "link").symlink_to("/usr")
+    with open(data / "holes", "wb") as holes:
+        holes.truncate(10**9)
+    order = {"folder": str(data), "directory": str(data / "backups"), "exclude": ["./cache"]}
+    assert 100_001 < KINDS["folder"].size(order) < 110_000
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
