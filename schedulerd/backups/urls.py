@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from . import BackupError
 
@@ -109,18 +109,30 @@ class RedisServer:
 
 def redis(url: str) -> RedisServer:
     """Return how the server of a redis://, rediss:// or unix:// URL is reached. Raise BackupError."""
-    parts = urlsplit(url)
+    parts, port = _redis_parts(url)
     query = dict(parse_qsl(parts.query))
     user, password = unquote(parts.username or query.get("username", "")), unquote(parts.password or "")
     password = password or query.get("password", "")
     return RedisServer(
         path=unquote(parts.path) if parts.scheme == "unix" else None,
         host=parts.hostname or "localhost",
-        port=parts.port or 6379,
+        port=port,
         tls=_tls(query) if parts.scheme == "rediss" else None,
         login=("--user", user) if user else (),
         env={"REDISCLI_AUTH": password} if password else {},
     )
+
+
+def _redis_parts(url: str) -> tuple[SplitResult, int]:
+    """Take a URL apart, with its port. Raise BackupError, which quotes nothing: a piece of a password may pass for more."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        parts, port = None, 0
+    if parts is None or parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise BackupError("the Redis URL cannot be read: write / ? # [ ] in its user or password as %2F %3F %23 %5B %5D")
+    return parts, port
 
 
 def _tls(query: Mapping[str, str]) -> RedisTls:

@@ -228,6 +228,13 @@ def test_a_sqlite_that_stays_locked_is_given_up(tmp_path, monkeypatch):
             sqlite.KIND.copy({"url": f"sqlite://{path}"}, str(tmp_path / "copy"))
 
 
+@pytest.mark.parametrize("password", ["p4ss#w0rd", "p4ss/w0rd", "p4ss?w0rd", "p4[ss", "12#w0rd", "12/w0rd"])
+def test_a_redis_url_with_an_unclear_password_is_refused_without_a_piece_of_it(password):
+    with pytest.raises(BackupError, match="%23") as raised:
+        redis(f"redis://u:{password}@h/0")
+    assert not re.search("p4|ss |w0rd|12", str(raised.value))
+
+
 def test_another_database_of_the_same_server_is_named():
     assert with_database("postgresql://u:p@h/d?dbname=x&sslmode=require", "new") == "postgresql://u:p@h/new?sslmode=require"
 
