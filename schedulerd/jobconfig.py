@@ -198,11 +198,14 @@ class ActionReader:
         for name in ("age_identity", "gnupg_home"):
             if options[name] is not None and os.path.commonpath([directory, options[name]]) == directory:
                 report((*path, name), "the key lies among the backups: who has them has the key, too")
-        return replace(job, options={**options, "directory": directory, "maker": of.options["maker"]})
+        taken = {name: of.options[name] for name in ("maker", "min_free")}
+        return replace(job, options={**options, "directory": directory, **taken})
 
     def _check_backup(self, job: Job, path: Path, report: Report, warn: Report) -> None:
         if job.user is not None and job.options["directory"] == self._usual_backups():
             report(path, f"directory: is missing: {job.user} has no way into {job.options['directory']}")
+        if job.options["folder"] is not None and os.path.relpath(job.options["folder"], job.options["directory"]) == ".":
+            report((*path, "directory"), "the folder would be backed up into itself: name another one, within it if need be")
         path_of_job = job.env.get("PATH", SAFE_PATH)
         search = "" if isinstance(path_of_job, Secret) else ":".join(filter(None, (job.options["pg_bin"], path_of_job)))
         for program in programs_of(job.options) if search else ():

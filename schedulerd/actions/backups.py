@@ -49,7 +49,7 @@ def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
     if into and not into.startswith(POSTGRESQL):
         raise StartError("the secret is no postgresql:// URL")
     order = {
-        **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin")},
+        **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin", "min_free")},
         "job_id": job.job_id,
         "run_id": run.run_id,
         **options["maker"]._asdict(),

@@ -39,10 +39,14 @@ class Kind:
 
     `copy(order, path)` writes a whole copy to a path where nothing is, `check(order, path)` reads all of one, and
     `restore(order, path, scratch)` restores one aside, in an empty folder or a database of its own, and holds the
-    order's `assertions` against it (RefutedError); None for what only is kept, and cannot be tried on its own.
+    order's `assertions` against it (RefutedError); None for what only is kept, and cannot be tried on its own. Before the
+    first copy `size(order)` is asked how many bytes that will have at most, about; while a copy is restored there are
+    `restored_copies` of it in the scratch folder.
     """
 
     suffix: str
     copy: Callable[[Order, str], Copied]
     check: Callable[[Order, str], None]
+    size: Callable[[Order], int]
     restore: Callable[[Order, str, str], None] | None = None
+    restored_copies: int = 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from ..files import read_regular
 from ..keeping import Kept
 from ..model import to_micros
 from . import BackupError
+from .clearing import remove_tree
 from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 
 GONE = ".gone"
@@ -207,7 +207,7 @@ class Catalogue:
         try:
             yield os.path.join(self.folder, name)
         finally:
-            shutil.rmtree(name, dir_fd=self._descriptor)
+            remove_tree(name, self._descriptor)
             os.close(descriptor)
 
     def enter(self, file: str, manifest: Manifest) -> Manifest:
@@ -318,8 +318,8 @@ class Catalogue:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._clear_manifest(found[1])
-            shutil.rmtree(name, dir_fd=self._descriptor)
-        except BlockingIOError:
+            remove_tree(name, self._descriptor)
+        except OSError:  # its run lives (BlockingIOError); or it cannot be removed, which is no reason to make no backup
             return False
         finally:
             os.close(descriptor)

@@ -11,6 +11,7 @@ from ..clock import Clock
 from . import BackupError, Order, RefutedError
 from .catalogue import Catalogue, Entry
 from .manifest import Manifest, maker_of, shortened, stamped
+from .room import check_room
 from .sources import KINDS
 from .verifying import digest_of, verify
 from .wrapping import unwrap
@@ -73,6 +74,7 @@ def _restored(catalogue: Catalogue, entry: Entry, order: Order, scratch: str, cl
     restore = KINDS[manifest.kind].restore
     if restore is None:
         raise BackupError(f"a backup of the kind {manifest.kind} cannot be tried on its own")
+    check_room(order, manifest.content_size_bytes * KINDS[manifest.kind].restored_copies)
     content = os.path.join(scratch, "content")
     file = catalogue.open(manifest.filename)
     try:

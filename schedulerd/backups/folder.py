@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
+import stat
 
 from . import BackupError, Copied, Kind, Order, RefutedError
 from .tools import Tool, call, text_of
 
 _FLAGS = ("--numeric-owner", "--acls", "--xattrs", "--sparse")
+_ALL_XATTRS = "--xattrs-include=*"  # without it, tar gives back only those of the namespace `user`
+BLOCK = 512  # bytes: the unit of tar, and of st_blocks
+MOST_LINKS = 40  # in one path, as the kernel has it (path_resolution(7))
 _CHANGED = 1  # tar's status when some files were changed while it read them
 
 
@@ -15,7 +21,8 @@ def _copy(order: Order, path: str) -> Copied:
     folder = order["folder"]
     if not os.path.isdir(folder):
         raise BackupError(f"there is no folder {folder}")
-    excluded = [f"--exclude={each}" for each in (*_own(folder, order["directory"]), *order["exclude"])]
+    own = [f"--exclude={each}" for each in _own(folder, order["directory"])]
+    excluded = ["--no-wildcards", *own, "--wildcards", *(f"--exclude={each}" for each in order["exclude"])]
     argv = ["tar", "--create", f"--file={path}", *_FLAGS, "--anchored", *excluded, f"--directory={folder}", "."]
     status = call(Tool(argv, accepted=(0, _CHANGED)))
     warnings = ("some files changed while they were read: see the output",) if status == _CHANGED else ()
@@ -23,9 +30,53 @@ def _copy(order: Order, path: str) -> Copied:
 
 
 def _own(folder: str, backups: str) -> list[str]:
-    """Return the folder of the backups as tar names it, when it is within the one that is backed up."""
+    """Return the folder of the backups as tar names it, when it is within the one that is backed up. Raise BackupError."""
     relative = os.path.relpath(os.path.realpath(backups), os.path.realpath(folder))
-    return [] if relative.startswith("..") else [f"./{relative}"]
+    if relative == os.curdir:
+        raise BackupError(
+            f"{folder} would be backed up into itself: give the backups another directory, within it if need be"
+        )
+    return [] if relative.split(os.sep)[0] == os.pardir else [f"./{relative}"]
+
+
+def _size(order: Order) -> int:
+    """Return about how large an archive will be: as one process walks through the folder, following no link."""
+    excluded = [re.compile(fnmatch.translate(each)) for each in order["exclude"]]
+    seen: set[tuple[int, int]] = set()
+    folders, total = [(order["folder"], ".")], BLOCK
+    while folders:
+        path, name = folders.pop()
+        if os.path.realpath(path) == os.path.realpath(order["directory"]):
+            continue
+        for entry in _entries(path):
+            shown = f"{name}/{entry.name}"
+            if any(each.match(shown) for each in excluded):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, shown))
+            total += BLOCK + _content(entry, seen)
+    return total
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as found:
+            return list(found)
+    except OSError:
+        return []  # tar will tell
+
+
+def _content(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
+    """Return how many bytes of a file tar keeps: no holes, and what has several names once (`seen`)."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return 0
+    if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in seen:
+        return 0
+    if status.st_nlink > 1:
+        seen.add((status.st_dev, status.st_ino))
+    return min(-(-status.st_size // BLOCK), status.st_blocks) * BLOCK
 
 
 def _check(_order: Order, path: str) -> None:
@@ -37,10 +88,44 @@ def _restore(order: Order, path: str, scratch: str) -> None:
     root = os.path.join(scratch, "restored")
     os.mkdir(root, 0o700)
     owner = () if os.geteuid() == 0 else ("--no-same-owner",)
-    call(Tool(["tar", "--extract", f"--file={path}", *_FLAGS, *owner, f"--directory={root}"]))
+    call(Tool(["tar", "--extract", f"--file={path}", *_FLAGS, _ALL_XATTRS, *owner, f"--directory={root}"]))
     for wanted in order["assertions"]:
-        if not os.path.lexists(os.path.join(root, os.path.normpath("/" + wanted).lstrip("/"))):
+        if not _has(root, wanted):
             raise RefutedError(f"there is no {wanted!r} in it")
 
 
-KIND = Kind(".tar", _copy, _check, _restore)
+def _has(root: str, wanted: str) -> bool:
+    """Return whether a path is in a folder, following links within it. Raise BackupError for one that leads out of it.
+
+    The same path on this host is there whatever is in the backup, so it proves nothing. The last name may be any link.
+    """
+    left = os.path.normpath("/" + wanted).split("/")
+    found: list[str] = []
+    links = 0
+    while left:
+        name = left.pop(0)
+        path = os.path.join(root, *found, name)
+        if name == "..":
+            if not found:
+                raise _leads_out(wanted)
+            found.pop()
+        elif not os.path.lexists(path):
+            return False
+        elif left and os.path.islink(path):
+            links += 1
+            target = os.readlink(path)
+            if os.path.isabs(target) or links > MOST_LINKS:
+                raise _leads_out(wanted)
+            left = [*target.split("/"), *left]
+        elif name not in ("", "."):
+            found.append(name)
+    return True
+
+
+def _leads_out(wanted: str) -> BackupError:
+    return BackupError(
+        f"the assertion {wanted!r} goes through a link that leads out of the folder: name where the file itself is"
+    )
+
+
+KIND = Kind(".tar", _copy, _check, _size, _restore, restored_copies=2)

@@ -16,7 +16,7 @@ from ..model import to_text
 from . import Copied, Order
 from .catalogue import Catalogue, Entry
 from .manifest import Manifest, filename_of, maker_of
-from .room import check_room
+from .room import check_room, expected_bytes
 from .sources import KINDS
 from .wrapping import check_wrapped, is_wrapped, suffix_of, wrap
 
@@ -36,7 +36,7 @@ def make(order: Order, now: datetime) -> Made:
     with Catalogue(order["directory"], is_made=True) as catalogue:
         catalogue.clear(maker_of(order))
         earlier = catalogue.of_job(order["job_id"], maker_of(order))
-        check_room(order, earlier)
+        check_room(order, expected_bytes(order, earlier))
         with catalogue.partial(order["job_id"], order["run_id"], maker_of(order)) as scratch:
             manifest = _entered(catalogue, order, now, scratch, earlier)
         gone = let_go(catalogue, order) if manifest.is_good else []

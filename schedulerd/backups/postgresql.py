@@ -13,6 +13,11 @@ from .tools import Tool, call, text_of
 from .urls import postgresql
 
 CONNECT_SECONDS = "30"
+LEFT_OUT = (
+    *("--no-owner", "--no-privileges", "--no-tablespaces"),  # the server may have none of these
+    *("--no-subscriptions", "--no-publications"),  # a database that subscribes to something cannot be dropped
+)
+DATABASE_SIZE = "SELECT pg_database_size(current_database())"
 DUMPALL_END = b"PostgreSQL database cluster dump complete"
 
 
@@ -57,6 +62,14 @@ def _dump(order: Order, path: str) -> Copied:
     return Copied(text_of(_tool(order, "pg_dump", "--version")))
 
 
+def _size(order: Order) -> int:
+    """Return how large the database is, or the tables of its schema. A dump is smaller: it has no indexes."""
+    schema = (order["schema"] or "").replace("'", "''")
+    of_schema = f"FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace::regnamespace::text = quote_ident('{schema}')"
+    question = f"SELECT coalesce(sum(pg_table_size(oid)), 0) {of_schema}" if schema else DATABASE_SIZE
+    return int(text_of(_tool(order, "psql", "--no-psqlrc", "-At", f"--command={question}", url=order["url"])))
+
+
 def _check_dump(order: Order, path: str) -> None:
     _call(_tool(order, "pg_restore", "--list", path))
     _call(_tool(order, "pg_restore", "--file=-", path))
@@ -82,11 +95,11 @@ def _restore(order: Order, path: str, _scratch: str) -> None:
         from .scratch import hold, scratch_database  # needs psycopg, which only hosts with such drills need
     except ImportError as error:
         raise BackupError(f"a drill of a PostgreSQL needs psycopg (python3-psycopg): {error}") from error
-    with scratch_database(order["into"], f"{order['node']}/{order['job_id']}", order["run_id"]) as url:
-        options = ("--exit-on-error", "--no-owner", "--no-privileges")
-        _call(_tool(order, "pg_restore", *options, path, url=url))
+    owner = "/".join(order[name] for name in ("node", "directory", "job_id"))
+    with scratch_database(order["into"], owner, order["run_id"]) as url:
+        _call(_tool(order, "pg_restore", "--exit-on-error", *LEFT_OUT, path, url=url))
         hold(order["assertions"], url)
 
 
-DATABASE = Kind(".dump", _dump, _check_dump, _restore)
-GLOBALS = Kind(".sql", _dump_globals, _check_globals)
+DATABASE = Kind(".dump", _dump, _check_dump, _size, _restore)
+GLOBALS = Kind(".sql", _dump_globals, _check_globals, lambda _order: 0)

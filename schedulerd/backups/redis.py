@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from .urls import RedisServer, redis
 MAGIC = b"REDIS"
 LOAD_SECONDS = 3600  # how long a scratch server may take to load; the run's own timeout may be shorter
 POLL_SECONDS = 0.1
+FALSE = ("", '""', '"0"', "(integer) 0", "(nil)", "(false)")
 
 
 def _copy(order: Order, path: str) -> Copied:
@@ -38,6 +40,15 @@ def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
         yield "-h", server.host, "-p", str(server.port)
 
 
+def _size(order: Order) -> int:
+    """Return how much memory it uses; an RDB is smaller."""
+    server = redis(order["url"])
+    with _reached(server) as place:
+        said = text_of(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "INFO", "memory"], server.env))
+    found = re.search(r"^used_memory:(\d+)", said, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def _check(_order: Order, path: str) -> None:
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -47,12 +58,24 @@ def _check(_order: Order, path: str) -> None:
 
 def _restore(order: Order, path: str, scratch: str) -> None:
     """Load it into a Redis of its own, on a socket in the scratch folder, and ask the assertions (commands)."""
+    commands = {text: _words(text) for text in order["assertions"]}
     os.rename(path, os.path.join(scratch, "dump.rdb"))
     with _server(scratch) as socket:
-        for command in order["assertions"]:
-            answer = text_of(Tool(["redis-cli", "-s", socket, "--no-auth-warning", *shlex.split(command)]))
-            if answer in ("", "0", "(nil)") or answer.startswith("ERR"):
-                raise RefutedError(f"the assertion {command!r} is not true: {answer or 'nothing'}")
+        for text, words in commands.items():
+            # Told with its type, so that an error is none of the values that begin like one. (-e is Redis 7's.)
+            answer = text_of(Tool(["redis-cli", "-s", socket, "--no-raw", *words]))
+            if answer in FALSE or answer.startswith(("(error)", "(empty ")):
+                raise RefutedError(f"the assertion {text!r} is not true: {answer or 'nothing'}")
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BackupError(f"the assertion {command!r} is no command: {error}") from None
+    if not words:
+        raise BackupError("an assertion is empty: expected a command of Redis")
+    return words
 
 
 @contextmanager
@@ -89,4 +112,4 @@ def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
     raise BackupError(f"redis-server did not load the backup within {LOAD_SECONDS} s")
 
 
-KIND = Kind(".rdb", _copy, _check, _restore)
+KIND = Kind(".rdb", _copy, _check, _size, _restore)

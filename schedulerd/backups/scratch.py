@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -25,16 +26,31 @@ def scratch_database(server: str, owner: str, run_id: str) -> Iterator[str]:
     """
     prefix = f"{PREFIX}{hashlib.blake2b(owner.encode(), digest_size=8).hexdigest()}_"
     name = prefix + run_id.replace("-", "")[-20:]  # PostgreSQL cuts names at 63 bytes
+    url = with_database(server, name)
+    with _connected(server) as connection:
+        for (old,) in connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix]
+        ).fetchall():
+            connection.execute(_named("DROP DATABASE {} WITH (FORCE)", old))
+        connection.execute(_named("CREATE DATABASE {} TEMPLATE template0", name))
     try:
-        with psycopg.connect(server, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
-            left = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [prefix]).fetchall()
-            for (old,) in left:
-                connection.execute(_named("DROP DATABASE {} WITH (FORCE)", old))
-            connection.execute(_named("CREATE DATABASE {} TEMPLATE template0", name))
-            try:
-                yield with_database(server, name)
-            finally:
-                connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
+        with _told(server):
+            yield url
+    finally:
+        with _connected(server) as connection:  # anew: a server may cut off who is idle for as long as a restore lasts
+            connection.execute(_named("DROP DATABASE IF EXISTS {} WITH (FORCE)", name))
+
+
+@contextmanager
+def _connected(server: str) -> Iterator[psycopg.Connection[Any]]:
+    with _told(server), psycopg.connect(server, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+        yield connection
+
+
+@contextmanager
+def _told(server: str) -> Iterator[None]:
+    try:
+        yield
     except psycopg.Error as error:
         text = " ".join(str(error).split())
         raise BackupError(f"the scratch database: {scrubbed(text, server)}") from None

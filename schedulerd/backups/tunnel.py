@@ -95,6 +95,7 @@ class _Relay(threading.Thread):
     def run(self) -> None:
         """Pass on until one of them has ended."""
         with suppress(OSError), self._door.accept()[0] as here:  # the program's own troubles are told by it
+            self._door.close()  # whom TLS broke off may knock again, and would wait for ever
             is_open = True
             while is_open:
                 ready, _, _ = select.select([here, self._there], [], [])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from . import BackupError
 
@@ -14,6 +15,18 @@ TLS_FILES = {
 }  # fmt: skip
 TLS_WORDS = (*TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
 NO = ("", "0", "f", "false", "n", "no")  # as redis-py reads it
+_HOST = r"(\[[^\]/?]*\]|[^:,\[\]]*)(:[0-9]*)?"  # with its port
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The pieces of a PostgreSQL URL, as they are written."""
+
+    scheme: str
+    userinfo: str
+    hosts: str
+    path: str
+    query: str
 
 
 def postgresql(url: str) -> tuple[str, dict[str, str]]:
@@ -21,9 +34,8 @@ def postgresql(url: str) -> tuple[str, dict[str, str]]:
 
     Raise BackupError for what has no place outside of the URL.
     """
-    parts = urlsplit(url)
-    userinfo, at, host = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
+    parts = _parts(url)
+    user, _, password = parts.userinfo.partition(":")
     query = _query(parts.query)
     given = dict(query)
     if "sslpassword" in given:
@@ -33,14 +45,29 @@ def postgresql(url: str) -> tuple[str, dict[str, str]]:
     if "passfile" in given:
         env["PGPASSFILE"] = given["passfile"]
     left = [(name, value) for name, value in query if name not in ("password", "passfile")]
-    return _joined(parts.scheme, user + at + host, parts.path, left), env
+    return _joined(replace(parts, userinfo=user), left), env
 
 
 def with_database(url: str, name: str) -> str:
-    """Return the URL of another database of the same server."""
-    parts = urlsplit(url)
+    """Return the URL of another database of the same server. Raise BackupError."""
+    parts = _parts(url)
     query = [(key, value) for key, value in _query(parts.query) if key != "dbname"]
-    return _joined(parts.scheme, parts.netloc, "/" + quote(name, safe=""), query)
+    return _joined(replace(parts, path="/" + quote(name, safe="")), query)
+
+
+def _parts(url: str) -> _Parts:
+    """Take a URL apart where libpq does: what stands before the first `@` may have anything in it but a `/`.
+
+    Raise BackupError, which quotes nothing, where a piece of a password would pass for something else.
+    """
+    scheme, _, rest = url.partition("://")
+    before = re.match(r"([^@/]*)@", rest)
+    place, _, query = rest[before.end() if before else 0 :].partition("?")
+    hosts, slash, database = place.partition("/")
+    is_clear = "@" not in place and re.fullmatch(rf"{_HOST}(,{_HOST})*", hosts)
+    if not is_clear or not all("=" in each for each in query.split("&") if each):
+        raise BackupError("the PostgreSQL URL cannot be read: write an @ in its user or password as %40, and a / as %2F")
+    return _Parts(scheme, before[1] if before else "", hosts, slash + database, query)
 
 
 def _query(text: str) -> list[tuple[str, str]]:
@@ -49,9 +76,10 @@ def _query(text: str) -> list[tuple[str, str]]:
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
-def _joined(scheme: str, place: str, path: str, query: list[tuple[str, str]]) -> str:
+def _joined(parts: _Parts, query: list[tuple[str, str]]) -> str:
     text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query)
-    return f"{scheme}://{place}{path}" + (f"?{text}" if text else "")
+    user = f"{parts.userinfo}@" if parts.userinfo else ""
+    return f"{parts.scheme}://{user}{parts.hosts}{parts.path}" + (f"?{text}" if text else "")
 
 
 @dataclass(frozen=True)
@@ -81,18 +109,30 @@ class RedisServer:
 
 def redis(url: str) -> RedisServer:
     """Return how the server of a redis://, rediss:// or unix:// URL is reached. Raise BackupError."""
-    parts = urlsplit(url)
+    parts, port = _redis_parts(url)
     query = dict(parse_qsl(parts.query))
     user, password = unquote(parts.username or query.get("username", "")), unquote(parts.password or "")
     password = password or query.get("password", "")
     return RedisServer(
         path=unquote(parts.path) if parts.scheme == "unix" else None,
         host=parts.hostname or "localhost",
-        port=parts.port or 6379,
+        port=port,
         tls=_tls(query) if parts.scheme == "rediss" else None,
         login=("--user", user) if user else (),
         env={"REDISCLI_AUTH": password} if password else {},
     )
+
+
+def _redis_parts(url: str) -> tuple[SplitResult, int]:
+    """Take a URL apart, with its port. Raise BackupError, which quotes nothing: a piece of a password may pass for more."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        parts, port = None, 0
+    if parts is None or parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
+        raise BackupError("the Redis URL cannot be read: write / ? # [ ] in its user or password as %2F %3F %23 %5B %5D")
+    return parts, port
 
 
 def _tls(query: Mapping[str, str]) -> RedisTls:

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 import redis
 
+from schedulerd.backups.sources import KINDS
 from schedulerd.client import PREFIX
 from tests.support.servers import RedisServer, find
 from tests.support.waiting import until
@@ -157,6 +159,48 @@ def test_a_damaged_source_makes_no_backup(daemon, tmp_path):
 
     assert "damaged" in run(running, expected="failed")["message"]
     assert visible(folder_of(running)) == []
+
+
+def test_a_locked_database_is_left_when_the_run_is_ended_and_nothing_stays(daemon, tmp_path):
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE x (y)")
+        holder.execute("BEGIN EXCLUSIVE")
+        job = {"timeout": "3s", "kill_grace": "60s", "backup": {"source": "x"}}
+        running = daemon({"b": job}, sources={"x": f"sqlite://{path}"}).start()
+        run(running, expected="timed_out")
+
+    assert visible(folder_of(running)) == []
+
+
+def test_a_database_whose_writer_was_killed_is_told_with_the_way_out(daemon, tmp_path):
+    path = tmp_path / "x.db"
+    program = (
+        "import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('CREATE TABLE t (x)'); c.execute('PRAGMA cache_size=1'); c.execute('BEGIN');"
+        "c.executemany('INSERT INTO t VALUES (?)', [('x' * 5000,)] * 500); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=False)
+    running = daemon({"b": {"backup": {"source": "x"}}}, sources={"x": f"sqlite://{path}"}).start()
+    assert "left a journal" in run(running, expected="failed")["message"]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    run(running)
+
+
+def test_a_drill_that_is_cancelled_in_an_assertion_says_nothing_and_leaves_nothing(noted):
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    job = {"kill_grace": "60s", "restore_drill": {"of": "b", "assertions": [endless]}}
+    running = noted(jobs={"d": job})
+    run(running)
+    run_id = running.client.post("jobs/d/trigger", wait="false").body["run_id"]
+    until(lambda: list(folder_of(running).glob(".d-*/restored.db")), "the restore")
+    running.client.post(f"runs/{run_id}/cancel")
+    until(lambda: running.client.get(f"runs/{run_id}")["status"] == "cancelled", "its end")
+    (backup,) = backups_of(running)
+
+    assert (backup["is_good"], backup["drill"]) == (True, None)
+    assert visible(folder_of(running)) == with_manifests([backup])
 
 
 def test_the_history_itself_can_be_backed_up(daemon):
@@ -381,6 +425,37 @@ def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
     assert done.stderr.strip().endswith("but its manifest cannot be written: Read-only file system")
 
 
+def test_no_drill_is_begun_without_room_and_that_says_nothing_about_the_backup(noted, notes):
+    drill = {"d": {"restore_drill": {"of": "b"}}}
+    running = noted(jobs=drill)
+    run(running)
+    backup = {"source": "notes", "min_free": "900000G"}
+    running.reload({"jobs": {"b": {"backup": backup}, **drill}, "sources": {"notes": f"sqlite://{notes}"}})
+
+    assert "are to stay free" in run(running, "d", "failed")["message"]
+    assert backups_of(running)[0]["is_good"]
+
+
+def test_a_source_says_how_large_its_first_backup_will_be(postgres, shop, redis_server, tmp_path):
+    with psycopg.connect(shop) as connection:
+        size = connection.execute("SELECT pg_database_size('shop'), pg_table_size('orders')").fetchone()
+    order = {"url": shop, "schema": None, "pg_bin": None}
+    assert KINDS["postgresql"].size(order) == size[0]
+    assert KINDS["postgresql"].size({**order, "schema": "public"}) == size[1]
+    assert KINDS["redis"].size({"url": redis_server.url}) > 100_000
+    data = tmp_path / "data"
+    (data / "backups").mkdir(parents=True)
+    (data / "cache").mkdir()
+    for name in ("backups/old", "cache/junk", "file"):
+        (data / name).write_bytes(bytes(100_001))
+    (data / "again").hardlink_to(data / "file")
+    (data / "link").symlink_to("/usr")
+    with open(data / "holes", "wb") as holes:
+        holes.truncate(10**9)
+    order = {"folder": str(data), "directory": str(data / "backups"), "exclude": ["./cache"]}
+    assert 100_001 < KINDS["folder"].size(order) < 110_000
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
 @pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compress):
@@ -575,8 +650,10 @@ def test_a_pg_dump_that_waits_for_a_lock_is_ended_by_the_timeout_with_nothing_le
     assert _child_of(body["run_id"]) is None
 
 
-def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop):
-    running = daemon({"b": {"backup": {"source": "shop"}}}, sources={"shop": shop}).start()
+@pytest.mark.parametrize("password", ["s3cret-pass", "s3cret#p?ass["])
+def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop, password):
+    sources = {"shop": shop.replace("s3cret-pass", password)}
+    running = daemon({"b": {"backup": {"source": "shop"}}}, sources=sources).start()
     seen, stop = set(), threading.Event()
 
     def watch():
@@ -595,8 +672,8 @@ def test_no_password_is_in_an_argument_an_output_or_a_manifest(daemon, shop):
     text = running.log() + json.dumps(body) + "".join(path.read_text() for path in folder_of(running).glob("*.json"))
 
     assert any(b"pg_dump" in each for each in seen)
-    assert not [each for each in seen if b"s3cret-pass" in each]
-    assert "s3cret-pass" not in text
+    assert not [each for each in seen if b"s3cret" in each]
+    assert "s3cret" not in text
 
 
 def test_a_wrong_password_fails_the_backup_and_is_not_told(daemon, postgres, shop):
@@ -751,6 +828,59 @@ def test_what_a_killed_drill_left_on_the_server_is_dropped_by_the_next(daemon, p
     assert visible(folder_of(running)) == with_manifests(backups_of(running))
 
 
+def test_a_drill_leaves_out_what_its_server_lacks_or_could_not_drop(daemon, postgres, shop):
+    place = Path(tempfile.mkdtemp(dir=postgres.folder))
+    if os.geteuid() == 0:
+        shutil.chown(place, "nobody", "nogroup")
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE aside LOCATION '{place}'")
+        connection.execute("CREATE TABLE far (x int) TABLESPACE aside")
+        connection.execute("CREATE SUBSCRIPTION s CONNECTION 'dbname=none' PUBLICATION p WITH (connect=false)")
+    jobs = {
+        "b": {"backup": {"source": "shop"}},
+        "d": {"restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT count(*) = 0 FROM far"]}},
+    }
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+        connection.execute("DROP SUBSCRIPTION s")
+        connection.execute("DROP TABLE far")
+        connection.execute("DROP TABLESPACE aside")
+    run(running, "d")
+
+    assert _scratch_databases(postgres) == []
+
+
+def test_a_server_that_cuts_off_who_is_idle_does_not_keep_the_scratch_database(daemon, postgres, shop):
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("ALTER ROLE keeper SET idle_session_timeout = 100")
+    drill = {"of": "b", "into": shop.replace("/shop?", "/postgres?"), "assertions": ["SELECT pg_sleep(0.5) IS NOT NULL"]}
+    jobs = {"b": {"backup": {"source": "shop"}}, "d": {"restore_drill": drill}}
+    running = daemon(jobs, sources={"shop": shop}).start()
+    run(running)
+    run(running, "d")
+
+    assert _scratch_databases(postgres) == []
+
+
+def test_another_daemon_does_not_drop_the_scratch_database_of_a_drill_that_runs(daemon, postgres, shop):
+    def started(assertion):
+        drill = {"of": "b", "into": postgres.url, "assertions": [assertion]}
+        return daemon({"b": {"backup": {"source": "shop"}}, "d": {"restore_drill": drill}}, sources={"shop": shop}).start()
+
+    one, other = started("SELECT pg_sleep(600) IS NULL"), started("SELECT true")
+    run(one)
+    run(other)
+    run_id = one.client.post("jobs/d/trigger", wait="false").body["run_id"]
+    until(lambda: _scratch_databases(postgres), "the scratch database")
+    before = _scratch_databases(postgres)
+    run(other, "d")
+    assert _scratch_databases(postgres) == before
+    one.client.post(f"runs/{run_id}/cancel")
+    until(lambda: not _scratch_databases(postgres), "the end")
+
+
 def _scratch_databases(postgres):
     with psycopg.connect(postgres.url) as connection:
         return connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'schedulerd%'").fetchall()
@@ -784,6 +914,32 @@ def test_an_rdb_that_was_taken_over_the_wire_is_loaded_by_redis_server(daemon, r
     restored.close()
     again.close()
     assert "EXISTS key:5000" in run(running, "e", "failed")["message"]
+
+
+@pytest.mark.parametrize(
+    ("assertion", "told", "is_good"),
+    [
+        ("GET list", "WRONGTYPE", False),
+        ("NOSUCH", "unknown command", False),
+        ("GET zero", '"0"', False),
+        ("LRANGE none 0 -1", "(empty", False),
+        ("GET error", None, True),
+        ("GET 'list", "No closing quotation", True),
+        (" ", "is empty", True),
+    ],
+)
+def test_a_redis_holds_only_what_it_answers_with_a_value(daemon, redis_server, assertion, told, is_good):
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        client.lpush("list", "x")
+        client.mset({"zero": "0", "error": "(error) ERR is a text"})
+    jobs = {"b": {"backup": {"source": "cache"}}, "d": {"restore_drill": {"of": "b", "assertions": [assertion]}}}
+    running = daemon(jobs, sources={"cache": redis_server.url}).start()
+    run(running)
+    body = run(running, "d", "failed" if told else "success")
+    (backup,) = backups_of(running)
+
+    assert told is None or told in body["message"]
+    assert (backup["is_good"], backup["is_proven"]) == (is_good, told is None)
 
 
 def test_a_redis_that_hangs_is_given_up_after_the_timeout(daemon, redis_server):
@@ -839,6 +995,66 @@ def test_a_folder_comes_back_from_its_archive_and_its_own_backups_are_not_in_it(
     assert (again / "deep" / "file").read_bytes() == (data / "deep" / "file").read_bytes()
     assert sorted(os.listdir(again)) == ["deep", "link"]
     assert "cache/junk" in run(running, "e", "failed")["message"]
+
+
+@pytest.mark.parametrize(
+    ("assertion", "told", "is_good"),
+    [
+        ("now/config", None, True),
+        ("deep/up/now/config", None, True),
+        ("now/none", "there is no", False),
+        ("file/none", "there is no", False),
+        ("live/config", "leads out", True),
+        ("above/config", "leads out", True),
+        ("round/config", "leads out", True),
+    ],
+)
+def test_what_a_link_leads_to_outside_of_the_archive_proves_nothing(daemon, tmp_path, assertion, told, is_good):
+    data, live = tmp_path / "data", tmp_path / "live"
+    for each in (data / "5", data / "deep", live):
+        each.mkdir(parents=True)
+        (each / "config").write_text("x")
+    (data / "file").touch()
+    links = {"now": "./5", "deep/up": "..", "live": str(live), "above": "../" * 20 + str(live)[1:], "round": "round"}
+    for name, target in links.items():
+        (data / name).symlink_to(target)
+    jobs = {"b": {"backup": {"folder": str(data)}}, "d": {"restore_drill": {"of": "b", "assertions": [assertion]}}}
+    running = daemon(jobs).start()
+    run(running)
+    body = run(running, "d", "failed" if told else "success")
+    (backup,) = backups_of(running)
+
+    assert told is None or told in body["message"]
+    assert (backup["is_good"], backup["is_proven"]) == (is_good, told is None)
+
+
+@pytest.mark.parametrize("name", ["bk[1]", "b*k?", "b\\k", "..k"])
+def test_a_folder_of_backups_is_not_in_them_whatever_its_name(daemon, tmp_path, name):
+    data = tmp_path / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep" / "junk.tmp").touch()
+    settings = {"folder": str(data), "directory": str(data / name), "exclude": ["*.tmp"]}
+    running = daemon({"b": {"backup": settings}}).start()
+    run(running)
+    run(running)
+    listed = subprocess.run(
+        ["tar", "-tf", backups_of(running)[0]["path"]], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert sorted(listed.split("\n")) == ["", "./", "./deep/"]
+
+
+def test_a_folder_is_not_backed_up_into_itself(daemon, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(data)
+    running = daemon({"b": {"backup": {"folder": str(tmp_path / "link"), "directory": str(data)}}}).start()
+    assert "into itself" in run(running, expected="failed")["message"]
+    refused = daemon({"b": {"backup": {"folder": str(data), "directory": str(data)}}})
+    refused.spawn()
+
+    assert refused.wait() == 2
+    assert "into itself" in refused.log()
 
 
 # Compression and encryption

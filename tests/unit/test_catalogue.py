@@ -4,17 +4,24 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
-from schedulerd.backups import BackupError
+from schedulerd.backups import BackupError, sqlite
 from schedulerd.backups.catalogue import Catalogue
+from schedulerd.backups.clearing import remove_tree
 from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verifying import verify
@@ -246,10 +253,74 @@ def test_a_change_by_root_leaves_the_manifest_to_its_owner(catalogue):
         ("postgresql://u@h/d?sslmode=require&password=x%20+y", "postgresql://u@h/d?sslmode=require", {"PGPASSWORD": "x +y"}),
         ("postgres:///d?host=/run/pg&passfile=/k", "postgres:///d?host=%2Frun%2Fpg", {"PGPASSFILE": "/k"}),
         ("postgresql://h/d", "postgresql://h/d", {}),
+        ("postgresql://u:ab#cd?ef@/d?host=/run/pg", "postgresql://u@/d?host=%2Frun%2Fpg", {"PGPASSWORD": "ab#cd?ef"}),
+        ("postgresql://u:a:b[c]@[::1]:5,h:6/d", "postgresql://u@[::1]:5,h:6/d", {"PGPASSWORD": "a:b[c]"}),
     ],
 )
 def test_a_password_leaves_the_url_for_the_environment(url, visible, env):
     assert postgresql(url) == (visible, env)
+
+
+@given(password=st.text(alphabet="ab1:#?&=[]%+,;'\"").filter(lambda text: not re.search("%(?!1[1ab])", text)))
+def test_a_url_is_taken_apart_where_libpq_does(password):
+    url = f"postgresql://u:{password}@h:5/d?host=/run/pg"
+    visible, env = postgresql(url)
+    there = with_database(url, "new")
+
+    assert conninfo_to_dict(visible) | ({"password": env["PGPASSWORD"]} if env else {}) == conninfo_to_dict(url)
+    assert conninfo_to_dict(there) == conninfo_to_dict(url) | {"dbname": "new"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["u:p4ss@w0rd@h/d", "u:1234/w0rd@h/d", "u:p4ss/w0rd@h/d", "u:12/34?w0rd@h/d", "u:p4ss/w0rd", "[u:p4ss", "h/d?p4ss"],
+)
+def test_a_url_in_which_a_password_would_pass_for_something_else_is_refused_without_a_piece_of_it(url):
+    for take in (postgresql, lambda text: with_database(text, "new")):
+        with pytest.raises(BackupError, match="%40") as raised:
+            take(f"postgresql://{url}")
+        assert not re.search("p4ss|w0rd|12|34", str(raised.value))
+
+
+def test_a_tree_is_removed_whatever_its_folders_forbid(tmp_path):
+    top = tmp_path / "top"
+    for each in ("shut/deep", "fixed"):
+        (top / "t" / each).mkdir(parents=True)
+        (top / "t" / each / "file").touch()
+    (top / "t" / "fixed" / "link").symlink_to("/etc")
+    if os.geteuid() == 0:
+        for each in (top, *top.rglob("*")):
+            os.chown(each, 65534, -1, follow_symlinks=False)
+    for each, mode in (("shut/deep", 0o555), ("shut", 0), ("fixed", 0o555)):
+        (top / "t" / each).chmod(mode)
+    descriptor = os.open(top, os.O_RDONLY)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        remove_tree("t", descriptor)
+    finally:
+        os.seteuid(before)
+        os.close(descriptor)
+
+    assert list(top.iterdir()) == []
+
+
+def test_a_sqlite_that_stays_locked_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 1.0)
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE x (y)")
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BackupError, match="locked"):
+            sqlite.KIND.copy({"url": f"sqlite://{path}"}, str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("password", ["p4ss#w0rd", "p4ss/w0rd", "p4ss?w0rd", "p4[ss", "12#w0rd", "12/w0rd"])
+def test_a_redis_url_with_an_unclear_password_is_refused_without_a_piece_of_it(password):
+    with pytest.raises(BackupError, match="%23") as raised:
+        redis(f"redis://u:{password}@h/0")
+    assert not re.search("p4|ss |w0rd|12", str(raised.value))
 
 
 def test_another_database_of_the_same_server_is_named():
