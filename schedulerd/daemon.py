@@ -34,6 +34,7 @@ from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
+from .builtin.checks import LastChecks
 from .chains import Chains
 from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
@@ -90,6 +91,7 @@ class Daemon:
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
         self.board = Board()
+        self.checks = LastChecks()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
         self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
         self.chains = Chains(self.planner, self.store)
@@ -107,8 +109,8 @@ class Daemon:
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         shelf = Shelf(lambda: self.config.backup_folders, self.clock, lambda: self.scheduler.is_stopping)
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health,
-            lambda: self.executor.keepers_trouble, runs, shelf,
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
+            self._check_health, lambda: self.executor.keepers_trouble, runs, shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -121,7 +123,7 @@ class Daemon:
         return lambda job, row, stop: run(self._context(job, row, stop))
 
     def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
-        return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
+        return Context(job, run, self.config, self.clock, self.store, self.output, self.checks, stop or threading.Event())
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
@@ -133,7 +135,7 @@ class Daemon:
 
     def _check_health(self) -> dict[str, object]:
         """Check what can be checked when no job of the configuration has done so yet."""
-        jobs = [job for job in self.config.jobs.values() if job.action == "health_check"]
+        jobs = _health_jobs(self.config)
         kind = ACTIONS["health_check"]
         assert isinstance(kind, Record)  # noqa: S101 - it is one in the table
         job = jobs[0] if jobs else Job("health", "health", "health_check", kind.read({}, (), lambda _path, _text: None))
@@ -211,6 +213,7 @@ class Daemon:
 
     def _apply(self, config: Config) -> Changes:
         self.keepsakes.keep(config.jobs)
+        self.checks.recall(self.store, [job.job_id for job in _health_jobs(config)])
         return self.roster.apply(config.jobs, config.pools)
 
     async def _open_doors(self) -> None:
@@ -344,3 +347,7 @@ class Daemon:
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
         return state.job if state is not None else None
+
+
+def _health_jobs(config: Config) -> list[Job]:
+    return [job for job in config.jobs.values() if job.action == "health_check"]
