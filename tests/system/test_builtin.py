@@ -281,6 +281,20 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
 
 
+def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    jobs = {name: {"backup": {"source": "history", "directory": str(tmp_path / name)}} for name in ("open", "link", "safe")}
+    jobs["safe"]["backup"]["max_age"] = "1h"
+    found = health_of(daemon({"health": {"health_check": {}}, **jobs}).start())["services"]["backups"]
+
+    assert found["status"] == "degraded"
+    assert "writable by nobody else" in found["jobs"]["open"]["error"]
+    assert "symbolic link" in found["jobs"]["link"]["error"]
+    assert (found["jobs"]["safe"]["count"], found["jobs"]["safe"]["error"]) == (0, "there is no good backup")
+
+
 def test_limits_that_cannot_be_kept_are_noted_and_nothing_is_unwell_for_them(daemon, monkeypatch):
     monkeypatch.setenv("SCHEDULERD_CGROUP", "/no/such/group")
     running = daemon({"big": {"shell": "true", "limits": {"memory": "1G", "core": 0}}, "small": {"shell": "true"}}).start()
