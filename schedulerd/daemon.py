@@ -34,6 +34,7 @@ from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
+from .builtin.checks import LastChecks
 from .chains import Chains
 from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
@@ -92,6 +93,7 @@ class Daemon:
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
         self.board = Board()
+        self.checks = LastChecks()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
         self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
         self.chains = Chains(self.planner, self.store)
@@ -111,8 +113,8 @@ class Daemon:
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
         )
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self._check_health,
-            lambda: self.executor.keepers_trouble, runs, self.shelf,
+            self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
+            self._check_health, lambda: self.executor.keepers_trouble, runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -125,7 +127,7 @@ class Daemon:
         return lambda job, row, stop: run(self._context(job, row, stop))
 
     def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
-        return Context(job, run, self.config, self.clock, self.store, self.output, stop or threading.Event())
+        return Context(job, run, self.config, self.clock, self.store, self.output, self.checks, stop or threading.Event())
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
@@ -137,7 +139,7 @@ class Daemon:
 
     def _check_health(self) -> dict[str, object]:
         """Check what can be checked when no job of the configuration has done so yet."""
-        jobs = [job for job in self.config.jobs.values() if job.action == "health_check"]
+        jobs = _health_jobs(self.config)
         kind = ACTIONS["health_check"]
         assert isinstance(kind, Record)  # noqa: S101 - it is one in the table
         job = jobs[0] if jobs else Job("health", "health", "health_check", kind.read({}, (), lambda _path, _text: None))
@@ -223,6 +225,7 @@ class Daemon:
 
     def _apply(self, config: Config) -> Changes:
         self.keepsakes.keep(config.jobs)
+        self.checks.recall(self.store, [job.job_id for job in _health_jobs(config)])
         return self.roster.apply(config.jobs, config.pools)
 
     async def _open_doors(self) -> None:
@@ -356,3 +359,7 @@ class Daemon:
     def _job_of(self, run: Run) -> Job | None:
         state = self.board.state_of(run)
         return state.job if state is not None else None
+
+
+def _health_jobs(config: Config) -> list[Job]:
+    return [job for job in config.jobs.values() if job.action == "health_check"]

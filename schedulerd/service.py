@@ -13,6 +13,7 @@ from . import __version__
 from .asking import Asked, Asking
 from .board import Board
 from .builtin.analytics import anomalies
+from .builtin.checks import LastChecks, is_check
 from .clock import Clock
 from .errors import ForbiddenError, InvalidError, NotFoundError, SecretError
 from .figures import percentile_of_classes
@@ -25,7 +26,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, health_point, is_check, queue_view, series
+from .views import JobList, backlog_view, health_point, queue_view, series
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Service:
         store: Store,
         clock: Clock,
         config_state: ConfigState,
+        checks: LastChecks,
         check_health: Callable[[], dict[str, Any]],
         keepers_trouble: Callable[[], str | None],
         runs: Runs,
@@ -76,6 +78,7 @@ class Service:
         self._store = store
         self._clock = clock
         self._config = config_state
+        self._checks = checks
         self._check_health = check_health
         self._keepers_trouble = keepers_trouble
         self._job_list = JobList(board)
@@ -228,11 +231,11 @@ class Service:
     @needs(Role.VIEWER)
     def health(self) -> dict[str, Any]:
         """Return the last health check and its age; when none was made yet, one that is made now."""
-        last = self._last_check()
+        last = self._checks.newest(self.health_jobs())
         if last is None:
             details, checked_at = self._check_health(), self._clock.now()
         else:
-            details, checked_at = dict(last.details), last.finished_at or last.queued_at
+            details, checked_at = dict(last.details), last.checked_at
         own = self._own_health()
         status = details["status"]
         if status == "healthy" and not own["is_well"]:
@@ -265,12 +268,6 @@ class Service:
         if job_id is not None and job_id not in jobs:
             raise NotFoundError(f"there is no job {job_id!r} that checks health")
         return [health_point(run) for run in self._store.history(job_id or jobs[0], limit, before) if is_check(run)]
-
-    def _last_check(self) -> Run | None:
-        with self._board.lock:
-            found = [self._board.states[job_id].last_result for job_id in self.health_jobs()]
-        checks = [run for run in found if run is not None and is_check(run)]
-        return max(checks, key=lambda run: run.run_id, default=None)
 
     def _own_health(self) -> dict[str, Any]:
         trouble, alarm, keepers = self._store.trouble, self._store.alarm, self._keepers_trouble()

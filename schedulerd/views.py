@@ -80,11 +80,6 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
-def is_check(run: Run) -> bool:
-    """Return whether a run is a health check that found something."""
-    return isinstance(run.details.get("services"), dict)
-
-
 CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
 
 

@@ -18,6 +18,7 @@ from ..model import Job, Run, Secret
 from ..output import OutputFolder
 from ..secrets import resolve
 from ..store import Store
+from .checks import LastChecks
 
 
 class StoppedError(SchedulerdError):
@@ -34,6 +35,7 @@ class Context:
     clock: Clock
     store: Store
     output: OutputFolder
+    checks: LastChecks
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property

@@ -100,7 +100,8 @@ class Cleaning:
         """Let go, or only find, what may; return what that is."""
         for job_id in self._store.job_ids() if with_rows else ():
             self._clean_job(job_id)
-        surplus = surplus_bytes(self._output.size_of_all(), _free(self._output.root), self._rules)
+        still = 0 if self._acts else self._plan.freed_bytes  # a dry run's rows have left their outputs there
+        surplus = surplus_bytes(self._output.size_of_all() - still, _free(self._output.root) + still, self._rules)
         for day in self._output.days():
             self._check()
             surplus -= self._clean_day(day, surplus, with_rows)

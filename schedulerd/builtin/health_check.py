@@ -1,7 +1,7 @@
 """The built-in `health_check`: are PostgreSQL, Redis, the storage and all other targets well, and how is the machine?
 
 The run's `details` are what `GET /health` answers. Each service says since when it is as it is, and a change is logged and
-told in `changes`: what was before is taken from the job's last check, so it outlives the daemon.
+told in `changes`: what was before is taken from the job's last check (`checks.py`), which outlives the daemon.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..health_options import FailWhen
 from ..model import Result, Status, to_text
 from ..secrets import scrubbed
 from . import Context
+from .checks import Check
 from .probes import (
     DEGRADED,
     HEALTHY,
@@ -50,9 +51,11 @@ _FAILING: Mapping[FailWhen, tuple[str, ...]] = {
 
 def run(context: Context) -> Result:
     """Probe everything that is configured; the details have the shape of `GET /health`, without `checked_at`."""
-    before = context.store.last_results([context.job.job_id]).get(context.job.job_id)
+    before = context.checks.of(context.job.job_id)
     last = before.details if before is not None else {}
-    details = compared(check(context, last), last, context.clock.now())
+    found, now = check(context, last), context.clock.now()
+    details = compared(found, last, now)
+    context.checks.remember(Check(context.job.job_id, context.run.run_id, now, details))
     for change in details["changes"]:
         log.log(*_line(context.job.job_id, change))
     services: Mapping[str, Answer] = details["services"]

@@ -154,3 +154,11 @@ def test_a_cleaning_that_is_stopped_has_done_whole_batches(store, output):
 
     assert left(store) == {run.run_id for run in runs[6:]}
     assert [output.size(run.run_id) for run in runs] == [0] * 6 + [10] * 3
+
+
+def test_outputs_that_go_with_their_rows_count_for_the_size_of_all_in_a_trial_as_well(store, output):
+    for number in range(11):
+        ran(store, output, days_ago=20 - number, size=4096)
+    plan = clean(store, output, runs_per_job=5, outputs_size=6 * 4096)
+
+    assert (plan.runs, plan.outputs, plan.freed_bytes) == (6, 6, 6 * 4096)

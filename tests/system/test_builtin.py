@@ -3,6 +3,7 @@
 import http.server
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -201,6 +202,50 @@ def test_a_change_is_told_with_since_when_and_outlives_the_daemon(daemon, tmp_pa
     assert running.client.get("health/history", before=points[1]["run_id"])[0]["services"]["disk"]["status"] == "unhealthy"
 
 
+def test_an_outage_of_the_server_that_has_the_history_is_checked_told_and_kept(daemon, postgres):
+    jobs = {"health": {"health_check": {"postgresql": postgres.url, "probe_timeout": "2s"}}}
+    running = daemon(jobs, store=postgres.url, store_schema="watched").start()
+    well = health_of(running)["services"]["postgresql"]
+    postgres.stop()
+    try:
+        ended = running.client.post("jobs/health/trigger").body
+        told = running.client.get("health")
+        again = health_of(running)
+    finally:
+        postgres.start()
+    found = ended["result"]["details"]["services"]
+    gone = found["postgresql"]
+    until(lambda: running.client.get("health")["scheduler"]["store"] == "ok", "the end of the outage")
+    back = health_of(running)
+
+    assert (well["status"], ended["status"], gone["status"]) == ("healthy", "success", "unhealthy")
+    assert (told["status"], told["services"], told["job_id"]) == ("unhealthy", found, "health")
+    assert again["services"]["postgresql"]["since"] == gone["since"] > well["since"]
+    assert [(change["from"], change["to"]) for change in back["changes"]] == [("unhealthy", "healthy")]
+    points = running.client.get("health/history")
+    assert [(point["status"], len(point["changes"])) for point in reversed(points)] == [
+        ("healthy", 0), ("unhealthy", 1), ("unhealthy", 0), ("healthy", 1),
+    ]  # fmt: skip
+
+
+def test_a_check_that_was_killed_hides_none_of_those_before(daemon):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says no word
+        target = {"http": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        running = daemon({"health": {"health_check": {"probe_timeout": "1s", "targets": {"mute": target}}}}).start()
+        first = health_of(running)
+        with silent.accept()[0]:
+            running.client.post("jobs/health/trigger?wait=0s")
+            with silent.accept()[0]:
+                running.kill()
+        running.start()
+        told = running.client.get("health")
+        second = health_of(running)
+
+    assert [row["status"] for row in running.history("health")] == ["success", "abandoned", "success"]
+    assert (told["job_id"], told["services"]) == ("health", first["services"])
+    assert (second["services"]["mute"]["since"], second["changes"]) == (first["services"]["mute"]["since"], [])
+
+
 @pytest.mark.parametrize(("when", "status"), [("never", "success"), ("unhealthy", "failed"), ("degraded", "failed")])
 def test_the_run_fails_when_it_is_asked_to(daemon, when, status):
     check = {"targets": {"disk": {"storage": "/no/such/folder"}}, "fail_when": when}
@@ -234,6 +279,20 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     manifest = Path(backup["path"] + ".json")
     manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2001'))
     assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
+
+
+def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    jobs = {name: {"backup": {"source": "history", "directory": str(tmp_path / name)}} for name in ("open", "link", "safe")}
+    jobs["safe"]["backup"]["max_age"] = "1h"
+    found = health_of(daemon({"health": {"health_check": {}}, **jobs}).start())["services"]["backups"]
+
+    assert found["status"] == "degraded"
+    assert "writable by nobody else" in found["jobs"]["open"]["error"]
+    assert "symbolic link" in found["jobs"]["link"]["error"]
+    assert (found["jobs"]["safe"]["count"], found["jobs"]["safe"]["error"]) == (0, "there is no good backup")
 
 
 def test_limits_that_cannot_be_kept_are_noted_and_nothing_is_unwell_for_them(daemon, monkeypatch):

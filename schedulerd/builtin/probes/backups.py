@@ -7,18 +7,26 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ...backups import BackupError
 from ...backups.catalogue import Catalogue, Entry
 from ...backups.manifest import instant
 from ...durations import counted, format_duration
 from ...model import Job
-from . import DEGRADED, HEALTHY, Answer, Cut
+from . import DEGRADED, HEALTHY, Answer, Cut, told
 
 
 def probe(jobs: Mapping[str, Job], now: datetime, _cut: Cut) -> Answer:
-    """Return how the backups of each job that makes some are doing. Raise BackupError for a folder that is not safe."""
-    found = {job_id: _of_job(job, now) for job_id, job in jobs.items()}
+    """Return how the backups of each job that makes some are doing; one whose folder cannot be read says why."""
+    found = {job_id: _of_job_or_why(job, now) for job_id, job in jobs.items()}
     errors = [f"{job_id}: {one['error']}" for job_id, one in found.items() if "error" in one]
     return {"status": DEGRADED if errors else HEALTHY, "jobs": found, **({"error": "; ".join(errors)} if errors else {})}
+
+
+def _of_job_or_why(job: Job, now: datetime) -> dict[str, Any]:
+    try:
+        return _of_job(job, now)
+    except (BackupError, OSError) as error:
+        return {"error": told(error)}
 
 
 def _of_job(job: Job, now: datetime) -> dict[str, Any]:

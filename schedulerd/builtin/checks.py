@@ -1,0 +1,66 @@
+"""The last health check of each job, in memory: the next one is compared with it, and `GET /health` answers it.
+
+It is known as soon as it is made. So neither waits for the history, which may be in the very server that is down; only what
+an earlier daemon has found is read from there, at the start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..model import Run, Status
+from ..store import Store
+
+LOOKED_AT = 100  # runs of a job, newest first, among which its last check is looked for
+MADE_BY = (Status.SUCCESS, Status.FAILED)  # runs that can be checks: one that was ended from outside has found nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a run of a job found: `details` have `status`, `services` and `system`."""
+
+    job_id: str
+    run_id: str
+    checked_at: datetime
+    details: Mapping[str, Any]
+
+
+class LastChecks:
+    """The newest check of each job, those of jobs that are gone, too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_job: dict[str, Check] = {}
+
+    def of(self, job_id: str) -> Check | None:
+        """Return the last check of a job, None when there was none."""
+        return self._by_job.get(job_id)
+
+    def newest(self, job_ids: Collection[str]) -> Check | None:
+        """Return the newest check of some jobs, None when there was none."""
+        found = [check for job_id in job_ids if (check := self._by_job.get(job_id)) is not None]
+        return max(found, key=lambda check: check.run_id, default=None)
+
+    def remember(self, check: Check) -> None:
+        """Take a check, unless a newer run of its job has made one already."""
+        with self._lock:
+            last = self._by_job.get(check.job_id)
+            if last is None or last.run_id < check.run_id:
+                self._by_job[check.job_id] = check
+
+    def recall(self, store: Store, job_ids: Iterable[str]) -> None:
+        """Read the last checks of jobs of which none is known. Raise StoreError."""
+        for job_id in job_ids:
+            if job_id not in self._by_job:
+                run = next(filter(is_check, store.history(job_id, LOOKED_AT, statuses=MADE_BY)), None)
+                if run is not None:
+                    self.remember(Check(job_id, run.run_id, run.finished_at or run.queued_at, run.details))
+
+
+def is_check(run: Run) -> bool:
+    """Return whether a run is a health check that found something."""
+    return isinstance(run.details.get("services"), dict)
