@@ -1,28 +1,11 @@
 """A daemon whose wall clock the test sets while it runs: CLOCK_REALTIME is shifted in front of libc, as `date -s` would."""
 
-import functools
 import mmap
-import os
-import shutil
 import struct
-import subprocess
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
-SOURCE = Path(__file__).with_name("wallshift.c")
-
-
-@functools.lru_cache(maxsize=1)
-def library() -> Path:
-    """Return the compiled shim; without a compiler the test is skipped, and in CI it fails."""
-    if shutil.which("gcc") is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("gcc is not installed (tests/install-servers)")
-    built = Path(tempfile.mkdtemp(prefix="schedulerd-wallshift-")) / "wallshift.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", str(built), str(SOURCE), "-ldl"], check=True)
-    return built
+from tests.support.shims import shim
 
 
 class WallClock:
@@ -33,7 +16,7 @@ class WallClock:
         self._path.write_bytes(struct.pack("q", 0))
         with self._path.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), 8)
-        self.env = {"LD_PRELOAD": str(library()), "WALLSHIFT": str(self._path)}
+        self.env = {"LD_PRELOAD": str(shim("wallshift")), "WALLSHIFT": str(self._path)}
         self.set(at)
 
     def now(self) -> datetime:

@@ -22,6 +22,7 @@ import redis
 from schedulerd.backups.sources import KINDS
 from schedulerd.client import PREFIX
 from tests.support.servers import RedisServer, find
+from tests.support.shims import shim
 from tests.support.waiting import until
 
 KILLS = int(os.environ.get("SCHEDULERD_TEST_BACKUP_KILLS", "8"))
@@ -399,6 +400,16 @@ def test_no_backup_is_begun_without_room(noted):
 
     assert "are to stay free" in run(running, expected="failed")["message"]
     assert visible(folder_of(running)) == []
+
+
+def test_backups_are_made_and_let_go_where_a_folder_cannot_be_locked_as_on_nfs(daemon, notes):
+    env = {"LD_PRELOAD": str(shim("nfslocks"))}
+    jobs = {"b": {"backup": {"source": "notes", "keep": {"last": 2}}, "env": env}}
+    running = daemon(jobs, env=env, sources={"notes": f"sqlite://{notes}"}).start()
+    names = [details(run(running))["filename"] for _ in range(3)]
+
+    assert [each["filename"] for each in backups_of(running)] == names[:0:-1]
+    assert [name for name in os.listdir(folder_of(running)) if "partial" in name] == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")

@@ -292,7 +292,10 @@ def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_pat
     assert found["status"] == "degraded"
     assert "writable by nobody else" in found["jobs"]["open"]["error"]
     assert "symbolic link" in found["jobs"]["link"]["error"]
-    assert (found["jobs"]["safe"]["count"], found["jobs"]["safe"]["error"]) == (0, "there is no good backup that was made here")
+    assert (found["jobs"]["safe"]["count"], found["jobs"]["safe"]["error"]) == (
+        0,
+        "there is no good backup that was made here",
+    )
 
 
 def test_limits_that_cannot_be_kept_are_noted_and_nothing_is_unwell_for_them(daemon, monkeypatch):
