@@ -33,8 +33,8 @@ KIND_WORDS = {
 DEEPEST = 3
 JOB_WORDS = ("JOB", "RUN_ID|JOB")
 ACTION_TEXTS = {
-    "command": "Starts a program, without a shell: a list of words.",
-    "shell": "A line for /bin/sh.",
+    "command": "Starts a program, without a shell: a list of words, each a text, or {param: NAME} for a parameter's value.",
+    "shell": "A line for /bin/sh. The value of a parameter is in SCHEDULERD_PARAM_NAME, as for every process.",
     "python": "Calls a function in a process of its own: MODULE:FUNCTION, or a mapping.",
     "http": "Makes one request and holds the answer against what is expected: a URL, or a mapping.",
     "sql": "Executes SQL on a SQLite or PostgreSQL source, all of it or nothing.",
@@ -67,6 +67,13 @@ def commands_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argume
     return next((action.choices for action in found), {})
 
 
+def tree_of(parser: argparse.ArgumentParser, *path: str) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """Yield a parser, its subcommands and theirs, each with the words that lead to it."""
+    yield path, parser
+    for name, command in commands_of(parser).items():
+        yield from tree_of(command, *path, name)
+
+
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return what a parser takes, but for subcommands and --help."""
     hidden = (argparse._SubParsersAction, argparse._HelpAction)
@@ -93,7 +100,7 @@ def term_of(action: argparse.Action) -> str:
     """Return an argument as a man page names it."""
     value = rf"\fI{escaped(_value_of(action))}\fR"
     if not action.option_strings:
-        return value
+        return f"[{value}]" if action.nargs == "?" else value
     names = ", ".join(rf"\fB{escaped(name)}\fR" for name in action.option_strings)
     return f"{names} {value}" if takes_value(action) else names
 
@@ -106,12 +113,13 @@ def told(parser: argparse.ArgumentParser) -> str:
 def commands_told(parser: argparse.ArgumentParser) -> str:
     """Return all subcommands, each with what it takes."""
     text = ""
-    for name, command in commands_of(parser).items():
+    for path, command in tree_of(parser):
         own = [action for action in arguments_of(command) if action.dest != "json"]
         words = [term_of(action) for action in own if not action.option_strings]
-        text += item(" ".join([f"\\fB{escaped(name)}\\fR", *words]), command.description or "")
-        inner = "".join(item(term_of(action), help_of(action)) for action in own if action.option_strings)
-        text += f".RS\n{inner}.RE\n" if inner else ""
+        inner = "".join(item(term_of(action), help_of(action)) for action in own if action.help)
+        if path:
+            text += item(" ".join([f"\\fB{escaped(' '.join(path))}\\fR", *words]), command.description or "")
+            text += f".RS\n{inner}.RE\n" if inner else ""
     return text
 
 
@@ -180,22 +188,36 @@ def takes_job(command: argparse.ArgumentParser) -> bool:
     return any(action.metavar in JOB_WORDS for action in arguments_of(command) if not action.option_strings)
 
 
-def _flags(parser: argparse.ArgumentParser) -> str:
-    return " ".join(name for action in _options(parser) for name in action.option_strings)
+def _place(path: tuple[str, ...], *names: str) -> str:
+    return "".join(f"/{word}" for word in (*path, *names))
+
+
+def _valued(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
+    """Yield the options that a value follows, each by its place: `/db/status/--config`."""
+    for path, command in tree_of(parser):
+        for action in filter(takes_value, _options(command)):
+            for name in action.option_strings:
+                yield _place(path, name), action
+
+
+def _choices(action: argparse.Action) -> str:
+    return " ".join(map(str, action.choices or ()))
 
 
 def bash(parser: argparse.ArgumentParser) -> str:
     """Return a completion for bash."""
-    commands = commands_of(parser)
-    cases = "\n".join(f'        {name}) words="{_flags(each)}" ;;' for name, each in commands.items())
-    jobs = "|".join(name for name, each in commands.items() if takes_job(each))
-    valued = "|".join(
-        name for each in (parser, *commands.values()) for action in _options(each) if takes_value(action)
-        for name in action.option_strings
-    )  # fmt: skip
+    tree = [(_place(path), each) for path, each in tree_of(parser)]
+    fixed = [(place, _choices(action)) for place, action in _valued(parser) if action.choices]
+    words = {
+        place: [*commands_of(each), *(name for action in _options(each) for name in action.option_strings)]
+        for place, each in tree
+    }
     return BASH.substitute(
-        commands=" ".join(commands), flags=_flags(parser), cases=cases, jobs=jobs,
-        valued="|".join(dict.fromkeys(valued.split("|"))),
+        commands="|".join(place for place, _ in tree if place),
+        valued="|".join(place for place, _ in _valued(parser)),
+        choices="\n".join(f'        {place}) words="{values}" ;;' for place, values in fixed),
+        cases="\n".join(f'            "{place}") words="{" ".join(each)}" ;;' for place, each in words.items()),
+        jobs="|".join(place for place, each in tree if takes_job(each)),
     )  # fmt: skip
 
 
@@ -204,36 +226,48 @@ def _quoted(text: str) -> str:
 
 
 def zsh(parser: argparse.ArgumentParser) -> str:
-    """Return a completion for zsh."""
+    """Return a completion for zsh: a function for each command that has others below it."""
+    functions = [_zsh_function(path, each) for path, each in tree_of(parser) if commands_of(each)]
+    return ZSH.substitute(functions="".join(functions))
+
+
+def _zsh_name(path: tuple[str, ...]) -> str:
+    return "_".join(("_schedulerctl", *path))
+
+
+def _zsh_function(path: tuple[str, ...], parser: argparse.ArgumentParser) -> str:
     commands = commands_of(parser)
-    described = "\n".join(f"    '{name}:{_quoted(each.description or '')}'" for name, each in commands.items())
-    cases = "\n".join(
-        f"    {name}) _arguments {' '.join(map(_zsh_option, _options(each)))} {_ZSH_JOB if takes_job(each) else ''};;"
-        for name, each in commands.items()
-    )
+    described = "\n".join(f"        '{name}:{_quoted(each.description or '')}'" for name, each in commands.items())
+    cases = "\n".join(f"        {name}) {_zsh_case((*path, name), each)} ;;" for name, each in commands.items())
     own = " ".join(map(_zsh_option, _options(parser)))
-    return ZSH.substitute(described=described, cases=cases, own=own)
+    return ZSH_FUNCTION.substitute(name=_zsh_name(path), described=described, cases=cases, own=own)
 
 
-_ZSH_JOB = "'1:job:_schedulerctl_jobs' "
+def _zsh_case(path: tuple[str, ...], parser: argparse.ArgumentParser) -> str:
+    if commands_of(parser):
+        return _zsh_name(path)
+    return " ".join(["_arguments", *map(_zsh_option, _options(parser)), *([_ZSH_JOB] if takes_job(parser) else [])])
+
+
+_ZSH_JOB = "'1:job:_schedulerctl_jobs'"
 
 
 def _zsh_option(action: argparse.Action) -> str:
     text = re.sub(r"([\[\]:])", r"\\\1", help_of(action))
     value = f":{_value_of(action).lower().replace(':', '')}:" if takes_value(action) else ""
+    value += f"({_choices(action)})" if action.choices else ""
     return " ".join(f"'{name}[{_quoted(text)}]{value}'" for name in action.option_strings)
 
 
 def fish(parser: argparse.ArgumentParser) -> str:
     """Return a completion for fish."""
-    commands = commands_of(parser)
-    lines = [FISH]
-    lines += [_fish_option(action, "") for action in _options(parser)]
-    for name, each in commands.items():
-        lines.append(f"complete -c schedulerctl -n __fish_use_subcommand -f -a {name} -d '{_fish(each.description or '')}'")
-        seen = f"-n '__fish_seen_subcommand_from {name}' "
-        lines += [_fish_option(action, seen) for action in _options(each)]
-        lines += [f"complete -c schedulerctl {seen}-f -a '(__schedulerctl_jobs)'"] if takes_job(each) else []
+    tree = [(_place(path), each) for path, each in tree_of(parser)]
+    lines = [FISH.substitute(commands=" ".join(filter(None, dict(tree))), valued=" ".join(dict(_valued(parser))))]
+    for place, each in tree:
+        here = f"complete -c schedulerctl -n '__schedulerctl_at {place}'"
+        lines += [f"{here} -f -a {name} -d '{_fish(one.description or '')}'" for name, one in commands_of(each).items()]
+        lines += [f"{here} {_fish_option(action)}" for action in _options(each)]
+        lines += [f"{here} -f -a '(__schedulerctl_jobs)'"] if takes_job(each) else []
     return "\n".join(lines) + "\n"
 
 
@@ -241,32 +275,36 @@ def _fish(text: str) -> str:
     return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def _fish_option(action: argparse.Action, seen: str) -> str:
+def _fish_option(action: argparse.Action) -> str:
     names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in action.option_strings)
-    return f"complete -c schedulerctl {seen}{names} {'-x ' if takes_value(action) else ''}-d '{_fish(help_of(action))}'"
+    values = f" -a '{_choices(action)}'" if action.choices else ""
+    return f"{names}{' -x' if takes_value(action) else ''}{values} -d '{_fish(help_of(action))}'"
 
 
 JOBS = "timeout 2 schedulerctl list 2>/dev/null | awk 'NR > 1 { print $$1 }'"
 BASH = Template(
     """# bash completion for schedulerctl(1)
 _schedulerctl() {
-    local cur prev words command word
-    cur=$${COMP_WORDS[COMP_CWORD]} prev=$${COMP_WORDS[COMP_CWORD-1]}
+    local cur=$${COMP_WORDS[COMP_CWORD]} place= before= word words=
     COMPREPLY=()
-    case $$prev in
-        $valued) return ;;
-    esac
     for word in "$${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " $commands " in
-            *" $$word "*) command=$$word; break ;;
+        case $$place/$$before in
+            $valued) before=; continue ;;
         esac
+        case $$place/$$word in
+            $commands) place=$$place/$$word ;;
+        esac
+        before=$$word
     done
-    words="$commands $flags"
-    case $$command in
+    case $$place/$$before in
+$choices
+        $valued) return ;;
+        *) case $$place in
 $cases
-    esac
-    case $$command in
-        $jobs) [[ $$cur == -* ]] || words=$$(JOBS) ;;
+        esac
+        case $$place in
+            $jobs) [[ $$cur == -* ]] || words=$$(JOBS) ;;
+        esac ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$$words" -- "$$cur")
 }
@@ -279,7 +317,12 @@ ZSH = Template(
 _schedulerctl_jobs() {
     compadd -- $${(f)"$$(JOBS)"}
 }
-_schedulerctl() {
+$functions
+_schedulerctl "$$@"
+""".replace("JOBS", JOBS)
+)
+ZSH_FUNCTION = Template(
+    """$name() {
     local -a commands
     local line state
     commands=(
@@ -289,18 +332,32 @@ $described
     case $$state in
     command) _describe command commands ;;
     rest)
-    case $$words[1] in
+        case $$words[1] in
 $cases
-    esac ;;
+        esac ;;
     esac
 }
-_schedulerctl "$$@"
-""".replace("JOBS", JOBS)
+"""
 )
-FISH = """# fish completion for schedulerctl(1)
+FISH = Template(
+    """# fish completion for schedulerctl(1)
 function __schedulerctl_jobs
     JOBS
-end""".replace("JOBS", JOBS.replace("$$", "$"))
+end
+function __schedulerctl_at # PLACE, such as /db/status; none is before any command
+    set -l place ''
+    set -l before ''
+    for word in (commandline -opc)[2..-1]
+        if contains -- $$place/$$before $valued
+            set before ''
+            continue
+        end
+        contains -- $$place/$$word $commands; and set place $$place/$$word
+        set before $$word
+    end
+    test "$$place" = "$$argv"
+end""".replace("JOBS", JOBS)
+)
 
 
 def _filled(name: str, **told_by_program: str) -> str:
