@@ -128,7 +128,8 @@ class Service:
     def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
         """Run a job now, with `params` (a mapping, or None). Raise NotFoundError, InvalidError or StoppingError."""
         asked = self._asking.trigger(job_id, actor, key, params)
-        _log_when_durable(asked.recorded, f"job {job_id}: triggered by {actor.name}")
+        told = "job %s: triggered by %s, as run %s"
+        _when_durable(asked.recorded, lambda run: log.info(told, job_id, actor.name, run.run_id))
         return asked
 
     @needs(Role.VIEWER)
@@ -174,8 +175,8 @@ class Service:
         is_ordered = run.status in UNFINISHED
         ended = self._asking.watch(run)
         ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_ordered else ended
-        too_late = "" if is_ordered else ", too late"
-        _log_when_durable(ordered, f"run {run_id} of job {run.job_id}: cancelled by {actor.name}{too_late}")
+        told = f"run %s of job %s: cancelled by %s{'' if is_ordered else ', too late'}"
+        _when_durable(ordered, lambda _: log.info(told, run_id, run.job_id, actor.name))
         return is_ordered, ordered, ended
 
     @needs(Role.OPERATOR)
@@ -192,7 +193,8 @@ class Service:
         before = self._pause_of(job_id)
         since = now if before is None else before.paused_at
         done = self._scheduler.pauses.set(job_id, Pause(since, actor.name, reason, until))
-        _log_when_durable(done, f"job {job_id}: paused by {actor.name}" + (f": {reason}" if reason else ""))
+        because = f": {reason}" if reason else ""
+        _when_durable(done, lambda _: log.info("job %s: paused by %s%s", job_id, actor.name, because))
         return done, before
 
     def _pause_of(self, job_id: str) -> Pause | None:
@@ -204,7 +206,7 @@ class Service:
         """Resume a job; a job that is not paused stays as it is. Returns the pause before, too. Raise NotFoundError."""
         before = self._pause_of(job_id)
         done = self._scheduler.pauses.set(job_id, None)
-        _log_when_durable(done, f"job {job_id}: resumed by {actor.name}")
+        _when_durable(done, lambda _: log.info("job %s: resumed by %s", job_id, actor.name))
         return done, before
 
     @needs(Role.OPERATOR)
@@ -371,9 +373,9 @@ class Service:
         return {"status": "ready"}
 
 
-def _log_when_durable(change: Future[Any], text: str) -> None:
-    """Log what was done on somebody's behalf once it is; what is refused, the caller hears."""
-    change.add_done_callback(lambda done: log.info("%s", text) if done.exception() is None else None)
+def _when_durable(change: Future[Any], tell: Callable[[Any], None]) -> None:
+    """Tell of what was done on somebody's behalf once it is; what is refused, the caller hears."""
+    change.add_done_callback(lambda done: tell(done.result()) if done.exception() is None else None)
 
 
 def _counted(by_status: dict[str, int]) -> dict[str, Any]:

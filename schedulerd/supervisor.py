@@ -219,6 +219,8 @@ class Supervisor(threading.Thread):
                 ends.append(end_of(report["ended"], report))
             elif "refused" in report:
                 self._refuse(report["refused"], report["why"])
+            elif "run" in report:
+                log.error("run %s: %s", report["run"], report["trouble"])
             elif "trouble" in report:
                 log.error("%s", report["trouble"])
         if ends:

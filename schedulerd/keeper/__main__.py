@@ -280,7 +280,7 @@ class Keeper:
         try:
             return self._groups.make(run_id, order.get("group") or {})
         except OSError as error:
-            self._report({"trouble": f"run {run_id} has no control group of its own: {error}"})
+            self._report({"trouble": f"it has no control group of its own: {error}", "run": run_id})
             return None
 
     def _cap(self, run_id: str, intent: dict[str, Any]) -> None:

@@ -241,10 +241,24 @@ def test_a_job_runs_as_the_daemons_user_and_within_the_units_restrictions(machin
 
 def test_the_journal_knows_which_job_and_run_a_record_is_about(machine):
     row = newest(machine, "writes")
-    record = until(lambda: records(machine, f"RUN_ID={row['run_id']}", "JOB_ID=writes"), "its record")[0]
+    about = (f"RUN_ID={row['run_id']}", "JOB_ID=writes", "-p", "warning")
+    record = until(lambda: records(machine, *about), "its record")[0]
 
     assert record["PRIORITY"] == "4"
     assert record["LOGGER"].startswith("schedulerd.")
+
+
+def test_the_journal_finds_what_people_did_to_a_job_or_run(machine):
+    run = begin(machine, "long")["run_id"]
+    machine.run("schedulerctl", "cancel", "--wait", run)
+    machine.run("schedulerctl", "pause", "long", "--reason", "a test")
+    machine.run("schedulerctl", "resume", "long")
+
+    of_job = "\n".join(each["MESSAGE"] for each in records(machine, "JOB_ID=long"))
+    of_run = "\n".join(each["MESSAGE"] for each in records(machine, f"RUN_ID={run}"))
+    assert [word for word in ("triggered", "cancelled", "paused", "resumed") if f"{word} by user:root" not in of_job] == []
+    assert f"job long: triggered by user:root, as run {run}" in of_run
+    assert f"run {run} of job long: cancelled by user:root" in of_run
 
 
 def test_a_restart_leaves_running_jobs_alone_and_loses_no_request(machine):

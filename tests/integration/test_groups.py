@@ -9,6 +9,7 @@ import pytest
 from schedulerd import subtree
 from schedulerd.clock import SystemClock
 from schedulerd.keeper.groups import Groups
+from schedulerd.logs import subjects
 from schedulerd.process import Cause, Limits
 from schedulerd.supervisor import Supervisor
 from tests.integration.test_process import alive, spec
@@ -136,7 +137,8 @@ def test_a_run_that_gets_no_group_runs_all_the_same_and_says_that_its_limits_are
 
     end = heard.ends.get(timeout=20)
     assert (end.exit_code, end.limits_not_kept) == (0, ("pids",))
-    assert "run r has no control group of its own" in caplog.text
+    record = next(each for each in caplog.records if "it has no control group of its own" in each.getMessage())
+    assert dict(subjects(record)) == {"RUN_ID": "r"}
 
 
 def test_groups_that_an_earlier_keeper_left_empty_are_removed(tree):
