@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..errors import StoreError
 from ..model import Secret
 from .damage import COMPANIONS, check_kind, damage_of_header
-from .opening import is_sqlite, path_of, store_at
+from .opening import is_sqlite, needing_psycopg, path_of, store_at
 from .queries import load_migrations, load_queries
 from .standing import Standing
 
@@ -23,8 +23,8 @@ def standing(url: str | Secret, schema: str, clock: Clock) -> Standing:
     path = path_of(url)
     if path is not None:
         return _of_file(path)
-    from .postgres_care import standing_in  # optional: a history in a file needs no psycopg
-
+    with needing_psycopg():
+        from .postgres_care import standing_in  # optional: a history in a file needs no psycopg
     return standing_in(url, schema, clock)
 
 
@@ -41,8 +41,8 @@ def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
     """Let a history belong to nobody; return the name of the daemon that it belonged to, or None. Raise StoreError."""
     if is_sqlite(url):
         raise StoreError("a history in a file belongs to the daemon that runs on it: there is nothing to release")
-    from .postgres_owner import release as disown  # optional: a history in a file needs no psycopg
-
+    with needing_psycopg():
+        from .postgres_owner import release as disown  # optional: a history in a file needs no psycopg
     return disown(url, schema, clock)
 
 

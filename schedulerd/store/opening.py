@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..clock import Clock
@@ -28,6 +30,15 @@ def path_of(url: str | Secret) -> str | None:
     return url.removeprefix(SQLITE) if isinstance(url, str) and is_sqlite(url) else None
 
 
+@contextmanager
+def needing_psycopg() -> Iterator[None]:
+    """Say what is missing when an import within fails. Raise StoreError."""
+    try:
+        yield
+    except ImportError as error:
+        raise StoreError(f"a history in PostgreSQL needs psycopg (Debian: python3-psycopg): {error}") from error
+
+
 def store_at(
     url: str | Secret,
     schema: str,
@@ -40,8 +51,6 @@ def store_at(
     path = path_of(url)
     if path is not None:
         return SqliteStore(path, clock, os.path.dirname(path) == state_dir, spool, opens)
-    try:
+    with needing_psycopg():
         from .postgres import PostgresStore  # optional: a history in a file needs no psycopg
-    except ImportError as error:
-        raise StoreError(f"a history in PostgreSQL needs psycopg (Debian: python3-psycopg): {error}") from error
     return PostgresStore(url, schema, clock, spool, opens, owner_at(state_dir) if state_dir else None)

@@ -193,3 +193,14 @@ def test_a_password_among_the_arguments_is_refused():
     assert code == 1
     assert "seen by everybody" in error
     assert "hid-den" not in error
+
+
+@pytest.mark.parametrize("words", [("status",), ("migrate",), ("release",), ("copy",)])
+def test_without_psycopg_it_says_what_to_install(tmp_path, words):
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError(\"No module named 'psycopg'\")\n")
+    source = [filled(tmp_path / "h.db", rows=20)] if words == ("copy",) else []
+    env = {"PYTHONPATH": str(tmp_path), "DSN": "postgresql://db/history"}
+    code, _, errors = db(*words, "env:DSN", *source, env=env)
+
+    assert (code, errors) == (1, "schedulerctl: a history in PostgreSQL needs psycopg (Debian: python3-psycopg): "
+                                 "No module named 'psycopg'\n")  # fmt: skip
