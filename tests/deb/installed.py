@@ -214,13 +214,21 @@ def test_a_socket_that_is_opened_anew_is_the_daemons(machine):
     assert property_of(machine, "ActiveState", "schedulerd.socket") == "active"
 
 
-def test_bash_completes_commands_and_jobs(machine):
-    script = (
-        "source /usr/share/bash-completion/completions/schedulerctl; COMP_WORDS=(schedulerctl run dail) COMP_CWORD=2; "
-        "_schedulerctl; echo ${COMPREPLY[*]}"
-    )
+def test_the_hosts_time_zone_is_where_the_configuration_says(machine):
+    machine.run("ln", "-sf", "/usr/share/zoneinfo/Europe/Rome", "/etc/localtime")
+    command = re.search(r"^timezone: .*\((.*)\)", machine.path("/etc/schedulerd/config.yaml").read_text(), re.MULTILINE)[1]
 
-    assert machine.says("bash", "-c", script).strip() == "daily_analytics"
+    assert machine.says("sh", "-c", command).strip().endswith("/Europe/Rome")
+    machine.run("ln", "-sf", "/usr/share/zoneinfo/Etc/UTC", "/etc/localtime")
+
+
+def test_bash_completes_commands_and_jobs(machine):
+    for words, found in (("run dail", "daily_analytics"), ("db mig", "migrate")):
+        script = (
+            "source /usr/share/bash-completion/completions/schedulerctl; "
+            f"COMP_WORDS=(schedulerctl {words}) COMP_CWORD=2; _schedulerctl; echo ${{COMPREPLY[*]}}"
+        )
+        assert machine.says("bash", "-c", script).strip() == found
 
 
 def records(machine, *words):
