@@ -372,7 +372,8 @@ def main(folder: str, ready: int) -> int:
     os.write(ready, b"1")
     os.close(ready)
     keeper.run()
-    os.unlink(path)
+    with suppress(OSError):  # it may be another user's by now, and the next keeper clears up
+        os.unlink(path)
     return 0
 
 

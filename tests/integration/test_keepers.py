@@ -230,3 +230,13 @@ def test_an_idle_keeper_is_asked_nothing(made, heard, folder):
 
     until(lambda: made._is_resting, "the rest")
     assert made._look_at is None
+
+
+def test_a_keeper_ends_without_a_word_when_its_socket_is_not_its_own_any_more(heard, folder):
+    made = begin(folder, heard)
+    for socket in folder.glob("keeper/*/socket"):
+        socket.unlink()
+    made.close()
+    until(lambda: not keepers(folder), "the end of the keepers")
+
+    assert {path.read_text() for path in folder.glob("keeper/*/errors")} == {""}
