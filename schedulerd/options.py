@@ -216,7 +216,8 @@ TOP: Mapping[str, Option] = {
     "timezone": Option(Text(), "the IANA time zone of jobs that name none", "UTC"),
     "state_dir": Option(Text(), "where history, output, tokens and the socket are", "/var/lib/schedulerd"),
     "store": Option(
-        TextOrSecret(), "the history: sqlite:///PATH (default: history.db in the state directory) or a postgresql:// URL"
+        TextOrSecret(),
+        "the history: sqlite:///PATH (default: history.db in state_dir) or a postgresql:// URL (only that as a secret)",
     ),
     "store_schema": Option(
         Text(SCHEMA_PATTERN, "a name of lower case letters, digits and '_', not beginning with pg_"),

@@ -52,6 +52,8 @@ class Access:
     def connect(self) -> Connection:
         """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
         url = resolve(self._url)
+        if url.startswith("sqlite:"):
+            raise StoreError(f"the secret {self._url} names a file: sqlite:///PATH, which hides nothing, is written itself")
         try:
             given = conninfo_to_dict(url)
             _check_mode(given.get("sslmode"))

@@ -140,6 +140,7 @@ def jobs(http, https, postgres, folder):
     loose = {"params": {"word": {"type": "text", "multiline": True, "pattern": "(?s).*"}}}
     pg = f"postgresql://postgres:{PASSWORD}@/postgres?host={postgres.folder}"
     (folder / "pg.url").write_text(pg)
+    (folder / "data.url").write_text(f"sqlite:///{folder}/data.db")  # four slashes, as some write it
     slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
     return {
         **{name: python(name) for name in ("count", "mapping", "nothing", "a_list", "flag", "negative", "unjsonable")},
@@ -173,6 +174,7 @@ def jobs(http, https, postgres, folder):
         "insert": {"sql": {"dsn": "data", "statement": "INSERT INTO t VALUES (:word, :n)"},
                    "params": {**loose["params"], "n": {"type": "integer", "default": 1}}},
         "select": {"sql": {"dsn": "data", "statement": "SELECT * FROM t ORDER BY n"}},
+        "of_a_secret": {"sql": {"dsn": {"file": "data.url"}, "statement": "SELECT 40 + 2"}},
         "script": {"sql": {"dsn": "data", "file": "script.sql"}},
         "broken": {"sql": {"dsn": "sqlite://data.db", "file": "broken.sql"}},
         "commits": {"sql": {"dsn": "data", "statement": "INSERT INTO t VALUES ('y', 9); COMMIT; SELECT nonsense"}},
@@ -479,6 +481,10 @@ def test_a_repeat_with_an_idempotency_key_gets_the_first_run_and_its_parameters(
 
     assert asked[0].body["run_id"] == asked[1].body["run_id"]
     assert asked[1].body["result"]["details"]["params"] == {"word": "one"}
+
+
+def test_a_secret_may_name_a_file_with_as_many_slashes_as_in_the_configuration(run, output):
+    assert output(run("of_a_secret")).split() == ["40", "+", "2", "42"]
 
 
 def test_postgresql_counts_rows_and_is_all_or_nothing(run, postgres):

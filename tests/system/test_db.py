@@ -204,3 +204,10 @@ def test_without_psycopg_it_says_what_to_install(tmp_path, words):
 
     assert (code, errors) == (1, "schedulerctl: a history in PostgreSQL needs psycopg (Debian: python3-psycopg): "
                                  "No module named 'psycopg'\n")  # fmt: skip
+
+
+def test_a_secret_that_names_a_file_is_told_what_to_write_instead(tmp_path):
+    code, _, errors = db("status", "env:URL", env={"URL": f"sqlite:///{tmp_path}/h.db"})
+
+    assert (code, errors) == (1, "schedulerctl: the secret {env: URL} names a file: sqlite:///PATH, which hides nothing, is"
+                                 " written itself\n")  # fmt: skip
