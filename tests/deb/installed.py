@@ -446,11 +446,12 @@ def test_an_upgrade_leaves_state_configuration_and_running_jobs_alone(machine):
     machine.run("ln", "-s", "/etc/shadow", "/var/lib/schedulerd/planted", user="schedulerd")
     run = begin(machine, "patient")
     pid = main_pid(machine)
-    machine.run("apt-get", "-q", "-y", "install", f"/packages/{NEXT}")
+    machine.run("apt-get", "-q", "-y", "-o", "Dpkg::Options::=--force-confold", "install", f"/packages/{NEXT}")
     until(lambda: main_pid(machine) not in (0, pid) and is_ready(machine), "the next daemon")
 
     assert "next" in machine.says("dpkg-query", "-W", "schedulerd")
-    assert "Europe/Rome" in config.read_text()
+    assert ("Europe/Rome" in config.read_text(), "of the next build" in config.read_text()) == (True, False)
+    assert "of the next build" in config.with_suffix(".yaml.dpkg-dist").read_text()
     assert ended(machine, run["run_id"])["exit_code"] == 7
     assert next(job for job in ctl(machine, "list") if job["job_id"] == "paused")["is_paused"]
     after = machine.path("/etc/shadow").stat()
