@@ -33,6 +33,7 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
+ALWAYS = {"client_encoding": "UTF8"}  # whatever the URL, the role or the database says
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
 APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
 AWAY_SECONDS = 1.0
@@ -55,7 +56,7 @@ class Access:
         try:
             given = conninfo_to_dict(url)
             _check_mode(given.get("sslmode"))
-            wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given}
+            wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given, **ALWAYS}
             connection: Connection = psycopg.Connection.connect(**wanted, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as error:
             raise StoreAwayError(f"the history cannot be reached: {told(error, url)}") from None
@@ -90,6 +91,7 @@ class Access:
             f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
             f" SET LOCAL lock_timeout = {round(lock_seconds * 1000)};"
             " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1;"
+            " SET LOCAL array_nulls = on;"
         )
 
 
