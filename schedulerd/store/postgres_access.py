@@ -33,7 +33,7 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
-ALWAYS = {"client_encoding": "UTF8"}  # whatever the URL, the role or the database says
+OF_SEVERAL = {"target_session_attrs": "read-write"}  # hosts: not a standby, which may lack what was started already
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
 APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
 AWAY_SECONDS = 1.0
@@ -54,10 +54,9 @@ class Access:
         """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
         url = resolve(self._url)
         try:
-            given = conninfo_to_dict(url)
-            _check_mode(given.get("sslmode"))
-            wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given, **ALWAYS}
-            connection: Connection = psycopg.Connection.connect(**wanted, autocommit=True, prepare_threshold=None)
+            connection: Connection = psycopg.Connection.connect(
+                **self._parameters(url), autocommit=True, prepare_threshold=None
+            )
         except psycopg.OperationalError as error:
             raise StoreAwayError(f"the history cannot be reached: {told(error, url)}") from None
         except psycopg.Error as error:
@@ -66,6 +65,12 @@ class Access:
         connection.adapters.register_loader("timestamptz", _InstantLoader)
         connection.adapters.register_loader("json", TextLoader)
         return connection
+
+    def _parameters(self, url: str) -> dict[str, Any]:
+        given = conninfo_to_dict(url)
+        _check_mode(given.get("sslmode"))
+        defaults = DEFAULTS | OF_SEVERAL if "," in f"{given.get('host')}{given.get('hostaddr')}" else DEFAULTS
+        return {**defaults, "application_name": f"{APPLICATION}/{self.schema}", **given, "client_encoding": "UTF8"}
 
     def reconnect(self) -> Connection:
         """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""

@@ -42,8 +42,14 @@ def version_of(connection: Connection, schema: str) -> int:
 
 
 def check_version(connection: Connection, schema: str) -> int:
-    """Return the version of a history. Raise StoreError for a newer one, or a database that it cannot be kept in."""
+    """Return the version of a history. Raise StoreError for a newer one, or a database that it cannot be kept in.
+
+    Raise StoreAwayError on a standby, which may lack what was started already.
+    """
     _check_database(connection)
+    (is_standby,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
+    if is_standby:
+        raise StoreAwayError("this PostgreSQL is a standby: a history is written on the primary")
     version, newest = version_of(connection, schema), newest_version()
     if version > newest:
         raise StoreError(

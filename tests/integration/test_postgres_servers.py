@@ -1,14 +1,20 @@
 """Histories in PostgreSQLs that are set up unlike what one expects: encodings, settings, standbys, poolers."""
 
+import re
 from itertools import count
 
 import psycopg
 import pytest
 
-from schedulerd.errors import StoreError
+from schedulerd.clock import SystemClock
+from schedulerd.errors import StoreAwayError, StoreError
 from schedulerd.model import Result, Status, finish
+from schedulerd.store.journal import Journal
 from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.spool import Spool
 from tests.support.builders import NOON, a_run
+from tests.support.servers import PostgresServer, StandbyServer
+from tests.support.waiting import until
 
 NAMES = count()
 
@@ -70,4 +76,55 @@ def test_an_end_that_the_database_refuses_for_what_it_says_is_written_without_th
     assert (found.status, found.finished_at, found.duration_seconds) == (Status.FAILED, NOON, 1.5)
     assert (found.details, "what it said was refused" in found.error_message) == ({}, True)
     assert "violates check constraint" in caplog.text
+    store.close()
+
+
+@pytest.fixture
+def primary():
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def standby(primary):
+    PostgresStore(primary.url).close()  # so that the standby has the schema
+    server = StandbyServer(primary)
+    yield server
+    server.close()
+
+
+def either(primary, standby, *options):
+    """Return the URL of both, of which libpq takes the first that answers."""
+    return "&".join([f"postgresql://postgres@/postgres?host={primary.folder},{standby.folder}", *options])
+
+
+ANY = "target_session_attrs=any"
+
+
+@pytest.mark.parametrize("options", [[], [ANY]])
+def test_no_history_is_opened_on_a_standby_which_may_lack_what_was_started(primary, standby, options):
+    primary.stop()
+    for url in (either(primary, standby, *options), standby.url):
+        with pytest.raises(StoreAwayError, match="standby|read-only"):
+            PostgresStore(url)
+    standby.promote()
+
+    store = PostgresStore(either(primary, standby, *options))
+    assert store.record([a_run()]).result(10)
+    store.close()
+
+
+@pytest.mark.parametrize("options", [[], [ANY]])
+def test_when_the_primary_is_back_the_history_is_written_there(primary, standby, options, tmp_path):
+    spool = Spool(Journal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
+    store = PostgresStore(either(primary, standby, *options), spool=spool)
+    run = a_run()
+    primary.stop()
+    assert store.record([run]).result(10) == {run.run_id}
+    until(lambda: re.search("standby|read-only", store.trouble or ""), "the look at the standby")
+    primary.start()
+
+    until(lambda: store.trouble is None, "the end of the outage")
+    assert primary.ask("SELECT status FROM schedulerd.runs WHERE run_id = %s", run.run_id) == "running"
     store.close()
