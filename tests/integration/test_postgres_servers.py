@@ -106,7 +106,7 @@ ANY = "target_session_attrs=any"
 def test_no_history_is_opened_on_a_standby_which_may_lack_what_was_started(primary, standby, options):
     primary.stop()
     for url in (either(primary, standby, *options), standby.url):
-        with pytest.raises(StoreAwayError, match="standby|read-only"):
+        with pytest.raises(StoreAwayError, match=r"standby|read-only"):
             PostgresStore(url)
     standby.promote()
 
@@ -122,9 +122,24 @@ def test_when_the_primary_is_back_the_history_is_written_there(primary, standby,
     run = a_run()
     primary.stop()
     assert store.record([run]).result(10) == {run.run_id}
-    until(lambda: re.search("standby|read-only", store.trouble or ""), "the look at the standby")
+    until(lambda: re.search(r"standby|read-only", store.trouble or ""), "the look at the standby")
     primary.start()
 
     until(lambda: store.trouble is None, "the end of the outage")
     assert primary.ask("SELECT status FROM schedulerd.runs WHERE run_id = %s", run.run_id) == "running"
+    store.close()
+
+
+def test_a_session_that_became_read_only_is_not_kept(made_with):
+    url = made_with("ENCODING 'UTF8'")
+    PostgresStore(url).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+        store = PostgresStore(url)
+        waiting = store.record([a_run()])
+        until(lambda: "read-only" in (store.trouble or ""), "the trouble")
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} RESET default_transaction_read_only")
+
+    assert waiting.result(20)
     store.close()
