@@ -7,6 +7,7 @@ SET LOCAL. Whatever is waited for has a bound, also when the server's machine is
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -103,6 +104,10 @@ class Access:
 DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';"
 
 
+class LateError(psycopg.OperationalError):
+    """An answer did not come in time: its connection was cut. To ask once more would take as long again."""
+
+
 class Deadlines:
     """Cuts connections that were used for too long: a server that takes orders and never answers is not waited for."""
 
@@ -110,22 +115,34 @@ class Deadlines:
         self._clock = clock
         self._changed = threading.Condition()
         self._until: dict[Connection, float] = {}
+        self._most = math.inf
         self._sleeps = False
         self._is_closed = False
         threading.Thread(target=self._watch, name="store-deadlines", daemon=True).start()
 
     @contextmanager
     def bound(self, connection: Connection, seconds: float) -> Iterator[None]:
-        """Cut a connection when what is done here takes longer; it fails then with psycopg.OperationalError."""
+        """Cut a connection when what is done here takes longer; it fails then with LateError."""
         with self._changed:
-            self._until[connection] = self._clock.monotonic() + seconds
+            self._until[connection] = self._clock.monotonic() + min(seconds, self._most)
             if self._sleeps:
                 self._changed.notify()
         try:
             yield
+        except psycopg.Error as error:
+            if connection not in self._until:
+                raise LateError("the server did not answer in time") from error
+            raise
         finally:
             with self._changed:
                 self._until.pop(connection, None)
+
+    def hurry(self, seconds: float) -> None:
+        """From now on let nothing take longer than this, what is under way included."""
+        with self._changed:
+            self._most = seconds
+            latest = self._clock.monotonic() + seconds
+            self._until = {connection: min(until, latest) for connection, until in self._until.items()}
 
     def close(self) -> None:
         """End the thread."""

@@ -14,7 +14,7 @@ import psycopg
 from ..errors import StoreAwayError, StoreError
 from .changes import Change
 from .owner import Owner
-from .postgres_access import DURABLE, Access, Connection, Deadlines, is_refusal, told
+from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
 from .postgres_changes import Made, Maker
 from .postgres_owner import own
 from .postgres_schema import check_version, migrate, newest_version
@@ -68,7 +68,8 @@ class PostgresDatabase:
                 if is_refusal(error):
                     raise StoreError(told(error)) from error
                 was_cut = self._connection is None and not is_fresh  # the server was restarted, say: is it back?
-                if not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
+                is_late = isinstance(error, LateError)
+                if is_late or not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
                     raise StoreAwayError(told(error)) from error
             except BaseException as error:
                 self._tidy(connection, error)
