@@ -36,7 +36,7 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
 }  # fmt: skip
 OF_SEVERAL = {"target_session_attrs": "read-write"}  # hosts: not a standby, which may lack what was started already
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
-APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
+MOST_OF_A_NAME = 63  # bytes: the server cuts longer ones
 AWAY_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; everything else may pass by itself
@@ -50,6 +50,11 @@ class Access:
         self.clock = clock
         self._url = url
         self._failure: tuple[float, str] | None = None
+
+    @property
+    def application(self) -> str:
+        """Return how our connections are named in pg_stat_activity, whatever the URL says: `db migrate` looks for them."""
+        return f"schedulerd/{self.schema}"[:MOST_OF_A_NAME]
 
     def connect(self) -> Connection:
         """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
@@ -71,7 +76,7 @@ class Access:
         given = conninfo_to_dict(url)
         _check_mode(given.get("sslmode"))
         defaults = DEFAULTS | OF_SEVERAL if "," in f"{given.get('host')}{given.get('hostaddr')}" else DEFAULTS
-        return {**defaults, "application_name": f"{APPLICATION}/{self.schema}", **given, "client_encoding": "UTF8"}
+        return {**defaults, **given, "application_name": self.application, "client_encoding": "UTF8"}
 
     def reconnect(self) -> Connection:
         """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
