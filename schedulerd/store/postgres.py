@@ -14,6 +14,7 @@ from ..model import Secret
 from .lending import Lending
 from .owner import Owner
 from .postgres_access import Access, Connection, Deadlines, LateError, told
+from .postgres_changes import storable
 from .postgres_writing import PostgresDatabase
 from .queries import load_queries
 from .reads import Reads
@@ -95,4 +96,6 @@ class PostgresStore(Reads, Writes):
 
 
 def _bound(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float | datetime) else [str(one) for one in value]
+    if value is None or isinstance(value, str | int | float | datetime):
+        return storable(value)
+    return [storable(str(one)) for one in value]
