@@ -242,7 +242,8 @@ def _alone(place: Place) -> Iterator[None]:
             users = care.standing(place.url, place.schema, SystemClock()).users
             if users:
                 raise DatabaseError(
-                    f"{place.text}: a daemon on {' and '.join(users)} uses the schema {place.schema}: stop it"
+                    f"{place.text}: a daemon on {' and '.join(users)} uses the schema {place.schema}: stop it, or, when it"
+                    " is stopped, let its pooler close the connections that it keeps"
                 )
         _check_journal(place)
         yield

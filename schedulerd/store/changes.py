@@ -7,7 +7,7 @@ that carry runs can be written down as JSON, to be made later.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..model import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
@@ -64,6 +64,15 @@ class SaveDay:
 
     day: str
     jobs: Sequence[DayOfJob]
+
+
+REFUSED = "what it said was refused by the history's database: schedulerd's log has it"
+
+
+def without_texts(change: Finish) -> Finish:
+    """Return the same ends without what the runs said, which is not worth more than the ends themselves."""
+    runs = [replace(run, error_message=REFUSED, details={}, records_processed=0) for run in change.runs]
+    return Finish(runs, change.then)
 
 
 Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteRuns | SaveDay

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ..errors import StoreAwayError, StoreError
-from .changes import Change
+from .changes import Change, Finish, without_texts
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,16 @@ def outcomes(database: Database, changes: Sequence[Change]) -> list[Any]:
         raise
     except Exception as error:  # whatever a change raises must not end the thread
         if len(changes) == 1:
-            log.error("the store refused a change: %s", error)
-            return [StoreError(f"the store refused a change: {error}")]
+            return [_refused(database, changes[0], error)]
     return [outcome for change in changes for outcome in outcomes(database, [change])]
+
+
+def _refused(database: Database, change: Change, error: Exception) -> Any:
+    """Return the error; of ends, which nobody can tell again, what comes of writing them without their texts."""
+    log.error("the store refused a change: %s", error)
+    if isinstance(change, Finish) and change != without_texts(change):
+        return outcomes(database, [without_texts(change)])[0]
+    return StoreError(f"the store refused a change: {error}")
 
 
 def answer(items: Sequence[Item], results: Sequence[Any]) -> None:

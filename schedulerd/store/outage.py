@@ -29,6 +29,7 @@ RETRY_SECONDS = 0.5
 SOON_SECONDS = 2.0  # so long a write may take; then it goes on alone
 TRIES_OF_A_MOMENT = 4  # after so many failures in a row, what cannot go into the journal fails
 TRIES_AT_END = 4
+FAILURES_AT_END = 2  # of what is under way, and of one more
 MOST_IN_ONE = 1000  # changes of the journal in one transaction
 
 
@@ -114,14 +115,14 @@ class Outage:
     def end(self) -> None:
         """Try for the last time; what waits in the journal then, the next daemon finds."""
         self._hurry.set()
+        most = self._failures + FAILURES_AT_END
         for _ in range(TRIES_AT_END):
-            if self._attempt is not None:
-                self._attempt.done.exception()
-            if self.is_on:
-                self.go_on([])
-        if self._attempt is not None:
-            self._attempt.done.exception()
-            self._kept += _unanswered(self._attempt.items)
+            if not self.is_on or self._failures >= most:
+                break
+            attempt, self._attempt = self._attempt or self._try(), None
+            attempt.done.exception()
+            self._learn(attempt)
+            self._set_aside([])
         refuse(self._kept, self._error())
         self._hand.close()
         if self.backlog.changes:

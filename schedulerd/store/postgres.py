@@ -13,7 +13,8 @@ from ..errors import StoreAwayError
 from ..model import Secret
 from .lending import Lending
 from .owner import Owner
-from .postgres_access import Access, Connection, Deadlines, told
+from .postgres_access import Access, Connection, Deadlines, LateError, told
+from .postgres_changes import storable
 from .postgres_writing import PostgresDatabase
 from .queries import load_queries
 from .reads import Reads
@@ -24,6 +25,7 @@ MOST_READERS = 4
 WAIT_SECONDS = 10.0  # for a free connection
 STATEMENT_SECONDS = 10.0
 READ_SECONDS = 15.0
+LAST_SECONDS = 5.0  # for what goes on when the store is closed, if there is a journal for it
 
 
 class PostgresStore(Reads, Writes):
@@ -39,6 +41,7 @@ class PostgresStore(Reads, Writes):
         self._sql = load_queries("postgres")
         self._settings = self._access.begin(STATEMENT_SECONDS, STATEMENT_SECONDS)
         self._deadlines = Deadlines(clock)
+        self._has_journal = spool is not None
         self._readers = Lending(self._connect, MOST_READERS)
         super().__init__(PostgresDatabase(self._access, self._deadlines, owner), spool)
         if opens:
@@ -50,7 +53,12 @@ class PostgresStore(Reads, Writes):
         return None
 
     def close(self) -> None:
-        """Write what is waiting, and close; waits for reads that are under way."""
+        """Write what is waiting, and close; waits for reads that are under way.
+
+        With an outage journal not for long: what the server does not take soon waits there for the next start.
+        """
+        if self._has_journal:
+            self._deadlines.hurry(LAST_SECONDS)
         super().close()
         self._readers.close()
         self._database.close()
@@ -70,7 +78,7 @@ class PostgresStore(Reads, Writes):
                     with self._deadlines.bound(connection, READ_SECONDS):
                         return self._ask(connection, name, values)
                 except psycopg.Error as error:
-                    if is_last or not connection.closed:
+                    if is_last or not connection.closed or isinstance(error, LateError):
                         raise StoreAwayError(f"the history cannot be read: {told(error)}") from error
         raise AssertionError("unreachable")
 
@@ -88,4 +96,6 @@ class PostgresStore(Reads, Writes):
 
 
 def _bound(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float | datetime) else [str(one) for one in value]
+    if value is None or isinstance(value, str | int | float | datetime):
+        return storable(value)
+    return [storable(str(one)) for one in value]

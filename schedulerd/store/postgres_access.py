@@ -7,6 +7,7 @@ SET LOCAL. Whatever is waited for has a bound, also when the server's machine is
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -33,8 +34,9 @@ DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's paramete
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
+OF_SEVERAL = {"target_session_attrs": "read-write"}  # hosts: not a standby, which may lack what was started already
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
-APPLICATION = "schedulerd"  # how our connections are named in pg_stat_activity
+MOST_OF_A_NAME = 63  # bytes: the server cuts longer ones
 AWAY_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; everything else may pass by itself
@@ -49,16 +51,20 @@ class Access:
         self._url = url
         self._failure: tuple[float, str] | None = None
 
+    @property
+    def application(self) -> str:
+        """Return how our connections are named in pg_stat_activity, whatever the URL says: `db migrate` looks for them."""
+        return f"schedulerd/{self.schema}"[:MOST_OF_A_NAME]
+
     def connect(self) -> Connection:
         """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
         url = resolve(self._url)
         if url.startswith("sqlite:"):
             raise StoreError(f"the secret {self._url} names a file: sqlite:///PATH, which hides nothing, is written itself")
         try:
-            given = conninfo_to_dict(url)
-            _check_mode(given.get("sslmode"))
-            wanted: dict[str, Any] = {**DEFAULTS, "application_name": f"{APPLICATION}/{self.schema}", **given}
-            connection: Connection = psycopg.Connection.connect(**wanted, autocommit=True, prepare_threshold=None)
+            connection: Connection = psycopg.Connection.connect(
+                **self._parameters(url), autocommit=True, prepare_threshold=None
+            )
         except psycopg.OperationalError as error:
             raise StoreAwayError(f"the history cannot be reached: {told(error, url)}") from None
         except psycopg.Error as error:
@@ -67,6 +73,12 @@ class Access:
         connection.adapters.register_loader("timestamptz", _InstantLoader)
         connection.adapters.register_loader("json", TextLoader)
         return connection
+
+    def _parameters(self, url: str) -> dict[str, Any]:
+        given = conninfo_to_dict(url)
+        _check_mode(given.get("sslmode"))
+        defaults = DEFAULTS | OF_SEVERAL if "," in f"{given.get('host')}{given.get('hostaddr')}" else DEFAULTS
+        return {**defaults, **given, "application_name": self.application, "client_encoding": "UTF8"}
 
     def reconnect(self) -> Connection:
         """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
@@ -92,10 +104,15 @@ class Access:
             f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
             f" SET LOCAL lock_timeout = {round(lock_seconds * 1000)};"
             " SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1;"
+            " SET LOCAL array_nulls = on;"
         )
 
 
 DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';"
+
+
+class LateError(psycopg.OperationalError):
+    """An answer did not come in time: its connection was cut. To ask once more would take as long again."""
 
 
 class Deadlines:
@@ -105,22 +122,34 @@ class Deadlines:
         self._clock = clock
         self._changed = threading.Condition()
         self._until: dict[Connection, float] = {}
+        self._most = math.inf
         self._sleeps = False
         self._is_closed = False
         threading.Thread(target=self._watch, name="store-deadlines", daemon=True).start()
 
     @contextmanager
     def bound(self, connection: Connection, seconds: float) -> Iterator[None]:
-        """Cut a connection when what is done here takes longer; it fails then with psycopg.OperationalError."""
+        """Cut a connection when what is done here takes longer; it fails then with LateError."""
         with self._changed:
-            self._until[connection] = self._clock.monotonic() + seconds
+            self._until[connection] = self._clock.monotonic() + min(seconds, self._most)
             if self._sleeps:
                 self._changed.notify()
         try:
             yield
+        except psycopg.Error as error:
+            if connection not in self._until:
+                raise LateError("the server did not answer in time") from error
+            raise
         finally:
             with self._changed:
                 self._until.pop(connection, None)
+
+    def hurry(self, seconds: float) -> None:
+        """From now on let nothing take longer than this, what is under way included."""
+        with self._changed:
+            self._most = seconds
+            latest = self._clock.monotonic() + seconds
+            self._until = {connection: min(until, latest) for connection, until in self._until.items()}
 
     def close(self) -> None:
         """End the thread."""

@@ -7,7 +7,7 @@ import psycopg
 from ..clock import Clock
 from ..errors import StoreError
 from ..model import Secret
-from .postgres_access import APPLICATION, Access, Connection, Deadlines, told
+from .postgres_access import Access, Connection, Deadlines, told
 from .postgres_schema import newest_version, version_of
 from .queries import load_queries
 from .standing import Standing
@@ -21,18 +21,18 @@ def standing_in(url: str | Secret, schema: str, clock: Clock) -> Standing:
     access, deadlines = Access(url, schema, clock), Deadlines(clock)
     try:
         with access.connect() as connection, deadlines.bound(connection, ASK_SECONDS):
-            return _ask(connection, schema)
+            return _ask(connection, access)
     except psycopg.Error as error:
         raise StoreError(f"the history in {schema} cannot be read: {told(error)}") from error
     finally:
         deadlines.close()
 
 
-def _ask(connection: Connection, schema: str) -> Standing:
-    sql = load_queries("postgres")
+def _ask(connection: Connection, access: Access) -> Standing:
+    sql, schema = load_queries("postgres"), access.schema
     version = version_of(connection, schema)
     (size,) = connection.execute(sql["size"], {"schema": schema}).fetchone() or (0,)
-    users = connection.execute(sql["users"], {"name": f"{APPLICATION}/{schema}"}).fetchall()
+    users = connection.execute(sql["users"], {"name": access.application}).fetchall()
     runs, owner = {}, None
     if version:
         with connection.transaction():

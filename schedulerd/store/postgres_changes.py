@@ -125,7 +125,7 @@ class Maker:
         pause = change.pause
         self._do("set_pause", {
             "job_id": change.job_id, "paused_at": pause.paused_at if pause else None,
-            "paused_by": _text(pause.actor) if pause else None, "pause_reason": _text(pause.reason) if pause else None,
+            "paused_by": storable(pause.actor) if pause else None, "pause_reason": storable(pause.reason) if pause else None,
             "paused_until": pause.until if pause else None,
         })  # fmt: skip
 
@@ -188,11 +188,11 @@ def _portions(rows: Sequence[Run]) -> Iterator[Sequence[Run]]:
 
 def _columns(runs: Sequence[Run], names: Iterable[str]) -> Values:
     """Return rows as lists of columns."""
-    columns = {name: [_text(getattr(run, name)) for run in runs] for name in names}
+    columns = {name: [storable(getattr(run, name)) for run in runs] for name in names}
     return {**columns, "details": [_json(run.details) if run.details else None for run in runs]}
 
 
-def _text(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Return a value as PostgreSQL can keep it: texts without NUL and without halves of surrogate pairs."""
     if not isinstance(value, str):
         return value
@@ -209,5 +209,5 @@ def _json(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {_text(key): _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else _text(value)
+        return {storable(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else storable(value)

@@ -42,15 +42,31 @@ def version_of(connection: Connection, schema: str) -> int:
 
 
 def check_version(connection: Connection, schema: str) -> int:
-    """Return the version of a history. Raise StoreError for a newer one, or a server that is too old."""
-    if connection.info.server_version < OLDEST_SERVER:
-        raise StoreError(f"PostgreSQL {connection.info.server_version // 10000} is too old: 13 is needed")
+    """Return the version of a history. Raise StoreError for a newer one, or a database that it cannot be kept in.
+
+    Raise StoreAwayError on a standby, which may lack what was started already.
+    """
+    _check_database(connection)
+    (is_standby,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
+    if is_standby:
+        raise StoreAwayError("this PostgreSQL is a standby: a history is written on the primary")
     version, newest = version_of(connection, schema), newest_version()
     if version > newest:
         raise StoreError(
             f"the schema {schema} was written by a newer schedulerd (version {version}, this one knows {newest}): upgrade"
         )
     return version
+
+
+def _check_database(connection: Connection) -> None:
+    server, encoding = connection.info.server_version, connection.info.parameter_status("server_encoding")
+    if server < OLDEST_SERVER:
+        raise StoreError(f"PostgreSQL {server // 10000} is too old: 13 is needed")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"the database {connection.info.dbname} has the encoding {encoding}, which does not keep every text: make"
+            " another one for the history, CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def migrate(connection: Connection, access: Access) -> list[str]:

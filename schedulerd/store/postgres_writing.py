@@ -14,7 +14,7 @@ import psycopg
 from ..errors import StoreAwayError, StoreError
 from .changes import Change
 from .owner import Owner
-from .postgres_access import DURABLE, Access, Connection, Deadlines, is_refusal, told
+from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
 from .postgres_changes import Made, Maker
 from .postgres_owner import own
 from .postgres_schema import check_version, migrate, newest_version
@@ -64,14 +64,15 @@ class PostgresDatabase:
                 with self._deadlines.bound(connection, APPLY_SECONDS):
                     return self._make(connection, changes)
             except psycopg.Error as error:
-                self._tidy(connection)
+                self._tidy(connection, error)
                 if is_refusal(error):
                     raise StoreError(told(error)) from error
                 was_cut = self._connection is None and not is_fresh  # the server was restarted, say: is it back?
-                if not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
+                is_late = isinstance(error, LateError)
+                if is_late or not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
                     raise StoreAwayError(told(error)) from error
-            except BaseException:
-                self._tidy(connection)
+            except BaseException as error:
+                self._tidy(connection, error)
                 raise
         raise AssertionError("unreachable")
 
@@ -116,10 +117,12 @@ class PostgresDatabase:
         self._unclear = self._unclear.without(changes)
         return results
 
-    def _tidy(self, connection: Connection) -> None:
-        """Leave no transaction open; drop a connection that is of no use any more."""
+    def _tidy(self, connection: Connection, error: BaseException) -> None:
+        """Leave no transaction open; drop a connection that is of no use any more, as one that became read-only."""
         try:
-            if not connection.closed:
+            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                connection.close()
+            elif not connection.closed:
                 with self._deadlines.bound(connection, LOCK_SECONDS):
                     connection.rollback()
         except psycopg.Error:

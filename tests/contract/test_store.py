@@ -333,6 +333,16 @@ def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
     assert store.daily("2026-03-12", "2026-04-01") == []
 
 
+def test_whatever_text_is_asked_for_what_is_not_there_is_no_error(store):
+    run = a_run()
+    record(store, run)
+    odd = "no\0such"
+
+    assert (store.history(odd, 10), store.run(odd), store.run_by_key("job", odd)) == ([], None, None)
+    assert (store.daily("2026-03-10", "2026-03-11", odd), store.last_results([odd]), store.statuses([odd])) == ([], {}, {})
+    assert store.history("job", 10, before=odd) == [run]  # which sorts before it
+
+
 def test_after_close_nothing_is_taken(store):
     store.close()
 

@@ -190,7 +190,7 @@ def test_a_server_that_takes_questions_and_never_answers_holds_up_nobody_for_lon
     proxy.freezes = True
     waiting = store.record([a_run()])
 
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreAwayError, match="did not answer in time"):  # and was not asked again
         store.recent(1)
     until(lambda: store.trouble, "the trouble")
     proxy.freezes = False

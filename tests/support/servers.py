@@ -177,6 +177,10 @@ class StandbyServer(PostgresServer):
         where = ["--host", str(self.primary.folder), "--username", "postgres", "--pgdata", str(self.folder / "data")]
         self._call(find("pg_basebackup"), *where, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
 
+    def promote(self) -> None:
+        """Make a primary of it, and return when it is one."""
+        self._call(self._control, "-D", str(self.folder / "data"), "-w", "promote")
+
     def has_all(self) -> bool:
         """Return whether it has replayed all that its primary has written."""
         return self.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", self.primary.ask("SELECT pg_current_wal_lsn()"))

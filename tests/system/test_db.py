@@ -25,6 +25,8 @@ from schedulerd.store.queries import load_migrations
 from schedulerd.store.spool import Spool
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
+from tests.support.pooler import Pooler
+from tests.support.waiting import until
 
 SCHEMAS = count()
 MINUTE = timedelta(minutes=1)
@@ -137,6 +139,30 @@ def test_beside_a_daemon_on_postgresql_too(daemon, postgres, schema, tmp_path):
     code, _, error = db("backup", tmp_path / "x", *config)
     assert code == 1
     assert "pg_dump --format=custom" in error
+
+
+@pytest.mark.parametrize(("name", "option"), [("a_name_of_{}_" + "x" * 44, ""), ("named_{}", "&application_name=mine")])
+def test_a_daemon_is_seen_whatever_the_length_of_its_schemas_name_and_the_name_in_its_url(daemon, postgres, name, option):
+    schema = name.format(next(SCHEMAS))
+    running = daemon({}, store=postgres.url + option, store_schema=schema).start()
+    for place in (postgres.url, postgres.url + option):
+        code, _, error = db("migrate", place, "--schema", schema)
+        assert code == 1
+        assert "a daemon on this host uses the schema" in error
+    running.stop()
+    assert db("migrate", postgres.url + option, "--schema", schema)[0] == 0
+
+
+def test_what_a_pooler_keeps_open_of_a_daemon_that_is_stopped_is_told(daemon, postgres, schema):
+    pooler = Pooler(postgres.folder)
+    try:
+        daemon({}, store=pooler.url, store_schema=schema).start().stop()
+        code, _, error = db("migrate", postgres.url, "--schema", schema)
+        assert code == 1
+        assert "when it is stopped, let its pooler close" in error
+    finally:
+        pooler.close()
+    until(lambda: db("migrate", postgres.url, "--schema", schema)[0] == 0, "the end of its connections")
 
 
 def test_an_old_history_is_migrated_and_a_newer_one_refused(postgres, schema, tmp_path):

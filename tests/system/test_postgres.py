@@ -11,7 +11,7 @@ import pytest
 from schedulerd.client import ClientError, run_path
 from schedulerd.ctl import main as schedulerctl
 from schedulerd.store.postgres import PostgresStore
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, StandbyServer
 from tests.support.waiting import until
 
 SCHEMAS = count()
@@ -125,6 +125,54 @@ def test_while_the_server_is_away_runs_are_seen_followed_and_cancelled(daemon, o
     client.post("jobs/own/pause", {})
     log = running.log()
     assert ("job tick: paused" in log, "job own: paused by" in log) == (False, True)
+
+
+def test_a_server_that_is_silent_does_not_hold_up_the_end_and_loses_nothing(daemon, own_server, tmp_path):
+    line = f'echo "$SCHEDULERD_RUN_ID" >> {tmp_path}/said'
+    running = daemon({"tick": {"every": "1s", "shell": line}}, store=own_server.url).start()
+    until(lambda: said(tmp_path) > 1, "runs")
+    own_server.freeze()
+    before = said(tmp_path)
+    until(lambda: said(tmp_path) > before + 3, "runs while the server is silent")
+
+    assert running.stop() == 0
+    own_server.freeze(False)
+    running.start()
+    ids = (tmp_path / "said").read_text().split()
+    until(lambda: own_server.ask("SELECT count(*) FROM schedulerd.runs WHERE run_id = ANY(%s) AND status = 'success'", ids)
+          == len(ids), "all ends in the history")  # fmt: skip
+    assert len(ids) == len(set(ids))
+
+
+def test_on_a_standby_nothing_is_started_twice_and_the_daemon_waits_for_the_primary(daemon, own_server, tmp_path):
+    line = f'echo "$SCHEDULERD_SCHEDULED_AT" >> {tmp_path}/said'
+    jobs = {"tick": {"every": "1s", "shell": line, "catch_up": "all", "catch_up_spacing": "0s"}}
+    running = daemon(jobs, store=own_server.url).start()
+    standby = StandbyServer(own_server)
+    try:
+        standby.ask("SELECT pg_wal_replay_pause()")
+        running.stop()
+        running.write({
+            "store": f"{own_server.url},{standby.folder}&target_session_attrs=any", "catch_up_spread": "0s", "jobs": jobs,
+        })  # fmt: skip
+        running.start()
+        before = said(tmp_path)
+        until(lambda: said(tmp_path) > before + 3, "runs that the standby has not got")
+        running.stop()
+        before = said(tmp_path)
+        own_server.stop()
+        running.spawn()
+        until(lambda: "waiting for the history" in running.log(), "the word that it waits")
+        assert "is a standby" in running.log()
+        assert said(tmp_path) == before
+        own_server.start()
+        until(lambda: said(tmp_path) > before + 2, "runs on the primary", 60)
+    finally:
+        standby.close()
+    running.stop()
+
+    occurrences = (tmp_path / "said").read_text().split()
+    assert len(occurrences) == len(set(occurrences))
 
 
 def test_the_password_is_looked_up_late_and_shown_nowhere(daemon, own_server):
