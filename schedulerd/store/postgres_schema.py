@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 
@@ -75,12 +77,24 @@ def migrate(connection: Connection, access: Access) -> list[str]:
     Two daemons may do so at the same time: each step holds a lock on the table of steps, and looks what is there. Raise
     StoreError when it cannot be, StoreAwayError when it may be possible later.
     """
-    try:
+    with _translated(access):
         if check_version(connection, access.schema) == newest_version():
             return []
         _check_empty(connection, access.schema)
         _begin_table(connection, access)
         return [step[1] for step in load_migrations("postgres") if _step(connection, access, *step)]
+
+
+def is_current(connection: Connection, access: Access) -> bool:
+    """Return whether there is nothing to migrate. Raise StoreError when it cannot be used, StoreAwayError if not now."""
+    with _translated(access):
+        return check_version(connection, access.schema) == newest_version()
+
+
+@contextmanager
+def _translated(access: Access) -> Iterator[None]:
+    try:
+        yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
             f"the schema {access.schema} cannot be made or brought up to date: {told(error)}; let its owner run"

@@ -17,12 +17,13 @@ from .owner import Owner
 from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
 from .postgres_changes import Made, Maker
 from .postgres_owner import own
-from .postgres_schema import check_version, migrate, newest_version
+from .postgres_schema import check_version, is_current, migrate, newest_version
 from .queries import load_queries
 
 STATEMENT_SECONDS = 30.0
 LOCK_SECONDS = 10.0
 APPLY_SECONDS = 60.0
+LOOK_SECONDS = 15.0
 MIGRATE_SECONDS = 24 * 3600.0
 TRIES = 3
 IN_EACH_OTHERS_WAY = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -44,8 +45,12 @@ class PostgresDatabase:
         """Connect, and migrate to this program's schema; see `Database.open`."""
         connection = self._access.connect()
         try:
-            with self._deadlines.bound(connection, MIGRATE_SECONDS):
-                migrate(connection, self._access)
+            with self._deadlines.bound(connection, LOOK_SECONDS):
+                is_done = is_current(connection, self._access)
+            if not is_done:
+                with self._deadlines.bound(connection, MIGRATE_SECONDS):
+                    migrate(connection, self._access)
+            with self._deadlines.bound(connection, LOOK_SECONDS):
                 self._own(connection)
         except psycopg.Error as error:
             connection.close()
