@@ -44,12 +44,12 @@ class SqliteStore(Reads, Writes):
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to: damage, and what an earlier history left behind."""
+        """Return what somebody has to see to: damage, also of the outage journal, and what was left behind."""
         found = [damage.way_out(aside) for aside in damage.those_set_aside(self.path)[-1:]]
         if damage.is_suspect(self.path):
             found = [f"the history {self.path} is damaged: at the next start it is looked through, and set aside"]
         found += [way_out(self.path, left) for left in those_left(self.path)[-1:]]
-        return "; ".join(found) or None
+        return "; ".join([*found, *filter(None, [super().alarm])]) or None
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way."""
