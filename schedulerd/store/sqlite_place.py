@@ -58,10 +58,14 @@ def note(path: str) -> Place:
 
 def keep_apart(path: str, now: datetime) -> None:
     """Set a write-ahead log aside that is not of the file at `path`; it is logged. Raise OSError."""
-    found, noted = place_of(path), _noted(path)
-    is_of_another = noted is not None and found.log == noted.log and found.file != noted.file
-    if is_of_another or not _size_of(path):
+    if has_log_of_another(path) or not _size_of(path):
         set_log_aside(path, now)
+
+
+def has_log_of_another(path: str) -> bool:
+    """Return whether the file at `path` was put beside a write-ahead log that was noted with another one. Raise OSError."""
+    found, noted = place_of(path), _noted(path)
+    return noted is not None and found.log == noted.log and found.file != noted.file and _size_of(path + LOG) > 0
 
 
 def set_log_aside(path: str, now: datetime) -> None:

@@ -62,7 +62,7 @@ def world(daemon, tmp_path):
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("before", [0, 5000])
-def test_a_history_that_is_put_in_place_while_the_daemon_runs_stays_as_it_is(world, tmp_path, end, before):
+def test_a_history_that_is_put_in_place_while_the_daemon_runs_stays_as_it_is(world, tmp_path, end, before, capsys):
     world.history.parent.mkdir(0o700, parents=True)
     if before:
         filled(world.history, "before", before)
@@ -73,6 +73,8 @@ def test_a_history_that_is_put_in_place_while_the_daemon_runs_stays_as_it_is(wor
     (tmp_path / "restored.db").rename(world.history)
     world.until_away("another file was put in its place")
     getattr(world.daemon, end)()
+    assert schedulerctl(["db", "status", f"sqlite://{world.history}"]) == 1
+    assert "belongs to another history" in capsys.readouterr().err
     world.daemon.start()
     world.daemon.until_run("tick", "success")
     (left,) = world.left()
