@@ -25,7 +25,7 @@ from .server import lock_file
 from .store import care
 from .store.copying import Copied, copy
 from .store.journal import Journal
-from .store.opening import is_sqlite, path_of, store_at
+from .store.opening import SQLITE, is_sqlite, path_of, store_at
 from .store.standing import Standing
 from .tables import REFUSED, Options, fields, remark, show
 
@@ -214,7 +214,7 @@ def _place(text: str | None, options: Options) -> Place:
     if kind in ("env", "file") and name:
         return Place(Secret(kind, name), schema)
     if is_sqlite(text):
-        path = os.path.abspath(path_of(text) or "")
+        path = os.path.abspath(text.removeprefix(SQLITE))  # not where a link leads: the state directory is where it is named
         return Place(f"sqlite://{path}", schema, os.path.dirname(path))
     if not text.startswith(("postgresql://", "postgres://")):
         raise DatabaseError(f"{masked(text)}: expected {PLACE}")

@@ -22,7 +22,7 @@ from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
 from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
-from .process import Cause, End, ProcessSpec
+from .process import Cause, End, Kept, ProcessSpec
 from .results import Reported, merged, result_path, shown, take_result
 from .supervisor import Supervisor
 
@@ -167,7 +167,7 @@ class Executor:
         self._refused: Cause | None = None
         self._looked_at = clock.monotonic()
 
-    def recover(self) -> dict[str, datetime | None]:
+    def recover(self) -> dict[str, Kept]:
         """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
         return self._supervisor.recover()
 

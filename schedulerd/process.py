@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from .errors import StartError
 
+WHO = ("SCHEDULERD_JOB_ID", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN", "SCHEDULERD_SCHEDULED_AT")  # for `Kept`
+
 
 class Cause(StrEnum):
     """Why we ended a child before it ended itself."""
@@ -58,6 +60,14 @@ class ProcessSpec:
     limits: Limits | None = None
     umask: int | None = None
     keeps_leftovers: bool = False  # what it leaves behind goes on when it has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A run that a keeper knows: when it was started (None: that is not known), and the variables that say whose it is."""
+
+    started_at: datetime | None
+    who: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ def start_order(run_id: str, spec: ProcessSpec) -> bytes:
     order: dict[str, Any] = {
         "start": run_id, "argv": spec.argv, "env": dict(spec.env), "output": spec.output_path, "cwd": spec.cwd,
         "timeout": spec.timeout_seconds, "grace": spec.kill_grace_seconds, "limit": spec.output_limit_bytes,
-        "keep": spec.keeps_leftovers, "umask": spec.umask,
+        "keep": spec.keeps_leftovers, "umask": spec.umask, "who": {name: spec.env[name] for name in WHO if name in spec.env},
     }  # fmt: skip
     if spec.input is not None:
         order["input"] = spec.input.decode("latin-1")
@@ -127,6 +137,11 @@ def start_order(run_id: str, spec: ProcessSpec) -> bytes:
 def moment_of(seconds: float) -> datetime:
     """Return the moment that a keeper tells in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def kept_of(told: Mapping[str, Any]) -> Kept:
+    """Return a run as a keeper tells it; one of an earlier version does not say whose it is."""
+    return Kept(moment_of(told["start"]["at"]) if told["start"] else None, told.get("who") or {})
 
 
 def end_of(run_id: str, told: Mapping[str, Any]) -> End:

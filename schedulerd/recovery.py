@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +11,8 @@ from datetime import datetime
 from .board import Board, JobState
 from .clock import Clock
 from .ends import next_row
-from .model import Job, Result, Run, Status, finish
+from .model import Job, Origin, Result, Run, Status, finish
+from .process import WHO, Kept
 from .roster import GONE
 from .scheduler import Scheduler
 from .store import Store, durable
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 NEVER_STARTED = "the daemon ended when it was about to start it: it was never started"
 BUILT_IN = "the daemon ended while it ran, and it ran in the daemon"
+NOT_THERE = "it was entered again from what its keeper knows of it, because it was not in the history that the daemon found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +33,20 @@ class Open:
 
 
 def close_open_runs(
-    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, datetime | None], builtin: Set[str]
+    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, Kept], builtin: Set[str]
 ) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
 
-    `known` are the runs that keepers know, with when they were started; `builtin` are the jobs whose action runs in the
-    daemon. Returns the others, oldest first. Durable when it returns.
+    `known` are the runs that keepers know, of which those that are not in the ledger are entered; `builtin` are the jobs
+    whose action runs in the daemon. Returns the others, oldest first. Durable when it returns.
     """
+    _enter_missing(store, clock, known)
     ended: list[Run] = []
     retries: list[Run] = []
     still = Open([], [])
     for run in store.unfinished():
         if run.run_id in known:
-            still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id]))
+            still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
         elif run.status is Status.RUNNING:
             why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
             over, retry = finish(run, Result(Status.ABANDONED, message=why), clock.now(), None), None
@@ -58,6 +62,32 @@ def close_open_runs(
     if ended:
         durable(store.finish(ended, retries))
     return Open(still.waiting + retries, still.running)
+
+
+def _enter_missing(store: Store, clock: Clock, known: Mapping[str, Kept]) -> None:
+    """Enter the runs that keepers know and the ledger does not: another one was put in its place, or begun."""
+    there = store.statuses(list(known)) if known else {}
+    found = [_row_of(run_id, kept, clock.now()) for run_id, kept in known.items() if run_id not in there]
+    runs = [run for run in found if run is not None]
+    if not runs:
+        return
+    taken = durable(store.record(runs))
+    durable(store.record([replace(run, scheduled_at=None) for run in runs if run.run_id not in taken]))
+    for run in runs:
+        log.warning("job %s: run %s was not in the history: %s", run.job_id, run.run_id, NOT_THERE)
+
+
+def _row_of(run_id: str, kept: Kept, now: datetime) -> Run | None:
+    """Return a run as its keeper knows it; None when that cannot tell whose it is."""
+    job_id, attempt, origin, at = map(kept.who.get, WHO)
+    if job_id is None or attempt is None or origin is None:
+        log.error("run %s is not in the history, and its keeper cannot tell of which job it is: it goes on unseen", run_id)
+        return None
+    scheduled_at = datetime.fromisoformat(at) if at is not None else None
+    return Run(
+        run_id, job_id, Origin(origin), Status.RUNNING, kept.started_at or now, scheduled_at, int(attempt), kept.started_at,
+        details={"reason": NOT_THERE}, node=socket.gethostname(),
+    )  # fmt: skip
 
 
 def watch_again(

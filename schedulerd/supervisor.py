@@ -14,13 +14,12 @@ import select
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from .clock import Clock
 from .errors import StartError
 from .link import Link
-from .process import Cause, End, Listener, ProcessSpec, end_of, line_of, moment_of, start_order
+from .process import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
 from .summons import Found, Summons
 
 log = logging.getLogger(__name__)
@@ -61,23 +60,22 @@ class Supervisor(threading.Thread):
         self._summons = Summons(self._wake_up)
         self._closing = threading.Event()
 
-    def recover(self) -> dict[str, datetime | None]:
-        """Connect to all keepers; return the runs that they know, with when they were started (None: that is not known).
+    def recover(self) -> dict[str, Kept]:
+        """Connect to all keepers; return the runs that they know.
 
         What has ended of them is told when the thread is started.
 
         Raise StartError when one of them is not to be had: what it knows of, nobody else knows.
         """
-        known: dict[str, datetime | None] = {}
+        known: dict[str, Kept] = {}
         for link in self._links:
             connection, greeting = link.summoner.summon()
             self._take(link, connection, greeting)
             for run_id, told in greeting["runs"].items():
                 link.runs[run_id], self._of_run[run_id] = None, link
-                start, end = told["start"], told["end"]
-                known[run_id] = moment_of(start["at"]) if start else None
-                if end is not None:
-                    self._waiting.append(end_of(run_id, end))
+                known[run_id] = kept_of(told)
+                if told["end"] is not None:
+                    self._waiting.append(end_of(run_id, told["end"]))
         return known
 
     @property

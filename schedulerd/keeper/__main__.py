@@ -202,8 +202,11 @@ class Keeper:
         self._epoll.register(daemon.fileno(), select.EPOLLIN)
         self._set_limits()
         runs = {
-            run_id: {"start": known.get("start"), "end": known.get("end")} for run_id, known in self._journal.runs.items()
-        }
+            run_id: {
+                "start": known.get("start"), "end": known.get("end"), "who": known.get("intent", {}).get("who"),
+            }
+            for run_id, known in self._journal.runs.items()
+        }  # fmt: skip
         self._report({"hello": __version__, "pongs": True, "runs": runs})
 
     def _set_limits(self) -> None:
@@ -340,6 +343,7 @@ def _intent(order: dict[str, Any], now: float) -> dict[str, Any]:
     return {
         "since": now, "deadline": now + order["timeout"] if order.get("timeout") else None, "grace": order["grace"],
         "keep": bool(order.get("keep")), "output": order["output"], "limit": order.get("limit"), "group": order.get("group"),
+        "who": order.get("who"),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..model import Secret
 from .damage import COMPANIONS, check_kind, damage_of_header
 from .opening import is_sqlite, needing_psycopg, path_of, store_at
 from .queries import load_migrations, load_queries
+from .sqlite_place import has_log_of_another
 from .standing import Standing
 
 COUNTED_SINCE = 2  # the version of a SQLite history from which on the numbers are kept with the rows
@@ -56,6 +57,8 @@ def _of_file(path: str) -> Standing:
         raise StoreError(f"{path}: there is no history ({error.strerror})") from None
     if (wrong := damage_of_header(path)) is not None:
         raise StoreError(f"{path} is no whole history: {wrong}")
+    if has_log_of_another(path):
+        raise StoreError(f"{path}-wal belongs to another history, which was there before: start schedulerd to set it aside")
     try:
         with closing(_read_only(path)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -106,15 +106,21 @@ def clear_suspicion(path: str) -> None:
 
 def set_aside(path: str, now: datetime) -> str:
     """Rename a damaged file, with what belongs to it, and return its new name. Raise OSError."""
-    aside = f"{path}.damaged-{now:%Y%m%dT%H%M%S}"
-    while os.path.exists(aside):
-        aside += "-2"
+    aside = free_name(path, "damaged", now)
     mark_suspect(path)  # should this be cut off between two names
     for companion in reversed(COMPANIONS):
         with suppress(FileNotFoundError):
             os.rename(path + companion, aside + companion)
     fsync_folder(os.path.dirname(path) or ".")
     clear_suspicion(path)
+    return aside
+
+
+def free_name(path: str, word: str, now: datetime) -> str:
+    """Return a name beside `path` that neither a file nor a companion of one has."""
+    aside = f"{path}.{word}-{now:%Y%m%dT%H%M%S}"
+    while any(os.path.exists(aside + companion) for companion in COMPANIONS):
+        aside += "-2"
     return aside
 
 

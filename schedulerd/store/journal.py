@@ -4,7 +4,8 @@ Its place is reserved beforehand (posix_fallocate(3)), so it can be written when
 is full. A group of records is one write and one fdatasync(2); each record has its length and a checksum, so a record that
 a crash cut short is not taken for one. All records of one filling bear its number, which is also the time, in microseconds,
 at which it began: what stands behind them, from an earlier filling, does not, and the file can be emptied by clearing
-its first few bytes.
+its first few bytes. Zeros end the records: where anything else does, a crash cut the last group short, or the file is
+damaged, which look alike; such a file is copied before it is written to.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import StoreError
+from ..files import fsync_folder
 from ..model import from_micros, to_micros
+from .damage import free_name
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 SMALLEST = 256 * 1024  # bytes: on a disk that has less, there is no journal
 RESERVE = 0.1  # of the size, which only ends of runs may use: what was started can be told
+_BLOCK = 64 * 1024  # bytes of a copy; those that are all zeros take no room in it
 _HEAD = struct.Struct("<IIQ")  # length of what follows, checksum, number of the filling
 _NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a group that could not be written whole
 
@@ -66,6 +70,11 @@ class Journal:
     def backlog(self) -> Backlog:
         """Return what waits."""
         return Backlog(self._count, self._end, from_micros(self._filling)) if self._count else Backlog()
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether what follows the last record is not their end: there may have been more."""
+        return any(os.pread(self._file, _HEAD.size, self._end))
 
     @property
     def has_room(self) -> bool:
@@ -115,6 +124,23 @@ class Journal:
             raise JournalError(f"the outage journal {self.path} cannot be emptied: {error.strerror}") from error
         self._count = self._end = 0
 
+    def keep_copy(self, now: datetime) -> str:
+        """Copy the whole file beside it, end the records behind the last that can be read, and return the copy's path.
+
+        Durable when it returns. Raise JournalError.
+        """
+        aside = free_name(self.path, "damaged", now)
+        try:
+            _copy(self._file, aside)
+            _write(self._file, _NOTHING, self._end)
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise JournalError(
+                f"the outage journal {self.path} may be damaged, and cannot be copied to {aside}: {error.strerror}; "
+                "make room there, or move it away: the changes in it are lost then"
+            ) from error
+        return aside
+
     def close(self) -> None:
         """Close the file; what waits in it, the next daemon finds."""
         os.close(self._file)
@@ -132,6 +158,25 @@ def _reserve(file: int, size: int) -> int:
         else:
             os.fsync(file)
             return size
+
+
+def _copy(file: int, target: str) -> None:
+    """Copy a file, durable, or leave nothing of it. Raise OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    copy = os.open(target, flags, 0o600)
+    try:
+        size = os.fstat(file).st_size
+        for place in range(0, size, _BLOCK):
+            if (block := os.pread(file, _BLOCK, place)).strip(b"\0"):
+                _write(copy, block, place)
+        os.truncate(copy, size)
+        os.fsync(copy)
+        fsync_folder(os.path.dirname(target) or ".")
+    except OSError:
+        os.unlink(target)
+        raise
+    finally:
+        os.close(copy)
 
 
 def _framed(record: bytes, filling: int) -> bytes:

@@ -26,8 +26,11 @@ def is_sqlite(url: str | Secret) -> bool:
 
 
 def path_of(url: str | Secret) -> str | None:
-    """Return the file of a SQLite history, None for another one."""
-    return url.removeprefix(SQLITE) if isinstance(url, str) and is_sqlite(url) else None
+    """Return the file of a SQLite history, None for another one.
+
+    Links are followed: its lock, its write-ahead log and what is set aside are beside the file itself, however it is named.
+    """
+    return os.path.realpath(url.removeprefix(SQLITE)) if isinstance(url, str) and is_sqlite(url) else None
 
 
 @contextmanager
@@ -50,7 +53,8 @@ def store_at(
     """Return the store that a URL names; `state_dir` is that of the daemon that it will belong to. Raise StoreError."""
     path = path_of(url)
     if path is not None:
-        return SqliteStore(path, clock, os.path.dirname(path) == state_dir, spool, opens)
+        is_own = state_dir is not None and os.path.dirname(path) == os.path.realpath(state_dir)
+        return SqliteStore(path, clock, is_own, spool, opens)
     with needing_psycopg():
         from .postgres import PostgresStore  # optional: a history in a file needs no psycopg
     return PostgresStore(url, schema, clock, spool, opens, owner_at(state_dir) if state_dir else None)

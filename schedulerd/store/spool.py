@@ -6,7 +6,9 @@ node: what it decided before the outage it knows itself. Of what is in the journ
 
 from __future__ import annotations
 
+import glob
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +19,8 @@ from ..errors import StoreError
 from ..model import Run, to_micros
 from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
 from .journal import Backlog, Journal
+
+log = logging.getLogger(__name__)
 
 COME_AGAIN = "its occurrence was in the history already, which could not be asked when it was started"
 
@@ -61,13 +65,21 @@ class Spool:
     """The outage journal as the writer uses it; for its thread alone, but for `backlog` and `takes_runs`."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
-        """Find what an earlier daemon left in the journal."""
+        """Find what an earlier daemon left in the journal; one that may be damaged is copied first. Raise StoreError."""
         self._journal = journal
         self._clock = clock
         self._known = Known()
         self._place = 0  # up to where the history has it
         for _place, record in journal.records():
             self._known.take(_read(record))
+        if journal.is_cut:
+            log.error("%s", _way_out(journal.path, journal.keep_copy(clock.now())))
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what somebody has to see to: a journal that may be damaged was copied, and the copy is still there."""
+        found = sorted(glob.glob(f"{glob.escape(self._journal.path)}.damaged-*"))
+        return _way_out(self._journal.path, found[-1]) if found else None
 
     @property
     def backlog(self) -> Backlog:
@@ -131,6 +143,13 @@ def _read(record: bytes) -> OfRuns:
     except (KeyError, TypeError, ValueError) as error:
         text = "the outage journal was written by another version of schedulerd: start that once"
         raise StoreError(f"{text} ({error})") from None
+
+
+def _way_out(path: str, aside: str) -> str:
+    return (
+        f"the outage journal {path} could not be read to its end: a crash cut it short, or it is damaged. Starts and ends "
+        f"of runs may be missing in the history. It is kept as {aside}: `strings` shows what is in it; then move it away"
+    )
 
 
 def _taken(run_id: str) -> str:

@@ -21,6 +21,7 @@ from .queries import load_queries
 from .reads import Reads
 from .spool import Spool
 from .sqlite_opening import BUSY_SECONDS
+from .sqlite_place import those_left, way_out
 from .sqlite_writing import SqliteDatabase
 from .writes import Writes
 
@@ -43,11 +44,12 @@ class SqliteStore(Reads, Writes):
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to: damage."""
+        """Return what somebody has to see to: damage, also of the outage journal, and what was left behind."""
+        found = [damage.way_out(aside) for aside in damage.those_set_aside(self.path)[-1:]]
         if damage.is_suspect(self.path):
-            return f"the history {self.path} is damaged: at the next start it is looked through, and set aside"
-        aside = damage.those_set_aside(self.path)
-        return damage.way_out(aside[-1]) if aside else None
+            found = [f"the history {self.path} is damaged: at the next start it is looked through, and set aside"]
+        found += [way_out(self.path, left) for left in those_left(self.path)[-1:]]
+        return "; ".join([*found, *filter(None, [super().alarm])]) or None
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way."""

@@ -1,7 +1,7 @@
 """Open a SQLite file as the history: whole as far as is looked, ours, and of this program's schema.
 
 A damaged file is set aside under another name, and a new one is begun; see `damage.py`. What belongs to somebody else is
-refused and left alone.
+refused and left alone. A write-ahead log of another file is not applied; see `sqlite_place.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ..clock import Clock
 from ..errors import StoreAwayError, StoreError
 from . import damage
 from .queries import load_migrations
+from .sqlite_place import keep_apart
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def is_away(error: BaseException) -> bool:
 
 def _open_whole(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
     damage.check_kind(path)
+    keep_apart(path, clock.now())
     wrong = damage.damage_of_header(path)
     if wrong == damage.NO_MAGIC and not is_own:
         raise StoreError(f"{path} cannot be used as the history database: {wrong} (see store:)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -26,6 +25,7 @@ from .changes import (
 from .damage import is_damage, mark_suspect
 from .queries import load_queries
 from .sqlite_opening import is_away, open_history
+from .sqlite_place import Place, note, place_of, set_log_aside
 
 
 class SqliteDatabase:
@@ -35,7 +35,7 @@ class SqliteDatabase:
         """See `open_history` for `is_own`."""
         self._path, self._clock, self._is_own = path, clock, is_own
         self._connection: sqlite3.Connection  # once it is open
-        self._file: tuple[int, int] | None = None  # device and inode of what is open
+        self._place: Place  # what is open
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
@@ -45,7 +45,7 @@ class SqliteDatabase:
     def open(self) -> None:
         """Open, and migrate to this program's schema; see `Database.open`."""
         self._connection = open_history(self._path, self._clock, self._is_own)
-        self._file = _identity(self._path)
+        self._place = note(self._path)
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
         """Make changes in one transaction; see `Database.apply`."""
@@ -67,21 +67,31 @@ class SqliteDatabase:
         return results
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one. A log that is not its own it would delete: that one is set aside."""
         if hasattr(self, "_connection"):
+            found = place_of(self._path)
+            if found.file == self._place.file and found.log != self._place.log:
+                set_log_aside(self._path, self._clock.now())
             self._connection.close()
 
     def _check_place(self) -> None:
         """Raise StoreAwayError when what is written is not at its path any more: nobody would find it there.
 
         No new history is begun meanwhile. Looked at before each commit, beside whose fsync(2) a stat(2) costs nothing.
+        What is in a write-ahead log that has lost its name goes into the file, for as long as we have the log.
         """
-        found = _identity(self._path)
-        if found == self._file:
+        found, way_out = place_of(self._path), "put it back, or start schedulerd again with what is there"
+        if found == self._place:
             return
-        what = "its file was removed or moved away" if found is None else "another file was put in its place"
-        text = f"{self._path}: {what} while schedulerd uses it: put it back, or start schedulerd again with what is there"
-        raise StoreAwayError(text)
+        self._connection.execute("ROLLBACK")
+        if found.file == self._place.file:
+            self._connection.execute("PRAGMA wal_checkpoint").fetchall()
+            what, way_out = "its write-ahead log was removed", "what was in it is saved, start schedulerd again"
+        elif found.file is None:
+            what = "its file was removed or moved away"
+        else:
+            what = "another file was put in its place"
+        raise StoreAwayError(f"{self._path}: {what} while schedulerd uses it: {way_out}")
 
     def _record(self, change: Record) -> frozenset[str]:
         return self._enter(change.runs)
@@ -135,15 +145,6 @@ class SqliteDatabase:
 
     def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
         self._connection.executemany(self._sql[name], rows)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return device and inode of a file, None when there is none, or nobody can tell."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _micros(instant: datetime | None) -> int | None:

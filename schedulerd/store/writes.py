@@ -19,6 +19,7 @@ class Writes:
 
     def __init__(self, database: Database, spool: Spool | None = None) -> None:
         self._database = database
+        self._spool = spool
         self._writer = Writer(database, spool)
 
     def open(self) -> None:
@@ -42,6 +43,11 @@ class Writes:
     def backlog(self) -> Backlog:
         """Return what waits in the outage journal."""
         return self._writer.backlog
+
+    @property
+    def alarm(self) -> str | None:
+        """Return what somebody has to see to of the outage journal; a backend adds what is its own."""
+        return self._spool.alarm if self._spool is not None else None
 
     @property
     def commits(self) -> int:

@@ -126,6 +126,17 @@ def test_an_unclean_end_is_no_damage(history):
     store.close()
 
 
+def test_a_write_ahead_log_that_is_not_its_own_is_kept_when_a_history_is_closed(history):
+    store = SqliteStore(str(history))
+    log = history.with_name("history.db-wal")
+    log.rename(history.with_name("moved-wal"))
+    log.write_bytes(b"theirs")
+    store.close()
+    (left,) = history.parent.glob("history.db.left-*")
+
+    assert left.read_bytes() == b"theirs"
+
+
 def test_a_slow_reader_does_not_let_the_write_ahead_log_grow(tmp_path):
     store = SqliteStore(str(tmp_path / "h.db"))
     first = [a_run(f"job{number}", details={"text": "x" * 1000}) for number in range(2000)]

@@ -9,6 +9,7 @@ from schedulerd.forecast import Forecast
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
+from schedulerd.process import Kept
 from schedulerd.recovery import close_open_runs, queue_again, watch_again
 from schedulerd.roster import Roster
 from schedulerd.scheduler import Scheduler
@@ -35,7 +36,8 @@ class Engine:
         self.scheduler.seating.measured_by = lambda: self.load
         self.load = Load(0.0, 1e12)
         self.pools = dict(pools)
-        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, dict.fromkeys(known, clock.now()), set())
+        kept = dict.fromkeys(known, Kept(clock.now()))
+        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set())
         self.apply(*jobs)
         watch_again(self.board, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
         queue_again(self.board, self.scheduler, left.waiting)

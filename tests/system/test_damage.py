@@ -74,6 +74,33 @@ def test_what_is_not_ours_is_refused_with_the_setting_to_look_at(daemon, tmp_pat
     assert sorted(each.name for each in tmp_path.glob("theirs*")) == ["theirs", "theirs.lock"]
 
 
+def test_a_damaged_outage_journal_is_kept_and_health_says_so(daemon):
+    running = daemon(JOBS).start()
+    running.until_run("tick", "success")
+    lock = sqlite3.connect(running.folder / "state" / "history.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    until(lambda: (waits := running.client.get("health")["scheduler"]["backlog"]) and waits["changes"] >= 4, "a backlog")
+    running.kill()
+    journal = running.folder / "state" / "outage.journal"
+    with journal.open("r+b") as file:
+        file.seek(700)
+        (byte,) = file.read(1)
+        file.seek(700)
+        file.write(bytes([byte ^ 1]))
+    damaged = journal.read_bytes()
+    lock.close()
+    for _ in range(2):
+        running.start()
+        (aside,) = journal.parent.glob("outage.journal.damaged-*")
+        assert aside.read_bytes() == damaged
+        assert str(aside) in running.client.get("health")["scheduler"]["store_alarm"]
+        running.stop()
+    assert running.log().count(f"is kept as {aside}") == 1
+
+    aside.unlink()
+    assert running.start().client.get("health")["scheduler"]["is_well"]
+
+
 def test_a_daemon_waits_for_a_history_that_is_locked_answers_503_and_can_be_stopped(daemon):
     running = daemon(JOBS).start()
     running.until_run("tick", "success")

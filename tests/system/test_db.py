@@ -120,7 +120,9 @@ def test_beside_a_daemon_status_and_backup_work_and_the_rest_is_refused(daemon, 
         assert copy.counts() == {"success": 1}
     assert db("backup", tmp_path / "copy.db", *config)[0] == 1  # nothing is replaced
     assert [name for name in os.listdir(tmp_path) if "partial" in name] == []
-    for arguments in (["migrate", *config], ["copy", postgres.url, *config, "--schema", schema]):
+    (tmp_path / "link.db").symlink_to(running.folder / "state" / "history.db")
+    by_link = f"sqlite://{tmp_path}/link.db"
+    for arguments in (["migrate", *config], ["migrate", by_link], ["copy", postgres.url, *config, "--schema", schema]):
         code, _, error = db(*arguments)
         assert code == 1
         assert "another schedulerd uses" in error
@@ -207,6 +209,9 @@ def test_while_changes_wait_in_the_outage_journal_nothing_is_copied(postgres, sc
     spool = Spool(Journal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
     spool.take([Record([a_run("waits")])])
     spool.close()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "h.db").rename(tmp_path / "disk" / "real.db")
+    (tmp_path / "h.db").symlink_to(tmp_path / "disk" / "real.db")
     code, _, error = db("copy", postgres.url, source, "--schema", schema)
 
     assert code == 1

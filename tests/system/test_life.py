@@ -255,10 +255,12 @@ def test_a_second_daemon_on_the_same_socket_is_refused(daemon):
 
 def test_a_second_daemon_on_the_same_history_is_refused(daemon):
     first = daemon(TICK).start()
-    second = daemon(TICK, store=f"sqlite://{first.folder}/state/history.db")
+    (first.folder / "link.db").symlink_to(first.folder / "state" / "history.db")
+    for path in ("state/history.db", "link.db"):
+        second = daemon(TICK, store=f"sqlite://{first.folder}/{path}")
 
-    assert second.spawn().wait(10) == 75
-    assert "another schedulerd uses the history" in second.log()
+        assert second.spawn().wait(10) == 75
+        assert f"another schedulerd uses the history {first.folder}/state/history.db" in second.log()
 
 
 def test_a_daemon_whose_parent_ignored_the_ends_of_children_hears_of_them(daemon):

@@ -350,6 +350,34 @@ def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
     assert "the host was started anew" in row["error_message"]
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_run_that_the_history_does_not_know_is_entered_and_watched_again(daemon, tmp_path, lives):
+    os.mkfifo(tmp_path / "fifo")
+    daemon.write({"jobs": {"slow": {"shell": f"read line < {tmp_path}/fifo; exit 3", "every": "1s", "overlap": "skip"}}})
+    daemon.start()
+    (before,) = daemon.until_run("slow", "running")
+    daemon.kill()
+    (tmp_path / "lost").mkdir()
+    for path in (tmp_path / "state").glob("history.db*"):
+        path.rename(tmp_path / "lost" / path.name)
+    if not lives:
+        (tmp_path / "fifo").write_text("on\n")
+        keepers = list((tmp_path / "state" / "keeper").glob("*/journal"))
+        until(lambda: any('"kind":"end"' in journal.read_text() for journal in keepers), "the end")
+    daemon.start()
+    if lives:
+        daemon.until_run("slow", "skipped")
+        assert [run["run_id"] for run in daemon.client.get("running")] == [before["run_id"]]
+        (tmp_path / "fifo").write_text("on\n")
+
+    (row,) = daemon.until_run("slow", "failed")
+    same = ("run_id", "scheduled_at", "origin", "attempt", "node")
+    assert [row[name] for name in same] == [before[name] for name in same]
+    assert row["exit_code"] == 3
+    assert "was not in the history" in row["details"]["reason"]
+    assert f"run {row['run_id']} was not in the history" in daemon.log()
+
+
 def test_a_daemon_that_is_stopped_for_an_upgrade_leaves_its_jobs_running(daemon, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     script = f"echo before; read line < {tmp_path}/fifo; echo $line; exit 3"

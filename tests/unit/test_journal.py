@@ -66,6 +66,36 @@ def test_a_tail_that_was_cut_or_damaged_is_left_out_and_written_over(tmp_path_fa
     assert read(opened(folder)) == kept + [record for group in after for record in group]
 
 
+@given(groups=GROUPS, place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(deadline=None)
+def test_a_flipped_bit_hides_nothing_unsaid(tmp_path_factory, groups, place, bit):
+    folder = tmp_path_factory.mktemp("journal")
+    journal = opened(folder)
+    for group in groups:
+        journal.append(group, NOON)
+    end = journal.backlog.size_bytes
+    journal.close()
+    assert not opened(folder).is_cut
+    with open(folder / "outage.journal", "r+b") as file:
+        file.seek(int(place * end))
+        (byte,) = file.read(1)
+        file.seek(int(place * end))
+        file.write(bytes([byte ^ 1 << bit]))
+        file.seek(0)
+        damaged = file.read()
+
+    again = opened(folder)
+    kept = read(again)
+    assert again.is_cut or kept == [record for group in groups for record in group]
+    aside = again.keep_copy(NOON)
+    with open(aside, "rb") as file:
+        assert file.read() == damaged
+    assert stat.S_IMODE(os.stat(aside).st_mode) == 0o600
+    again.close()
+    assert not opened(folder).is_cut
+    assert read(opened(folder)) == kept
+
+
 @given(fillings=st.lists(GROUPS, min_size=1, max_size=4))
 @settings(deadline=None)
 def test_after_it_was_emptied_nothing_of_before_comes_back(tmp_path_factory, fillings):
