@@ -98,6 +98,8 @@ class Store(Protocol):
     def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
         """Write how runs ended (status, times, exit code, records, message, details). The first end stays.
 
+        A run without a row is entered, with its end: the history may have been replaced by an older one meanwhile.
+
         `then` are rows that follow from these ends, entered in the same transaction as `record` does: never one without the
         other. The result are the run_ids of those that are in the ledger now.
         """

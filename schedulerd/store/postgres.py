@@ -49,8 +49,8 @@ class PostgresStore(Reads, Writes):
 
     @property
     def alarm(self) -> str | None:
-        """Return None: what is wrong with the data, the server's operator hears from the server."""
-        return None
+        """Return what somebody has to see to here; what is wrong with the data, the server tells its operator."""
+        return super().alarm
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way.

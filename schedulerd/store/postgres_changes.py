@@ -107,7 +107,8 @@ class Maker:
             for run in change.runs:
                 first.setdefault(run.run_id, run)
         for rows in _portions(list(first.values())):
-            self._do("finish_runs", _columns(rows, ENDED))
+            if self._do("finish_runs", _columns(rows, ENDED)) < len(rows):
+                self._enter(rows)  # those that are there stay as they are
         fault_point("in_result")
         there = self._enter([run for change in changes for run in change.then])
         return [frozenset(run.run_id for run in change.then) & there for change in changes]
@@ -155,8 +156,9 @@ class Maker:
 
         return make_all
 
-    def _do(self, query: str, values: Values) -> None:
-        self._connection.execute(self._sql[query], values)
+    def _do(self, query: str, values: Values) -> int:
+        """Make a statement; return how many rows were changed."""
+        return self._connection.execute(self._sql[query], values).rowcount
 
     def _ids(self, query: str, values: Values) -> set[str]:
         return {run_id for (run_id,) in self._connection.execute(self._sql[query], values)}

@@ -109,6 +109,9 @@ class Spool:
     def next_group(self, most: int) -> tuple[list[OfRuns], int]:
         """Return the oldest changes that the history has not, and the place behind them."""
         found = list(islice(self._journal.records(self._place), most))
+        if not found and self.backlog.changes:  # it was damaged since it was opened
+            log.error("%s", _way_out(self._journal.path, self._journal.keep_copy(self._clock.now())))
+            return [], self.backlog.size_bytes
         return [_read(record) for _, record in found], found[-1][0] if found else self._place
 
     def applied(self, place: int) -> None:

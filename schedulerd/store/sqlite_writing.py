@@ -116,7 +116,8 @@ class SqliteDatabase:
              run.records_processed, run.error_message, _json(run.details), run.run_id)
             for run in change.runs
         ]  # fmt: skip
-        self._many("finish_run", rows)
+        if self._many("finish_run", rows) < len(rows):
+            self._enter(change.runs)  # those that are there stay as they are
         fault_point("in_result")
         return self._enter(change.then)
 
@@ -143,8 +144,9 @@ class SqliteDatabase:
         self._many("clear_day", [(change.day,)])
         self._many("save_day", rows)
 
-    def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._connection.executemany(self._sql[name], rows)
+    def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Make a statement with each of some rows; return how many rows of the table were changed."""
+        return self._connection.executemany(self._sql[name], rows).rowcount if rows else 0
 
 
 def _micros(instant: datetime | None) -> int | None:

@@ -182,6 +182,17 @@ def test_the_newest_success_of_each_job_is_known(store):
     assert store.last_successes([]) == {}
 
 
+def test_an_end_whose_row_is_not_there_is_entered_and_changes_no_other(store):
+    known, unknown = a_run("a"), a_run("b")
+    store.record([known]).result(10)
+    store.finish([ended(known)]).result(10)
+    store.finish([ended(known, Status.FAILED), ended(unknown, Status.FAILED)]).result(10)
+
+    assert store.run(known.run_id) == ended(known)
+    assert store.run(unknown.run_id) == ended(unknown, Status.FAILED)
+    assert store.counts() == {"success": 1, "failed": 1}
+
+
 def test_unfinished_runs_are_listed_oldest_first(store):
     queued, running, done = a_run("a", at=NOON + MINUTE, status=Status.QUEUED), a_run("b"), a_run("c")
     record(store, queued, running, done)

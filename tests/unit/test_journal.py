@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schedulerd.clock import SystemClock
+from schedulerd.store.changes import Record
 from schedulerd.store.journal import Journal, JournalError
-from tests.support.builders import NOON
+from schedulerd.store.spool import Spool
+from tests.support.builders import NOON, a_run
 
 SIZE = 512 * 1024
 GROUPS = st.lists(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=5), min_size=1, max_size=8)
@@ -172,3 +175,18 @@ def test_it_can_be_written_when_its_disk_is_full(tmp_path):
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
 
     assert done.stdout == "No space left on device\n500\n", done.stderr
+
+
+def test_a_journal_that_is_damaged_while_it_is_used_is_copied_told_and_left_behind(tmp_path):
+    journal = Journal(str(tmp_path / "j"), SIZE)
+    spool = Spool(journal, SystemClock())
+    spool.take([Record((a_run(),))])
+    with (tmp_path / "j").open("r+b") as file:
+        file.seek(30)
+        file.write(b"\xff\xff")
+    changes, place = spool.next_group(10)
+    spool.applied(place)
+
+    assert (changes, spool.backlog.changes) == ([], 0)
+    assert "j.damaged-" in spool.alarm
+    spool.close()
