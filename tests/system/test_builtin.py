@@ -281,6 +281,18 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
 
 
+def test_a_backup_that_is_dated_ahead_is_in_doubt_and_not_young_for_ever(daemon):
+    running = daemon({"health": {"health_check": {}}, "b": {"backup": {"source": "history", "max_age": "1h"}}}).start()
+    running.client.post("jobs/b/trigger")
+    (backup,) = running.client.get("backups")
+    manifest = Path(backup["path"] + ".json")
+    manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2136'))
+    found = health_of(running)["services"]["backups"]
+
+    assert found["status"] == "degraded"
+    assert "the clock was wrong" in found["error"]
+
+
 def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
