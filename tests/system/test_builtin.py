@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -29,6 +29,29 @@ class Pages(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture
+def dripping():
+    """A page whose body comes a byte at a time and without end; `.gone` is set once nobody takes it any more."""
+
+    class Dripping(Pages):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while not self.server.is_over.wait(0.05):
+                    self.wfile.write(b".")
+                return
+            self.server.gone.set()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.gone, server.is_over = threading.Event(), threading.Event()
+    threading.Thread(target=server.serve_forever).start()
+    yield server
+    server.is_over.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -101,6 +124,15 @@ def test_a_server_that_stops_between_two_answers_costs_its_timeout_and_no_thread
     assert [one["status"] for one in answers] == ["unhealthy"] * 3
     assert len(os.listdir(f"/proc/{running.process.pid}/task")) < 30
     until(lambda: health_of(running)["services"]["slow"]["status"] == "healthy", "the server is well again")
+
+
+def test_a_page_that_drips_without_end_is_cut_off_after_its_timeout(daemon, dripping):
+    page = {"http": f"http://127.0.0.1:{dripping.server_address[1]}/", "timeout": "0.5s"}
+    running = daemon({"health": {"health_check": {"targets": {"page": page}}}}).start()
+
+    assert "no answer within" in health_of(running)["services"]["page"]["error"]
+    assert dripping.gone.wait(20), "the probe goes on"
+    until(lambda: "no answer within" in health_of(running)["services"]["page"]["error"], "a new probe")
 
 
 def test_figures_are_those_that_psql_and_redis_cli_tell(daemon, postgres, redis_server):
