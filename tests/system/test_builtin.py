@@ -177,7 +177,7 @@ def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_serv
     [("dd if=/dev/zero of={}/x bs=1k 2>/dev/null", "No space left"), ("mount -o remount,ro {}", "read-only")],
 )
 def test_a_file_system_that_takes_no_data_is_unhealthy(tmp_path, spoil, why):
-    call = "storage.probe_all(sys.argv[1:], {}, 'r', Cut())"
+    call = "storage.probe_one(sys.argv[1], {}, 'r', Cut())"
     probe = f"import sys; from schedulerd.builtin.probes import Cut, storage; print({call})"
     mount = f"mount -t tmpfs -o size=64k none {tmp_path} && {spoil.format(tmp_path)}"
     script = f'{mount}; {sys.executable} -c "{probe}" {tmp_path}'
