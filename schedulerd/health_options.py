@@ -16,6 +16,7 @@ class FailWhen(StrEnum):
     DEGRADED = "degraded"
 
 
+PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"  # 1 to 65535
 TARGET_KINDS = ("postgresql", "redis", "storage", "http", "tcp")
 TARGET = ExactlyOne(
     Record(
@@ -25,7 +26,8 @@ TARGET = ExactlyOne(
             "storage": Option(Text(), "a folder that must be writable"),
             "http": Option(TextOrSecret(), "an http:// or https:// URL that must answer"),
             "tcp": Option(
-                Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", "HOST:PORT"), "HOST:PORT that must take a connection"
+                Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):" + PORT, "HOST:PORT with a port from 1 to 65535"),
+                "HOST:PORT that must take a connection",
             ),
             "expect_status": Option(
                 OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")),

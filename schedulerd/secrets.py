@@ -23,6 +23,7 @@ SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it 
 LONG_TEXT = 1000  # bytes
 SHORTEST_MASKED_OF_FILE = 8  # ... of an env_file, where most that is short (true, 5432, en_US) is no secret
 _PASSWORD = re.compile(r"://[^/@\s]*?:([^/\s]*)@|\bpassword=([^&\s]+)")
+_HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?=/|$)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*@|(?<=password=)[^&\s]+")
 
 
@@ -53,7 +54,8 @@ def scrubbed(text: str, url: str) -> str:
     """Return `text`, which somebody else's code wrote about `url`, without what is secret in it.
 
     A driver may quote any piece of a URL that it could not read, so every piece of what stands before the last `@` goes.
-    Without an `@`, anything may be a password in the wrong place, but what a query names otherwise (`sslrootcert=/path`).
+    Without an `@`, anything may be a password in the wrong place, but HOST:PORT with digits for the port, and what a query
+    names otherwise (`sslrootcert=/path`).
     """
     rest = url.partition("://")[2]
     doubtful = rest.rpartition("@")[0] or _without_words(rest)
@@ -64,12 +66,12 @@ def scrubbed(text: str, url: str) -> str:
 
 
 def _without_words(rest: str) -> str:
-    """Return a URL's place and the passwords of its query; all of it when the query doesn't read as one."""
+    """Return a URL's place without HOST:PORT, and the passwords of its query; all of it when the query reads as none."""
     place, _, query = rest.partition("?")
-    pairs = [pair.partition("=") for pair in query.split("&")]
+    pairs = [pair.partition("=") for pair in query.split("&")] if query else []
     if not all(is_named and re.fullmatch("[a-z_]+", name) for name, is_named, _ in pairs):
         return rest
-    return "&".join([place, *(value for name, _, value in pairs if "pass" in name)])
+    return "&".join([_HOST_PORT.sub("", place), *(value for name, _, value in pairs if "pass" in name)])
 
 
 def masked(text: str) -> str:

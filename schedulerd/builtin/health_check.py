@@ -41,6 +41,7 @@ from .probes.probing import Planned, probe_all
 log = logging.getLogger(__name__)
 
 FOUNDING = ("postgresql", "redis", "storage")  # services that are always told of
+_FOLDER = "storage:"  # and a folder: one target of the service `storage`; no other target's name has a colon
 _SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Answer, Cut], Answer]] = {
     "postgresql": postgresql.probe, "redis": redis.probe,
 }  # fmt: skip
@@ -102,6 +103,8 @@ def check(context: Context, last: Mapping[str, Any]) -> dict[str, Any]:
     answers = probe_all(planned, context.clock)
     figures = answers.pop("system")
     answers = {name: _within_latency(one, targets.get(name, {})) for name, one in answers.items()}
+    folders = {name: answers.pop(name) for name in targets if name.startswith(_FOLDER)}
+    answers["storage"] = storage.grouped({name.removeprefix(_FOLDER): one for name, one in folders.items()})
     services = {**{name: {"status": NOT_CONFIGURED} for name in FOUNDING}, **answers}
     return {"status": overall(services, targets), "services": services, "system": figures}
 
@@ -119,7 +122,8 @@ def _targets(options: Mapping[str, Any], state_dir: str) -> dict[str, dict[str, 
     """Return all targets by name: the founding ones, with the thresholds of the check itself, and those that are named."""
     of_all = {"min_free_percent": options["min_free_percent"], "max_connections_percent": 90, "max_memory_percent": 90}
     found = {name: {**of_all, name: options[name]} for name in ("postgresql", "redis") if options[name]}
-    found["storage"] = {**of_all, "folders": options["storage"] or (state_dir,)}
+    for folder in options["storage"] or (state_dir,):  # a probe for each: one that hangs hides no other
+        found[_FOLDER + folder] = {**of_all, "folder": folder}
     for name, target in options["targets"].items():
         found[name] = {**of_all, **{key: value for key, value in target.items() if value is not None}}
     return found
@@ -132,8 +136,8 @@ def _planned(context: Context, name: str, target: Mapping[str, Any], before: Ans
 
 def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout: float, cut: Cut) -> Answer:
     """Probe one target; what a driver says of its URL must not give away the password in it."""
-    if "folders" in target:
-        return storage.probe_all(target["folders"], target, context.run.run_id, cut)
+    if "folder" in target:
+        return storage.probe_one(target["folder"], target, context.run.run_id, cut)
     if "storage" in target:
         return storage.probe(target["storage"], target, context.run.run_id, cut)
     if "tcp" in target:

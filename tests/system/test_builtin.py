@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -29,6 +29,29 @@ class Pages(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.fixture
+def dripping():
+    """A page whose body comes a byte at a time and without end; `.gone` is set once nobody takes it any more."""
+
+    class Dripping(Pages):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while not self.server.is_over.wait(0.05):
+                    self.wfile.write(b".")
+                return
+            self.server.gone.set()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.gone, server.is_over = threading.Event(), threading.Event()
+    threading.Thread(target=server.serve_forever).start()
+    yield server
+    server.is_over.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -103,6 +126,15 @@ def test_a_server_that_stops_between_two_answers_costs_its_timeout_and_no_thread
     until(lambda: health_of(running)["services"]["slow"]["status"] == "healthy", "the server is well again")
 
 
+def test_a_page_that_drips_without_end_is_cut_off_after_its_timeout(daemon, dripping):
+    page = {"http": f"http://127.0.0.1:{dripping.server_address[1]}/", "timeout": "0.5s"}
+    running = daemon({"health": {"health_check": {"targets": {"page": page}}}}).start()
+
+    assert "no answer within" in health_of(running)["services"]["page"]["error"]
+    assert dripping.gone.wait(20), "the probe goes on"
+    until(lambda: "no answer within" in health_of(running)["services"]["page"]["error"], "a new probe")
+
+
 def test_figures_are_those_that_psql_and_redis_cli_tell(daemon, postgres, redis_server):
     running = daemon({"health": {"health_check": {"postgresql": postgres.url, "redis": redis_server.url}}}).start()
     services = health_of(running)["services"]
@@ -145,7 +177,7 @@ def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_serv
     [("dd if=/dev/zero of={}/x bs=1k 2>/dev/null", "No space left"), ("mount -o remount,ro {}", "read-only")],
 )
 def test_a_file_system_that_takes_no_data_is_unhealthy(tmp_path, spoil, why):
-    call = "storage.probe_all(sys.argv[1:], {}, 'r', Cut())"
+    call = "storage.probe_one(sys.argv[1], {}, 'r', Cut())"
     probe = f"import sys; from schedulerd.builtin.probes import Cut, storage; print({call})"
     mount = f"mount -t tmpfs -o size=64k none {tmp_path} && {spoil.format(tmp_path)}"
     script = f'{mount}; {sys.executable} -c "{probe}" {tmp_path}'
@@ -279,6 +311,18 @@ def test_backups_that_are_too_old_missing_or_damaged_are_seen(daemon):
     manifest = Path(backup["path"] + ".json")
     manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2001'))
     assert "old, more than 1h" in health_of(running)["services"]["backups"]["error"]
+
+
+def test_a_backup_that_is_dated_ahead_is_in_doubt_and_not_young_for_ever(daemon):
+    running = daemon({"health": {"health_check": {}}, "b": {"backup": {"source": "history", "max_age": "1h"}}}).start()
+    running.client.post("jobs/b/trigger")
+    (backup,) = running.client.get("backups")
+    manifest = Path(backup["path"] + ".json")
+    manifest.write_text(manifest.read_text().replace(f'"created_at": "{backup["created_at"][:4]}', '"created_at": "2136'))
+    found = health_of(running)["services"]["backups"]
+
+    assert found["status"] == "degraded"
+    assert "the clock was wrong" in found["error"]
 
 
 def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_path):

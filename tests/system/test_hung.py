@@ -78,3 +78,25 @@ def test_a_mount_that_hangs_does_not_keep_the_daemon_from_stopping(folder: Path)
         running.start()
         assert running.client.get(run_path(run_id))["error_message"] == "not started: the daemon is stopping"
         running.close()
+
+
+@needs_root
+@needs_fuse
+@on_disk_of("1M")
+def test_a_folder_that_hangs_hides_no_other_from_health(folder: Path):
+    with hung_mount(folder / "mount") as release:
+        hung, well = str(folder / "mount"), str(folder)
+        check = {"storage": [hung, well], "probe_timeout": "0.5s"}
+        running = RunningDaemon(folder, {"jobs": {"health": {"health_check": check}}}).start()
+        first, again = (running.client.post(job_path("health", "trigger")).body["result"]["details"] for _ in range(2))
+        release()
+        running.close()
+
+    for details, why in ((first, "no answer within 0.5 s"), (again, "still hangs")):
+        storage = details["services"]["storage"]
+        assert details["status"] == storage["status"] == "unhealthy"
+        assert why in storage["paths"][hung]["error"]
+        assert storage["error"] == f"{hung}: {storage['paths'][hung]['error']}"
+        assert storage["paths"][well]["status"] == "healthy"
+        assert storage["paths"][well]["free_bytes"] > 0
+        assert [name for name in details["services"] if "storage" in name] == ["storage"]

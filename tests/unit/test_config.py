@@ -234,6 +234,7 @@ def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is
         ("jobs: {a: {health_check: {postgresql: nope}}}", "there is no source 'nope': expected one that sources: names"),
         ("sources: {r: 'redis://h'}\njobs: {a: {health_check: {postgresql: r}}}", "'r' is no postgresql:// or"),
         ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is no redis:// or"),
+        ("jobs: {a: {health_check: {targets: {t: {tcp: 'h:99999'}}}}}", "is not HOST:PORT with a port from 1 to 65535"),
         ("jobs: {a: {backup: {source: 'mysql://h/d'}}}", "is no sqlite:// or postgresql://"),
         ("jobs: {a: {backup: {source: history, folder: /srv}}}", "expected one of source and folder"),
         ("jobs: {a: {backup: {source: history, content: globals}}}", "only a PostgreSQL has globals"),

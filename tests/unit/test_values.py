@@ -77,10 +77,22 @@ def test_passwords_in_urls_are_masked():
         ("auth failed for CANARY", "redis://CANARY"),
         ("auth failed for CANARY", "redis://h?password=CANARY&ssl_ca_certs=/ca"),
         ("auth failed for CANARY", "redis://pw?CANARY"),
+        ("no such page: /CANARY", "http://127.0.0.1:80/CANARY?hook=1"),
+        ("auth failed for CANARY", "redis://127.0.0.1:6379/0?password=CANARY"),
+        ("auth failed for CANARY", "redis://CANARY:12#34"),
+        ("auth failed for 271828", "redis://admin:271828"),
     ],
 )
 def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
     assert "CANARY" not in scrubbed(text, url)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:6390", "db-1.example:6390", "[2001:db8::1]:6390"])
+@pytest.mark.parametrize("more", ["", "/0", "?ssl_ca_certs=/ca"])
+def test_the_host_and_port_of_a_url_without_a_user_are_told(place, more):
+    error = f"Error 111 connecting to {place}. Connection refused."
+
+    assert scrubbed(error, f"redis://{place}{more}") == error
 
 
 def test_a_file_that_a_url_names_is_told():

@@ -14,6 +14,8 @@ from ...durations import counted, format_duration
 from ...model import Job
 from . import DEGRADED, HEALTHY, Answer, Cut, told
 
+MOST_AHEAD = 3600.0  # seconds: clocks differ, and are set
+
 
 def probe(jobs: Mapping[str, Job], now: datetime, _cut: Cut) -> Answer:
     """Return how the backups of each job that makes some are doing; one whose folder cannot be read says why."""
@@ -77,6 +79,8 @@ def _others(told: list[str]) -> str | None:
 def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | None:
     if there and not there[0].is_good:
         return f"{there[0].manifest.filename}: {'; '.join(there[0].doubts)}"
+    if age is not None and age < -MOST_AHEAD:
+        return f"the last good one is dated {format_duration(-age)} ahead: the clock was wrong when it was made, or is now"
     if max_age and age is None:
         return "there is no good backup that was made here"
     if max_age and age is not None and age > max_age:

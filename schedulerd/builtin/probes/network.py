@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from . import Answer, Cut, ProbeError
@@ -21,8 +22,9 @@ def probe_http(url: str, expected: Sequence[str], timeout: float, cut: Cut) -> A
     parts = urlsplit(url)
     userinfo, _, place = parts.netloc.rpartition("@")
     connection = _connection(parts.scheme, place, timeout)
-    cut.function = lambda: _shut(connection)
     try:
+        connection.connect()
+        cut.function = partial(_shut, connection.sock)  # kept: `connection` gives it to the answer
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "schedulerd", "Connection": "close", **_login(userinfo)})
         response = connection.getresponse()
@@ -46,9 +48,9 @@ def _login(userinfo: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(unquote(userinfo).encode()).decode()}
 
 
-def _shut(connection: http.client.HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+def _shut(connected: socket.socket) -> None:
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
 
 def probe_tcp(place: str, timeout: float, _cut: Cut) -> Answer:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from . import HEALTHY, UNHEALTHY, WORST_FIRST, Answer, Cut, graded
 
 
-def probe_all(folders: Sequence[str], limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
-    """Return the answers for several folders under one: it is as the worst of them."""
-    paths = {folder: _answered(folder, limits, run_id, cut) for folder in folders}
+def grouped(answers: Mapping[str, Answer]) -> Answer:
+    """Return the answers for several folders under one: as the worst of them, and as slow as the slowest. Pure."""
+    paths = {folder: {key: value for key, value in one.items() if key != "latency_ms"} for folder, one in answers.items()}
+    latencies = [one["latency_ms"] for one in answers.values()]
     found = {one["status"] for one in paths.values()}
     errors = [f"{folder}: {one['error']}" for folder, one in paths.items() if "error" in one]
     status = next((each for each in WORST_FIRST if each in found), HEALTHY)
-    return {"status": status, "paths": paths, **({"error": "; ".join(errors)} if errors else {})}
+    latency = None if None in latencies else max(latencies)
+    return {"status": status, "paths": paths, **({"error": "; ".join(errors)} if errors else {}), "latency_ms": latency}
 
 
-def _answered(folder: str, limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
+def probe_one(folder: str, limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
+    """Return the answer for one of several folders, whose error stands behind its name."""
     try:
         return probe(folder, limits, run_id, cut)
     except OSError as error:
