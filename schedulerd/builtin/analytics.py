@@ -33,11 +33,12 @@ def run(context: Context) -> Result:
             context.check_stop()
             ended = context.store.ended_between(*bounds(day, ZoneInfo(zone)))
             own = (row for row in ended if zones.get(row.job_id, context.job.timezone) == zone)
-            found[day.isoformat()] += summary(day.isoformat(), own)
+            found[day.isoformat()] += summary(day.isoformat(), own, zone)
     days: dict[str, int] = {}
+    known = context.store.daily(min(found), _later(max(found)))
     for name, jobs in sorted(found.items()):
         context.check_stop()
-        kept = merged(context.store.day(name), jobs)
+        kept = merged(context.store.day(name), new_days(known, jobs))
         durable(context.store.save_day(name, kept))
         days[name] = sum(total(one) for one in kept)
     odd = anomalies(context.store.daily(_earliest(days), max(days)), max(days))
@@ -46,6 +47,11 @@ def run(context: Context) -> Result:
     seen = sum(days.values())
     message = f"{counted(seen, 'run')} on {counted(len(days), 'day')}; today is not counted"
     return Result(Status.SUCCESS, seen, message, details={"days": days, "anomalies": odd})
+
+
+def _later(day: str) -> str:
+    """Return a day that no zone has yet when one of them has `day`."""
+    return (date.fromisoformat(day) + timedelta(days=2)).isoformat()
 
 
 def _earliest(days: Iterable[str]) -> str:
@@ -81,6 +87,22 @@ def merged(old: Iterable[DayOfJob], new: Iterable[DayOfJob]) -> list[DayOfJob]:
     return [one for _, one in sorted(found.items())]
 
 
+def new_days(known: Iterable[DayOfJob], jobs: Iterable[DayOfJob]) -> list[DayOfJob]:
+    """Return those of a day that are not counted in another zone already. Pure.
+
+    A job may have got another zone since, or be gone from the configuration, which gives it that of the analytics job: up to
+    the last day that is known of it in the former one, its runs are in the days of that.
+    """
+    last: dict[str, dict[str | None, str]] = defaultdict(dict)
+    for one in known:
+        last[one.job_id][one.timezone] = max(one.day, last[one.job_id].get(one.timezone, ""))
+
+    def is_new(one: DayOfJob) -> bool:
+        return all(zone in (None, one.timezone) or day < one.day for zone, day in last[one.job_id].items())
+
+    return list(filter(is_new, jobs))
+
+
 def anomalies(days: Iterable[DayOfJob], name: str) -> dict[str, list[str]]:
     """Return what is unusual about the day `name`, by job, beside the days before it. Pure."""
     by_job: dict[str, dict[str, DayOfJob]] = defaultdict(dict)
@@ -97,15 +119,15 @@ def _figures(day: DayOfJob) -> Figures:
     return Figures(day.runs.get(Status.SUCCESS, 0), day.records_processed, day.duration_p50)
 
 
-def summary(day: str, rows: Iterable[Ended]) -> list[DayOfJob]:
-    """Return one element for each job that has rows. Pure."""
+def summary(day: str, rows: Iterable[Ended], zone: str) -> list[DayOfJob]:
+    """Return one element for each job that has rows on a day of a zone. Pure."""
     by_job: dict[str, list[Ended]] = defaultdict(list)
     for row in rows:
         by_job[row.job_id].append(row)
-    return [_of_job(day, job_id, its) for job_id, its in sorted(by_job.items())]
+    return [_of_job(day, job_id, its, zone) for job_id, its in sorted(by_job.items())]
 
 
-def _of_job(day: str, job_id: str, rows: list[Ended]) -> DayOfJob:
+def _of_job(day: str, job_id: str, rows: list[Ended], zone: str) -> DayOfJob:
     durations = [row.duration_seconds for row in rows if row.duration_seconds is not None]
     late = [row.lateness_seconds for row in rows if row.lateness_seconds is not None]
     runs: Mapping[str, int] = dict(Counter(row.status for row in rows))
@@ -114,5 +136,5 @@ def _of_job(day: str, job_id: str, rows: list[Ended]) -> DayOfJob:
         duration_p50=percentile(durations, 50), duration_p95=percentile(durations, 95),
         lateness_p50=percentile(late, 50), lateness_p99=percentile(late, 99),
         duration_max=max(durations, default=None), lateness_p95=percentile(late, 95),
-        output_bytes=min(LARGEST_COUNT, sum(row.output_bytes for row in rows)),
+        output_bytes=min(LARGEST_COUNT, sum(row.output_bytes for row in rows)), timezone=zone,
     )  # fmt: skip

@@ -46,6 +46,7 @@ class DayOfJob:
     duration_max: float | None = None
     lateness_p95: float | None = None
     output_bytes: int = 0
+    timezone: str | None = None  # in which its day begins and ends; None: not known any more
 
 
 @dataclass(frozen=True, slots=True)

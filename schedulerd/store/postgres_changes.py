@@ -32,7 +32,7 @@ ENTERED = (
 )  # fmt: skip
 FIGURES = (
     "job_id", "records_processed", "duration_p50", "duration_p95", "lateness_p50", "lateness_p99", "duration_max",
-    "lateness_p95", "output_bytes",
+    "lateness_p95", "output_bytes", "timezone",
 )  # fmt: skip
 
 Values = dict[str, Any]

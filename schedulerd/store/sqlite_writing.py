@@ -138,7 +138,8 @@ class SqliteDatabase:
     def _save_day(self, change: SaveDay) -> None:
         rows = [
             (change.day, one.job_id, _json(one.runs), one.records_processed, one.duration_p50, one.duration_p95,
-             one.lateness_p50, one.lateness_p99, one.duration_max, one.lateness_p95, one.output_bytes)
+             one.lateness_p50, one.lateness_p99, one.duration_max, one.lateness_p95, one.output_bytes,
+             one.timezone)
             for one in change.jobs
         ]  # fmt: skip
         self._many("clear_day", [(change.day,)])

@@ -333,7 +333,7 @@ def test_a_day_can_be_written_again(store):
 
 def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
     first, second, other = (
-        DayOfJob(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40)
+        DayOfJob(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40, "Europe/Rome")
         for name, job_id in (("2026-03-10", "job"), ("2026-03-11", "job"), ("2026-03-11", "other"))
     )
     store.save_day("2026-03-11", [second, other]).result(10)

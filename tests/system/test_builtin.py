@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from schedulerd.builtin.analytics import anomalies, bounds, merged, summary
+from schedulerd.builtin.analytics import anomalies, bounds, merged, new_days, summary
 from schedulerd.store import DayOfJob, Ended
 from tests.support.waiting import until
 
@@ -407,7 +408,7 @@ def test_a_day_begins_and_ends_where_its_zone_says():
 
 def test_a_summary_counts_by_status_and_ranks_durations():
     rows = [Ended("a", "success", float(n), n / 10, 2) for n in range(1, 101)] + [Ended("a", "skipped", None, None, 0)]
-    (found,) = summary("2026-03-29", rows)
+    (found,) = summary("2026-03-29", rows, "Europe/Rome")
 
     assert found.runs == {"success": 100, "skipped": 1}
     assert (found.duration_p50, found.duration_p95, found.lateness_p99, found.records_processed) == (50, 95, 9.9, 200)
@@ -422,6 +423,16 @@ def test_a_day_that_was_cleaned_up_is_not_counted_away():
     assert merged([full, other], [partly]) == [full, other]
     assert merged([full], [more, other]) == [more, other]
     assert merged([full], []) == [full]
+
+
+def test_what_was_counted_in_another_zone_is_not_counted_again():
+    rome = DayOfJob("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0, timezone="Europe/Rome")
+    utc = replace(rome, runs={"success": 9}, timezone="UTC")
+    before, after = replace(utc, day="2026-03-09"), replace(utc, day="2026-03-11")
+
+    assert new_days([rome], [before, utc, after, replace(utc, job_id="b")]) == [after, replace(utc, job_id="b")]
+    assert new_days([rome], [rome]) == [rome]
+    assert new_days([replace(rome, timezone=None)], [utc]) == [utc]
 
 
 def test_an_unusual_day_is_told_beside_the_days_before():
@@ -454,8 +465,11 @@ def test_each_job_has_its_days_in_its_own_zone(daemon):
     running.client.post("jobs/stats/trigger")
     days = running.client.get("stats", days=5)["days"]
     found = {job_id: day["day"] for day in days for job_id in day["jobs"]}
+    running.reload({"jobs": {"stats": jobs["stats"], "west": {**jobs["west"], "timezone": "UTC"}}})
+    running.client.post("jobs/stats/trigger")
 
     assert found == {"west": f"{ended:%Y-%m-%d}", "east": f"{ended + timedelta(days=1):%Y-%m-%d}"}
+    assert running.client.get("stats", days=5)["days"] == days  # also of a job that is gone, or has another zone
 
 
 def test_analytics_writes_what_happened_on_the_day(daemon):

@@ -208,14 +208,15 @@ DELETE FROM daily_stats WHERE day = %(day)s;
 
 -- save_day --
 INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
-    duration_max, lateness_p95, output_bytes)
+    duration_max, lateness_p95, output_bytes, timezone)
 SELECT %(day)s, job_id, runs::json, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
-    duration_max, lateness_p95, output_bytes
+    duration_max, lateness_p95, output_bytes, timezone
 FROM unnest(%(job_id)s::text[], %(runs)s::text[], %(records_processed)s::bigint[], %(duration_p50)s::double precision[],
     %(duration_p95)s::double precision[], %(lateness_p50)s::double precision[], %(lateness_p99)s::double precision[],
-    %(duration_max)s::double precision[], %(lateness_p95)s::double precision[], %(output_bytes)s::bigint[])
+    %(duration_max)s::double precision[], %(lateness_p95)s::double precision[], %(output_bytes)s::bigint[],
+    %(timezone)s::text[])
 AS rows (job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
-    duration_max, lateness_p95, output_bytes);
+    duration_max, lateness_p95, output_bytes, timezone);
 
 -- size --
 -- How many bytes the tables of a schema take, with their indices.

@@ -41,7 +41,7 @@ CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'runnin
 CREATE INDEX runs_finished ON runs (finished_at, run_id) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE daily_stats (
-    day text COLLATE "C" NOT NULL,  -- YYYY-MM-DD in the zone of the analytics job
+    day text COLLATE "C" NOT NULL,  -- YYYY-MM-DD
     job_id text COLLATE "C" NOT NULL,
     runs json NOT NULL,             -- counts by status
     records_processed bigint NOT NULL,
@@ -52,6 +52,7 @@ CREATE TABLE daily_stats (
     duration_max double precision,
     lateness_p95 double precision,
     output_bytes bigint NOT NULL DEFAULT 0,
+    timezone text,  -- in which its day begins and ends; NULL: not known any more
     PRIMARY KEY (day, job_id)
 );
 

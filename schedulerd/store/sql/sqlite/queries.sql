@@ -183,8 +183,8 @@ DELETE FROM daily_stats WHERE day = ?;
 
 -- save_day --
 INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, duration_p95, lateness_p50, lateness_p99,
-    duration_max, lateness_p95, output_bytes)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    duration_max, lateness_p95, output_bytes, timezone)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- daily --
 -- What is known of a stretch of days, of one job or, without a name, of all.

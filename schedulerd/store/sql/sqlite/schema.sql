@@ -41,7 +41,7 @@ CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'runnin
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE daily_stats (
-    day TEXT NOT NULL,  -- YYYY-MM-DD in the zone of the analytics job
+    day TEXT NOT NULL,  -- YYYY-MM-DD
     job_id TEXT NOT NULL,
     runs TEXT NOT NULL,  -- JSON: counts by status
     records_processed INTEGER NOT NULL,
@@ -52,6 +52,7 @@ CREATE TABLE daily_stats (
     duration_max REAL,
     lateness_p95 REAL,
     output_bytes INTEGER NOT NULL DEFAULT 0,
+    timezone TEXT,  -- in which its day begins and ends; NULL: not known any more
     PRIMARY KEY (day, job_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,0 +1,1 @@
+ALTER TABLE daily_stats ADD COLUMN timezone TEXT;  -- in which its day begins and ends; NULL: not known any more
