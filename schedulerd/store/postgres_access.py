@@ -162,8 +162,8 @@ class Deadlines:
             while not self._is_closed:
                 now = self._clock.monotonic()
                 for connection in [each for each, until in self._until.items() if until <= now]:
+                    del self._until[connection]  # before it is cut: that is how the other thread knows why
                     _cut(connection)
-                    del self._until[connection]
                 self._sleeps = not self._until
                 self._changed.wait(None if self._sleeps else LOOK_SECONDS)
 
