@@ -353,8 +353,10 @@ def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_run_that_the_history_does_not_know_is_entered_and_watched_again(daemon, tmp_path, lives):
     os.mkfifo(tmp_path / "fifo")
-    daemon.write({"jobs": {"slow": {"shell": f"read line < {tmp_path}/fifo; exit 3", "every": "1s", "overlap": "skip"}}})
+    shell = f"touch {tmp_path}/started; read line < {tmp_path}/fifo; exit 3"
+    daemon.write({"jobs": {"slow": {"shell": shell, "every": "1s", "overlap": "skip"}}})
     daemon.start()
+    until((tmp_path / "started").exists, "its start: before, the keeper need not know of it")
     (before,) = daemon.until_run("slow", "running")
     daemon.kill()
     (tmp_path / "lost").mkdir()
