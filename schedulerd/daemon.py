@@ -9,6 +9,7 @@
 | starter-N      | executor   | short tasks            | waits for a child                        |
 | seat-N         | executor   | a built-in job         |                                          |
 | supervisor     | supervisor | the keepers            | does anything but hear and hand over     |
+| clearing       | shelf      | a folder of backups    | is waited for                            |
 | summoner-N     | supervisor | a keeper's start       | tells anybody but the supervisor         |
 """
 
@@ -32,6 +33,7 @@ from . import __version__, subtree
 from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
+from .backups.manifest import maker_at
 from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
@@ -42,7 +44,6 @@ from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Finished, Function
 from .faults import fault_point
-from .jobconfig import maker_at
 from .keepsakes import Keepsakes
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
@@ -217,6 +218,7 @@ class Daemon:
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
+        self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
         self._apply(self.config)
         watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
@@ -225,7 +227,6 @@ class Daemon:
 
     def _apply(self, config: Config) -> Changes:
         self.keepsakes.keep(config.jobs)
-        self.checks.recall(self.store, [job.job_id for job in _health_jobs(config)])
         return self.roster.apply(config.jobs, config.pools)
 
     async def _open_doors(self) -> None:

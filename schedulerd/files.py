@@ -3,9 +3,13 @@ our own whole."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 
+LOCK = ".lock"  # in a folder that cannot be locked itself
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -34,6 +38,28 @@ def read_text(path: str, limit: int) -> str:
         raise ValueError("it is not UTF-8") from None
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from None
+
+
+def lock_folder(name: str, folder: int, how: int) -> int:
+    """Return a descriptor that locks the folder `name` of an open one until it is closed (flock(2)). Raise OSError.
+
+    NFS makes byte-range locks of flock(2), which want a file that is open for writing: there it is one in the folder.
+    """
+    descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(descriptor)
+            descriptor = os.open(os.path.join(name, LOCK), flags, 0o600, dir_fd=folder)
+            fcntl.flock(descriptor, how)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def fsync_folder(path: str) -> None:

@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,13 +14,12 @@ from typing import Any, TypeVar
 
 from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
-from .backups.manifest import Maker
+from .backups.manifest import maker_at
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .params import params_from
 from .schema import Path, Report, did_you_mean, shown
 from .secrets import masked
-from .store.owner import owner_at
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"
@@ -293,11 +291,6 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
             report((*path, key), f"there is no {key} {name!r} on this host")
         elif key == "user" and name != "root" and user_of(name).pw_uid == 0:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
-
-
-def maker_at(state_dir: str) -> Maker:
-    """Return whose backups are those of the daemon with a state directory of this host."""
-    return Maker(socket.gethostname(), owner_at(state_dir).daemon)
 
 
 def user_of(name: str) -> pwd.struct_passwd:

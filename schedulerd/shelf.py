@@ -113,8 +113,8 @@ class Shelf:
                     gone = catalogue.clear(self._maker)
             except Exception as error:  # the next run of the job tries again, and says so
                 log.warning("what killed runs have left in %s could not be removed: %s", folder, error)
-            else:
-                log.info("%s: removed what killed runs have left: %s", folder, ", ".join(gone) or "nothing")
+                if gone:
+                    log.info("%s: removed what killed runs have left: %s", folder, ", ".join(gone))
 
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)

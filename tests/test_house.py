@@ -26,6 +26,7 @@ FLOORS = (
         "backups",
         "envfiles",
         "keepsakes",
+        "owner",
         "output",
         "systemd",
         "logs",

@@ -11,7 +11,6 @@ Several hosts may share a folder: all see all backups, and each counts, lets go 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -25,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 from ..errors import NotFoundError
 from ..faults import fault_point
-from ..files import read_regular
+from ..files import lock_folder, read_regular
 from ..keeping import Kept
 from ..model import to_micros
 from . import BackupError
@@ -34,9 +33,7 @@ from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest,
 
 GONE = ".gone"
 SCRATCH = ".new"
-LOCK = ".lock"  # where a folder itself cannot be locked
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -192,31 +189,11 @@ class Catalogue:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against other changes of the catalogue."""
-        descriptor = self._lock(".", fcntl.LOCK_EX)
+        descriptor = lock_folder(".", self._descriptor, fcntl.LOCK_EX)
         try:
             yield
         finally:
             os.close(descriptor)
-
-    def _lock(self, name: str, how: int) -> int:
-        """Return a descriptor that locks a folder in this one until it is closed. Raise OSError.
-
-        NFS makes byte-range locks of flock(2), which want a file that is open for writing: there it is one in the folder.
-        """
-        descriptor = os.open(name, _FOLDER, dir_fd=self._descriptor)
-        try:
-            fcntl.flock(descriptor, how)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno != errno.EBADF:
-                raise
-            descriptor = os.open(os.path.join(name, LOCK), _LOCK, 0o600, dir_fd=self._descriptor)
-            try:
-                fcntl.flock(descriptor, how)
-            except OSError:
-                os.close(descriptor)
-                raise
-        return descriptor
 
     @contextmanager
     def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:
@@ -224,7 +201,7 @@ class Catalogue:
         name = _partial_name(job_id, run_id, maker)
         with self.locked():  # so that `clear` does not come between
             os.mkdir(name, 0o700, dir_fd=self._descriptor)
-            descriptor = self._lock(name, fcntl.LOCK_EX)
+            descriptor = lock_folder(name, self._descriptor, fcntl.LOCK_EX)
         try:
             yield os.path.join(self.folder, name)
         finally:
@@ -333,7 +310,7 @@ class Catalogue:
         if found is None:
             return False
         try:
-            descriptor = self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock_folder(name, self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False  # its run lives (BlockingIOError)
         try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..model import to_text
+from ..owner import owner_at
 
 VERSION = 1
 MANIFEST_LIMIT = 64 * 1024  # bytes; a larger one is not read
@@ -23,7 +25,7 @@ RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 class Maker(NamedTuple):
     """Whose backups they are: a daemon on a host of that name. Hosts may share a folder, and the names of their jobs.
 
-    Both count: machines that were cloned have the same `daemon` (see `store/owner.py`), hosts may have the same name. A
+    Both count: machines that were cloned have the same `daemon` (see `owner.py`), hosts may have the same name. A
     host that was given a new name has left its backups to nobody, which is better than to delete another's last good one.
     """
 
@@ -148,6 +150,11 @@ def filename_of(job_id: str, source: str, at: datetime, suffix: str) -> str:
     """Return the name of a backup: its job, its source and when it was begun, in UTC."""
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source).strip("-.") or "data"
     return f"{job_id}-{label[:60]}-{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z{suffix}"
+
+
+def maker_at(state_dir: str) -> Maker:
+    """Return whose backups are those of the daemon with a state directory of this host."""
+    return Maker(socket.gethostname(), owner_at(state_dir).daemon)
 
 
 def maker_of(order: Mapping[str, Any]) -> Maker:

@@ -38,7 +38,7 @@ def run(context: Context) -> Result:
     known = context.store.daily(min(found), _later(max(found)))
     for name, jobs in sorted(found.items()):
         context.check_stop()
-        kept = merged(context.store.day(name), new_days(known, jobs))
+        kept = merged((one for one in known if one.day == name), new_days(known, jobs))
         durable(context.store.save_day(name, kept))
         days[name] = sum(total(one) for one in kept)
     odd = anomalies(context.store.daily(_earliest(days), max(days)), max(days))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..clock import Clock
 from ..errors import StoreError
 from ..model import Secret
-from .owner import owner_at
+from ..owner import owner_at
 from .spool import Spool
 from .sqlite import SqliteStore
 

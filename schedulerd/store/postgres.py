@@ -11,8 +11,8 @@ from psycopg.rows import dict_row
 from ..clock import Clock, SystemClock
 from ..errors import StoreAwayError
 from ..model import Secret
+from ..owner import Owner
 from .lending import Lending
-from .owner import Owner
 from .postgres_access import Access, Connection, Deadlines, LateError, told
 from .postgres_changes import storable
 from .postgres_writing import PostgresDatabase
@@ -46,11 +46,6 @@ class PostgresStore(Reads, Writes):
         super().__init__(PostgresDatabase(self._access, self._deadlines, owner), spool)
         if opens:
             self.open()
-
-    @property
-    def alarm(self) -> str | None:
-        """Return what somebody has to see to here; what is wrong with the data, the server tells its operator."""
-        return super().alarm
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way.

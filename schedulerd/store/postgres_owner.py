@@ -1,4 +1,7 @@
-"""Note in a history in PostgreSQL whose it is, and look at that; what for: owner.py."""
+"""Which daemon a history in PostgreSQL belongs to: one, for a second one would take the first one's runs for lost.
+
+A history in a file needs no such note: its lock is the daemon's for as long as it lives, and falls with the machine.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ import psycopg
 from ..clock import Clock
 from ..errors import StoreAwayError, StoreError
 from ..model import Secret
-from .owner import OwnedError, Owner
+from ..owner import Owner
 from .postgres_access import DURABLE, Access, Connection, told
 from .queries import load_queries
 
 SECONDS = 10.0  # for a statement, and for a lock
+
+
+class OwnedError(StoreError):
+    """The history belongs to another daemon, which an operator has to decide about (EX_CONFIG)."""
+
+    exit_status = 78
 
 
 def own(connection: Connection, access: Access, owner: Owner) -> None:

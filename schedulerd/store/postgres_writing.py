@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 
 from ..errors import StoreAwayError, StoreError
+from ..owner import Owner
 from .changes import Change
-from .owner import Owner
 from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
 from .postgres_changes import Made, Maker
 from .postgres_owner import own

@@ -46,7 +46,7 @@ class Writes:
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to of the outage journal; a backend adds what is its own."""
+        """Return what somebody has to see to of the outage journal; a SQLite file adds its own damage."""
         return self._spool.alarm if self._spool is not None else None
 
     @property

@@ -23,6 +23,15 @@ def opened(folder, size=SIZE):
     return Journal(str(folder / "outage.journal"), size)
 
 
+def filled(folder, groups):
+    """Make a journal with groups of records, and return where they end."""
+    journal = opened(folder)
+    for group in groups:
+        journal.append(group, NOON)
+    journal.close()
+    return journal.backlog.size_bytes
+
+
 def read(journal):
     return [record for _place, record in journal.records()]
 
@@ -50,11 +59,7 @@ def test_the_place_is_reserved_and_private_from_the_first_moment(tmp_path):
 @settings(deadline=None)
 def test_a_tail_that_was_cut_or_damaged_is_left_out_and_written_over(tmp_path_factory, groups, cut, after):
     folder = tmp_path_factory.mktemp("journal")
-    journal = opened(folder)
-    for group in groups:
-        journal.append(group, NOON)
-    end = journal.backlog.size_bytes
-    journal.close()
+    end = filled(folder, groups)
     with open(folder / "outage.journal", "r+b") as file:
         file.seek(max(0, end - cut))
         file.write(bytes(100) if cut % 2 else b"\xff" * 100)
@@ -73,11 +78,7 @@ def test_a_tail_that_was_cut_or_damaged_is_left_out_and_written_over(tmp_path_fa
 @settings(deadline=None)
 def test_a_flipped_bit_hides_nothing_unsaid(tmp_path_factory, groups, place, bit):
     folder = tmp_path_factory.mktemp("journal")
-    journal = opened(folder)
-    for group in groups:
-        journal.append(group, NOON)
-    end = journal.backlog.size_bytes
-    journal.close()
+    end = filled(folder, groups)
     assert not opened(folder).is_cut
     with open(folder / "outage.journal", "r+b") as file:
         file.seek(int(place * end))

@@ -1,7 +1,4 @@
-"""Which daemon a history in PostgreSQL belongs to: one, for a second one would take the first one's runs for lost.
-
-A history in a file needs no such note: its lock is the daemon's for as long as it lives, and falls with the machine.
-"""
+"""Who a daemon is, to those that share a place with it: a PostgreSQL, or a folder of backups."""
 
 from __future__ import annotations
 
@@ -12,8 +9,6 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import StoreError
-
 MACHINE_ID = "/etc/machine-id"
 
 
@@ -23,12 +18,6 @@ class Owner:
 
     daemon: str
     name: str
-
-
-class OwnedError(StoreError):
-    """The history belongs to another daemon, which an operator has to decide about (EX_CONFIG)."""
-
-    exit_status = 78
 
 
 def owner_at(state_dir: str) -> Owner:
