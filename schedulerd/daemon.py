@@ -49,7 +49,7 @@ from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
 from .planner import Planner
 from .process import Cause
-from .recovery import close_open_runs, queue_again, watch_again
+from .recovery import close_open_runs, queue_again, start_unstarted, watch_again
 from .roster import Changes, Roster
 from .runs import Runs
 from .scheduler import Scheduler
@@ -217,11 +217,12 @@ class Daemon:
             log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
-        still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin)
+        still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, False)
         self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
         self._apply(self.config)
         watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
+        start_unstarted(self.board, self.scheduler, still.unstarted)
         queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
 

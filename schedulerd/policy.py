@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from .durations import format_duration
-from .model import MICROSECOND, CatchUp, Job, Status, to_text
-from .occurrences import After, Occurrence, Trigger, When
+from .model import MICROSECOND, CatchUp, Job, Origin, Run, Status, to_text
+from .occurrences import NO_EVENTS, After, Occurrence, Trigger, When
+from .retrying import deadline_of
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
 OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody
@@ -73,6 +74,7 @@ class Passed:
 PAUSED, BLACKOUT = "paused", "blackout"  # reasons of skipped rows
 SUPERSEDED = "a newer occurrence was started instead"
 TOO_LATE = "later than its misfire_grace"
+CHANGED = "its rule was changed before it was started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,48 @@ def pass_all(due: Due, status: Status, why: str) -> Decision:
     first = due.earlier.first if due.earlier else due.occurrences[0].scheduled_at
     count = len(due.occurrences) + (due.earlier.count if due.earlier else 0)
     return Decision(passed=(Passed(status, Gap(first, due.occurrences[-1].scheduled_at, count), why),))
+
+
+def still_starts(job: Job, origin: Origin) -> bool:
+    """Return whether a job is still one that what made it due starts: it may have been changed since."""
+    events = job.trigger.events if job.trigger is not None else NO_EVENTS
+    if origin is Origin.STARTUP:
+        return job.enabled and events.at_startup
+    return job.enabled and (origin is not Origin.AFTER or bool(events.after))
+
+
+def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, now: datetime) -> str | None:
+    """Return why a run that was recorded as running, and provably never started, is not started now; None when it is.
+
+    An occurrence follows its job's catch_up policy. A retry goes on as a waiting one would. What was asked for by hand is
+    still wanted within the job's misfire_grace. `is_replanned` says that the job's rule was changed since.
+    """
+    deadline_at = deadline_of(job, run, None)
+    if deadline_at is not None and deadline_at <= now:
+        return "its deadline has passed"
+    if run.origin is Origin.STARTUP:
+        return "the start of this daemon is an occurrence of its own"
+    if run.origin is Origin.MANUAL:
+        is_old = now - run.queued_at > timedelta(seconds=job.misfire_grace_seconds)
+        return TOO_LATE if is_old else None
+    if is_replanned or not still_starts(job, run.origin):
+        return CHANGED
+    if is_paused:
+        return "the job is paused"
+    if run.origin is Origin.RETRY or run.scheduled_at is None or job.trigger is None:
+        return None
+    occurrence = job.trigger.occurrence_at(run.scheduled_at)
+    if occurrence.skipped is not None:
+        return f"in {occurrence.skipped}"
+    return _fate(job, occurrence, now) or _superseded(job, run, now)
+
+
+def _superseded(job: Job, run: Run, now: datetime) -> str | None:
+    """Return that a newer occurrence stands for one that was not started, when its policy says so and there is one."""
+    if job.catch_up is CatchUp.ALL or run.origin is Origin.AFTER or job.trigger is None or job.trigger.waits_for_end:
+        return None
+    newer = job.trigger.occurrence_after(run.scheduled_at) if run.scheduled_at is not None else None
+    return SUPERSEDED if newer is not None and newer.start_at <= now and newer.skipped is None else None
 
 
 def _is_misfire(job: Job, occurrence: Occurrence, now: datetime) -> bool:

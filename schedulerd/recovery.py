@@ -1,4 +1,12 @@
-"""What the daemon does about runs that an earlier daemon left unfinished, before it plans anything."""
+"""What the daemon does about runs that an earlier daemon left unfinished, before it plans anything.
+
+| the row is | and                                     | it                                                           |
+|------------|-----------------------------------------|--------------------------------------------------------------|
+| running    | a keeper knows it                       | is watched until its end, or finished as the keeper noted     |
+| running    | its child was provably never started    | is started now, when `policy.why_left_unstarted` has no reason |
+| running    | nothing is known of it                  | is abandoned                                                 |
+| queued     | its job is still there                  | waits again                                                  |
+"""
 
 from __future__ import annotations
 
@@ -8,60 +16,98 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from .admission import most_at_once
 from .board import Board, JobState
 from .clock import Clock
 from .ends import next_row
-from .model import Job, Origin, Result, Run, Status, finish
+from .model import Job, JobRecord, Origin, Result, Run, Status, finish
+from .policy import pause_is_over, why_left_unstarted
 from .process import WHO, Kept
-from .roster import GONE
+from .roster import GONE, rule_of
 from .scheduler import Scheduler
 from .store import Store, durable
 
 log = logging.getLogger(__name__)
 
 NEVER_STARTED = "the daemon ended when it was about to start it: it was never started"
+STARTED_LATE = "the daemon ended when it was about to start it: it is started now, by the next daemon"
 BUILT_IN = "the daemon ended while it ran, and it ran in the daemon"
 NOT_THERE = "it was entered again from what its keeper knows of it, because it was not in the history that the daemon found"
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """The runs that an earlier daemon left unfinished and that go on: those that wait, and those a keeper knows."""
+    """The runs that an earlier daemon left unfinished and that go on, oldest first.
+
+    `waiting` wait for their turn, `running` are known to a keeper, `unstarted` are recorded as running, were never started,
+    and are to be started now.
+    """
 
     waiting: list[Run]
     running: list[Run]
+    unstarted: list[Run]
 
 
 def close_open_runs(
-    store: Store, clock: Clock, configured: Mapping[str, Job], known: Mapping[str, Kept], builtin: Set[str]
+    store: Store,
+    clock: Clock,
+    configured: Mapping[str, Job],
+    known: Mapping[str, Kept],
+    builtin: Set[str],
+    proves_unstarted: bool,
 ) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
 
     `known` are the runs that keepers know, of which those that are not in the ledger are entered; `builtin` are the jobs
-    whose action runs in the daemon. Returns the others, oldest first. Durable when it returns.
+    whose action runs in the daemon. `proves_unstarted` says that a child that no keeper knows was never started. Durable
+    when it returns.
     """
     _enter_missing(store, clock, known)
     ended: list[Run] = []
     retries: list[Run] = []
-    still = Open([], [])
+    still = Open([], [], [])
+    records = store.jobs()
     for run in store.unfinished():
+        job = configured.get(run.job_id)
         if run.run_id in known:
             still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
         elif run.status is Status.RUNNING:
+            is_proven = proves_unstarted and run.job_id not in builtin
             why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
-            over, retry = finish(run, Result(Status.ABANDONED, message=why), clock.now(), None), None
-            if run.job_id in configured:
-                over, retry = next_row(configured[run.job_id], run, over, clock.now())
+            left = _why_left(job, run, records.get(run.job_id), still, clock.now()) if is_proven else ""
+            if left is None:
+                still.unstarted.append(replace(run, details={**run.details, "cause": STARTED_LATE}))
+                continue
+            over, retry = _abandoned(job, run, f"{why}; not started now: {left}" if left else why, clock.now())
             ended.append(over)
             retries += [retry] if retry is not None else []
-            log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
-        elif run.job_id in configured:
+        elif job is not None:
             still.waiting.append(run)
         else:
             ended.append(finish(run, Result(Status.CANCELLED, message=GONE), clock.now(), None))
     if ended:
         durable(store.finish(ended, retries))
-    return Open(still.waiting + retries, still.running)
+    return replace(still, waiting=still.waiting + retries)
+
+
+def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, now: datetime) -> str | None:
+    """Return why a run that was never started is not started now, or None when it is."""
+    if job is None:
+        return GONE
+    most = most_at_once(job)
+    beside = sum(each.job_id == run.job_id for each in (*still.running, *still.unstarted))
+    if most is not None and beside >= most:
+        return "another run of the job still runs"
+    pause = record.pause if record is not None else None
+    is_paused = pause is not None and not pause_is_over(pause.until, now)
+    return why_left_unstarted(job, run, is_paused, record is None or record.rule != rule_of(job), now)
+
+
+def _abandoned(job: Job | None, run: Run, why: str, now: datetime) -> tuple[Run, Run | None]:
+    """Return a run that cannot go on as it ended, and the row of the attempt that follows it if there is one."""
+    log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
+    over = finish(run, Result(Status.ABANDONED, message=why), now, None)
+    return next_row(job, run, over, now) if job is not None else (over, None)
 
 
 def _enter_missing(store: Store, clock: Clock, known: Mapping[str, Kept]) -> None:
@@ -107,6 +153,15 @@ def watch_again(
             board.touch(state)
         adopt(state.job, run)
         log.info("job %s: run %s is watched again", run.job_id, run.run_id)
+
+
+def start_unstarted(board: Board, scheduler: Scheduler, unstarted: list[Run]) -> None:
+    """Start runs that are recorded as running and were never started. Their rows are durable already."""
+    for run in unstarted:
+        with board.lock:
+            scheduler.seating.enter(board.get(run.job_id), run)
+        log.warning("job %s: run %s: %s", run.job_id, run.run_id, STARTED_LATE)
+        scheduler.launch(run)
 
 
 def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:

@@ -16,8 +16,8 @@ from .chains import Chains
 from .clock import Clock
 from .model import Job, JobRecord, Origin, Run, Status
 from .planner import Planner
-from .policy import most_needed
-from .scheduler import CHANGED, Scheduler
+from .policy import CHANGED, most_needed
+from .scheduler import Scheduler
 from .store import Store, durable
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Roster:
         since = {job_id: record.planned_since for job_id, record in known.items()}
         since |= {record.job_id: record.planned_since for record in new_records}
         # By what is planned, not by what is stored: an earlier reload may have come to grief between the two.
-        replanned = [job_id for job_id in changes.changed if _rule(before[job_id].job) != _rule(jobs[job_id])]
+        replanned = [job_id for job_id in changes.changed if rule_of(before[job_id].job) != rule_of(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
         self._give_up([*changes.removed, *replanned], now)
@@ -115,7 +115,7 @@ class Roster:
     def _rules(jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> dict[str, str]:
         rules = dict.fromkeys(known, NO_RULE)
         for job_id, job in jobs.items():
-            rules[job_id] = _rule(job)
+            rules[job_id] = rule_of(job)
         return rules
 
     def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
@@ -185,6 +185,6 @@ def _named(job_ids: Sequence[str]) -> str:
     return ", ".join([*job_ids[:MOST_NAMED], *(["…"] if len(job_ids) > MOST_NAMED else [])])
 
 
-def _rule(job: Job) -> str:
+def rule_of(job: Job) -> str:
     """Return what decides when a job is due; another text is planned anew."""
     return job.trigger.text if job.is_scheduled and job.trigger is not None else NO_RULE

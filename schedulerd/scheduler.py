@@ -26,9 +26,8 @@ from .errors import StartError
 from .executor import Finished
 from .faults import fault_point
 from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
-from .occurrences import NO_EVENTS
 from .pauses import Pauses
-from .policy import PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over
+from .policy import CHANGED, PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over, still_starts
 from .retrying import within_deadline
 from .seating import Seating
 from .store import Store
@@ -37,7 +36,6 @@ from .waiters import Waiters
 log = logging.getLogger(__name__)
 
 AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
-CHANGED = "its rule was changed before it was started"
 LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
 
 
@@ -171,7 +169,7 @@ class Scheduler:
         for run in rows:
             if run.run_id in taken:
                 if run.status is Status.RUNNING:
-                    self._launch(run)
+                    self.launch(run)
                 elif run.status is Status.QUEUED:
                     self._waits(run)
             elif error is None and run.run_id in again and run.status in UNFINISHED:
@@ -220,7 +218,7 @@ class Scheduler:
                 state.next_run_at = next_at
                 self.board.touch(state)
 
-    def _launch(self, run: Run) -> None:
+    def launch(self, run: Run) -> None:
         """Hand a run to the executor; one that cannot be handed over has failed, and must not hold up the next."""
         state = self.board.state_of(run)
         try:
@@ -273,7 +271,7 @@ class Scheduler:
 
     def _claimed(self, run: Run, claimed: Future[bool]) -> None:
         if claimed.exception() is None and claimed.result():
-            self._launch(run)
+            self.launch(run)
         else:
             log.warning("run %s of job %s was not queued any more: not started", run.run_id, run.job_id)
             self._forget(run)
@@ -352,16 +350,8 @@ class Scheduler:
 
 
 def _decided(state: JobState, each: DueJob, now: datetime) -> Decision:
-    if not _still_starts(state.job, each.origin):
+    if not still_starts(state.job, each.origin):
         return pass_all(each.due, Status.MISSED, CHANGED)
     if state.pause is not None and not pause_is_over(state.pause.until, now):
         return pass_all(each.due, Status.SKIPPED, PAUSED)
     return decide_due(state.job, each.due, now)
-
-
-def _still_starts(job: Job, origin: Origin) -> bool:
-    """Return whether a job is still one that what made it due starts: it may have been changed since."""
-    events = job.trigger.events if job.trigger is not None else NO_EVENTS
-    if origin is Origin.SCHEDULE:
-        return job.enabled
-    return job.enabled and (events.at_startup if origin is Origin.STARTUP else bool(events.after))

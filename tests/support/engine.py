@@ -10,7 +10,7 @@ from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
 from schedulerd.process import Kept
-from schedulerd.recovery import close_open_runs, queue_again, watch_again
+from schedulerd.recovery import close_open_runs, queue_again, start_unstarted, watch_again
 from schedulerd.roster import Roster
 from schedulerd.scheduler import Scheduler
 
@@ -18,8 +18,8 @@ from schedulerd.scheduler import Scheduler
 class Engine:
     """Everything between the configuration and the executor; runs end when the test says so, or at once."""
 
-    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=(), known=()):
-        """`known` are the runs that keepers know, as after a kill of the daemon alone."""
+    def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=(), known=(), proven=False):
+        """`known` are the runs that keepers know, as after a kill of the daemon alone; `proven` says that these are all."""
         self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
         self.board = Board()
         self.scheduler = Scheduler(self.board, store, clock, "test")
@@ -37,9 +37,10 @@ class Engine:
         self.load = Load(0.0, 1e12)
         self.pools = dict(pools)
         kept = dict.fromkeys(known, Kept(clock.now()))
-        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set())
+        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(), proven)
         self.apply(*jobs)
         watch_again(self.board, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
+        start_unstarted(self.board, self.scheduler, left.unstarted)
         queue_again(self.board, self.scheduler, left.waiting)
         self.roster.start_up()
 
