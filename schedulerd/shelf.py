@@ -104,17 +104,22 @@ class Shelf:
 
         In a thread of its own, which a folder that hangs may keep. All folders, unless some are named.
         """
-        threading.Thread(target=self._clear, args=(folders,), name="clearing", daemon=True).start()
+        thread = threading.Thread(target=self._clear, args=(folders,), name="clearing", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread is to be had: the next run of a job tries again
+            log.warning("cannot remove what killed runs have left: %s", error)
 
     def _clear(self, folders: Iterable[str] | None) -> None:
         for folder in self._present() if folders is None else filter(os.path.isdir, folders):
             try:
                 with Catalogue(folder) as catalogue:
-                    gone = catalogue.clear(self._maker)
-            except Exception as error:  # the next run of the job tries again, and says so
-                log.warning("what killed runs have left in %s could not be removed: %s", folder, error)
-                if gone:
-                    log.info("%s: removed what killed runs have left: %s", folder, ", ".join(gone))
+                    removed = catalogue.clear(self._maker)
+            except Exception as error:  # one folder's trouble must not keep the copies in the others
+                log.warning("%s: cannot remove what killed runs have left: %s", folder, error)
+                continue
+            if removed:
+                log.info("%s: removed what killed runs have left: %s", folder, ", ".join(removed))
 
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)

@@ -12,6 +12,7 @@ Several hosts may share a folder: all see all backups, and each counts, lets go 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -30,6 +31,8 @@ from ..model import to_micros
 from . import BackupError
 from .clearing import remove_tree
 from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
+
+log = logging.getLogger(__name__)
 
 GONE = ".gone"
 SCRATCH = ".new"
@@ -316,7 +319,9 @@ class Catalogue:
         try:
             self._clear_manifest(found[1])
             remove_tree(name, self._descriptor)
-        except OSError:  # which is no reason to make no backup
+        except OSError as error:  # which is no reason to make no backup
+            what = f"{self.folder}/{name}, an unfinished backup that may be in the clear"
+            log.warning("cannot remove %s: %s", what, error.strerror or error)
             return False
         finally:
             os.close(descriptor)
