@@ -72,7 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check_config:
             return _check(options.config)
         keep_descriptors_private()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a careless parent may have left it ignored: then no end is heard
+        # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(Daemon(load(options.config)).run())
     except ConfigError as error:

@@ -354,6 +354,7 @@ def main(folder: str, ready: int) -> int:
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # blocked signals are inherited: no end would be heard of
     os.closerange(max(ready, 2) + 1, os.sysconf("SC_OPEN_MAX"))  # nothing that the daemon was started with is for children
     os.set_inheritable(ready, False)
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)

@@ -1,6 +1,7 @@
 """Start, reload, stop, and what is left after kill -9: a real daemon, told what to do by real signals."""
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.support.daemon import keepers
 from tests.support.waiting import until
 
 TICK = {"tick": {"every": "1s", "shell": "true"}}
@@ -273,6 +275,27 @@ def test_a_daemon_whose_parent_ignored_the_ends_of_children_hears_of_them(daemon
     running.wait_for("READY=1")
 
     running.until_run("tick", "success")
+
+
+def test_a_daemon_whose_parent_blocked_signals_hears_them_and_so_does_its_keeper(daemon):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        running = daemon(TICK)
+        running.spawn()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    running.wait_for("READY=1")
+    running.until_run("tick", "success")
+    blocked = {pid: _blocked(pid) for pid in (running.process.pid, *keepers(running.folder / "state"))}
+
+    running.reload({"jobs": TICK})
+    assert set(blocked.values()) == {0}
+    assert running.stop() == 0
+
+
+def _blocked(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^SigBlk:\t(\w+)$", status, re.M)[1], 16)
 
 
 def test_a_socket_that_another_program_answers_on_is_not_taken(daemon, tmp_path):
