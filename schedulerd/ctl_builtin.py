@@ -79,7 +79,7 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
         backlog = own["backlog"]
         wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {moment(backlog['since'])}")
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
-    wrong += own["config_problems"]
+    wrong += [*own.get("troubles", ()), *own["config_problems"]]
     return "scheduler", "healthy" if own["is_well"] else "degraded", "-", "-", "; ".join(wrong)
 
 

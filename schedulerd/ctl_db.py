@@ -18,10 +18,10 @@ from .config import DEFAULT_CONFIG, load
 from .durations import counted
 from .errors import SchedulerdError
 from .files import fsync_folder
+from .locks import check_name, lock_file
 from .model import Secret
 from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .secrets import masked
-from .server import lock_file
 from .store import care
 from .store.copying import Copied, copy
 from .store.journal import Journal
@@ -235,7 +235,8 @@ def _alone(place: Place) -> Iterator[None]:
     """Keep daemons from a history for as long as this lasts. Raise SchedulerdError when one has it, or has more to write."""
     path, locks = path_of(place.url), ExitStack()
     with locks:
-        for lock, what in _locks(path, place.state_dir):
+        for lock, held, what in _locks(path, place.state_dir):
+            check_name(held, what)
             if os.path.exists(lock):  # one that is not there, nobody has; made here, it might not be the daemon's
                 locks.callback(os.close, lock_file(lock, what))
         if path is None:
@@ -249,9 +250,12 @@ def _alone(place: Place) -> Iterator[None]:
         yield
 
 
-def _locks(path: str | None, state_dir: str | None) -> Sequence[tuple[str, str]]:
-    locks = [(f"{path}.lock", f"the history {path}")] if path is not None else []
-    return [*locks, (os.path.join(state_dir, "lock"), f"the state directory {state_dir}")] if state_dir else locks
+def _locks(path: str | None, state_dir: str | None) -> Sequence[tuple[str, str, str]]:
+    """Return each lock file that a daemon on a history has, with the path that it is the lock of, and that in words."""
+    locks = [(f"{path}.lock", path, f"the history {path}")] if path is not None else []
+    if state_dir:
+        locks.append((os.path.join(state_dir, "lock"), state_dir, f"the state directory {state_dir}"))
+    return locks
 
 
 def _check_journal(place: Place) -> None:

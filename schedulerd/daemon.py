@@ -22,7 +22,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -45,6 +45,7 @@ from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Finished, Function
 from .faults import fault_point
 from .keepsakes import Keepsakes
+from .locks import PathLock
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
 from .planner import Planner
@@ -60,6 +61,7 @@ from .shelf import Shelf
 from .statedir import lock, spool_of
 from .store.opening import store_at
 from .systemd import Notifier, passed_sockets
+from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,9 @@ class Daemon:
             self.scheduler.may_start, self.scheduler.on_started, self._on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
+        keepers = os.path.join(config.state_dir, "keeper")
+        self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
+        self._upkeep = Upkeep(self._locks, self._listeners, list, self.clock)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
@@ -115,13 +120,14 @@ class Daemon:
         )
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            self._check_health, lambda: self.executor.keepers_trouble, runs, self.shelf,
+            self._check_health, lambda: self.executor.keepers_trouble, lambda: self._upkeep.troubles, runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(2, "daemon")
         self._reloading = asyncio.Lock()
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _function(self, run: Callable[[Context], Result]) -> Function:
         """Return a built-in as the executor calls it; it sees the configuration that is in force when it starts."""
@@ -152,6 +158,8 @@ class Daemon:
         self.notifier.feed_watchdog()
         self.scheduler.tick(now)
         self.executor.look()
+        if self._upkeep.is_due() and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._soon, self._look)
 
     def _on_finished(self, ends: list[Finished]) -> None:
         self.scheduler.on_finished(ends)
@@ -162,7 +170,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
@@ -255,9 +263,22 @@ class Daemon:
         return self.config.leaves_running and not self._ends_all
 
     def _reload_soon(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.reload())
-        self._reloads.add(task)  # the loop alone would not keep it
-        task.add_done_callback(self._reloads.discard)
+        self._soon(self._look)
+        self._soon(self.reload)
+
+    def _soon(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(act())
+        self._tasks.add(task)  # the loop alone would not keep it
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self) -> None:
+        """Make again what somebody has removed under the daemon."""
+        if self.scheduler.is_stopping:
+            return
+        fresh = await self._aside(self._upkeep.look)
+        if fresh is not None:
+            self.server.retire(self.config.api.socket)
+            await self.server.open(fresh, unix_api(self.service, self.config.api, self.clock))
 
     async def reload(self) -> None:
         """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
@@ -326,8 +347,8 @@ class Daemon:
         await self._aside(self.executor.close, CLOSE_SECONDS)
         await self._aside(self.store.close)
         self._listeners.remove()
-        for descriptor in self._locks:
-            os.close(descriptor)
+        for each in self._locks:
+            each.close()
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:

@@ -40,8 +40,10 @@ def read_text(path: str, limit: int) -> str:
         raise ValueError(error.strerror or str(error)) from None
 
 
-def lock_folder(name: str, folder: int, how: int) -> int:
-    """Return a descriptor that locks the folder `name` of an open one until it is closed (flock(2)). Raise OSError.
+def lock_folder(name: str, folder: int | None, how: int) -> int:
+    """Return a descriptor that locks a folder, `name` being taken from an open one, until it is closed (flock(2)).
+
+    Raise OSError: BlockingIOError when it is locked already, and `how` does not wait.
 
     NFS makes byte-range locks of flock(2), which want a file that is open for writing: there it is one in the folder.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import grp
 import ipaddress
 import logging
@@ -36,17 +35,6 @@ CLOSE_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
 LARGEST_HEADER = 8190  # bytes
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def lock_file(path: str, what: str) -> int:
-    """Lock `path` for as long as this process lives; return the descriptor. Raise AlreadyRunningError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise AlreadyRunningError(f"another schedulerd uses {what} (it holds {path})") from error
-    return descriptor
 
 
 def bind_unix(settings: ApiSettings, state_dir: str) -> socket.socket:
@@ -170,8 +158,7 @@ def peer_identity(peers: Peers) -> Callable[[web.Request], Actor]:
         connection = request.get_extra_info("socket")
         if connection is None:
             raise UnauthenticatedError("the connection is gone")
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _pid, uid, gid = struct.unpack("3i", credentials)
+        _pid, uid, gid = _credentials(connection)
         return peers.actor_of(uid, gid)
 
     return identify
@@ -214,20 +201,69 @@ class Listeners:
         if any(each.family != socket.AF_UNIX or each.type != socket.SOCK_STREAM for each in passed):
             raise UnsafeError("the service manager may pass stream sockets with a path only: TCP is api.listen")
         self.are_held = any(each.getsockname() == settings.socket for each in passed)
-        self._path = settings.socket
-        if self.are_held:
+        self._settings, self._state_dir = settings, state_dir
+        self._is_remade = False
+        if self.are_held and os.path.lexists(settings.socket):
             _let_in(settings, state_dir)
+        elif self.are_held:  # its path was removed: only the service manager can make that again
+            passed = [*passed, self._make_again()]
         elif passed:
             log.warning("the service manager has the socket %s, and not that of api.socket, %s: both are answered",
                         passed[0].getsockname(), settings.socket)  # fmt: skip
         self.unix = [*passed, *([] if self.are_held else [bind_unix(settings, state_dir)])]
         self.tcp = bind_tcp(settings)
+        self._identity = _identity(settings.socket)
+
+    def _make_again(self) -> socket.socket:
+        path = self._settings.socket
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        fresh = bind_unix(self._settings, self._state_dir)
+        log.warning("the socket %s was removed: it is made again", path)
+        self._is_remade = True
+        return fresh
+
+    def restore(self) -> socket.socket | None:
+        """Return a new socket when the daemon's was removed. Raise SchedulerdError or OSError when none can be made."""
+        path = self._settings.socket
+        found = _identity(path)
+        if found == self._identity:
+            return None
+        fresh = None if found is not None and _is_own(path) else self._make_again()
+        self._identity = _identity(path)
+        return fresh
 
     def remove(self) -> None:
         """Take the socket away at the end, so that callers are told at once that nobody is there; not one that is held."""
-        if not self.are_held:
+        if not self.are_held or self._is_remade:
             with suppress(OSError):
-                os.unlink(self._path)
+                os.unlink(self._settings.socket)
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _is_own(path: str) -> bool:
+    """Return whether this process listens at a path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return _credentials(probe)[0] == os.getpid()
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Return the process, user and group at the other end of a Unix socket (SO_PEERCRED)."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid, gid
 
 
 class Server:
@@ -248,6 +284,12 @@ class Server:
         # Not create_unix_server: from Python 3.13 on it takes the socket's path away at the end, which may not be ours.
         server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=BACKLOG)
         self._doors.append((server, runner, api.gate))
+
+    def retire(self, path: str) -> None:
+        """Listen no more on the sockets that were at a path, since a new one is there; who is connected goes on."""
+        for server, _, _ in self._doors:
+            if any(listener.getsockname() == path for listener in server.sockets):
+                server.close()
 
     async def close_doors(self) -> None:
         """Let nobody in any more; who came already is heard. On a socket that is held, the next daemon answers."""

@@ -69,6 +69,7 @@ class Service:
         checks: LastChecks,
         check_health: Callable[[], dict[str, Any]],
         keepers_trouble: Callable[[], str | None],
+        troubles: Callable[[], list[str]],
         runs: Runs,
         shelf: Shelf,
     ) -> None:
@@ -81,6 +82,7 @@ class Service:
         self._checks = checks
         self._check_health = check_health
         self._keepers_trouble = keepers_trouble
+        self._troubles = troubles
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock, scheduler.seating)
         self._forecast = Forecast(board, store, clock)
@@ -272,12 +274,13 @@ class Service:
         return [health_point(run) for run in self._store.history(job_id or jobs[0], limit, before) if is_check(run)]
 
     def _own_health(self) -> dict[str, Any]:
-        trouble, alarm, keepers = self._store.trouble, self._store.alarm, self._keepers_trouble()
+        trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
         return {
-            "is_well": trouble is None and alarm is None and keepers is None and not self._config.problems,
+            "is_well": not (trouble or alarm or keepers or troubles or self._config.problems),
             "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
+            "troubles": troubles,
             "backlog": backlog_view(self._store.backlog),
             "queue": queue_view(self._board.not_started(), self._clock.now()),
             "config": self._config.path,

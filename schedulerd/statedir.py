@@ -8,7 +8,7 @@ import os
 from .clock import Clock
 from .config import Config
 from .errors import SchedulerdError, UnsafeError
-from .server import lock_file
+from .locks import PathLock
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of
 from .store.spool import Spool
@@ -31,7 +31,7 @@ def spool_of(config: Config, clock: Clock) -> Spool | None:
         return None
 
 
-def lock(config: Config) -> list[int]:
+def lock(config: Config) -> list[PathLock]:
     """Make the state directory; return the locks on it, the socket and the history, against a second daemon.
 
     Raise SchedulerdError, or UnsafeError when others could write there.
@@ -46,13 +46,12 @@ def lock(config: Config) -> list[int]:
                 f"state_dir {config.state_dir} (owner uid {found.st_uid}, mode {found.st_mode & 0o7777:o}) must belong "
                 "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
             )
-        locks = {
-            os.path.join(config.state_dir, "lock"): f"the state directory {config.state_dir}",
-            config.api.socket + ".lock": f"the socket {config.api.socket}",
-        }
+        lock_file, socket_path = os.path.join(config.state_dir, "lock"), config.api.socket
+        locks = [PathLock(config.state_dir, lock_file, f"the state directory {config.state_dir}", is_folder=True)]
+        locks.append(PathLock(socket_path, socket_path + ".lock", f"the socket {socket_path}"))
         if database is not None:
-            locks[database + ".lock"] = f"the history {database}"
-        return [lock_file(path, what) for path, what in locks.items()]
+            locks.append(PathLock(database, database + ".lock", f"the history {database}"))
+        return locks
     except OSError as error:
         why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error

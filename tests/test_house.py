@@ -26,6 +26,7 @@ FLOORS = (
         "backups",
         "envfiles",
         "keepsakes",
+        "locks",
         "owner",
         "output",
         "systemd",
@@ -42,6 +43,7 @@ FLOORS = (
     | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
+    | {"upkeep"}
     | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )

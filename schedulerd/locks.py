@@ -1,0 +1,188 @@
+"""Locks against a second daemon, which also hold when somebody removes their files.
+
+A lock on a path has a file (flock(2)), which an earlier version looks at, too, and a name: an abstract Unix socket address
+(unix(7)) that stands for the path. Nobody can remove a name, and the kernel frees it when its holder dies. It is made from
+the folder that the path is in and from the last part of the path, so it outlives what is at the path.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import struct
+from contextlib import suppress
+
+from .errors import AlreadyRunningError, SchedulerdError
+from .files import lock_folder
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 128
+
+
+def address_of(path: str, part: str = "") -> str:
+    """Return the abstract address that stands for a path, or for a part of what is there. Raise OSError."""
+    parent, name = os.path.split(os.path.realpath(path))
+    found = os.stat(parent)
+    text = f"{found.st_dev}:{found.st_ino}:{name}:{part}"
+    return f"\0schedulerd-{hashlib.sha256(os.fsencode(text)).hexdigest()[:32]}"
+
+
+def hold(address: str) -> socket.socket | None:
+    """Hold an abstract address until the socket is closed; None when another process holds it. Raise OSError."""
+    holding = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        holding.bind(address)
+        holding.listen(BACKLOG)  # who connects only asks who holds it, and is never answered
+    except OSError as error:
+        holding.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return holding
+
+
+def drain(holding: socket.socket) -> None:
+    """Let those go who have asked who holds an address, so that others can ask."""
+    holding.setblocking(False)
+    with suppress(OSError):
+        while True:
+            holding.accept()[0].close()
+
+
+def holder_of(address: str, trusted: set[int]) -> int:
+    """Return the process id of who holds an abstract address; 0 for nobody, and for a user who is not `trusted`.
+
+    Anybody may take such an address, so a stranger's counts for nothing.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        with suppress(OSError):
+            asking.connect(address)
+            size = struct.calcsize("3i")
+            pid, uid, _gid = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+            return pid if uid in trusted else 0
+    return 0
+
+
+def trusted_at(path: str) -> set[int]:
+    """Return the users who may hold what is at a path: root, ourselves, and its owner."""
+    users = {0, os.geteuid()}
+    with suppress(OSError):
+        users.add(os.stat(path).st_uid)
+    return users
+
+
+def lock_file(path: str, what: str) -> int:
+    """Lock a file until the descriptor that is returned is closed. Raise AlreadyRunningError, SchedulerdError or OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise AlreadyRunningError(f"another schedulerd uses {what} (it holds {path})") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise SchedulerdError(f"cannot lock {path}: {error.strerror}") from error
+        if is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # it was removed or replaced before it was locked: another process may lock the next one
+
+
+def is_at(path: str, descriptor: int) -> bool:
+    """Return whether an open file or folder is the one that is at a path."""
+    try:
+        found, held = os.stat(path), os.fstat(descriptor)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+
+def check_name(path: str, what: str) -> None:
+    """Raise AlreadyRunningError when another process holds the name of a path."""
+    with suppress(OSError):  # the folder that it would be in is not there
+        _check_holder(holder_of(address_of(path), trusted_at(path)), what)
+
+
+def _check_holder(pid: int, what: str) -> None:
+    if pid:
+        why = f"process {pid} holds it, though its lock file was removed"
+        raise AlreadyRunningError(f"another schedulerd uses {what} ({why})")
+
+
+class PathLock:
+    """The lock on one path; `file` is its lock file, and `is_folder` says to lock the folder at the path, too."""
+
+    def __init__(self, path: str, file: str, what: str, is_folder: bool = False) -> None:
+        """Raise AlreadyRunningError when another process has it, SchedulerdError or OSError when it cannot be made."""
+        self._path, self._file, self._what = path, file, what
+        self._folder = -1
+        self._lost: str | None = None
+        self._name: socket.socket | None = None
+        self._descriptor = lock_file(file, what)
+        try:
+            self._hold_name()
+            if is_folder:
+                self._folder = self._locked_folder()
+        except BaseException:
+            self.close()
+            raise
+
+    def _hold_name(self) -> None:
+        why = "another user's process holds the name of its lock"
+        try:
+            address = address_of(self._path)
+            self._name = hold(address)
+            if self._name is None:
+                _check_holder(holder_of(address, trusted_at(self._path)), self._what)
+        except OSError as error:
+            why = error.strerror or str(error)
+        if self._name is None:
+            log.warning("%s is protected by its lock file only: %s", self._what, why)
+
+    def _locked_folder(self) -> int:
+        try:
+            return lock_folder(os.path.realpath(self._path), None, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(f"another schedulerd uses {self._what} (it has locked the folder)") from error
+
+    def restore(self) -> str | None:
+        """Make again what somebody has removed; return what is wrong, in words, or None."""
+        if self._name is not None:
+            drain(self._name)
+        try:
+            self._restore_folder()
+            self._restore_file()
+        except (SchedulerdError, OSError) as error:
+            return f"the lock on {self._what} was removed, and cannot be made again: {error}"
+        return self._lost
+
+    def _restore_folder(self) -> None:
+        if self._folder < 0 or is_at(self._path, self._folder):
+            return
+        self._lost = f"{self._what} was removed or replaced: what it held is lost to this daemon, which must be restarted"
+        os.makedirs(self._path, 0o700, exist_ok=True)
+        fresh = self._locked_folder()
+        os.close(self._folder)
+        self._folder = fresh
+
+    def _restore_file(self) -> None:
+        if is_at(self._file, self._descriptor):
+            return
+        fresh = lock_file(self._file, self._what)
+        os.close(self._descriptor)
+        self._descriptor = fresh
+        log.warning("the lock file %s was removed: it is made again", self._file)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._name is not None:
+            self._name.close()
+        for descriptor in (self._folder, self._descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)

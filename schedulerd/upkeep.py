@@ -1,0 +1,65 @@
+"""Looks at the files that a running daemon needs by name, and makes again what somebody has removed."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from .clock import Clock
+from .errors import SchedulerdError
+from .locks import PathLock
+from .server import Listeners
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0  # between two looks
+
+
+class Upkeep:
+    """The lock files, the state directory, the API's socket and those of the keepers."""
+
+    def __init__(
+        self,
+        locks: Sequence[PathLock],
+        listeners: Listeners,
+        restore_keepers: Callable[[], list[str]],
+        clock: Clock,
+    ) -> None:
+        """`restore_keepers` has the keepers make their files again, and returns what is wrong with them, in words."""
+        self._locks, self._listeners, self._restore_keepers, self._clock = locks, listeners, restore_keepers, clock
+        self._looks_at = clock.monotonic() + LOOK_SECONDS
+        self._looking = threading.Lock()
+        self.troubles: list[str] = []
+
+    def is_due(self) -> bool:
+        """Return whether it is time for the next look, once: it costs nothing to ask at each tick."""
+        now = self._clock.monotonic()
+        if now < self._looks_at:
+            return False
+        self._looks_at = now + LOOK_SECONDS
+        return True
+
+    def look(self) -> socket.socket | None:
+        """Make again what is gone; return a socket when the API has a new one. A disk that hangs may keep its caller."""
+        if not self._looking.acquire(blocking=False):
+            return None
+        try:
+            troubles = [trouble for each in self._locks if (trouble := each.restore()) is not None]
+            fresh = self._restore_socket(troubles)
+            troubles += self._restore_keepers()
+        finally:
+            self._looking.release()
+        for trouble in troubles:
+            if trouble not in self.troubles:
+                log.error("%s", trouble)
+        self.troubles = troubles
+        return fresh
+
+    def _restore_socket(self, troubles: list[str]) -> socket.socket | None:
+        try:
+            return self._listeners.restore()
+        except (SchedulerdError, OSError) as error:
+            troubles.append(f"the API's socket was removed, and cannot be made again: {error}")
+            return None
