@@ -3,6 +3,9 @@ PYTHON ?= python3
 CONFIG ?= config.example.yaml
 VENV = .venv
 OLDEST = .venv-oldest
+# Most tests wait for processes of their own, so twice as many workers as cores.
+WORKERS ?= 4
+PYTEST = pytest --numprocesses $(WORKERS) --dist worksteal
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -29,10 +32,10 @@ servers: ## install PostgreSQL and Redis for the tests, when they are missing an
 	sh tests/install-servers
 
 test: $(VENV)/test servers ## run all tests on the newest libraries
-	$(VENV)/bin/pytest
+	$(VENV)/bin/$(PYTEST)
 
 test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 12
-	$(OLDEST)/bin/pytest
+	$(OLDEST)/bin/$(PYTEST)
 
 lint: $(VENV)/test ## style and types
 	$(VENV)/bin/ruff check schedulerd tests benchmarks packaging

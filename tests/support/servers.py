@@ -181,6 +181,10 @@ class StandbyServer(PostgresServer):
         """Make a primary of it, and return when it is one."""
         self._call(self._control, "-D", str(self.folder / "data"), "-w", "promote")
 
+    def has_received_all(self) -> bool:
+        """Return whether it has all that its primary has written, replayed or not."""
+        return self.ask("SELECT pg_last_wal_receive_lsn() >= %s::pg_lsn", self.primary.ask("SELECT pg_current_wal_lsn()"))
+
     def has_all(self) -> bool:
         """Return whether it has replayed all that its primary has written."""
         return self.ask("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", self.primary.ask("SELECT pg_current_wal_lsn()"))

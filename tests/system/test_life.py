@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 
@@ -558,8 +558,9 @@ def _as(uid, gid, groups, running, *words):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_group_members_are_operators_peers_have_their_role_and_others_stay_out(daemon, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(gettempdir()) and folder != Path(gettempdir()):
+            folder.chmod(0o755)
     games = 60
     running = daemon(TICK, api={"socket_group": "games"}).start()
     running.folder.chmod(0o755)

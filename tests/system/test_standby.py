@@ -108,6 +108,7 @@ def test_an_idle_primary_is_no_lag_nor_is_the_first_write_after_it(watched, stan
     idle = watched()
     standby.ask("SELECT pg_wal_replay_pause()")
     write(standby.primary)
+    until(standby.has_received_all, "the write on the standby")
     written = watched()
     age = float(psql(standby, LAG))
 

@@ -157,13 +157,13 @@ def test_a_source_is_looked_up_and_paths_are_taken_from_the_file(job, tmp_path):
     assert (read.env_files, read.python_path) == ((f"{tmp_path}/a", "-/b"), (f"{tmp_path}/lib",))
 
 
-@pytest.mark.parametrize("line", ["no equals sign", "1A=x", "A='open", "A=\0", "=x"])
+@pytest.mark.parametrize("line", ["no equals sign", "1A=x", "A='s3cret", "A=\0", "=x"])
 def test_a_line_that_sets_nothing_is_told_without_its_value(spec, tmp_path, line):
     (tmp_path / "env").write_text(f"# first\n{line}\n")
 
     with pytest.raises(StartError, match="line 2: expected KEY=VALUE") as error:
         spec(env_files=(str(tmp_path / "env"),))
-    assert "open" not in str(error.value)
+    assert "s3cret" not in str(error.value)
 
 
 def test_no_file_of_variables_says_who_a_run_is(spec, tmp_path):
