@@ -48,6 +48,7 @@ from .keepsakes import Keepsakes
 from .locks import PathLock
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
+from .parts import Parts
 from .planner import Planner
 from .process import Cause
 from .recovery import close_open_runs, queue_again, start_unstarted, watch_again
@@ -98,7 +99,9 @@ class Daemon:
         self.board = Board()
         self.checks = LastChecks()
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
-        self.planner = Planner(self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds)
+        self.planner = Planner(
+            self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds, self.notifier.feed_watchdog
+        )
         self.chains = Chains(self.planner, self.store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
         self.scheduler.seating.wake_with(self.planner.wake_at)
@@ -112,6 +115,11 @@ class Daemon:
         keepers = os.path.join(config.state_dir, "keeper")
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
         self._upkeep = Upkeep(self._locks, self._listeners, list, self.clock)
+        self._on_tick_too = Parts(self.clock, {
+            "the word to the service manager": lambda _now: self.notifier.say_again(),
+            "the look at starts that hang": lambda _now: self.executor.look(),
+            "the look at locks and sockets": self._look_soon,
+        })  # fmt: skip
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         self.config_state = ConfigState(config.path, self.clock.now())
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
@@ -120,7 +128,8 @@ class Daemon:
         )
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            self._check_health, lambda: self.executor.keepers_trouble, lambda: self._upkeep.troubles, runs, self.shelf,
+            self._check_health, lambda: self.executor.keepers_trouble, lambda: self._upkeep.troubles, self._loop_trouble,
+            runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -155,11 +164,17 @@ class Daemon:
         return health_check.check(self._context(job, run), {})
 
     def _on_tick(self, now: datetime) -> None:
-        self.notifier.feed_watchdog()
         self.scheduler.tick(now)
-        self.executor.look()
+        self._on_tick_too(now)
+
+    def _look_soon(self, _now: datetime) -> None:
         if self._upkeep.is_due() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._soon, self._look)
+
+    def _loop_trouble(self) -> str | None:
+        """Return what of the planner's loop fails, in words, or None."""
+        found = self.planner.trouble, self.scheduler.tick.trouble, self.scheduler.endings.trouble, self._on_tick_too.trouble
+        return "; ".join(filter(None, found)) or None
 
     def _on_finished(self, ends: list[Finished]) -> None:
         self.scheduler.on_finished(ends)

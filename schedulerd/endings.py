@@ -6,16 +6,15 @@ over: whoever starts the run asks first, and an order that nobody took is given 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .board import Board
+from .clock import Clock
 from .errors import StoppingError
 from .model import Job, Result, Run, Status
+from .parts import Part
 from .process import Cause
-
-log = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
@@ -45,14 +44,20 @@ class _Order:
 class Endings:
     """The orders to end, by run."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, clock: Clock) -> None:
         self._board = board
+        self._giving = Part("an order to end a run", clock)
         self._orders: dict[str, _Order] = {}
         self._launcher: Launcher | None = None
 
     def launch_with(self, launcher: Launcher) -> None:
         """Name who ends runs."""
         self._launcher = launcher
+
+    @property
+    def trouble(self) -> str | None:
+        """What is in the way of an order, in words, or None."""
+        return self._giving.trouble
 
     def order(self, run: Run, cause: Cause, why: str) -> None:
         """Let a running run end; the first order stays. The board's lock is not held: processes are signalled."""
@@ -90,7 +95,5 @@ class Endings:
         return state is not None and run.run_id in state.running
 
     def _give(self, order: _Order) -> None:
-        try:
+        with self._giving:
             order.is_taken = self._launcher is not None and self._launcher.end(order.run.run_id, order.cause)
-        except Exception:
-            log.exception("run %s could not be ended, trying again", order.run.run_id)

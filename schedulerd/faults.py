@@ -1,7 +1,8 @@
 """Fault points: places where a test stops, kills or delays this process, to see that nothing is lost or run twice there.
 
 Inert unless the variable `SCHEDULERD_FAULT` is set, to `POINT:ACTION:PROBABILITY`, or several of them between commas. An
-action is `stop` (SIGSTOP to itself), `kill` (SIGKILL) or `sleep:SECONDS`; for example `after_fork:kill:0.2`.
+action is `stop` (SIGSTOP to itself), `kill` (SIGKILL), `error` (an exception) or `sleep:SECONDS`; for example
+`after_fork:kill:0.2`.
 
 | point           | where                                                              | process |
 |-----------------|--------------------------------------------------------------------|---------|
@@ -42,8 +43,8 @@ def parse(text: str) -> dict[str, tuple[str, float, float]]:
         if point not in POINTS:
             raise ValueError(f"{VARIABLE}: {point!r} is no fault point (there are {', '.join(POINTS)})")
         seconds = float(action[1]) if len(action) == 2 and action[0] == "sleep" else 0.0
-        if action not in (["stop"], ["kill"]) and not seconds:
-            raise ValueError(f"{VARIABLE}: {':'.join(action)!r} is no action (stop, kill or sleep:SECONDS)")
+        if action not in (["stop"], ["kill"], ["error"]) and not seconds:
+            raise ValueError(f"{VARIABLE}: {':'.join(action)!r} is no action (stop, kill, error or sleep:SECONDS)")
         found[point] = action[0], seconds, float(probability)
     return found
 
@@ -60,5 +61,7 @@ def fault_point(name: str) -> None:
         return
     if action == "sleep":
         threading.Event().wait(seconds)
+    elif action == "error":
+        raise RuntimeError(f"fault point {name}")
     else:
         os.kill(os.getpid(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)

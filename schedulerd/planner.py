@@ -28,6 +28,7 @@ import schedule
 from .clock import Clock, Jump, JumpWatch
 from .durations import format_duration
 from .entries import DueJob, Undecided, portions, together
+from .loop import Loop
 from .model import Origin
 from .occurrences import Occurrence, Trigger
 from .policy import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
@@ -180,8 +181,9 @@ class Planner(schedule.Scheduler):
     """Plans jobs, and calls `on_due` from its own thread with those that came due together.
 
     `on_due(jobs, now)` must be quick; it returns what it left undecided, which is handed over again later, as is all when it
-    raises. `on_tick` is called at each turn of the loop, at least once a second: it feeds the watchdog. Jobs that are found
-    overdue together are looked at one by one within `spread_seconds`, so that catching up does not delay what is on time.
+    raises. `on_tick` is called at each turn of the loop, at least once a second, and `on_alive` after each turn that went
+    well. Jobs that are found overdue together are looked at one by one within `spread_seconds`, so that catching up does not
+    delay what is on time.
     """
 
     def __init__(
@@ -190,13 +192,13 @@ class Planner(schedule.Scheduler):
         on_due: Callable[[list[DueJob], datetime], list[Undecided]],
         on_tick: Callable[[datetime], None] = lambda _now: None,
         spread_seconds: float = 60.0,
+        on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.clock = clock
         self.tick_at = clock.now()
         self.spread_seconds = spread_seconds
         self._on_due = on_due
-        self._on_tick = on_tick
         self._jumps = JumpWatch(clock)
         self._looked_at = clock.monotonic()
         self._by_id: dict[str, PlannedJob] = {}
@@ -204,8 +206,7 @@ class Planner(schedule.Scheduler):
         self._order = itertools.count()
         self._lock = threading.RLock()
         self._wakeup = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name="planner", daemon=True)
+        self._loop = Loop(clock, self._wakeup, on_tick, self.run_pending, self.next_time, on_alive)
 
     def plan(
         self, job_id: str, trigger: Trigger, after: datetime, most: int = MOST_DUE, cause: str | None = None
@@ -289,34 +290,31 @@ class Planner(schedule.Scheduler):
         with self._lock:
             found = self._put_off(self._pop_due(), cause)
             batch = together([each for each in map(self._turn, found) if each is not None])
-        left = len(batch)
+        for portion in portions(batch):
+            self._put_back(self._handed_over(portion, now))
+
+    def _handed_over(self, portion: list[DueJob], now: datetime) -> list[Undecided]:
+        """Hand over what is due; return what is left undecided: all of it after an error, which costs no other portion."""
         try:
-            for portion in portions(batch):
-                self._put_back(self._on_due(portion, now))
-                left -= len(portion)
-        finally:
-            self._put_back([each.all_left(now + STUMBLE) for each in batch[len(batch) - left :]])
+            undecided = self._on_due(portion, now)
+        except Exception as error:
+            self._loop.deciding.failed(error)
+            return [each.all_left(now + STUMBLE) for each in portion]
+        self._loop.deciding.succeeded()
+        return undecided
+
+    @property
+    def trouble(self) -> str | None:
+        """Return what keeps jobs from being started on time, in words, or None."""
+        return self._loop.trouble
 
     def start(self) -> None:
         """Start the loop's thread."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """End the loop; nothing is handed over after it returns."""
-        self._stopping = True
-        self._wakeup.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _loop(self) -> None:
-        while not self._stopping:
-            try:
-                self._on_tick(self.clock.now())
-                self.run_pending()
-            except Exception:  # the loop must not die: nothing would ever start again
-                log.exception("the planner stumbled and goes on")
-            self.clock.wait(self._wakeup, self.next_time())
-            self._wakeup.clear()
+        self._loop.stop()
 
     def _look_at_the_clock(self) -> str | None:
         """Return why jobs may be found overdue now: the clock was set forward, the host slept, or nobody looked."""

@@ -26,6 +26,7 @@ from .errors import StartError
 from .executor import Finished
 from .faults import fault_point
 from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
+from .parts import Parts
 from .pauses import Pauses
 from .policy import CHANGED, PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over, still_starts
 from .retrying import within_deadline
@@ -52,12 +53,17 @@ class Scheduler:
         self._on_end: Callable[[str, datetime], datetime | None] = lambda _job_id, _at: None
         self.waiters = Waiters(board)
         self.seating = Seating(board, clock)
-        self.endings = Endings(board)
+        self.endings = Endings(board, clock)
         self._ends = Ends(board, store, clock, self.seating, self.waiters, self.endings, self.promote, self._over)
         self._cancelling = Cancelling(board, store, self.seating, self._ends, self.endings)
         self._went_idle = threading.Condition(board.lock)
         self._ends.on_idle = self._went_idle.notify_all
         self.pauses = Pauses(board, store, self.promote)
+        self.tick = Parts(clock, {  # what is due with time alone; called at each turn of the planner's loop
+            "the end of pauses": self.pauses.end_those_over,
+            "orders to end runs": lambda _now: self.endings.give_again(),
+            "runs that wait": self._promote_in_time,
+        })  # fmt: skip
 
     def launch_with(self, launcher: Launcher) -> None:
         """Name the executor; it is built after the scheduler, which it reports to."""
@@ -89,15 +95,17 @@ class Scheduler:
                 if state is None:  # taken away a moment ago
                     rows.append(self._given_up(each, CHANGED, now))
                     continue
+                decided: list[Run] = []
                 try:
                     decision = self._decide(state, each, now)
                     decided = self._rows(state, each, decision, now)
                     next_at = self._next_of(state, each, now)
+                    admitted = [self.seating.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
                 except Exception:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
+                    self._unseat(decided)
                     undecided.append(each.all_left(now + LOOK_AGAIN))
                     continue
-                admitted = [self.seating.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
                 rows += admitted
                 again |= {run.run_id for run in admitted} if each.is_again else set()
                 state.next_run_at = next_at
@@ -105,9 +113,24 @@ class Scheduler:
                 if decision.later:
                     at = now + timedelta(seconds=state.job.catch_up_spacing_seconds)
                     undecided.append(each.left(decision.later[0].scheduled_at, at))
-            recorded = self.record(rows)
+            recorded = self._recorded(rows)
         self.when_recorded(rows, recorded, again)
         return undecided
+
+    def _recorded(self, rows: list[Run]) -> Future[frozenset[str]]:
+        """Hand rows to the store. When that fails none of them has a place: they are decided about again."""
+        try:
+            return self.record(rows)
+        except Exception:
+            self._unseat(rows)
+            raise
+
+    def _unseat(self, rows: Sequence[Run]) -> None:
+        """Take back that rows were admitted, which nobody will see. The board's lock is held."""
+        for run in rows:
+            state = self.board.states.get(run.job_id)
+            if state is not None:
+                self.seating.leave(state, run.run_id)
 
     @staticmethod
     def _next_of(state: JobState, each: DueJob, now: datetime) -> datetime | None:
@@ -258,10 +281,7 @@ class Scheduler:
         self._ends.write([(run, finish(run, result, now, None)) for run, result in expired])
         self._claim(chosen)
 
-    def tick(self, now: datetime) -> None:
-        """Do what is due with time alone; called at each turn of the planner's loop."""
-        self.pauses.end_those_over(now)
-        self.endings.give_again()
+    def _promote_in_time(self, now: datetime) -> None:
         if self.seating.is_time(now):
             self.promote_all(now)
 

@@ -70,6 +70,7 @@ class Service:
         check_health: Callable[[], dict[str, Any]],
         keepers_trouble: Callable[[], str | None],
         troubles: Callable[[], list[str]],
+        loop_trouble: Callable[[], str | None],
         runs: Runs,
         shelf: Shelf,
     ) -> None:
@@ -83,6 +84,7 @@ class Service:
         self._check_health = check_health
         self._keepers_trouble = keepers_trouble
         self._troubles = troubles
+        self._loop_trouble = loop_trouble
         self._job_list = JobList(board)
         self._outlook = Outlook(board, store, clock, scheduler.seating)
         self._forecast = Forecast(board, store, clock)
@@ -241,7 +243,7 @@ class Service:
         else:
             details, checked_at = dict(last.details), last.checked_at
         own = self._own_health()
-        status = details["status"]
+        status = details["status"] if own["loop"] == "ok" else "unhealthy"
         if status == "healthy" and not own["is_well"]:
             status = "degraded"
         return {
@@ -275,11 +277,13 @@ class Service:
 
     def _own_health(self) -> dict[str, Any]:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
+        loop = self._loop_trouble()
         return {
-            "is_well": not (trouble or alarm or keepers or troubles or self._config.problems),
+            "is_well": not (trouble or alarm or keepers or loop or troubles or self._config.problems),
             "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
+            "loop": loop or "ok",
             "troubles": troubles,
             "backlog": backlog_view(self._store.backlog),
             "queue": queue_view(self._board.not_started(), self._clock.now()),

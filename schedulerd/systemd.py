@@ -54,12 +54,15 @@ class Notifier:
         self._owe(f"STOPPING=1\nSTATUS=Waiting for running jobs\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def feed_watchdog(self) -> None:
-        """Say that the loop is alive; twice in each interval is enough. Called at each turn of the loop."""
-        if self._owed is not None:
-            self._pay()
+        """Say that the loop starts jobs; twice in each interval is enough. Called at each turn that went well."""
         if self._every and self._clock.monotonic() >= self._next:
             self._next = self._clock.monotonic() + self._every
             self._send("WATCHDOG=1")
+
+    def say_again(self) -> None:
+        """Say what the manager must know and did not take yet. Called at each turn of the loop."""
+        if self._owed is not None:
+            self._pay()
 
     def _owe(self, text: str) -> None:
         """Say something that the manager must know, instead of what it has not heard yet."""

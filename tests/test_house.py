@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults"},
+    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
@@ -31,6 +31,7 @@ FLOORS = (
         "output",
         "systemd",
         "logs",
+        "parts",
         "calendars",
         "load",
         "subtree",
@@ -40,7 +41,7 @@ FLOORS = (
     },
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup"},
+    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup", "loop"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"upkeep"}
@@ -64,7 +65,7 @@ PURE = (
     ),
     *("kinds", "params", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
     *("retention", "keeping", "trends"),
-    *("figures", "durations", "model", "errors", "zones"),
+    *("figures", "durations", "model", "errors", "zones", "failures"),
 )
 
 

@@ -209,3 +209,31 @@ def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, sche
     scheduler.waiters.tell(board.running())
 
     assert asked.done.result(1).status is Status.RUNNING
+
+
+def test_a_decision_that_could_not_be_recorded_holds_no_place(board, store, scheduler, launcher, monkeypatch):
+    put(board, a_job("a"))
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "record", lambda _rows: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            scheduler.on_due(due("a"), NOON)
+    assert not board.running()
+    scheduler.on_due(due("a"), NOON)
+    settle(store)
+
+    assert launcher.launched
+    assert [run.status for run in store.history("a", 10)] == [Status.RUNNING]
+
+
+def test_a_job_that_cannot_be_admitted_holds_no_place_and_costs_the_others_nothing(
+    board, store, scheduler, launcher, monkeypatch
+):
+    put(board, a_job("bad", uses={"pool": 1}), a_job("good"))
+    with monkeypatch.context() as broken:
+        broken.setattr(scheduler.seating, "_sharers", lambda _state: 1 / 0)
+        left = scheduler.on_due(due("bad", "good"), NOON)
+    settle(store)
+
+    assert [each.each.job_id for each in left] == ["bad"]
+    assert [job.job_id for job, _ in launcher.launched] == ["good"]
+    assert [run.job_id for run in board.running()] == ["good"]

@@ -73,6 +73,7 @@ class Engine:
         self.clock.advance(seconds)
         self.scheduler.tick(self.clock.now())
         self.planner.run_pending()
+        assert self.scheduler.tick.trouble is self.planner.trouble is None
         self.settle()
 
     def settle(self):

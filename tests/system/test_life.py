@@ -591,3 +591,13 @@ def test_a_run_that_writes_too_much_keeps_head_and_tail_and_says_what_is_gone(da
     assert run["error_message"].endswith("last")
     assert out.stat().st_blocks * 512 < 200_000
     assert out.read_bytes().startswith(b"first\nx")
+
+
+def test_a_loop_that_can_start_nothing_is_unhealthy(daemon):
+    running = daemon(TICK, env={"SCHEDULERD_FAULT": "before_claim:error:1"}).start()
+    health = until(lambda: (found := running.client.get("health"))["scheduler"]["loop"] != "ok" and found, "the trouble")
+
+    assert health["status"] == "unhealthy"
+    assert health["scheduler"]["loop"] == "the decision about what is due: RuntimeError: fault point before_claim"
+    assert running.log().count("unexpected error") == 1
+    assert running.stop() == 0
