@@ -13,6 +13,7 @@ from .clock import SystemClock
 from .durations import counted, format_duration, parse_duration
 from .retrying import is_followed
 from .tables import REFUSED, Options, done, moment, percent, printable_lines, remark, seconds, show, waiting_text
+from .terminal import Controls
 from .watching import PASSING, Watch, awaited, watched
 
 NOT_ENDED, TIMED_OUT, DETACHED = 75, 124, 130  # exit statuses; 75 is EX_TEMPFAIL of sysexits.h
@@ -35,15 +36,30 @@ def add_commands(add: Add) -> None:
     how.add_argument(
         "--wait", type=_duration, metavar="DURATION", help=f"wait no longer, such as 30s; then exit with {NOT_ENDED}"
     )
+    _add_controls(run)
     logs = add("logs", _logs, "what a run has written, or the newest run of a job")
     logs.add_argument("run", metavar="RUN_ID|JOB")
     logs.add_argument("-f", "--follow", action="store_true", help="and what comes, until it ends")
     logs.add_argument("-n", "--lines", type=_lines, metavar="N", help="only the last N lines")
+    _add_controls(logs)
     cancel = add("cancel", _cancel, "end a run, or the newest run of a job")
     cancel.add_argument("run", metavar="RUN_ID|JOB")
     cancel.add_argument("--wait", action="store_true", help="wait until it has ended")
     cancel.add_argument("--reason", help="why")
     add("running", _running, "what runs now, and what waits for its turn")
+
+
+def _add_controls(command: argparse.ArgumentParser) -> None:
+    """Add the options that say what becomes of control characters in output, on a terminal."""
+    how = command.add_mutually_exclusive_group()
+    how.add_argument(
+        "--color", dest="controls", action="store_const", const=Controls.COLOUR, default=Controls.SHOW,
+        help="keep the colours of the output on a terminal; other control characters are shown, such as ^[",
+    )  # fmt: skip
+    how.add_argument(
+        "--raw", dest="controls", action="store_const", const=Controls.RAW, default=Controls.SHOW,
+        help="hand the output to a terminal as it is, with all that may steer it",
+    )  # fmt: skip
 
 
 def exit_code(run: dict[str, Any]) -> int:
@@ -107,7 +123,9 @@ def _last_attempt(client: Client, options: Options, run_id: str) -> dict[str, An
     """
     until = None if options.wait is None else SystemClock().monotonic() + options.wait
     try:
-        while (run := watched(client, run_id) if options.follow else awaited(client, run_id, until)) is not None:
+        while (
+            run := watched(client, run_id, options.controls) if options.follow else awaited(client, run_id, until)
+        ) is not None:
             if not is_followed(run["details"]):
                 return run
             run_id, at = run["details"]["retry"], run["details"]["retry_at"]
@@ -158,14 +176,21 @@ def _first_line(text: str) -> str:
 
 def _logs(client: Client, options: Options) -> int:
     run_id = _found(client, options.run)
-    watch = Watch(client, run_id)
+    watch = Watch(client, run_id, options.controls)
+    try:
+        _show(client, watch, options)
+    finally:
+        watch.line.end()
+    return 0
+
+
+def _show(client: Client, watch: Watch, options: Options) -> None:
     if options.lines is not None:
         _show_last(client, watch, options.lines)
     elif not options.follow:
         _show_all(client, watch)
     if options.follow:
         watch.follow()
-    return 0
 
 
 def _found(client: Client, what: str) -> str:

@@ -11,6 +11,7 @@ from .clock import SystemClock
 from .durations import format_duration
 from .model import UNFINISHED
 from .tables import percent, printable, printable_lines
+from .terminal import Controls, TerminalText
 
 PATIENCE_SECONDS = 60.0  # for a daemon that does not answer
 AGAIN_SECONDS = 0.5
@@ -21,10 +22,15 @@ PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
 
 
 class StatusLine:
-    """One line at the bottom of a terminal that tells how a run is; without a terminal, nothing."""
+    """Output, and at the bottom of a terminal one line that tells how a run is; without a terminal, output alone.
 
-    def __init__(self) -> None:
+    Without a terminal, output is passed on byte by byte.
+    """
+
+    def __init__(self, controls: Controls) -> None:
+        """`controls` says what becomes of control characters on a terminal."""
         self._lock = threading.Lock()
+        self._text = TerminalText(controls if sys.stdout.isatty() else Controls.RAW)
         self._is_terminal = sys.stderr.isatty()
         self._is_shown = False
         self._is_free = True  # the cursor is at the beginning of a line
@@ -32,10 +38,20 @@ class StatusLine:
     def write(self, data: bytes) -> None:
         """Write output where the line was."""
         with self._lock:
-            self._clear()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
-            self._is_free = data.endswith(b"\n") or not sys.stdout.isatty()
+            self._write(self._text.feed(data))
+
+    def end(self) -> None:
+        """Write what was held back: there is no more output."""
+        with self._lock:
+            self._write(self._text.end())
+
+    def _write(self, data: bytes) -> None:
+        if not data:
+            return
+        self._clear()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        self._is_free = data.endswith(b"\n") or not sys.stdout.isatty()
 
     def say(self, text: str) -> None:
         """Write a line that stays, to stderr."""
@@ -84,11 +100,11 @@ class Patience:
 class Watch:
     """One run that is watched; `offset` is where its output goes on."""
 
-    def __init__(self, client: Client, run_id: str) -> None:
+    def __init__(self, client: Client, run_id: str, controls: Controls) -> None:
         self.run_id = run_id
         self.path = run_path(run_id, "output")
         self.offset = 0
-        self.line = StatusLine()
+        self.line = StatusLine(controls)
         self._client = client
         self._pause = threading.Event()
 
@@ -172,9 +188,9 @@ def awaited(client: Client, run_id: str, until: float | None) -> dict[str, Any] 
             pause.wait(AGAIN_SECONDS if until is None else min(AGAIN_SECONDS, until - now))
 
 
-def watched(client: Client, run_id: str) -> dict[str, Any]:
+def watched(client: Client, run_id: str, controls: Controls) -> dict[str, Any]:
     """Follow a run from its beginning, with a line of status when there is a terminal; return it as it ended."""
-    watch = Watch(client, run_id)
+    watch = Watch(client, run_id, controls)
     is_over = threading.Event()
     teller = threading.Thread(target=_tell, args=(client, run_id, watch.line, is_over), daemon=True)
     if sys.stderr.isatty():
@@ -183,6 +199,7 @@ def watched(client: Client, run_id: str) -> dict[str, Any]:
         return watch.follow()
     finally:
         is_over.set()
+        watch.line.end()
         watch.line.clear()
 
 

@@ -45,7 +45,7 @@ FLOORS = (
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"upkeep"}
-    | {"client", "explain", "tables", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
+    | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
