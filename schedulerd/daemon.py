@@ -78,6 +78,7 @@ KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and
 CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
+RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 
 
@@ -135,6 +136,8 @@ class Daemon:
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(2, "daemon")
         self._reloading = asyncio.Lock()
+        self._reload_waits = False  # one that will read the configuration as it is from now on
+        self._reload_next_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -278,13 +281,21 @@ class Daemon:
         return self.config.leaves_running and not self._ends_all
 
     def _reload_soon(self) -> None:
-        self._soon(self._look)
-        self._soon(self.reload)
+        """Reload, unless a reload is still to begin: it reads what there is then."""
+        if not self._reload_waits:
+            self._reload_waits = True
+            self._soon(self._look)
+            self._soon(self.reload)
 
     def _soon(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = asyncio.get_running_loop().create_task(act())
+        task = asyncio.get_running_loop().create_task(act(), name=act.__name__.strip("_"))
         self._tasks.add(task)  # the loop alone would not keep it
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def _look(self) -> None:
         """Make again what somebody has removed under the daemon."""
@@ -298,11 +309,15 @@ class Daemon:
     async def reload(self) -> None:
         """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
         async with self._reloading:
+            await asyncio.sleep(max(0.0, self._reload_next_at - self.clock.monotonic()))
+            self._reload_waits, self._reload_next_at = False, self.clock.monotonic() + RELOAD_SECONDS
             self.notifier.reloading()
             try:
                 config = await asyncio.to_thread(load, self.config.path)
                 fault_point("in_reload")
                 changes = await asyncio.to_thread(self._apply, config)
+                self._use(config)
+                log.info("reloaded: %s", changes)
             except ConfigError as error:
                 self.config_state.problems = [str(problem) for problem in error.problems]
                 for problem in error.problems:
@@ -311,9 +326,6 @@ class Daemon:
             except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
                 self.config_state.problems = [f"{type(error).__name__}: {error}"]
                 log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
-            else:
-                self._use(config)
-                log.info("reloaded: %s", changes)
             self.notifier.ready(self._status())
 
     def _status(self) -> str:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 import pytest
 
+from schedulerd.client import PREFIX
 from tests.support.daemon import keepers
 from tests.support.waiting import until
 
@@ -601,3 +602,14 @@ def test_a_loop_that_can_start_nothing_is_unhealthy(daemon):
     assert health["scheduler"]["loop"] == "the decision about what is due: RuntimeError: fault point before_claim"
     assert running.log().count("unexpected error") == 1
     assert running.stop() == 0
+
+
+def test_a_hundred_reloads_are_a_few_and_the_last_one_is_loaded(daemon):
+    running = daemon(TICK, env={"SCHEDULERD_FAULT": "in_reload:sleep:1:1"}).start()
+    for number in range(100):
+        running.write({"jobs": {f"job{number}": {"every": "1h", "command": ["true"]}}})
+        running.signal(signal.SIGHUP)
+    until(lambda: running.client.ask("GET", f"{PREFIX}/jobs/job99").status == 200, "the last job")
+
+    assert running.stop() == 0
+    assert running.log().count("reloaded:") < 5  # two, unless this process was held up for seconds meanwhile
