@@ -43,7 +43,7 @@ class Asking:
         if first is not None:
             self._answer_with(asked, first)
             return asked
-        values = check_params(self._board.get(job_id).job.params, params)  # outside of the lock: patterns may be slow
+        values = check_params(self._board.get(job_id).job.params, params)  # outside of the lock: it may take a moment
         with self._board.lock:
             state = self._board.get(job_id)
             if self._scheduler.is_stopping:

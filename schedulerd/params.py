@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
+from . import patterns
 from .errors import InvalidError
 from .model import Param, ParamType
 from .schema import Path, Report, did_you_mean, shown
@@ -79,9 +80,9 @@ def _declared(given: Mapping[str, Any], path: Path, report: Report) -> Param:
         del fields[name]
     if kind is ParamType.CHOICE and not given["choices"]:
         report(path, "a choice needs choices: [A, B]")
-    if not _is_pattern(given["pattern"]):
-        report((*path, "pattern"), f"{shown(given['pattern'])} is no regular expression")
-        del fields["pattern"]
+    if given["pattern"] is not None and (why := _why_no_pattern(given["pattern"])):
+        report((*path, "pattern"), f"{shown(given['pattern'])} {why}")
+        fields.pop("pattern", None)
     param = Param(type=kind, **fields)
     if given["default"] is None:
         return param
@@ -92,12 +93,12 @@ def _declared(given: Mapping[str, Any], path: Path, report: Report) -> Param:
         return param
 
 
-def _is_pattern(text: str | None) -> bool:
+def _why_no_pattern(text: str) -> str | None:
     try:
-        re.compile(text or "")
-    except re.error:
-        return False
-    return True
+        patterns.compiled(text)
+    except patterns.PatternError as error:
+        return str(error)
+    return None
 
 
 def _text(param: Param, value: Any) -> str:
@@ -109,7 +110,7 @@ def _text(param: Param, value: Any) -> str:
         raise ValueError("a text without NUL" if param.multiline else "a text of one line, without NUL")
     if param.pattern is None and value.startswith("-"):
         raise ValueError("a text that begins with no '-': a program could take it for an option")
-    if param.pattern is not None and not re.fullmatch(param.pattern, value):
+    if param.pattern is not None and not patterns.matches(param.pattern, value):
         raise ValueError(f"a text like {param.pattern}")
     return value
 

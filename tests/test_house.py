@@ -19,7 +19,7 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "keeping", "trends"}
+    | {"schema", "kinds", "params", "patterns", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {
@@ -63,7 +63,7 @@ PURE = (
         "schema",
         "options",
     ),
-    *("kinds", "params", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
+    *("kinds", "params", "patterns", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
     *("retention", "keeping", "trends"),
     *("figures", "durations", "model", "errors", "zones", "failures"),
 )
