@@ -65,7 +65,9 @@ PARAM = Record(
         "minimum": Option(Number(-BIGGEST, BIGGEST), "of an integer or number"),
         "maximum": Option(Number(-BIGGEST, BIGGEST), "of an integer or number"),
         "choices": Option(ListOf(Anything(PLAIN), at_least=1), "nothing else is taken"),
-        "pattern": Option(Text(), "a regular expression (without references and look-around) for all of a text; without one, no '-' comes first"),
+        "pattern": Option(
+            Text(), "a regular expression without references and look-around for all of a text; else no '-' comes first"
+        ),
         "max_length": Option(Whole(1, 100_000), "of a text, in characters (default: 1000)"),
         "multiline": Option(Flag(), "true: a text may have several lines"),
     }
