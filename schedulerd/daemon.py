@@ -115,7 +115,7 @@ class Daemon:
         self.scheduler.launch_with(self.executor)
         keepers = os.path.join(config.state_dir, "keeper")
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
-        self._upkeep = Upkeep(self._locks, self._listeners, list, self.clock)
+        self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.clock)
         self._on_tick_too = Parts(self.clock, {
             "the word to the service manager": lambda _now: self.notifier.say_again(),
             "the look at starts that hang": lambda _now: self.executor.look(),

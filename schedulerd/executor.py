@@ -176,6 +176,10 @@ class Executor:
         """What is wrong with the keepers, in words, or None."""
         return self._supervisor.trouble
 
+    def restore_keepers(self) -> list[str]:
+        """Have the keepers make again what somebody has removed of their files; return what is wrong, in words."""
+        return self._supervisor.restore()
+
     def adopt(self, job: Job, run: Run) -> None:
         """Take over a run that an earlier daemon started and that a keeper knows: its end will be heard of."""
         self._children[run.run_id] = (job, run)

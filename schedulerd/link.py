@@ -7,13 +7,22 @@ or a daemon that stood still itself has not looked, and takes nobody for dead.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import socket
 import threading
 from contextlib import suppress
 from typing import Any
 
 from .summoning import CHUNK, Summoner
+
+log = logging.getLogger(__name__)
+
+STEADY_SECONDS = 5.0  # a connection that lasted this long was a good one
+FREE_LOSSES = 2  # in a row, of which the next connection is made at once; then longer and longer is waited
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 30.0
 
 
 class Link:
@@ -30,17 +39,39 @@ class Link:
         self.socket: socket.socket | None = None
         self.trouble: str | None = None  # why no keeper can be had in the place of one that is gone
         self.silence = 0  # looks since its last word
+        self.losses = 0  # connections in a row that were lost soon after they had been made
+        self.taken_at = 0.0  # when the last one was made (monotonic)
+        self.missing: list[str] = []  # files of its folder that somebody has removed
         self.unsent = bytearray()
         self._unread = b""
         self._answers = False  # one of an older version does not
 
-    def take(self, connection: socket.socket, answers: bool) -> None:
+    def take(self, connection: socket.socket, answers: bool, now: float) -> None:
         """Use a connection from now on. `answers`: this keeper answers a ping. The lock is held."""
+        self.taken_at = now
         connection.setblocking(False)
         self.socket, self._answers, self.trouble = connection, answers, None
         self._unread, self.unsent = b"", bytearray()
         self.silence = 0
         self.held.clear()
+
+    def lost(self, now: float) -> float:
+        """Count the loss of the connection; return for how long another one is not to be made."""
+        self.losses = self.losses + 1 if now < self.taken_at + STEADY_SECONDS else 1
+        return min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (self.losses - FREE_LOSSES)) if self.losses > FREE_LOSSES else 0.0
+
+    def look_at_files(self) -> str | None:
+        """Have a keeper that is there make again what somebody has removed of its files; return what it could not make."""
+        before, self.missing = self.missing, self.summoner.missing() if self.socket is not None else []
+        if not self.missing:
+            return None
+        text = f"files of the keeper of {self.folder} were removed: {', '.join(self.missing)}"
+        if self.missing != before:
+            log.warning("%s: it is told to make them again", text)
+        with self.lock:
+            if self.socket is not None:
+                os.kill(_pid_of(self.socket), signal.SIGHUP)  # it lives: its end of the connection is open
+        return f"{text}, and are not made again" if self.missing == before else None
 
     def drop(self) -> None:
         """Use the connection no more."""
@@ -92,3 +123,9 @@ class Link:
         """Return for how many looks in a row something was awaited and nothing heard."""
         self.silence = self.silence + 1 if self.is_awaited else 0
         return self.silence
+
+
+def _pid_of(connection: socket.socket) -> int:
+    """Return the process that listens at the other end (SO_PEERCRED)."""
+    pid: int = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED)
+    return pid

@@ -7,21 +7,18 @@ the folder that the path is in and from the last part of the path, so it outlive
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import logging
 import os
 import socket
-import struct
 from contextlib import suppress
 
+from .addresses import drain, hold, holder_of
 from .errors import AlreadyRunningError, SchedulerdError
 from .files import lock_folder
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 128
 
 
 def address_of(path: str, part: str = "") -> str:
@@ -30,43 +27,6 @@ def address_of(path: str, part: str = "") -> str:
     found = os.stat(parent)
     text = f"{found.st_dev}:{found.st_ino}:{name}:{part}"
     return f"\0schedulerd-{hashlib.sha256(os.fsencode(text)).hexdigest()[:32]}"
-
-
-def hold(address: str) -> socket.socket | None:
-    """Hold an abstract address until the socket is closed; None when another process holds it. Raise OSError."""
-    holding = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        holding.bind(address)
-        holding.listen(BACKLOG)  # who connects only asks who holds it, and is never answered
-    except OSError as error:
-        holding.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        return None
-    return holding
-
-
-def drain(holding: socket.socket) -> None:
-    """Let those go who have asked who holds an address, so that others can ask."""
-    holding.setblocking(False)
-    with suppress(OSError):
-        while True:
-            holding.accept()[0].close()
-
-
-def holder_of(address: str, trusted: set[int]) -> int:
-    """Return the process id of who holds an abstract address; 0 for nobody, and for a user who is not `trusted`.
-
-    Anybody may take such an address, so a stranger's counts for nothing.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
-        with suppress(OSError):
-            asking.connect(address)
-            size = struct.calcsize("3i")
-            pid, uid, _gid = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-            return pid if uid in trusted else 0
-    return 0
 
 
 def trusted_at(path: str) -> set[int]:

@@ -19,7 +19,9 @@ from contextlib import suppress
 from typing import Any
 
 from . import __version__
+from .addresses import holder_of
 from .errors import StartError
+from .locks import address_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ BEGIN_SECONDS = 10.0  # a keeper's start, or its first word, on a busy machine
 LOOK_SECONDS = 0.1
 DIE_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
 LEAVE_SECONDS = 3.0  # how long the end of a keeper that has nothing to do is waited for
+FILES = ("lock", "socket")  # without them, the next daemon does not find the keeper
 READY = 3  # the descriptor on which a keeper says that it is there
 CHUNK = 256 * 1024
 NOT_FOR_KEEPERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "PYTHON")
@@ -45,6 +48,8 @@ class Summoner:
         self._folder = folder
         self._pid: int | None = None  # when it is our child
         os.makedirs(folder, 0o700, exist_ok=True)
+        place = os.path.dirname(folder)  # in the state directory: its name stays when all that is in it is removed
+        self._address = address_of(os.path.dirname(place), f"{os.path.basename(place)}/{os.path.basename(folder)}")
 
     def summon(self) -> tuple[socket.socket, dict[str, Any]]:
         """Return a connection to the folder's keeper, which may be a new one, and its greeting. Raise StartError."""
@@ -114,13 +119,15 @@ class Summoner:
 
     def _await_other(self) -> socket.socket | None:
         """Return a connection to who holds the folder, once it listens; None when it ends. Raise _SilentError."""
-        for _ in range(int(BEGIN_SECONDS / LOOK_SECONDS)):
+        for number in range(int(BEGIN_SECONDS / LOOK_SECONDS)):
             holder = self._open_holder()
             if holder is None:
                 return None
             try:
                 if (connection := self._reach()) is not None:
                     return connection
+                if number == 1:  # it may have lost its socket: this has it look, and make that again
+                    signal.pidfd_send_signal(holder, signal.SIGHUP)
                 select.select([holder], [], [], LOOK_SECONDS)
             finally:
                 os.close(holder)
@@ -133,7 +140,7 @@ class Summoner:
         errors = os.path.join(self._folder, "errors")
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-S", "-P", "-m", "schedulerd.keeper", self._folder, str(READY)],
+            [sys.executable, "-S", "-P", "-m", "schedulerd.keeper", self._folder, str(READY), self._address[1:]],
             env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -144,6 +151,10 @@ class Summoner:
             setsid=True,
             setsigmask=(),
         )
+
+    def missing(self) -> list[str]:
+        """Return which files are not there that a keeper makes at its start."""
+        return [name for name in FILES if not os.path.lexists(os.path.join(self._folder, name))]
 
     # An end
 
@@ -180,13 +191,18 @@ class Summoner:
             descriptor = os.pidfd_open(pid)
         except OSError:
             return None
-        if self._holder() == pid:  # then it was the same process all the time, and not another one of its number
+        is_dead = bool(select.select([descriptor], [], [], 0)[0])  # and a child that is stuck holds its address
+        if self._holder() == pid and not is_dead:  # it was the same process all the time, and not another of its number
             return descriptor
         os.close(descriptor)
         return None
 
     def _holder(self) -> int:
         """Return the process id of the keeper that holds the folder; 0 for none."""
+        return self._locker() or holder_of(self._address, {0, os.geteuid()})
+
+    def _locker(self) -> int:
+        """Return the process id of the keeper that has locked the folder's file; 0 for none."""
         try:
             lock = os.open(os.path.join(self._folder, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:

@@ -33,9 +33,9 @@ class Summons:
         """Tell whether somebody sees to it that this keeper is there again."""
         return link in self._threads
 
-    def begin(self, link: Link, is_silent: bool) -> None:
-        """Find or start a keeper, however often that must be tried; one that `is_silent` is killed before."""
-        thread = threading.Thread(target=self._try, args=(link, is_silent), name=f"summoner-{link.place}", daemon=True)
+    def begin(self, link: Link, is_silent: bool, wait: float = 0.0) -> None:
+        """Find or start a keeper in `wait` seconds, however often that is tried; one that `is_silent` is killed before."""
+        thread = threading.Thread(target=self._try, args=(link, is_silent, wait), name=f"summoner-{link.place}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -62,8 +62,9 @@ class Summons:
                 found[0].close()
         return not any(thread.is_alive() for thread in self._threads.values())
 
-    def _try(self, link: Link, is_silent: bool) -> None:
+    def _try(self, link: Link, is_silent: bool, wait: float) -> None:
         told = None
+        self._closing.wait(wait)
         while not self._closing.is_set():
             found: Found | str
             try:

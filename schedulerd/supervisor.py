@@ -89,6 +89,10 @@ class Supervisor(threading.Thread):
                 found.append(f"the keeper of {link.folder} does not answer")
         return "; ".join(found) or None
 
+    def restore(self) -> list[str]:
+        """Have the keepers make again what somebody has removed of their files; return what is wrong, in words."""
+        return [trouble for link in self._links if (trouble := link.look_at_files()) is not None]
+
     def launch(self, run_id: str, spec: ProcessSpec) -> None:
         """Order the start of a child; the listener hears what becomes of it. Raise StartError when no keeper is there."""
         self._give(run_id, start_order(run_id, spec))
@@ -268,7 +272,11 @@ class Supervisor(threading.Thread):
         if link.socket is not None:
             del self._by_descriptor[link.socket.fileno()]
         link.drop()
-        self._summons.begin(link, is_silent)
+        wait = link.lost(self._clock.monotonic())
+        if wait:
+            text = "the connection to the keeper of %s was lost %d times in a row: the next one is made in %g s"
+            log.error(text, link.folder, link.losses, wait)
+        self._summons.begin(link, is_silent, wait)
 
     def _come(self, link: Link, found: Found | str) -> None:
         """Deal with what came of a summons."""
@@ -296,7 +304,7 @@ class Supervisor(threading.Thread):
 
     def _take(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Use a connection from now on. The link's lock is held, or nobody else knows the link yet."""
-        link.take(connection, bool(greeting.get("pongs")))
+        link.take(connection, bool(greeting.get("pongs")), self._clock.monotonic())
         self._by_descriptor[connection.fileno()] = link
         self._epoll.register(connection.fileno(), select.EPOLLIN)
 

@@ -23,6 +23,7 @@ FLOORS = (
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {
+        "addresses",
         "backups",
         "envfiles",
         "keepsakes",

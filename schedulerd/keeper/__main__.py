@@ -24,7 +24,6 @@ Without a daemon it goes on while it has children, and then ends; what the daemo
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import select
@@ -42,6 +41,7 @@ from ..faults import fault_point
 from .capping import Capping
 from .children import Child, Children, end_values, lost
 from .family import boot_id, marked, ticks
+from .folder import KeeperFolder
 from .groups import Groups
 from .journal import Journal
 from .launch import NotStartedError, launch
@@ -63,8 +63,9 @@ LINE = b"\n"
 class Keeper:
     """One keeper on its folder."""
 
-    def __init__(self, folder: str, listener: socket.socket) -> None:
+    def __init__(self, own: KeeperFolder, listener: socket.socket) -> None:
         self._clock = SystemClock()
+        folder, self._own, self._is_to_look = own.path, own, False
         self._listener = listener
         self._epoll = select.epoll()
         self._daemon: socket.socket | None = None
@@ -80,6 +81,7 @@ class Keeper:
         self._heard, heard = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGHUP, self._look_soon)
         self._capping = Capping()
         self._groups = Groups(os.path.basename(folder))
         self._children = Children(self._clock, self._epoll, self._groups, self._ended)
@@ -134,6 +136,8 @@ class Keeper:
         ready = dict(self._epoll.poll(self._patience()))
         if not ready and self._is_expecting:
             self._is_expecting = False
+        if self._is_to_look:
+            self._restore()
         self._receive(ready)
         self._obey([self._orders.popleft() for _ in range(min(STARTS_A_ROUND, len(self._orders)))])
         self._hear(list(ready))
@@ -157,6 +161,24 @@ class Keeper:
             with suppress(BlockingIOError):
                 os.read(self._heard, CHUNK)
         self._children.hear(ready)
+
+    # Files that somebody has removed
+
+    def _look_soon(self, _number: int, _frame: object) -> None:
+        self._is_to_look = True
+
+    def _restore(self) -> None:
+        self._is_to_look = False
+        try:
+            fresh = self._own.restore()
+        except OSError as error:
+            self._report({"trouble": f"the keeper's files were removed, and cannot be made again: {error}"})
+            return
+        if fresh is not None:
+            self._epoll.unregister(self._listener.fileno())
+            self._listener.close()
+            self._listener = fresh
+            self._epoll.register(fresh.fileno(), select.EPOLLIN)
 
     # The daemon
 
@@ -347,10 +369,10 @@ def _intent(order: dict[str, Any], now: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(folder: str, ready: int) -> int:
+def main(folder: str, ready: int, name: str = "") -> int:
     """Keep children until there is nothing left to do; 75 when another keeper has the folder.
 
-    A byte is written to the descriptor `ready` once the socket is there.
+    A byte is written to the descriptor `ready` once the socket is there. `name` is the abstract address of the folder.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -358,29 +380,17 @@ def main(folder: str, ready: int) -> int:
     os.closerange(max(ready, 2) + 1, os.sysconf("SC_OPEN_MAX"))  # nothing that the daemon was started with is for children
     os.set_inheritable(ready, False)
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: a child that is stuck holds none of it
-    except BlockingIOError:
+    own = KeeperFolder(folder, f"\0{name}" if name else None)
+    if not own.lock():
         return 75
-    # The folder has mode 0700. Its path may be longer than that of a socket: not so from here.
-    path = f"/proc/self/fd/{os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}/socket"
-    for name in (path, f"{path}.new"):
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(f"{path}.new")
-    listener.listen(4)
-    listener.setblocking(False)
-    keeper = Keeper(folder, listener)
-    os.rename(f"{path}.new", path)  # who finds it is answered
+    keeper = Keeper(own, own.listen())
+    own.publish()
     os.write(ready, b"1")
     os.close(ready)
     keeper.run()
-    with suppress(OSError):  # it may be another user's by now, and the next keeper clears up
-        os.unlink(path)
+    own.leave()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -150,7 +150,7 @@ def stuck(folder):
 def test_what_a_keeper_was_stuck_in_starting_never_runs_after_it_is_told_to_be_lost(made, heard, folder, stuck):
     program, release = stuck
     before = set(keepers(folder))
-    made.launch("r", ProcessSpec([str(program)], {}, str(folder / "out")))
+    made.launch("stuck", ProcessSpec([str(program)], {}, str(folder / "out")))  # an id that no process of another test has
     until(lambda: set(keepers(folder)) - before, "the child that hangs, and looks like its keeper yet")
     (child,) = set(keepers(folder)) - before
     end = heard.ends.get(timeout=20)

@@ -1,0 +1,112 @@
+"""The folder of a keeper: its lock against another one and its socket, both made again when they were removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+
+from ..addresses import drain, hold, holder_of
+from .family import process
+
+BACKLOG = 4
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class KeeperFolder:
+    """The folder at `path`. The abstract `address` stands for it, so that another keeper is seen without any file."""
+
+    def __init__(self, path: str, address: str | None) -> None:
+        self.path = path
+        self._address = address
+        self._lock = -1
+        self._name: socket.socket | None = None
+        self._socket_as: tuple[int, int, int] | None = None
+
+    def lock(self) -> bool:
+        """Lock the folder; return False when another keeper has it. Raise OSError."""
+        try:
+            self._lock = self._locked()
+        except BlockingIOError:
+            return False
+        if self._address is not None:
+            with suppress(OSError):  # without it, the lock file has to do
+                self._name = hold(self._address)
+                return self._name is not None or not self._is_held(self._address)
+        return True
+
+    def _locked(self) -> int:
+        descriptor = os.open(os.path.join(self.path, "lock"), _LOCK, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: no child that is stuck holds it
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _is_held(self, address: str) -> bool:
+        """Return whether a keeper that lives holds the address; a child of a dead one may, which was stuck in its start."""
+        pid = holder_of(address, {0, os.geteuid()})
+        return bool(pid) and process(pid) is not None
+
+    def listen(self) -> socket.socket:
+        """Return a socket that listens; nobody finds it yet. Raise OSError."""
+        for name in ("socket", "socket.new"):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.path, name))
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = os.open(self.path, _FOLDER)
+        try:  # The folder has mode 0700. Its path may be longer than that of a socket: not so from here.
+            listener.bind(f"/proc/self/fd/{folder}/socket.new")
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.close(folder)
+        listener.setblocking(False)
+        return listener
+
+    def publish(self) -> None:
+        """Give the socket its name: who finds it is answered. Raise OSError."""
+        path = os.path.join(self.path, "socket")
+        os.rename(f"{path}.new", path)
+        self._socket_as = _identity(path)
+
+    def restore(self) -> socket.socket | None:
+        """Make again what somebody has removed; return the socket to listen on, if it is another one now. Raise OSError."""
+        if self._name is not None:
+            drain(self._name)
+        os.makedirs(self.path, 0o700, exist_ok=True)
+        if not self._has_lock():
+            before, self._lock = self._lock, self._locked()
+            os.close(before)
+        if _identity(os.path.join(self.path, "socket")) == self._socket_as:
+            return None
+        listener = self.listen()
+        self.publish()
+        return listener
+
+    def _has_lock(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(os.path.join(self.path, "lock")), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
+
+    def leave(self) -> None:
+        """Remove the socket. It may be another user's by now, or another keeper's: the next keeper clears up."""
+        path = os.path.join(self.path, "socket")
+        with suppress(OSError):
+            if _identity(path) == self._socket_as:
+                os.unlink(path)
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
