@@ -29,7 +29,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import __version__, subtree
+from . import __version__, logs, subtree
 from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
@@ -117,6 +117,7 @@ class Daemon:
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
         self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.clock)
         self._on_tick_too = Parts(self.clock, {
+            "the log": lambda _now: logs.flush(),
             "the word to the service manager": lambda _now: self.notifier.say_again(),
             "the look at starts that hang": lambda _now: self.executor.look(),
             "the look at locks and sockets": self._look_soon,
@@ -129,7 +130,7 @@ class Daemon:
         )
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            self._check_health, lambda: self.executor.keepers_trouble, lambda: self._upkeep.troubles, self._loop_trouble,
+            self._check_health, lambda: self.executor.keepers_trouble, self._troubles, self._loop_trouble,
             runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
@@ -173,6 +174,9 @@ class Daemon:
     def _look_soon(self, _now: datetime) -> None:
         if self._upkeep.is_due() and self._loop is not None:
             self._loop.call_soon_threadsafe(self._soon, self._look)
+
+    def _troubles(self) -> list[str]:
+        return [*self._upkeep.troubles, *logs.troubles()]
 
     def _loop_trouble(self) -> str | None:
         """Return what of the planner's loop fails, in words, or None."""

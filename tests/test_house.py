@@ -32,6 +32,7 @@ FLOORS = (
         "output",
         "systemd",
         "logs",
+        "outlet",
         "parts",
         "calendars",
         "load",

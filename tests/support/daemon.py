@@ -54,15 +54,15 @@ class RunningDaemon:
         self.wait_for("READY=1")
         return self
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start without waiting."""
+    def spawn(self, stderr: int | None = None) -> subprocess.Popen[bytes]:
+        """Start without waiting. The log goes to a file, or to the descriptor `stderr`."""
         while select.select([self._notify], [], [], 0)[0]:
             self._notify.recv(4096)  # what an earlier one said
         env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
-                stderr=log, stdout=log, env=env, cwd=Path(__file__).parents[2],
+                stderr=log if stderr is None else stderr, stdout=log, env=env, cwd=Path(__file__).parents[2],
             )  # fmt: skip
         return self.process
 

@@ -1,5 +1,6 @@
 """Start, reload, stop, and what is left after kill -9: a real daemon, told what to do by real signals."""
 
+import fcntl
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from schedulerd.client import PREFIX
 from tests.support.daemon import keepers
 from tests.support.waiting import until
 
+F_SETPIPE_SZ = 1031  # fcntl(2)
 TICK = {"tick": {"every": "1s", "shell": "true"}}
 
 
@@ -613,3 +615,21 @@ def test_a_hundred_reloads_are_a_few_and_the_last_one_is_loaded(daemon):
 
     assert running.stop() == 0
     assert running.log().count("reloaded:") < 5  # two, unless this process was held up for seconds meanwhile
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(daemon, tmp_path):
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, F_SETPIPE_SZ, 4096)
+    failing = {f"bad{number}": {"every": "1s", "shell": "exit 1", "overlap": "allow"} for number in range(100)}
+    running = daemon({**failing, "tick": marking(tmp_path / "marks")})
+    running.spawn(stderr=writer)
+    running.wait_for("READY=1")
+    troubles = until(lambda: running.client.get("health")["scheduler"]["troubles"], "the trouble")
+    before = len(marks(tmp_path / "marks"))
+    until(lambda: len(marks(tmp_path / "marks")) > before + 1, "two more starts")
+    code = running.stop()
+    os.close(reader)
+    os.close(writer)
+
+    assert re.fullmatch(r"nobody reads the log: \d+ messages kept, 0 lost", troubles[0])
+    assert code == 0

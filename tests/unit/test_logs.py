@@ -2,8 +2,11 @@
 
 import logging
 import os
+import re
 import socket
 import struct
+import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -88,14 +91,88 @@ def test_a_message_says_which_job_and_run_it_is_about(text, arguments, found):
     assert dict(subjects(record)) == found
 
 
-def test_elsewhere_records_go_to_stderr(capfd, monkeypatch):
+def test_a_journal_that_takes_nothing_is_not_waited_for_and_told_what_it_missed(journal):
+    logger, listener = journal
+    for number in range(20_000):
+        logger.info("message %d", number)
+    (handler,) = logger.handlers
+    assert "lost" in handler.trouble
+    listener.setblocking(False)
+    found = []
+    for is_last in (False, True):
+        with suppress(BlockingIOError):
+            while True:
+                found.append(fields_of(listener.recv(65536)))
+                handler.flush()
+        if not is_last:
+            logger.info("the last one")
+    texts = [fields["MESSAGE"] for fields in found]
+
+    assert texts[:1000] == [f"message {number}" for number in range(1000)]
+    assert texts[-1] == "the last one"
+    assert re.fullmatch(r"\d+ messages lost here: nobody read the log", texts[-2])
+    assert int(texts[-2].split()[0]) == 20_000 - (len(texts) - 2)
+    assert handler.trouble is None
+
+
+def test_a_traceback_that_comes_again_is_one_line(journal):
+    logger, listener = journal
+
+    def fail(text):
+        try:
+            raise ValueError(text)
+        except ValueError:
+            logger.exception("job %s: it stumbled", "a")
+
+    fail("why")
+    fail("why now")
+
+    assert "Traceback" in fields_of(listener.recv(65536))["MESSAGE"]
+    again = fields_of(listener.recv(65536))
+    assert again["MESSAGE"] == "job a: it stumbled: ValueError: why now"
+    assert again["PRIORITY"] == "3"
+
+
+def test_an_error_that_a_library_tells_every_second_is_told_now_and_then(capfd, monkeypatch):
+    with logging_set_up(monkeypatch):
+        for _ in range(100):
+            try:
+                raise OSError("too many open files")
+            except OSError:
+                logging.getLogger("asyncio").exception("socket.accept() out of system resource")
+
+    assert capfd.readouterr().err.count("out of system resource") == 1
+
+
+def test_the_end_of_a_thread_by_an_error_is_in_the_log(capfd, monkeypatch):
+    with logging_set_up(monkeypatch):
+        thread = threading.Thread(target=lambda: 1 / 0, name="worker")
+        thread.start()
+        thread.join()
+    told = capfd.readouterr().err
+
+    assert "CRITICAL the thread worker has ended" in told
+    assert "ZeroDivisionError" in told
+
+
+@contextmanager
+def logging_set_up(monkeypatch):
+    """Log as the daemon does when no journal is there."""
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    before = logging.getLogger().handlers[:]
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    asyncio = logging.getLogger("asyncio")
+    before, filters = logging.getLogger().handlers[:], asyncio.filters[:]
     try:
         set_up()
-        logging.getLogger("schedulerd").info("hello")
+        yield
     finally:
         logging.getLogger().handlers[:] = before
+        asyncio.filters[:] = filters
+
+
+def test_elsewhere_records_go_to_stderr(capfd, monkeypatch):
+    with logging_set_up(monkeypatch):
+        logging.getLogger("schedulerd").info("hello")
 
     assert "INFO    hello" in capfd.readouterr().err
     assert os.environ.get("JOURNAL_STREAM") is None
