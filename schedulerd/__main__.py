@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 import signal
+import socket
 import sys
 
 from . import __version__, logs
@@ -16,12 +17,17 @@ from .config import DEFAULT_CONFIG, load
 from .daemon import Daemon
 from .durations import counted
 from .errors import ConfigError, SchedulerdError
+from .last_good import load_to_start
 from .options import json_schema
 from .process import keep_descriptors_private
+from .refusal import refuse_waiting
 from .server import check_listen
+from .systemd import passed_sockets
 
 log = logging.getLogger(__package__)
 
+FINAL_STATUSES = (2, 78)  # after which the unit is not started again on its own (RestartPreventExitStatus=)
+CANNOT_START = "schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"
 SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
 
 
@@ -54,6 +60,10 @@ def make_parser() -> argparse.ArgumentParser:
     """Return what the command takes."""
     parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
     parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
+    parser.add_argument(
+        "--strict", action="store_true",
+        help="do not start when the configuration has mistakes (default: with the last good one, if there was any)",
+    )  # fmt: skip
     parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
     parser.add_argument("--print-schema", action="store_true", help="print the JSON Schema of the configuration, and exit")
     parser.add_argument("--log-level", choices=logs.LEVELS, default="info", help="(%(default)s)")
@@ -63,30 +73,38 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
-    options = make_parser().parse_args(arguments)
-    logs.set_up(options.log_level)
+    passed = passed_sockets()
     try:
-        if options.print_schema:
-            print(json.dumps(json_schema(), indent=2))
-            return 0
-        if options.check_config:
-            return _check(options.config)
-        keep_descriptors_private()
-        # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        sys.setswitchinterval(SWITCH_SECONDS)
-        asyncio.run(Daemon(load(options.config)).run())
-    except ConfigError as error:
-        if options.check_config:
+        options = make_parser().parse_args(arguments)
+        logs.set_up(options.log_level)
+        return _run(options, passed)
+    except SchedulerdError as error:
+        if isinstance(error, ConfigError) and options.check_config:
             print(error, file=sys.stderr)
         else:
-            for problem in error.problems:
-                log.error("%s", problem)
+            for line in error.problems if isinstance(error, ConfigError) else [error]:
+                log.error("%s", line)
+        if error.exit_status in FINAL_STATUSES:
+            refuse_waiting(passed, CANNOT_START)
         return error.exit_status
-    except SchedulerdError as error:
-        log.error("%s", error)
-        return error.exit_status
+    except SystemExit as exit_:  # wrong arguments
+        if exit_.code in FINAL_STATUSES:
+            refuse_waiting(passed, CANNOT_START)
+        raise
+
+
+def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:
+    if options.print_schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    if options.check_config:
+        return _check(options.config)
+    keep_descriptors_private()
+    # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    asyncio.run(Daemon(load_to_start(options.config, options.strict), passed).run())
     return 0
 
 

@@ -35,6 +35,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+NOTICE = "Schedulerd-Notice"  # what people are to be told with an answer that is good
+
 T = TypeVar("T")
 
 

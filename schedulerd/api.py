@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from . import backups_api, runs_api
-from .answers import HEADERS, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
+from .answers import HEADERS, NOTICE, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
 from .connections import Gate
 from .durations import format_duration
 from .errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
@@ -149,7 +149,10 @@ def _bound(api: Api, handler: Handler) -> Callable[[web.Request], Awaitable[web.
 
 async def _list_jobs(api: Api, request: web.Request) -> web.StreamResponse:
     body, etag = api.service.list_jobs()
-    return _tagged(request, body, etag)
+    response = _tagged(request, body, etag)
+    if notice := api.service.config_notice:
+        response.headers[NOTICE] = notice
+    return response
 
 
 async def _show_job(api: Api, request: web.Request) -> web.StreamResponse:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Mapping
 
+from .config_files import Files
 from .errors import ConfigError, Problem, SchedulerdError
 from .icalendars import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
 from .schema import Path, shown
@@ -13,7 +12,6 @@ from .spans import Calendar, Span
 from .windows import span_from
 from .yamlfile import Document
 
-LARGEST_FILE = 4 * 1024 * 1024  # bytes
 MOST_TOLD = 3  # mistakes in one file
 
 _ENTRY_EXPECTED = "expected a list of dates, each such as 2026-12-25 or 2026-12-25: Christmas"
@@ -23,39 +21,20 @@ class CalendarFileError(SchedulerdError):
     """A calendar file cannot be read or has a mistake; names the file, the line and what is expected."""
 
 
-def read_calendar(name: str, path: str) -> Calendar:
+def read_calendar(name: str, path: str, files: Files) -> Calendar:
     """Return the calendar in the file `path`. Raise CalendarFileError when it cannot be read or has a mistake."""
-    text = _read(path).decode("utf-8-sig", "replace")
-    if not (path.lower().endswith(".ics") or is_icalendar(text)):
-        return Calendar(name, tuple(_yaml_spans(path)))
     try:
+        text = files.calendar(path).decode("utf-8-sig", "replace")
+        if not (path.lower().endswith(".ics") or is_icalendar(text)):
+            return Calendar(name, tuple(_yaml_spans(Document(path, files.yaml(path)))))
         return Calendar(name, tuple(spans_in(text)))
-    except IcalendarError as error:
-        raise _error(path, error.line, str(error)) from None
-
-
-def _error(path: str, line: int, text: str) -> CalendarFileError:
-    return CalendarFileError(str(Problem(path, line, 1, "", text)))
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _error(path, 1, "is not a regular file")
-            data = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise _error(path, 1, f"cannot be read: {error.strerror}") from None
-    if len(data) > LARGEST_FILE:
-        raise _error(path, 1, f"is larger than {LARGEST_FILE // 1024 // 1024} MiB")
-    return data
-
-
-def _yaml_spans(path: str) -> list[Span]:
-    try:
-        document = Document(path)
     except ConfigError as error:
         raise CalendarFileError(str(error)) from None
+    except IcalendarError as error:
+        raise CalendarFileError(str(Problem(path, error.line, 1, "", str(error)))) from None
+
+
+def _yaml_spans(document: Document) -> list[Span]:
     problems, spans = list(document.problems), []
     if not isinstance(document.value, (list, Mapping)):
         problems.append(document.problem((), f"{_ENTRY_EXPECTED}, not {shown(document.value)}"))

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from .errors import SchedulerdError
 
 PREFIX = "/api/v1/scheduler"
+NOTICE = "schedulerd-notice"  # a header of good answers: what people are to be told
 PIECE_BYTES = 64 * 1024
 
 
@@ -126,7 +127,11 @@ class Client:
 
     def get(self, what: str, **query: Any) -> Any:
         """Return the body of a GET below /api/v1/scheduler. Raise ClientError for any other status than 200."""
-        return self._good(self.ask("GET", f"{PREFIX}/{what}", **query)).body
+        return self.answer(what, **query).body
+
+    def answer(self, what: str, **query: Any) -> Answer:
+        """Return the whole answer that `get` takes the body of. Raise ClientError as it does."""
+        return self._good(self.ask("GET", f"{PREFIX}/{what}", **query))
 
     def post(self, what: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
         """Return the answer to a POST below /api/v1/scheduler. Raise ClientError when it is no success."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from .action_options import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
 from .calendars import CalendarFileError, read_calendar
+from .config_files import Files, unreadable
 from .errors import ConfigError, Problem, TriggerError
 from .jobconfig import ActionReader, settings_of
 from .jobpolicy import limits_of, policy_of, uses_of
@@ -29,7 +30,7 @@ from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links
 from .windows import blackout_from
-from .yamlfile import Document, unreadable
+from .yamlfile import Document
 from .zones import zone_named
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
@@ -90,12 +91,15 @@ class Config:
         return list(dict.fromkeys([os.path.join(self.state_dir, "backups"), *own]))
 
 
-def load(path: str) -> Config:
-    """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files."""
+def load(path: str, files: Files | None = None) -> Config:
+    """Read the configuration at `path` with what it includes. Raise ConfigError with every problem of all files.
+
+    `files` has afterwards what was read; when it is a copy, nothing else is.
+    """
     was_enabled = gc.isenabled()
     gc.disable()  # everything that is made here stays: looking for garbage among it costs as much as reading it
     try:
-        return _Loader(os.path.abspath(path)).load()
+        return _Loader(os.path.abspath(path), files or Files()).load()
     finally:
         if was_enabled:
             gc.enable()
@@ -104,20 +108,21 @@ def load(path: str) -> Config:
 class _Loader:
     """One loading: collects problems, and turns each file's mapping into jobs."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, files: Files) -> None:
         self.path = path
+        self.files = files
         self.problems: list[Problem] = []
         self.jobs: dict[str, Job] = {}
         self.origin: dict[str, Document] = {}
         self.sources: dict[str, Any] = {}
-        self.actions = ActionReader(self._absolute, self.sources)
+        self.actions = ActionReader(self._absolute, self.sources, files.is_copy)
         self.calendars: dict[str, Calendar] = {}
         self.pools: Mapping[str, int] = {}
         self.node = socket.gethostname()
         self.base = os.path.dirname(path)
 
     def load(self) -> Config:
-        document = Document(self.path)
+        document = Document(self.path, self.files.yaml(self.path))
         self.problems += document.problems
         report = self._reporter(document)
         value = document.value if isinstance(document.value, Mapping) else {}
@@ -198,7 +203,7 @@ class _Loader:
         found = {}
         for name, path in given.items():
             try:
-                found[name] = read_calendar(name, self._absolute(path))
+                found[name] = read_calendar(name, self._absolute(path), self.files)
             except CalendarFileError as error:
                 report(("calendars", name), str(error))
                 found[name] = Calendar(name, ())  # so that the jobs that use it have no mistake of their own
@@ -207,7 +212,7 @@ class _Loader:
     def _included(self, patterns: tuple[str, ...], report: Report, warn: Report) -> list[str]:
         found: dict[str, None] = {}
         for index, pattern in enumerate(patterns):
-            names = sorted(glob.glob(self._absolute(pattern)))
+            names = self.files.matching(self._absolute(pattern))
             self._look_at_folder(pattern, ("include", index), report, warn)
             if not names and not glob.has_magic(pattern):
                 report(("include", index), f"there is no file {pattern!r}")
@@ -217,7 +222,7 @@ class _Loader:
     def _look_at_folder(self, pattern: str, path: Path, report: Report, warn: Report) -> None:
         """Report a folder that cannot be read, and warn of files in it that look as if they were meant."""
         folder = os.path.dirname(self._absolute(pattern))
-        if not glob.has_magic(pattern) or glob.has_magic(folder) or not os.path.isdir(folder):
+        if self.files.is_copy or not glob.has_magic(pattern) or glob.has_magic(folder) or not os.path.isdir(folder):
             return
         try:
             names = os.listdir(folder)
@@ -230,7 +235,7 @@ class _Loader:
 
     def _read_included(self, path: str, defaults: Mapping[str, Any]) -> None:
         try:
-            document = Document(path)
+            document = Document(path, self.files.yaml(path))
         except ConfigError as error:
             self.problems += error.problems
             return

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import __version__, ctl_builtin, ctl_db, ctl_runs
-from .client import Client, ClientError, is_run_id, job_path, run_path
+from .client import NOTICE, Client, ClientError, is_run_id, job_path, run_path
 from .clock import SystemClock
 from .durations import counted, parse_duration
 from .errors import SchedulerdError
@@ -23,6 +23,7 @@ from .tables import (
     fields,
     moment,
     plain,
+    printable,
     printable_lines,
     remark,
     runs_table,
@@ -84,7 +85,10 @@ def _client(options: Options) -> Client:
 
 
 def _list(client: Client, options: Options) -> int:
-    jobs = client.get("jobs")
+    answer = client.answer("jobs")
+    if notice := answer.headers.get(NOTICE):
+        print(printable(f"schedulerctl: {notice} (see schedulerctl health)"), file=sys.stderr)
+    jobs = answer.body
     rows = [
         (job["job_id"], _state(job), moment(job["next_run_time"]), *_last(job["last_result"]), _note(job["pause"]))
         for job in jobs

@@ -79,7 +79,11 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
         backlog = own["backlog"]
         wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {moment(backlog['since'])}")
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
-    wrong += [*own.get("troubles", ()), *own["config_problems"]]
+    wrong += [own["config_copy_error"]] if own["config_copy_error"] else []
+    wrong += own.get("troubles", ())
+    if own["config_problems"]:
+        wrong.append(f"the configuration of {moment(own['config_loaded_at'])} is in force, for it has mistakes now")
+    wrong += own["config_problems"]
     return "scheduler", "healthy" if own["is_well"] else "degraded", "-", "-", "; ".join(wrong)
 
 

@@ -40,11 +40,14 @@ from .builtin.checks import LastChecks
 from .chains import Chains
 from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
+from .config_files import Files
+from .config_state import ConfigState
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Finished, Function
 from .faults import fault_point
 from .keepsakes import Keepsakes
+from .last_good import CopyError, Loaded, keep
 from .locks import PathLock
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
@@ -57,11 +60,11 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
 from .server import Listeners, Server, tcp_api, unix_api
-from .service import ConfigState, Service
+from .service import Service
 from .shelf import Shelf
 from .statedir import lock, spool_of
 from .store.opening import store_at
-from .systemd import Notifier, passed_sockets
+from .systemd import Notifier
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -85,13 +88,17 @@ WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 class Daemon:
     """One schedulerd on one state directory."""
 
-    def __init__(self, config: Config) -> None:
-        """Lock, open and build everything; start nothing. Raise SchedulerdError when something is in the way."""
-        self.config = config
+    def __init__(self, loaded: Loaded, passed: list[socket.socket]) -> None:
+        """Lock, open and build everything; start nothing. `passed` are sockets that the service manager holds.
+
+        Raise SchedulerdError when something is in the way.
+        """
+        config = self.config = loaded.config
+        self._read_at_start: Files | None = loaded.files
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
         self._locks = lock(config)
-        self._listeners, self._are_open = Listeners(config.api, config.state_dir, passed_sockets()), False
+        self._listeners, self._are_open = Listeners(config.api, config.state_dir, passed), False
         self._ends_all = False
         spool = spool_of(config, self.clock)
         self.store = store_at(config.store, config.store_schema, self.clock, config.state_dir, spool, opens=False)
@@ -123,7 +130,8 @@ class Daemon:
             "the look at locks and sockets": self._look_soon,
         })  # fmt: skip
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
-        self.config_state = ConfigState(config.path, self.clock.now())
+        problems, loaded_at = list(map(str, loaded.problems)), loaded.loaded_at or self.clock.now()
+        self.config_state = ConfigState(config.path, loaded_at, problems, loaded.files.is_copy)
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         self.shelf = Shelf(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
@@ -215,7 +223,7 @@ class Daemon:
         await self._open_doors()
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
-        self.notifier.ready(self._jobs())
+        self.notifier.ready(self._status())
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
         return True
 
@@ -249,16 +257,27 @@ class Daemon:
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, False)
         self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
-        self._apply(self.config)
+        assert self._read_at_start is not None  # noqa: S101 - until here
+        self._apply(self.config, self._read_at_start)
+        self._read_at_start = None
         watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
         start_unstarted(self.board, self.scheduler, still.unstarted)
         queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
 
-    def _apply(self, config: Config) -> Changes:
+    def _apply(self, config: Config, files: Files) -> Changes:
+        """Put a configuration into force, and keep a copy of what it was read from."""
         self.keepsakes.keep(config.jobs)
-        return self.roster.apply(config.jobs, config.pools)
+        changes = self.roster.apply(config.jobs, config.pools)
+        self.config_state.copy_error = None
+        try:
+            if not files.is_copy:
+                keep(config, files, self.config.state_dir, self.clock.now())
+        except (OSError, CopyError) as error:
+            self.config_state.copy_error = f"cannot keep a copy of the configuration for a start with mistakes: {error}"
+            log.error("%s", self.config_state.copy_error)
+        return changes
 
     async def _open_doors(self) -> None:
         if self._are_open:
@@ -317,9 +336,10 @@ class Daemon:
             self._reload_waits, self._reload_next_at = False, self.clock.monotonic() + RELOAD_SECONDS
             self.notifier.reloading()
             try:
-                config = await asyncio.to_thread(load, self.config.path)
+                files = Files()
+                config = await asyncio.to_thread(load, self.config.path, files)
                 fault_point("in_reload")
-                changes = await asyncio.to_thread(self._apply, config)
+                changes = await asyncio.to_thread(self._apply, config, files)
                 self._use(config)
                 log.info("reloaded: %s", changes)
             except ConfigError as error:
@@ -333,9 +353,7 @@ class Daemon:
             self.notifier.ready(self._status())
 
     def _status(self) -> str:
-        problems = self.config_state.problems
-        kept = f"; not reloaded, {counted(len(problems), 'mistake')}: see the journal" if problems else ""
-        return self._jobs() + kept
+        return self._jobs() + self.config_state.status
 
     def _jobs(self) -> str:
         return counted(len(self.config.jobs), "job")
@@ -357,7 +375,7 @@ class Daemon:
             log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
         self._warn(config)
         self.config = replace(config, **kept)
-        self.config_state.problems = []
+        self.config_state.problems, self.config_state.is_copy = [], False
         self.config_state.loaded_at = self.clock.now()
 
     def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:

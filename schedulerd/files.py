@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 
 LOCK = ".lock"  # in a folder that cannot be locked itself
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,8 +78,13 @@ def write_private(path: str, text: str) -> None:
     """Write a file that is 0600 from its first moment, whole or not at all. Raise OSError."""
     fresh = path + ".new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(fresh, path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(fresh, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(fresh)  # on a full disk it would take the room of what matters
+        raise

@@ -37,11 +37,16 @@ def settings_of(defaults: Mapping[str, Any], read: Mapping[str, Any]) -> dict[st
 
 
 class ActionReader:
-    """Reads and checks the actions of jobs; `absolute` makes a path absolute, `sources` are those of the file."""
+    """Reads and checks the actions of jobs; `absolute` makes a path absolute, `sources` are those of the file.
 
-    def __init__(self, absolute: Callable[[str], str], sources: Mapping[str, str | Secret]) -> None:
+    A job `is_known` when it was found right before, and is read from a copy: what this host has lost since then is only
+    warned of, and fails its runs.
+    """
+
+    def __init__(self, absolute: Callable[[str], str], sources: Mapping[str, str | Secret], is_known: bool) -> None:
         self._absolute = absolute
         self._sources = sources
+        self._is_known = is_known
         self._found_commands: dict[tuple[str, str], bool] = {}
         self._state_dir = ""
         self._store: str | Secret = ""
@@ -136,7 +141,7 @@ class ActionReader:
     def check(self, job: Job, given: Any, path: Path, report: Report, warn: Report) -> None:
         """Report what is wrong with a job that was read from `given`, what stood under the key of its action."""
         action = (*path, job.action)
-        _check_identity(job, path, report)
+        _check_identity(job, path, warn if self._is_known else report)
         for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from .board import Board
 from .builtin.analytics import anomalies
 from .builtin.checks import LastChecks, is_check
 from .clock import Clock
+from .config_state import ConfigState
 from .errors import ForbiddenError, InvalidError, NotFoundError, SecretError
 from .figures import percentile_of_classes
 from .forecast import Forecast
@@ -44,16 +44,6 @@ def needs(role: Role) -> Callable[[Verb], Verb]:
         return verb
 
     return mark
-
-
-@dataclass
-class ConfigState:
-    """Which configuration is in force, what was wrong with the last one that was tried, and which limits are not kept."""
-
-    path: str
-    loaded_at: datetime
-    problems: list[str] = field(default_factory=list)
-    limits_not_kept: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Service:
@@ -98,6 +88,11 @@ class Service:
     def list_jobs(self) -> tuple[bytes, str]:
         """Return all jobs as JSON, with its entity tag."""
         return self._job_list.render()
+
+    @property
+    def config_notice(self) -> str | None:
+        """Return what is to be told with the jobs when the configuration has mistakes."""
+        return self._config.notice
 
     @needs(Role.VIEWER)
     def show_job(self, job_id: str) -> bytes:
@@ -279,7 +274,7 @@ class Service:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
         loop = self._loop_trouble()
         return {
-            "is_well": not (trouble or alarm or keepers or loop or troubles or self._config.problems),
+            "is_well": not (trouble or alarm or keepers or loop or troubles or self._config.is_unwell),
             "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
@@ -290,6 +285,8 @@ class Service:
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,
+            "config_is_copy": self._config.is_copy,
+            "config_copy_error": self._config.copy_error,
             "limits_not_kept": self._config.limits_not_kept,  # a note: by job; nothing is unwell for it
         }
 

@@ -1,4 +1,4 @@
-"""Read a YAML file into plain values, and remember where each of them stands.
+"""Turn the text of a YAML file into plain values, and remember where each of them stands.
 
 Quick (libyaml composes, and one pass of our own builds) and strict: a duplicate key is a problem, tags are refused, and a
 bomb or a deep nest is stopped by count and depth. Plain words follow YAML 1.2: only `true` and `false` are booleans, and
@@ -7,9 +7,7 @@ bomb or a deep nest is stopped by count and depth. Plain words follow YAML 1.2: 
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from typing import Any
 
 import yaml
@@ -18,7 +16,6 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from .errors import ConfigError, Problem
 from .schema import Path
 
-LARGEST_FILE = 16 * 1024 * 1024  # bytes
 MOST_VALUES = 1_000_000  # after aliases are followed
 DEEPEST = 20
 
@@ -59,13 +56,13 @@ class _Composer(CParser):
 class Document:
     """One YAML file: its `value`, and the place of every part of it."""
 
-    def __init__(self, path: str) -> None:
-        """Read the file `path`. Raise ConfigError when it cannot be read or is not YAML."""
+    def __init__(self, path: str, data: bytes) -> None:
+        """Take `data` as the content of the file `path`. Raise ConfigError when it is not YAML."""
         self.path = path
         self.problems: list[Problem] = []
         self._count = 0
         self._indices: dict[int, dict[Any, tuple[Any, Any]]] = {}
-        self._root = self._compose(_read_bytes(path))
+        self._root = self._compose(data)
         self.value = self._build(self._root, (), 0) if self._root is not None else None
 
     def problem(self, path: Path, text: str, *, is_warning: bool = False) -> Problem:
@@ -165,36 +162,3 @@ def dotted(path: Path) -> str:
     """Return `path` as people write it: `jobs.report.command[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
-
-
-def _read_bytes(path: str) -> bytes:
-    """Return the content of a regular file that only its owner can change. Raise ConfigError otherwise."""
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            found = os.fstat(file.fileno())
-            why = _why_unsafe(found)
-            if why:
-                raise ConfigError([Problem(path, 1, 1, "", why)])
-            return file.read()
-    except OSError as error:
-        raise ConfigError([Problem(path, 1, 1, "", unreadable(error))]) from None
-
-
-def unreadable(error: OSError) -> str:
-    """Return why a file or folder of the configuration cannot be read, and what helps."""
-    text = f"cannot be read: {error.strerror}"
-    if isinstance(error, PermissionError):
-        text += f" (for uid {os.geteuid()}, as which it is read: let a group of that user read it, and no others)"
-    return text
-
-
-def _why_unsafe(found: os.stat_result) -> str | None:
-    if not stat.S_ISREG(found.st_mode):
-        return "is not a regular file"
-    if found.st_size > LARGEST_FILE:
-        return f"is larger than {LARGEST_FILE // 1024 // 1024} MiB"
-    if found.st_mode & stat.S_IWOTH or (os.geteuid() == 0 and found.st_mode & stat.S_IWGRP):
-        return "can be changed by others than its owner, and its commands are run: chmod go-w it"
-    if found.st_uid not in (0, os.geteuid()) and os.geteuid() == 0:
-        return "belongs to another user, and root would run its commands: chown root it"
-    return None

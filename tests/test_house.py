@@ -24,6 +24,8 @@ FLOORS = (
     {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
     | {
         "addresses",
+        "config_files",
+        "last_good",
         "backups",
         "envfiles",
         "keepsakes",
@@ -44,9 +46,9 @@ FLOORS = (
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup", "loop"},
-    {"views", "forecast", "outlook", "reading", "runs", "shelf", "service"},
+    {"views", "forecast", "outlook", "reading", "runs", "shelf", "config_state", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
-    | {"upkeep"}
+    | {"upkeep", "refusal"}
     | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )

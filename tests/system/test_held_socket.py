@@ -156,3 +156,22 @@ def test_after_sigusr1_a_stop_ends_what_runs_although_it_would_be_left(held):
     held.start()
 
     assert held.until_run("long")[0]["status"] == "cancelled"
+
+
+def test_who_waits_for_a_daemon_that_cannot_start_is_told_and_the_socket_stays(held):
+    held.write({"jobs": {"wrong": {}}})
+    caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with caller:
+        caller.connect(str(held.socket_path))
+        caller.sendall(b"GET /api/v1/scheduler/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        held.spawn()
+        answer = b"".join(iter(lambda: caller.recv(4096), b""))
+
+    assert held.wait() == 2
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(
+        b'{"detail": "schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"}'
+    )
+    held.write({"jobs": TICK})
+    held.start()
+    assert len(held.client.get("jobs")) == 2

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedulerd.calendars import CalendarFileError, read_calendar
+from schedulerd.config_files import Files
 from schedulerd.windows import blackout_from
 
 ROME = ZoneInfo("Europe/Rome")
@@ -40,7 +41,7 @@ def spans(tmp_path):
     def read(text: str, name: str = "holidays.ics") -> list[str]:
         path = tmp_path / name
         path.write_bytes(text.encode())
-        return [told(span) for span in read_calendar("holidays", str(path)).spans]
+        return [told(span) for span in read_calendar("holidays", str(path), Files()).spans]
 
     return read
 
@@ -53,7 +54,7 @@ def refusal(tmp_path):
         path = tmp_path / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(CalendarFileError) as error:
-            read_calendar("holidays", str(path))
+            read_calendar("holidays", str(path), Files())
         assert str(error.value).startswith(f"{path}:")
         return str(error.value).replace(f"{path}:", "")
 
@@ -336,7 +337,7 @@ def test_a_calendar_without_events_is_empty(spans):
 def test_a_job_is_not_started_in_an_event(tmp_path):
     path = tmp_path / "works.ics"
     path.write_text(ics("UID:1\nSUMMARY:Works\nDTSTART;TZID=Europe/Rome:20261024T220000\nDURATION:PT8H"))
-    windows = blackout_from({"calendar": "works"}, "Asia/Tokyo", {"works": read_calendar("works", str(path))})
+    windows = blackout_from({"calendar": "works"}, "Asia/Tokyo", {"works": read_calendar("works", str(path), Files())})
 
     assert windows.covering(datetime(2026, 10, 25, 0, tzinfo=UTC)) == "calendar works: Works"
     assert windows.free_at(datetime(2026, 10, 25, 0, tzinfo=UTC)) == datetime(2026, 10, 25, 4, tzinfo=UTC)
@@ -366,7 +367,7 @@ def test_a_rule_is_written_out_as_dateutil_does_it(tmp_path_factory, rule, inter
     path.write_text(ics(f"UID:1\nDTSTART:{start:%Y%m%dT%H%M%S}\nDURATION:PT1H\nRRULE:{text}"))
     expected = {start, *(each for each in rrulestr(text, dtstart=start) if each.year <= 2100)}
 
-    spans = read_calendar("rule", str(path)).spans
+    spans = read_calendar("rule", str(path), Files()).spans
 
     assert [span.first for span in spans] == sorted(expected)
     assert {span.last - span.first for span in spans} == {timedelta(hours=1)}
@@ -479,14 +480,14 @@ def test_a_rule_that_never_comes_is_known_soon(spans, rule):
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(CalendarFileError, match=r"nothing\.ics:1:1: cannot be read: No such file"):
-        read_calendar("holidays", str(tmp_path / "nothing.ics"))
+        read_calendar("holidays", str(tmp_path / "nothing.ics"), Files())
 
 
 @pytest.mark.parametrize("name", ["pipe.ics", "pipe.yaml"])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(CalendarFileError, match="is not a regular file"):
-        read_calendar("holidays", str(tmp_path / name))
+        read_calendar("holidays", str(tmp_path / name), Files())
 
 
 def test_a_yaml_file_that_all_can_change_is_refused(tmp_path):
@@ -494,7 +495,7 @@ def test_a_yaml_file_that_all_can_change_is_refused(tmp_path):
     path.write_text("- 2026-12-25\n")
     path.chmod(0o666)
     with pytest.raises(CalendarFileError, match="can be changed by others"):
-        read_calendar("holidays", str(path))
+        read_calendar("holidays", str(path), Files())
 
 
 @pytest.mark.parametrize("library", ["icalendar", "dateutil.rrule"])
@@ -524,6 +525,6 @@ def test_a_damaged_file_is_refused_in_words_or_read(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.ics"
     path.write_bytes(text.encode())
     try:
-        read_calendar("damaged", str(path))
+        read_calendar("damaged", str(path), Files())
     except CalendarFileError as error:
         assert str(error).startswith(f"{path}:")  # noqa: PT017 - most are refused, and some are still calendars

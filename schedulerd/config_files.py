@@ -1,0 +1,105 @@
+"""The files that a configuration is read from: those on the disk, or a copy of what they were.
+
+Whoever loads a configuration asks for its files here, so that all that was read for it is known, and can be read again.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from dataclasses import dataclass, field
+
+from .errors import ConfigError, Problem
+
+LARGEST_FILE = 16 * 1024 * 1024  # bytes
+LARGEST_CALENDAR = 4 * 1024 * 1024
+
+
+@dataclass
+class Contents:
+    """What was read: the content of each file, and the files that matched each pattern, by absolute paths."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    matches: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Files:
+    """Reads from the disk, and remembers in `contents` what was there."""
+
+    is_copy = False
+
+    def __init__(self) -> None:
+        self.contents = Contents()
+
+    def yaml(self, path: str) -> bytes:
+        """Return the content of a regular file that only its owner can change. Raise ConfigError otherwise."""
+        return self._remember(path, LARGEST_FILE, is_trusted=True)
+
+    def calendar(self, path: str) -> bytes:
+        """Return the content of a regular file, whoever may change it. Raise ConfigError otherwise."""
+        return self._remember(path, LARGEST_CALENDAR, is_trusted=False)
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the paths that match a pattern, sorted."""
+        found = self.contents.matches[pattern] = sorted(glob.glob(pattern))
+        return found
+
+    def _remember(self, path: str, largest: int, is_trusted: bool) -> bytes:
+        found = self.contents.files[path] = _read(path, largest, is_trusted)
+        return found
+
+
+class CopiedFiles(Files):
+    """Reads from a copy, and looks at nothing on the disk."""
+
+    is_copy = True
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the paths that matched a pattern when the copy was made."""
+        return self.contents.matches.get(pattern, [])
+
+    def _remember(self, path: str, largest: int, is_trusted: bool) -> bytes:
+        try:
+            return self.contents.files[path]
+        except KeyError:
+            raise _mistake(path, "is not in the copy") from None
+
+
+def unreadable(error: OSError) -> str:
+    """Return why a file or folder of the configuration cannot be read, and what helps."""
+    text = f"cannot be read: {error.strerror}"
+    if isinstance(error, PermissionError):
+        text += f" (for uid {os.geteuid()}, as which it is read: let a group of that user read it, and no others)"
+    return text
+
+
+def _read(path: str, largest: int, is_trusted: bool) -> bytes:
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise _mistake(path, "is not a regular file")
+            if is_trusted and (why := _why_untrusted(found)):
+                raise _mistake(path, why)
+            data = file.read(largest + 1)
+    except OSError as error:
+        raise _mistake(path, unreadable(error)) from None
+    if len(data) > largest:
+        raise _mistake(path, f"is larger than {largest // 1024 // 1024} MiB")
+    return data
+
+
+def _why_untrusted(found: os.stat_result) -> str | None:
+    if found.st_mode & stat.S_IWOTH or (os.geteuid() == 0 and found.st_mode & stat.S_IWGRP):
+        return "can be changed by others than its owner, and its commands are run: chmod go-w it"
+    if found.st_uid not in (0, os.geteuid()) and os.geteuid() == 0:
+        return "belongs to another user, and root would run its commands: chown root it"
+    return None
+
+
+def _mistake(path: str, text: str) -> ConfigError:
+    return ConfigError([Problem(path, 1, 1, "", text)])
