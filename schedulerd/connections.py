@@ -7,10 +7,15 @@ too many or whose request head does not come in time. Idle connections between r
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from .descriptors import capacity, is_spare
+
+log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 200
 MOST_OF_ONE_PEER = 64  # of one address on TCP
@@ -26,6 +31,7 @@ class Gate:
         self._guards: dict[asyncio.BaseTransport, Guard] = {}
         self._of_peer: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._is_short = False  # the last connection was refused for want of descriptors
 
     def __call__(self) -> Guard:
         """Return the protocol of a new connection (what `loop.create_server` asks for)."""
@@ -54,13 +60,22 @@ class Gate:
             self._changed.set()
 
     def admit(self, guard: Guard, transport: asyncio.BaseTransport) -> bool:
-        """Count a connection, or say that it is one too many."""
+        """Count a connection, or say that it is one too many: also when it takes a descriptor of the reserve."""
         if len(self._guards) >= MOST_CONNECTIONS or self._of_peer[guard.peer] >= MOST_OF_ONE_PEER:
+            return False
+        if not self._leaves_reserve(transport):
             return False
         self._guards[transport] = guard
         if guard.peer:
             self._of_peer[guard.peer] += 1
         return True
+
+    def _leaves_reserve(self, transport: asyncio.BaseTransport) -> bool:
+        leaves = is_spare(transport.get_extra_info("socket").fileno())
+        if not leaves and not self._is_short:
+            log.error("connections are refused: %s", capacity(())["trouble"] or "too few descriptors were left")
+        self._is_short = not leaves
+        return leaves
 
     def forget(self, guard: Guard, transport: asyncio.BaseTransport) -> None:
         """Take a connection off the count."""

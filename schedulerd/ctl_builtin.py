@@ -68,6 +68,7 @@ def _health(client: Client, options: Options) -> int:
     show(options, health, ("SERVICE", "STATUS", "SINCE", "MS", "ERROR"), rows)
     unkept = [f"{job_id} ({', '.join(names)})" for job_id, names in health["scheduler"]["limits_not_kept"].items()]
     notes = [f"note: limits that are not kept here, see Control groups in the README: {'; '.join(unkept)}"] if unkept else []
+    notes.append(_descriptors(health["scheduler"]["descriptors"]))
     remark(options, [f"{health['status']}, checked {format_duration(health['age_seconds'])} ago", *notes])
     return 0 if health["status"] == "healthy" else REFUSED
 
@@ -75,6 +76,7 @@ def _health(client: Client, options: Options) -> int:
 def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
     wrong = [own["store"]] if own["store"] != "ok" else []
     wrong += [own["keepers"]] if own["keepers"] != "ok" else []
+    wrong += [own["descriptors"]["trouble"]] if own["descriptors"]["trouble"] else []
     if own["backlog"]:
         backlog = own["backlog"]
         wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {moment(backlog['since'])}")
@@ -85,6 +87,12 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
         wrong.append(f"the configuration of {moment(own['config_loaded_at'])} is in force, for it has mistakes now")
     wrong += own["config_problems"]
     return "scheduler", "healthy" if own["is_well"] else "degraded", "-", "-", "; ".join(wrong)
+
+
+def _descriptors(told: dict[str, Any]) -> str:
+    figures = [f"{who} has {plain(one['in_use'])} of {plain(one['limit'])}"
+               for who, one in [("the daemon", told), *(("a keeper", each) for each in told["keepers"])]]  # fmt: skip
+    return f"descriptors: {', '.join(figures)}"
 
 
 def _history(client: Client, options: Options) -> int:

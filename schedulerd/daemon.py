@@ -42,6 +42,7 @@ from .clock import SystemClock
 from .config import FIXED_AT_START, Config, load
 from .config_files import Files
 from .config_state import ConfigState
+from .descriptors import capacity, limit, limit_at_start
 from .durations import counted
 from .errors import ConfigError, SchedulerdError, StoreAwayError
 from .executor import Executor, Finished, Function
@@ -138,8 +139,8 @@ class Daemon:
         )
         self.service = Service(
             self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            self._check_health, lambda: self.executor.keepers_trouble, self._troubles, self._loop_trouble,
-            runs, self.shelf,
+            self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
+            self._troubles, self._loop_trouble, runs, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -224,6 +225,9 @@ class Daemon:
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
         self.notifier.ready(self._status())
+        log.info(
+            "up to %d descriptors for the daemon and each keeper, %d for a job (RLIMIT_NOFILE)", limit(), limit_at_start()
+        )
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
         return True
 

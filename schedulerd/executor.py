@@ -180,6 +180,11 @@ class Executor:
         """Have the keepers make again what somebody has removed of their files; return what is wrong, in words."""
         return self._supervisor.restore()
 
+    @property
+    def keepers(self) -> list[int]:
+        """The process ids of the keepers that are there."""
+        return self._supervisor.keepers
+
     def adopt(self, job: Job, run: Run) -> None:
         """Take over a run that an earlier daemon started and that a keeper knows: its end will be heard of."""
         self._children[run.run_id] = (job, run)

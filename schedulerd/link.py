@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import threading
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,7 @@ STEADY_SECONDS = 5.0  # a connection that lasted this long was a good one
 FREE_LOSSES = 2  # in a row, of which the next connection is made at once; then longer and longer is waited
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
+PEER = struct.Struct("3i")  # struct ucred of unix(7)
 
 
 class Link:
@@ -38,6 +40,8 @@ class Link:
         self.held: set[str] = set()  # runs that were given to it while there was no keeper
         self.socket: socket.socket | None = None
         self.trouble: str | None = None  # why no keeper can be had in the place of one that is gone
+        self.shortage: str | None = None  # what a keeper that is there says that it lacks
+        self.pid: int | None = None  # of a keeper that is there
         self.silence = 0  # looks since its last word
         self.losses = 0  # connections in a row that were lost soon after they had been made
         self.taken_at = 0.0  # when the last one was made (monotonic)
@@ -51,6 +55,7 @@ class Link:
         self.taken_at = now
         connection.setblocking(False)
         self.socket, self._answers, self.trouble = connection, answers, None
+        self.pid, _, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         self._unread, self.unsent = b"", bytearray()
         self.silence = 0
         self.held.clear()
@@ -80,7 +85,7 @@ class Link:
                 with suppress(OSError):  # it may be gone
                     self.socket.shutdown(socket.SHUT_RDWR)
                 self.socket.close()
-                self.socket = None
+                self.socket = self.pid = self.shortage = None
             self.unsent.clear()
 
     def receive(self) -> list[dict[str, Any]] | None:

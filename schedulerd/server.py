@@ -29,6 +29,7 @@ from .service import Service
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
+ACCEPTED_AT_ONCE = 8  # connections; fewer than are reserved of the descriptors
 LONGEST_SOCKET_PATH = 107
 KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
@@ -282,7 +283,8 @@ class Server:
         assert runner.server is not None  # noqa: S101 - setup has just made it
         api.gate = Gate(runner.server)
         # Not create_unix_server: from Python 3.13 on it takes the socket's path away at the end, which may not be ours.
-        server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=BACKLOG)
+        server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=ACCEPTED_AT_ONCE)
+        listener.listen(BACKLOG)  # asyncio takes its one for both: as many it accepts before it looks at any
         self._doors.append((server, runner, api.gate))
 
     def retire(self, path: str) -> None:

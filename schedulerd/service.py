@@ -59,6 +59,7 @@ class Service:
         checks: LastChecks,
         check_health: Callable[[], dict[str, Any]],
         keepers_trouble: Callable[[], str | None],
+        capacity: Callable[[], dict[str, Any]],
         troubles: Callable[[], list[str]],
         loop_trouble: Callable[[], str | None],
         runs: Runs,
@@ -73,6 +74,7 @@ class Service:
         self._checks = checks
         self._check_health = check_health
         self._keepers_trouble = keepers_trouble
+        self._capacity = capacity
         self._troubles = troubles
         self._loop_trouble = loop_trouble
         self._job_list = JobList(board)
@@ -272,12 +274,15 @@ class Service:
 
     def _own_health(self) -> dict[str, Any]:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
-        loop = self._loop_trouble()
+        loop, descriptors = self._loop_trouble(), self._capacity()
         return {
-            "is_well": not (trouble or alarm or keepers or loop or troubles or self._config.is_unwell),
+            "is_well": not (
+                trouble or alarm or keepers or loop or troubles or descriptors["trouble"] or self._config.is_unwell
+            ),
             "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
+            "descriptors": descriptors,
             "loop": loop or "ok",
             "troubles": troubles,
             "backlog": backlog_view(self._store.backlog),

@@ -10,7 +10,6 @@ import fcntl
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import struct
@@ -20,6 +19,7 @@ from typing import Any
 
 from . import __version__
 from .addresses import holder_of
+from .descriptors import in_words, is_readable, limit_at_start, raise_shortage
 from .errors import StartError
 from .locks import address_of
 
@@ -53,6 +53,17 @@ class Summoner:
 
     def summon(self) -> tuple[socket.socket, dict[str, Any]]:
         """Return a connection to the folder's keeper, which may be a new one, and its greeting. Raise StartError."""
+        try:
+            found = self._summon()
+        except OSError as error:  # a shortage: who is there cannot be known, and nobody is taken for dead
+            raise StartError(f"the keeper of {self._folder} cannot be reached: {in_words(error)}") from error
+        if found is None:
+            raise StartError(
+                f"the keeper of {self._folder}, which starts processes, could not be started: see {self._folder}/errors"
+            )
+        return found
+
+    def _summon(self) -> tuple[socket.socket, dict[str, Any]] | None:
         is_silent = False
         for _ in range(TRIES):
             connection = None
@@ -68,9 +79,7 @@ class Summoner:
             if connection is not None:
                 connection.close()
             self.reap(BEGIN_SECONDS)
-        raise StartError(
-            f"the keeper of {self._folder}, which starts processes, could not be started: see {self._folder}/errors"
-        )
+        return None
 
     def _welcome(self, greeting: dict[str, Any]) -> dict[str, Any]:
         if greeting["hello"] != __version__:
@@ -79,7 +88,7 @@ class Summoner:
         return greeting
 
     def _reach(self) -> socket.socket | None:
-        """Return a connection to the keeper that is there, if there is one. Raise _SilentError when it takes none."""
+        """Return a connection to the keeper that is there, if any. Raise _SilentError when it takes none, or OSError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = -1
         try:
@@ -90,6 +99,7 @@ class Summoner:
             connection.close()
             if isinstance(error, (BlockingIOError, TimeoutError)):
                 raise _SilentError from error
+            raise_shortage(error)
             return None
         finally:
             if folder >= 0:
@@ -100,16 +110,17 @@ class Summoner:
         """Start a keeper, and wait until it says that it is there. Raise _SilentError when another one is in the way."""
         told, tell = os.pipe2(os.O_CLOEXEC)
         try:
-            self._pid = self._spawn(tell)
+            try:
+                self._pid = self._spawn(tell)
+            finally:
+                os.close(tell)
+            is_heard = is_readable(told, BEGIN_SECONDS)
+            is_there = is_heard and bool(os.read(told, 1))
         except OSError as error:
-            log.error("no keeper could be started: %s", error.strerror)
-            os.close(told)
+            log.error("no keeper could be started: %s", in_words(error))
             return None
         finally:
-            os.close(tell)
-        with os.fdopen(told, "rb") as file:
-            is_heard = select.select([file], [], [], BEGIN_SECONDS)[0]
-            is_there = bool(is_heard) and bool(file.read(1))
+            os.close(told)
         if is_there:
             return self._reach()
         if not is_heard:
@@ -128,7 +139,7 @@ class Summoner:
                     return connection
                 if number == 1:  # it may have lost its socket: this has it look, and make that again
                     signal.pidfd_send_signal(holder, signal.SIGHUP)
-                select.select([holder], [], [], LOOK_SECONDS)
+                is_readable(holder, LOOK_SECONDS)
             finally:
                 os.close(holder)
         raise _SilentError
@@ -140,7 +151,17 @@ class Summoner:
         errors = os.path.join(self._folder, "errors")
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-S", "-P", "-m", "schedulerd.keeper", self._folder, str(READY), self._address[1:]],
+            [
+                sys.executable,
+                "-S",
+                "-P",
+                "-m",
+                "schedulerd.keeper",
+                self._folder,
+                str(READY),
+                self._address[1:],
+                str(limit_at_start()),
+            ],
             env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
@@ -174,7 +195,7 @@ class Summoner:
                         os.kill(child, signal.SIGKILL)
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(holder, signal.SIGKILL)
-                if not select.select([holder], [], [], DIE_SECONDS)[0]:
+                if not is_readable(holder, DIE_SECONDS):
                     raise StartError(f"the keeper of {self._folder} (process {pid}) was killed and is stuck in the kernel")
             finally:
                 os.close(holder)
@@ -183,29 +204,30 @@ class Summoner:
         self.reap(DIE_SECONDS)
 
     def _open_holder(self) -> int | None:
-        """Return a descriptor of the process that holds the folder's lock (pidfd_open(2)), or None."""
+        """Return a descriptor of the process that holds the folder's lock (pidfd_open(2)), or None. Raise OSError."""
         pid = self._holder()
         if not pid:
             return None
         try:
             descriptor = os.pidfd_open(pid)
-        except OSError:
+        except ProcessLookupError:
             return None
-        is_dead = bool(select.select([descriptor], [], [], 0)[0])  # and a child that is stuck holds its address
+        is_dead = is_readable(descriptor, 0)  # and a child that is stuck holds its address
         if self._holder() == pid and not is_dead:  # it was the same process all the time, and not another of its number
             return descriptor
         os.close(descriptor)
         return None
 
     def _holder(self) -> int:
-        """Return the process id of the keeper that holds the folder; 0 for none."""
+        """Return the process id of the keeper that holds the folder; 0 for none. Raise OSError."""
         return self._locker() or holder_of(self._address, {0, os.geteuid()})
 
     def _locker(self) -> int:
-        """Return the process id of the keeper that has locked the folder's file; 0 for none."""
+        """Return the process id of the keeper that has locked the folder's file; 0 for none. Raise OSError."""
         try:
             lock = os.open(os.path.join(self._folder, "lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except OSError as error:
+            raise_shortage(error)
             return 0
         try:
             found = fcntl.fcntl(lock, fcntl.F_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
@@ -220,13 +242,17 @@ class Summoner:
         """Wait for the end of the keeper, if we started it and it is about to end; not for ever."""
         if self._pid is None:
             return
-        descriptor = os.pidfd_open(self._pid)
+        descriptor = None
+        with suppress(OSError):  # a shortage: it is not waited for
+            descriptor = os.pidfd_open(self._pid)
         try:
-            if select.select([descriptor], [], [], seconds)[0]:
-                os.waitpid(self._pid, 0)
+            if descriptor is not None:
+                is_readable(descriptor, seconds)
+            if os.waitpid(self._pid, os.WNOHANG)[0]:
                 self._pid = None
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def _greeting(connection: socket.socket) -> dict[str, Any] | None:
@@ -265,5 +291,6 @@ def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError:  # the process is gone, or this kernel lists no children
+    except OSError as error:  # the process is gone, or this kernel lists no children
+        raise_shortage(error)
         return b""

@@ -87,7 +87,14 @@ class Supervisor(threading.Thread):
                 found.append(link.trouble or f"the keeper of {link.folder} is gone, and another one is summoned")
             elif link.silence >= PING_LOOKS:
                 found.append(f"the keeper of {link.folder} does not answer")
+            elif link.shortage is not None:
+                found.append(f"the keeper of {link.folder}: {link.shortage}")
         return "; ".join(found) or None
+
+    @property
+    def keepers(self) -> list[int]:
+        """The process ids of the keepers that are there."""
+        return [link.pid for link in self._links if link.pid is not None]
 
     def restore(self) -> list[str]:
         """Have the keepers make again what somebody has removed of their files; return what is wrong, in words."""
@@ -225,12 +232,21 @@ class Supervisor(threading.Thread):
                 log.error("run %s: %s", report["run"], report["trouble"])
             elif "trouble" in report:
                 log.error("%s", report["trouble"])
+            elif "shortage" in report:
+                self._heard_shortage(link, report["shortage"])
         if ends:
             self._heard_ends(ends)
 
     def _heard_start(self, link: Link, run_id: str, at: float) -> None:
         link.runs[run_id] = None
         self._listener.started(run_id, moment_of(at))
+
+    def _heard_shortage(self, link: Link, text: str | None) -> None:
+        link.shortage = text
+        if text is not None:
+            log.error("the keeper of %s: %s", link.folder, text)
+        else:
+            log.info("the keeper of %s lacks nothing any more", link.folder)
 
     def _heard_ends(self, ends: list[End]) -> None:
         for end in ends:
@@ -304,9 +320,9 @@ class Supervisor(threading.Thread):
 
     def _take(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Use a connection from now on. The link's lock is held, or nobody else knows the link yet."""
+        self._epoll.register(connection.fileno(), select.EPOLLIN)  # first: one that nobody hears must not be used
         link.take(connection, bool(greeting.get("pongs")), self._clock.monotonic())
         self._by_descriptor[connection.fileno()] = link
-        self._epoll.register(connection.fileno(), select.EPOLLIN)
 
     def _begin_again(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Go on with the keeper that took the place of another one; it knows from the journal what was going on."""

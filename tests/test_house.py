@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures"},
+    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures", "descriptors"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "patterns", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},

@@ -16,6 +16,7 @@ It serves one daemon at a time on FOLDER/socket. Orders and reports are JSON obj
 | refused: RUN, why   | it could not be started                                                                    |
 | ended: RUN, …       | how it ended; durable before it is said                                                    |
 | trouble: TEXT       | something for the daemon's log                                                             |
+| shortage: TEXT      | what the keeper lacks from now on; null when it lacks nothing any more                     |
 | pong: true          | the answer to a ping                                                                       |
 
 Without a daemon it goes on while it has children, and then ends; what the daemon has to be told is in the journal.
@@ -24,22 +25,22 @@ Without a daemon it goes on while it has children, and then ends; what the daemo
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import select
 import signal
 import socket
 import sys
 import traceback
-from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from .. import __version__
 from ..clock import SystemClock
+from ..descriptors import raise_limit
 from ..faults import fault_point
-from .capping import Capping
+from .capping import POLL_SECONDS, Capping
 from .children import Child, Children, end_values, lost
+from .connection import CHUNK, Connection
 from .family import boot_id, marked, ticks
 from .folder import KeeperFolder
 from .groups import Groups
@@ -47,35 +48,33 @@ from .journal import Journal
 from .launch import NotStartedError, launch
 
 STARTS_A_ROUND = 8  # then ends are looked at
-REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start
 SYNC_SECONDS = 0.1  # how long ends may wait for the disk while there is something to start
-CHUNK = 256 * 1024
 CAP_SECONDS = 0.02  # between two looks at files that grow
 EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
+POLLS_RUNS = "runs without a descriptor to spare are polled: raise LimitNOFILE= of the unit, or ulimit -Hn"
+POLLS_OUTPUTS = "outputs that cannot be watched are polled: raise fs.inotify.max_user_watches and max_user_instances"
 STUMBLE_SECONDS = 0.2
 LONGEST_POLL = 3600.0  # epoll takes no more than 24 days
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
 # It ends when its work is done, and not by what a job sends to its parent.
 IGNORED = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
-LINE = b"\n"
 
 
 class Keeper:
     """One keeper on its folder."""
 
-    def __init__(self, own: KeeperFolder, listener: socket.socket) -> None:
+    def __init__(self, own: KeeperFolder, listener: socket.socket, descriptors: int | None = None) -> None:
+        """`descriptors` is the soft RLIMIT_NOFILE of children; None is ours."""
         self._clock = SystemClock()
         folder, self._own, self._is_to_look = own.path, own, False
-        self._listener = listener
+        self._descriptors = descriptors
+        self._refused_for: str | None = None  # the shortage because of which the last start was refused
+        self._shortage: str | None = None  # as it was told
         self._epoll = select.epoll()
-        self._daemon: socket.socket | None = None
-        self._unread = b""
-        self._unsent = b""
-        self._is_blocked = False  # the daemon does not read as fast as we write
-        self._orders: deque[dict[str, Any]] = deque()
+        self._connection = Connection(self._clock, self._epoll, listener)
+        self._orders = self._connection.orders
         self._unsynced: list[str] = []  # runs whose end is noted and not on the disk yet
         self._synced_at = 0.0
-        self._told_at = 0.0
         self._cap_at: float | None = None  # when files that grow are looked at
         self._is_expecting = True  # a daemon that has just started us
         self._heard, heard = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -84,12 +83,12 @@ class Keeper:
         signal.signal(signal.SIGHUP, self._look_soon)
         self._capping = Capping()
         self._groups = Groups(os.path.basename(folder))
-        self._children = Children(self._clock, self._epoll, self._groups, self._ended)
+        self._children = Children(self._clock, self._epoll, self._groups, self._ended, self._trouble)
         boot = boot_id()
         self._journal = Journal(os.path.join(folder, "journal"), boot)
-        for descriptor in (self._listener.fileno(), self._heard):
-            self._epoll.register(descriptor, select.EPOLLIN)
-        self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        self._epoll.register(self._heard, select.EPOLLIN)
+        if self._capping.descriptor >= 0:
+            self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
         self._take_over(boot)
         self._groups.remove_others(self._journal.runs)
 
@@ -124,7 +123,7 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until there is nothing to do and nobody to do it for."""
-        while self._daemon is not None or self._children.by_run or self._orders or self._is_expecting:
+        while self._connection.is_awaited or self._children.by_run or self._orders or self._is_expecting:
             try:
                 self._round()
             except Exception as error:  # this loop must not die: no run would ever end again
@@ -138,13 +137,17 @@ class Keeper:
             self._is_expecting = False
         if self._is_to_look:
             self._restore()
-        self._receive(ready)
+        if self._connection.receive(ready):
+            self._sync(at_once=True)  # nobody hears it: the greeting comes first, and tells these ends
+            if self._connection.accept():
+                self._greet()
         self._obey([self._orders.popleft() for _ in range(min(STARTS_A_ROUND, len(self._orders)))])
         self._hear(list(ready))
         self._children.climb()
         self._look_at_outputs(ready)
         self._sync()
-        self._send()
+        self._tell_shortage()
+        self._connection.send()
 
     def _patience(self) -> float:
         """Return for how many seconds there is nothing to do."""
@@ -152,7 +155,7 @@ class Keeper:
             return 0.0
         now = self._clock.monotonic()
         waits = [self._children.wait_seconds()]
-        waits += [self._cap_at - now if self._cap_at is not None else None]
+        waits += [each - now for each in (self._cap_at, self._connection.accept_at) if each is not None]
         waits += [EXPECTING_SECONDS if self._is_expecting else None]
         return max(0.0, min([LONGEST_POLL, *(each for each in waits if each is not None)]))
 
@@ -175,53 +178,13 @@ class Keeper:
             self._report({"trouble": f"the keeper's files were removed, and cannot be made again: {error}"})
             return
         if fresh is not None:
-            self._epoll.unregister(self._listener.fileno())
-            self._listener.close()
-            self._listener = fresh
-            self._epoll.register(fresh.fileno(), select.EPOLLIN)
+            self._connection.listen_on(fresh)
 
     # The daemon
 
-    def _receive(self, ready: dict[int, int]) -> None:
-        if self._daemon is not None and ready.get(self._daemon.fileno(), 0) & (select.EPOLLIN | select.EPOLLHUP):
-            self._read(self._daemon)
-        if self._listener.fileno() in ready and not self._orders:
-            if self._daemon is not None:
-                self._read_all(self._daemon)  # it is dead, but what it ordered is ours to do
-            if not self._orders:
-                self._greet(self._listener.accept()[0])
-
-    def _read(self, daemon: socket.socket) -> None:
-        try:
-            data = daemon.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._leave(daemon)
-            return
-        *lines, self._unread = (self._unread + data).split(LINE)
-        self._orders.extend(json.loads(line) for line in lines)
-
-    def _read_all(self, daemon: socket.socket) -> None:
-        while self._daemon is daemon:
-            before = len(self._unread), len(self._orders)
-            self._read(daemon)
-            if self._daemon is daemon and before == (len(self._unread), len(self._orders)):
-                self._leave(daemon)  # it lives, and another one was let in: the later one is right
-
-    def _leave(self, daemon: socket.socket) -> None:
-        self._epoll.unregister(daemon.fileno())
-        daemon.close()
-        self._daemon, self._unread, self._unsent = None, b"", b""
-
-    def _greet(self, daemon: socket.socket) -> None:
-        self._sync(at_once=True)  # nobody hears it: the greeting comes first, and tells these ends
-        daemon.setblocking(False)
-        self._daemon, self._is_blocked = daemon, False
+    def _greet(self) -> None:
         self._is_expecting = False
-        self._epoll.register(daemon.fileno(), select.EPOLLIN)
+        self._shortage = None
         self._set_limits()
         runs = {
             run_id: {
@@ -230,6 +193,9 @@ class Keeper:
             for run_id, known in self._journal.runs.items()
         }  # fmt: skip
         self._report({"hello": __version__, "pongs": True, "runs": runs})
+        if self._connection.trouble is not None:
+            self._trouble(self._connection.trouble)
+            self._connection.trouble = None
 
     def _set_limits(self) -> None:
         """Have controllers, and set the limits of what runs again: between two daemons there were none."""
@@ -239,25 +205,7 @@ class Keeper:
                 self._groups.limit(run_id, self._journal.runs[run_id]["intent"].get("group") or {})
 
     def _report(self, line: dict[str, Any]) -> None:
-        if self._daemon is not None:
-            self._unsent += json.dumps(line, separators=(",", ":")).encode() + LINE
-
-    def _send(self) -> None:
-        daemon, now = self._daemon, self._clock.monotonic()
-        if daemon is None or (self._orders and now < self._told_at + REPORT_SECONDS):
-            return
-        self._told_at = now
-        try:
-            if self._unsent:
-                self._unsent = self._unsent[daemon.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._leave(daemon)
-            return
-        if self._is_blocked != bool(self._unsent):
-            self._is_blocked = bool(self._unsent)
-            self._epoll.modify(daemon.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._is_blocked else 0))
+        self._connection.report(line)
 
     # Orders
 
@@ -288,11 +236,13 @@ class Keeper:
     def _start_one(self, run_id: str, order: dict[str, Any], now: float) -> None:
         at, since = self._wall(), self._clock.monotonic()
         try:
-            pid = launch(order, self._group(run_id, order))
+            pid = launch(order, self._group(run_id, order), self._descriptors)
         except NotStartedError as error:
+            self._refused_for = str(error) if error.is_shortage else None
             self._journal.forget([run_id])
             self._report({"refused": run_id, "why": str(error)})
             return
+        self._refused_for = None
         intent = self._journal.runs[run_id]["intent"]
         child = Child(run_id, pid, since, order["grace"], intent["keep"])
         self._journal.note("start", run_id, {"pid": pid, "began": ticks(self._clock.boottime()), "at": at})
@@ -313,22 +263,41 @@ class Keeper:
 
     def _troubles(self, texts: list[str]) -> None:
         for text in texts:
-            self._report({"trouble": text})
+            self._trouble(text)
+
+    def _trouble(self, text: str) -> None:
+        self._report({"trouble": text})
+
+    def _tell_shortage(self) -> None:
+        """Tell what is lacking, when that has changed."""
+        lacking = [self._refused_for] if self._refused_for else []
+        lacking += [POLLS_RUNS] if self._children.is_polling else []
+        lacking += [POLLS_OUTPUTS] if self._capping.is_polling else []
+        text = "; ".join(lacking) or None
+        if text != self._shortage and self._connection.is_there:
+            self._shortage = text
+            self._report({"shortage": text})
 
     # Ends
 
     def _ended(self, child: Child, seconds: float) -> None:
         fault_point("before_result")
+        values = end_values(child, seconds, self._wall())
+        try:
+            self._add_figures(child, values)
+        finally:  # whatever happens to the figures: the end is told
+            self._journal.note("end", child.run_id, values)
+            self._unsynced.append(child.run_id)
+
+    def _add_figures(self, child: Child, values: dict[str, Any]) -> None:
         limits = self._journal.runs[child.run_id]["intent"].get("group") or {}
-        values = {**end_values(child, seconds, self._wall()), **self._groups.figures(child.run_id)}
+        values.update(self._groups.figures(child.run_id))
         if unkept := self._groups.unkept(child.run_id, limits):
             values["unkept"] = unkept
         self._groups.remove(child.run_id)
         is_erased, troubles = self._capping.end(child.run_id, child.keeps_leftovers)
         if is_erased:
             values["erased"] = True
-        self._journal.note("end", child.run_id, values)
-        self._unsynced.append(child.run_id)
         self._troubles(troubles)
 
     def _sync(self, at_once: bool = False) -> None:
@@ -354,8 +323,12 @@ class Keeper:
             self._cap_at = now + CAP_SECONDS
         elif self._cap_at is not None and now >= self._cap_at:
             self._cap_at = None
-            self._troubles(self._capping.look())
-            self._epoll.modify(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+            self._troubles(self._capping.poll())
+            if self._capping.descriptor >= 0:
+                self._troubles(self._capping.look())
+                self._epoll.modify(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+        if self._cap_at is None and self._capping.is_polling:
+            self._cap_at = now + POLL_SECONDS
 
     def _wall(self) -> float:
         return self._clock.now().timestamp()
@@ -369,21 +342,23 @@ def _intent(order: dict[str, Any], now: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main(folder: str, ready: int, name: str = "") -> int:
+def main(folder: str, ready: int, name: str = "", descriptors: int | None = None) -> int:
     """Keep children until there is nothing left to do; 75 when another keeper has the folder.
 
-    A byte is written to the descriptor `ready` once the socket is there. `name` is the abstract address of the folder.
+    A byte is written to the descriptor `ready` once the socket is there. `name` is the abstract address of the folder,
+    `descriptors` the children's soft RLIMIT_NOFILE.
     """
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # blocked signals are inherited: no end would be heard of
+    raise_limit()
     os.closerange(max(ready, 2) + 1, os.sysconf("SC_OPEN_MAX"))  # nothing that the daemon was started with is for children
     os.set_inheritable(ready, False)
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     own = KeeperFolder(folder, f"\0{name}" if name else None)
     if not own.lock():
         return 75
-    keeper = Keeper(own, own.listen())
+    keeper = Keeper(own, own.listen(), descriptors)
     own.publish()
     os.write(ready, b"1")
     os.close(ready)
@@ -393,4 +368,4 @@ def main(folder: str, ready: int, name: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:])))

@@ -1,7 +1,8 @@
 """Keep the output of runs bounded: when a file is over its limit, a hole is punched into its middle (fallocate(2)).
 
 The child goes on writing into the same file, so nothing is copied and no pipe can fill up; head and tail stay, offsets stay
-what they are, and the hole tells how much was dropped. inotify(7) says which files grow, so silent runs cost nothing.
+what they are, and the hole tells how much was dropped. inotify(7) says which files grow, so silent runs cost nothing. Where
+its limits (fs.inotify) let us watch no more, files are polled.
 
 A child can also erase its output: `> /dev/stderr` opens the file anew, and cuts it off (O_TRUNC of open(2)). That can be
 seen when the file was longer at an earlier look.
@@ -16,7 +17,10 @@ import os
 import signal
 import struct
 
+from ..descriptors import SHORTAGES
+
 BLOCK = 4096
+POLL_SECONDS = 1.0  # between two looks at files that are not watched
 MOST_AT_ONCE = 65536  # bytes read from the queue
 _MODIFIED, _WRITER_LEFT, _OVERFLOW, _IGNORED = 0x2, 0x8, 0x4000, 0x8000
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
@@ -47,15 +51,22 @@ class Capping:
     """
 
     def __init__(self) -> None:
-        self.descriptor = _libc.inotify_init1(_FLAGS)
-        if self.descriptor < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
+        self.descriptor = _libc.inotify_init1(_FLAGS)  # -1 at a limit (fs.inotify.max_user_instances): all files are polled
         self._by_watch: dict[int, _Capped] = {}
         self._by_run: dict[str, int] = {}
+        self._polled: dict[str, _Capped] = {}
+
+    @property
+    def is_polling(self) -> bool:
+        """Whether there are files that are not watched: `look` has to be called from time to time."""
+        return bool(self._polled)
 
     def watch(self, run_id: str, path: str, limit: int | None) -> list[str]:
         """Keep the file at `path` below about `limit` bytes on the disk (None: any), half of it head and half of it tail."""
         number = _libc.inotify_add_watch(self.descriptor, os.fsencode(path), _MODIFIED)
+        if number < 0 and (self.descriptor < 0 or ctypes.get_errno() in SHORTAGES):
+            one = self._polled[run_id] = _Capped(run_id, path, limit)
+            return _look_at(one)
         if number < 0:
             return [f"run {run_id}: its output is not watched: {os.strerror(ctypes.get_errno())}"]
         self._by_watch[number] = _Capped(run_id, path, limit)
@@ -67,6 +78,8 @@ class Capping:
 
         It is watched no more, unless something that the run left, and that is to be kept, has it open for writing.
         """
+        if run_id in self._polled:
+            return self._end_polled(self._polled[run_id], keeps_leftovers)
         number = self._by_run.pop(run_id, None)
         if number is None:
             return False, []
@@ -79,8 +92,24 @@ class Capping:
             self._unwatch(number)
         return one.is_erased, troubles
 
+    def _end_polled(self, one: _Capped, keeps_leftovers: bool) -> tuple[bool, list[str]]:
+        troubles = _look_at(one)
+        one.has_ended = True
+        if not (keeps_leftovers and one.limit and _is_written(one.path)):
+            del self._polled[one.run_id]
+        return one.is_erased, troubles
+
+    def poll(self) -> list[str]:
+        """Cap every file that is not watched."""
+        troubles = []
+        for one in list(self._polled.values()):
+            troubles += _look_at(one)
+            if one.has_ended and not _is_written(one.path):
+                del self._polled[one.run_id]
+        return troubles
+
     def look(self) -> list[str]:
-        """Cap every file that has grown since the last look."""
+        """Cap every file that is watched and has grown since the last look."""
         try:
             data = os.read(self.descriptor, MOST_AT_ONCE)
         except BlockingIOError:

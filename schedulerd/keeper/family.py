@@ -7,6 +7,8 @@ import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+from ..descriptors import raise_shortage
+
 MARK = b"SCHEDULERD_RUN_ID="
 TICKS = os.sysconf("SC_CLK_TCK")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -32,11 +34,14 @@ def boot_id() -> str:
 
 
 def process(pid: int) -> Process | None:
-    """Return a process that lives (a zombie does not), or None."""
+    """Return a process that lives (a zombie does not), or None. Raise OSError when a shortage hides whether it does."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             found = Process(pid, file.read())
-    except (OSError, IndexError, ValueError):
+    except OSError as error:
+        raise_shortage(error)
+        return None
+    except (IndexError, ValueError):
         return None
     return None if found.state in (b"Z", b"X") else found
 
@@ -47,7 +52,7 @@ def ticks(boottime: float) -> int:
 
 
 def processes() -> list[Process]:
-    """Return all processes that live."""
+    """Return all processes that live. Raise OSError when they cannot be listed: some of them would be none at all."""
     return [found for name in os.listdir("/proc") if name.isdigit() and (found := process(int(name)))]
 
 
@@ -61,11 +66,12 @@ def children_of_mine() -> list[int] | None:
 
 
 def run_of(pid: int) -> str | None:
-    """Return the run that a process says it belongs to (its environment at its start), or None."""
+    """Return the run that a process says it belongs to (its environment at its start), or None. Raise OSError."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             variables = file.read().split(b"\0")
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return None
     return next((each[len(MARK) :].decode("ascii", "replace") for each in variables if each.startswith(MARK)), None)
 
@@ -101,10 +107,11 @@ def marked(run_id: str) -> Process | None:
 
 
 def send(target: Process, number: int) -> None:
-    """Signal a process if it is still the one that was seen; its number may be another's by now."""
+    """Signal a process if it is still the one that was seen; its number may be another's by now. Raise OSError."""
     try:
         descriptor = os.pidfd_open(target.pid)
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return
     try:
         now = process(target.pid)

@@ -10,29 +10,36 @@ import ctypes
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
+from ..descriptors import set_soft_limit
 from ..subtree import write
 from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
 
+CHUNK = 4096  # what the child says of a failure is shorter
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "armv7l": 314, "ppc64le": 273, "s390x": 282}
 _IOPRIO_CLASS_SHIFT = 13
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None) -> int:
+def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None, descriptors: int | None = None) -> int:
     """Start a child as its order says and return its process id. Raise OSError, with the step that failed as text.
 
-    `group` is the `cgroup.procs` file of the control group that it enters.
+    `group` is the `cgroup.procs` file of the control group that it enters, `descriptors` its soft RLIMIT_NOFILE.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _become(order, stdin, group, tell)
-    os.close(tell)
-    with os.fdopen(told, "rb") as file:
-        failure = file.read()
+    try:
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(order, stdin, group, descriptors, tell)
+        finally:
+            os.close(tell)
+        failure = _read_all(told)
+    finally:
+        os.close(told)
     if failure:
         os.waitpid(pid, 0)
         number, _, text = failure.decode("utf-8", "replace").partition(":")
@@ -40,10 +47,17 @@ def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None) 
     return pid
 
 
-def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, tell: int) -> NoReturn:
+def _read_all(descriptor: int) -> bytes:
+    read = b""
+    while more := os.read(descriptor, CHUNK):
+        read += more
+    return read
+
+
+def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, descriptors: int | None, tell: int) -> NoReturn:
     step = "starting"
     try:
-        for name, act in _steps(order, stdin, group):
+        for name, act in _steps(order, stdin, group, descriptors):
             step = name
             act()
         step = ""
@@ -56,19 +70,23 @@ def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, tell
         os._exit(127)
 
 
-def _steps(order: Mapping[str, Any], stdin: int | None, group: str | None) -> list[tuple[str, Any]]:
+def _steps(
+    order: Mapping[str, Any], stdin: int | None, group: str | None, descriptors: int | None
+) -> list[tuple[str, Callable[[], object]]]:
     """Return what is done before exec, in its order: all that needs privileges, then the user, then the folder."""
     limits, identity, umask = order.get("limits") or {}, order.get("identity"), order.get("umask")
-    steps: list[tuple[str, Any]] = [("setsid", os.setsid), ("signals", _default_signals)]
+    steps: list[tuple[str, Callable[[], object]]] = [("setsid", os.setsid), ("signals", _default_signals)]
     if group is not None:
         steps.append(("control group", lambda: write(group, "0")))
     steps.append(("output", lambda: _redirect(order["output"], stdin, identity)))
+    if descriptors is not None:  # once nothing is opened any more: the keeper may have more than that
+        steps.append(("limit nofile", partial(set_soft_limit, descriptors)))
     if limits.get("nice") is not None:
         steps.append(("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, limits["nice"])))
     if limits.get("ionice"):
         steps.append(("ionice", lambda: _set_ionice(*limits["ionice"])))
     for name, values in (limits.get("rlimits") or {}).items():
-        steps.append((f"limit {name.lower()}", lambda name=name, values=values: _limit(name, values)))
+        steps.append((f"limit {name.lower()}", partial(_limit, name, values)))
     if umask is not None:
         steps.append(("umask", lambda: os.umask(umask)))
     if identity:

@@ -6,12 +6,12 @@ its concern. Where there is no subtree that is ours, `available` is False and no
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from ..descriptors import raise_shortage
 from ..subtree import find, hand_on, is_ours, read, unkept, write
 
 PERIOD = 100_000  # microseconds of cpu.max
@@ -67,21 +67,25 @@ class Groups:
         return unkept(limits, self._controllers if os.path.isdir(self._path(run_id)) else ())
 
     def members(self, run_id: str) -> set[int]:
-        """Return the processes in the group of a run and in those that it made below."""
+        """Return the processes in the group of a run and in those that it made below. Raise OSError."""
         if not self.available:
             return set()
         found: set[int] = set()
-        for folder, _, _ in os.walk(self._path(run_id)):
-            with suppress(OSError):  # it may be gone
+        for folder, _, _ in os.walk(self._path(run_id), onerror=raise_shortage):
+            try:
                 found.update(map(int, read(os.path.join(folder, "cgroup.procs")).split()))
+            except OSError as error:  # it may be gone
+                raise_shortage(error)
         return found
 
     def is_populated(self, run_id: str) -> bool | None:
-        """Return whether there are processes in the group of a run; None when there is no group."""
+        """Return whether there are processes in the group of a run; None when there is no group. Raise OSError."""
         if not self.available:
             return None
-        with suppress(OSError):
+        try:
             return "populated 1" in read(os.path.join(self._path(run_id), "cgroup.events"))
+        except OSError as error:
+            raise_shortage(error)
         return None
 
     def kill(self, run_id: str) -> None:
@@ -135,10 +139,10 @@ def _pairs(path: str, name: str) -> dict[str, int]:
 
 
 def _is_removed(path: str) -> bool:
-    for folder, _, _ in os.walk(path, topdown=False):
-        try:
-            os.rmdir(folder)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                return False
+    try:
+        for folder, _, _ in os.walk(path, topdown=False, onerror=raise_shortage):
+            with suppress(FileNotFoundError):
+                os.rmdir(folder)
+    except OSError:
+        return False
     return True

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ..descriptors import SHORTAGES, in_words
 from .forking import fork
 from .spawn import CAN_ENTER_GROUPS, spawn
 
@@ -14,37 +15,48 @@ NEEDS_FORK = ("identity", "limits", "umask")
 
 
 class NotStartedError(Exception):
-    """The child could not be started; nothing of it has run."""
+    """The child could not be started; nothing of it has run. `is_shortage`: any other one might have met the same."""
+
+    def __init__(self, text: str, is_shortage: bool) -> None:
+        super().__init__(text)
+        self.is_shortage = is_shortage
 
 
-def launch(order: Mapping[str, Any], group: str | None = None) -> int:
+def launch(order: Mapping[str, Any], group: str | None = None, descriptors: int | None = None) -> int:
     """Start the child of an order and return its process id. Raise NotStartedError.
 
-    `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs.
+    `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs, `descriptors` its soft
+    RLIMIT_NOFILE (None: ours).
     """
     stdin = folder = None
     try:
         stdin = _input(order.get("input"))
         is_plain = all(order.get(name) is None for name in NEEDS_FORK)
         if not is_plain or (group is not None and not CAN_ENTER_GROUPS):
-            return fork(order, stdin, group)
+            return fork(order, stdin, group, descriptors)
         if group is not None:
             folder = os.open(os.path.dirname(group), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return _spawn(order, stdin, group, folder)
+        return _spawn(order, stdin, group, folder, descriptors)
     except (OSError, ValueError) as error:
-        raise NotStartedError(_why(order, error)) from error
+        is_shortage = isinstance(error, OSError) and error.errno in SHORTAGES
+        raise NotStartedError(_why(order, error), is_shortage) from error
     finally:
-        for descriptor in filter(None, (stdin, folder)):
-            os.close(descriptor)
+        for descriptor in (stdin, folder):
+            if descriptor is not None:
+                os.close(descriptor)
 
 
-def _spawn(order: Mapping[str, Any], stdin: int | None, group: str | None, folder: int | None) -> int:
+def _spawn(
+    order: Mapping[str, Any], stdin: int | None, group: str | None, folder: int | None, descriptors: int | None
+) -> int:
     try:
-        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder)
+        return spawn(order["argv"], order["env"], order["output"], order.get("cwd"), stdin, folder, descriptors)
     except OSError as error:
         if folder is None or error.errno != errno.EOPNOTSUPP:
             raise
-        return fork(order, stdin, group)  # no clone3(2) here: so it is under RestrictNamespaces= of a systemd unit
+        return fork(
+            order, stdin, group, descriptors
+        )  # no clone3(2) here: so it is under RestrictNamespaces= of a systemd unit
 
 
 def _input(text: str | None) -> int | None:
@@ -52,13 +64,19 @@ def _input(text: str | None) -> int | None:
     if text is None:
         return None
     descriptor = os.memfd_create("input")
-    os.write(descriptor, text.encode("latin-1"))
-    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        os.write(descriptor, text.encode("latin-1"))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     program, cwd = order["argv"][0], order.get("cwd")
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        return f"{program!r} could not be started: {in_words(error)}"
     if cwd is not None and not os.path.isdir(cwd):
         return f"cwd {cwd!r} is not a folder"
     if not order.get("identity"):

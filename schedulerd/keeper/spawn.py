@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from collections.abc import Mapping, Sequence
 
 _FLAGS = 0x04 | 0x08 | 0x80  # POSIX_SPAWN_SETSIGDEF, SETSIGMASK, SETSID (spawn.h; the same in glibc and musl)
@@ -40,11 +41,13 @@ def spawn(
     cwd: str | None,
     stdin: int | None = None,
     group: int | None = None,
+    descriptors: int | None = None,
 ) -> int:
     """Start `argv[0]` as the leader of a session of its own, and return its process id.
 
     Its input is the descriptor `stdin`, or /dev/null; its output and errors go into the new file `output_path`; signals
     have their defaults. It is born in the control group whose folder the descriptor `group` is, if CAN_ENTER_GROUPS.
+    `descriptors` is its soft RLIMIT_NOFILE; None is ours.
     Raise OSError when it cannot be started (the errno may be that of the output file or of the
     folder), ValueError for a NUL.
     """
@@ -65,7 +68,16 @@ def spawn(
         )
         if group is not None:
             _check(_quick.posix_spawnattr_setcgroup_np(_ATTRIBUTES, group))
-        _check(_slow.posix_spawn(ctypes.byref(pid), _text(argv[0]), actions, _ATTRIBUTES, words, variables))
+        program, own = _text(argv[0]), resource.getrlimit(resource.RLIMIT_NOFILE)
+        if (
+            descriptors is not None
+        ):  # posix_spawn has no attribute for it. We have one thread, and it opens nothing meanwhile.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(descriptors, own[1]), own[1]))
+        try:
+            _check(_slow.posix_spawn(ctypes.byref(pid), program, actions, _ATTRIBUTES, words, variables))
+        finally:
+            if descriptors is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, own)
     finally:
         _quick.posix_spawn_file_actions_destroy(actions)
     return pid.value

@@ -38,6 +38,7 @@ class RunningDaemon:
         self.log_path = folder / "daemon.log"
         self.client = Client(path=str(self.socket_path), timeout=60)
         self._env = env or {}
+        self.prefix: list[str] = []  # a command that starts another one, like prlimit(1)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(str(folder / "notify"))
         self.process: subprocess.Popen[bytes] | None = None
@@ -61,7 +62,7 @@ class RunningDaemon:
         env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
+                [*self.prefix, sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
                 stderr=log if stderr is None else stderr, stdout=log, env=env, cwd=Path(__file__).parents[2],
             )  # fmt: skip
         return self.process
