@@ -31,16 +31,20 @@ def keepers(folder: Path) -> list[int]:
 class RunningDaemon:
     """Starts `python -m schedulerd`; `client` speaks with it over its Unix socket."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], env: dict[str, str] | None = None, root: Path | None = None
+    ) -> None:
+        """`root` is where the package `schedulerd` is, if it is not this one."""
         self.folder = folder
+        self.root = root or Path(__file__).parents[2]
         self.config_path = folder / "config.yaml"
         self.socket_path = folder / "state" / "schedulerd.sock"
         self.log_path = folder / "daemon.log"
         self.client = Client(path=str(self.socket_path), timeout=60)
         self._env = env or {}
         self.prefix: list[str] = []  # a command that starts another one, like prlimit(1)
-        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notify.bind(str(folder / "notify"))
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(folder / "notify"))
         self.process: subprocess.Popen[bytes] | None = None
         self.write(config)
 
@@ -57,21 +61,21 @@ class RunningDaemon:
 
     def spawn(self, stderr: int | None = None) -> subprocess.Popen[bytes]:
         """Start without waiting. The log goes to a file, or to the descriptor `stderr`."""
-        while select.select([self._notify], [], [], 0)[0]:
-            self._notify.recv(4096)  # what an earlier one said
+        while select.select([self.notify], [], [], 0)[0]:
+            self.notify.recv(4096)  # what an earlier one said
         env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
-                stderr=log if stderr is None else stderr, stdout=log, env=env, cwd=Path(__file__).parents[2],
+                stderr=log if stderr is None else stderr, stdout=log, env=env, cwd=self.root,
             )  # fmt: skip
         return self.process
 
     def wait_for(self, word: str, seconds: float = 200.0) -> None:
         """Return when the daemon has told systemd `word`; fail when it ends first, or after `seconds`."""
         for _ in range(int(seconds * 5)):
-            ready, _, _ = select.select([self._notify], [], [], 0.2)
-            if ready and word in self._notify.recv(4096).decode():
+            ready, _, _ = select.select([self.notify], [], [], 0.2)
+            if ready and word in self.notify.recv(4096).decode():
                 return
             if not ready and self.process is not None and self.process.poll() is not None:
                 break
@@ -115,7 +119,7 @@ class RunningDaemon:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._notify.close()
+        self.notify.close()
         for keeper in keepers(self.folder / "state"):  # what it had left running, too
             with suppress(OSError):
                 for child in Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split():
