@@ -62,7 +62,7 @@ class Board:
     def running(self) -> list[Run]:
         """Return what runs, oldest first."""
         with self.lock:
-            return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.run_id)
+            return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.place)
 
     def not_started(self) -> list[Run]:
         """Return what was accepted and has not been started: what waits for its turn, or for a thread to start it."""
@@ -105,16 +105,6 @@ class Board:
         if retired is not None and run.run_id in retired.running:
             return retired
         return self.states.get(run.job_id)
-
-    def last_success_at(self, run: Run) -> datetime | None:
-        """Return up to when a run's job has done its work, as far as is known: None when it never succeeded.
-
-        That is the occurrence that its newest success was for: what an incremental job has yet to do begins there, however
-        late that success was started. One that was asked for by hand was for the time of its start.
-        """
-        state = self.state_of(run)
-        last = state.last_success if state is not None else None
-        return None if last is None else last.scheduled_at or last.started_at or last.queued_at
 
     def replace(self, states: dict[str, JobState]) -> list[Run]:
         """Put a new set of jobs in place; jobs that are gone stay in sight until their last run has ended.

@@ -78,14 +78,15 @@ class Chains:
         known = self._store.jobs()
         for link in self._links:
             since = max(known[link.job.job_id].planned_since, now - FOLLOWED_FOR)
-            for run in self._not_followed(link, since):
+            for run in self._not_followed(link, since, now):
                 self._follow(link, run)
 
-    def _not_followed(self, link: _Link, since: datetime) -> list[Run]:
+    def _not_followed(self, link: _Link, since: datetime, now: datetime) -> list[Run]:
         """Return the ends later than `since` that the ledger does not know as followed, in their order."""
         followed = self._store.followed(link.job.job_id, since)
+        latest = max(followed, default=now)
         if link.after.needs_all:  # an end that was overtaken by a later one of the same job is in no row of its own
-            since = max(followed, default=since)
+            since = max((at for at in followed if at <= now), default=since)
         ends = [
             run
             for job_id in link.after.jobs
@@ -96,6 +97,7 @@ class Chains:
             and run.finished_at > since
             and run.finished_at not in followed
             and not is_followed(run.details)
+            and not (link.after.needs_all and now < run.finished_at <= latest)  # the clock was ahead
         ]
         return sorted(ends, key=lambda run: run.finished_at or run.queued_at)
 

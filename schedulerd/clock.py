@@ -14,6 +14,8 @@ from typing import Protocol
 
 from .durations import format_duration
 
+DOUBTED_AHEAD = timedelta(days=1)
+DOUBTED_SECONDS = 12 * 3600.0
 SMALLEST_JUMP = 2.0  # seconds: less is what NTP corrects, and a leap second
 READINGS = 10  # tries to read all clocks at the same moment
 LONGEST_WAIT = 1.0  # seconds: a step of the wall clock is noticed within this time
@@ -111,6 +113,38 @@ class JumpWatch:
             if self._clock.monotonic() - start < SMALLEST_JUMP / 10:
                 break
         return found
+
+
+class SteadyTime:
+    """The wall time for what cannot be undone: a clock that went far ahead is believed after DOUBTED_SECONDS, not at once.
+
+    Until then the time goes on from where it was. A clock that was set back is believed. For all threads.
+    """
+
+    def __init__(self, clock: Clock, known: datetime | None = None) -> None:
+        """`known` is the last time before now that is known of, from before the start."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._wall, self._boot = known or clock.now(), clock.boottime()
+        self._doubted_since: float | None = None
+
+    def look(self) -> None:
+        """Notice whether the clock is far ahead: it is believed so long after that."""
+        self.now()
+
+    def now(self) -> datetime:
+        """Return the time."""
+        with self._lock:
+            wall, boot = self._clock.now(), self._clock.boottime()
+            expected = self._wall + timedelta(seconds=boot - self._boot)
+            if wall - expected < DOUBTED_AHEAD:
+                self._doubted_since = None
+            elif self._doubted_since is None:
+                self._doubted_since = boot
+            if self._doubted_since is not None and boot - self._doubted_since < DOUBTED_SECONDS:
+                return expected
+            self._wall, self._boot, self._doubted_since = wall, boot, None
+            return wall
 
 
 class ManualClock:

@@ -38,7 +38,7 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
 from .chains import Chains
-from .clock import SystemClock
+from .clock import SteadyTime, SystemClock
 from .config import FIXED_AT_START, Config, load
 from .config_files import Files
 from .config_state import ConfigState
@@ -50,6 +50,7 @@ from .faults import fault_point
 from .keepsakes import Keepsakes
 from .last_good import CopyError, Loaded, keep
 from .locks import PathLock
+from .lookup import last_success_at
 from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
 from .output import OutputFolder
 from .parts import Parts
@@ -107,6 +108,7 @@ class Daemon:
         self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
         self.board = Board()
         self.checks = LastChecks()
+        self.steady = SteadyTime(self.clock)
         self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
         self.planner = Planner(
             self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds, self.notifier.feed_watchdog
@@ -115,8 +117,9 @@ class Daemon:
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
         self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
+        told = telling_of_success(PREPARE, lambda run: last_success_at(self.board, self.store, run, self.clock.now()))
         self.executor = Executor(
-            self.clock, telling_of_success(PREPARE, self.board.last_success_at), functions, self.output,
+            self.clock, told, functions, self.output,
             os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
             self.scheduler.may_start, self.scheduler.on_started, self._on_finished,
         )  # fmt: skip
@@ -129,6 +132,7 @@ class Daemon:
             "the word to the service manager": lambda _now: self.notifier.say_again(),
             "the look at starts that hang": lambda _now: self.executor.look(),
             "the look at locks and sockets": self._look_soon,
+            "the look at a clock that went ahead": lambda _now: self.steady.look(),
         })  # fmt: skip
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
         problems, loaded_at = list(map(str, loaded.problems)), loaded.loaded_at or self.clock.now()
@@ -156,7 +160,9 @@ class Daemon:
         return lambda job, row, stop: run(self._context(job, row, stop))
 
     def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
-        return Context(job, run, self.config, self.clock, self.store, self.output, self.checks, stop or threading.Event())
+        return Context(
+            job, run, self.config, self.clock, self.store, self.output, self.checks, self.steady, stop or threading.Event()
+        )
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
@@ -260,6 +266,7 @@ class Daemon:
         known = self.executor.recover()
         builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, False)
+        self.steady = SteadyTime(self.clock, next((run.queued_at for run in self.store.recent(1)), None))
         self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
         assert self._read_at_start is not None  # noqa: S101 - until here
         self._apply(self.config, self._read_at_start)

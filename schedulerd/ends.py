@@ -12,7 +12,7 @@ from functools import partial
 from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
-from .model import ENDED, MICROSECOND, Job, Result, Run, Status, finish, new_run_id, to_text
+from .model import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
 from .retrying import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .seating import Seating
 from .store import Store
@@ -29,8 +29,7 @@ def next_row(job: Job, given: Run, ended: Run, now: datetime) -> tuple[Run, Run 
     retry_at = retry_after(job, ended, deadline_at, now)
     if retry_at is None:
         return ended, None
-    at = max(now, given.queued_at + MICROSECOND)  # later than the one before, whatever the clock says
-    row = next_attempt(given, new_run_id(at), retry_at, deadline_at, at, is_rerun_after(job, ended))
+    row = next_attempt(given, new_run_id(now), retry_at, deadline_at, now, is_rerun_after(job, ended))
     told = {**ended.details, "retry": row.run_id, "retry_at": to_text(retry_at)}
     return replace(ended, details=told), row
 
@@ -93,7 +92,8 @@ class Ends:
         state = self._board.states.get(given.job_id)
         if state is None or (ended.started_at is None and ended.status is not Status.FAILED):
             return ended, None
-        return next_row(state.job, given, ended, self._clock.now())
+        ended, retry = next_row(state.job, given, ended, self._clock.now())
+        return ended, self._store.numbered(retry) if retry is not None else None
 
     def _recorded(self, ended: list[Run], retries: Mapping[str, Run], written: Future[frozenset[str]]) -> None:
         error = written.exception()
@@ -127,9 +127,9 @@ class Ends:
     def _count(self, state: JobState, run: Run) -> None:
         self._seating.leave(state, run.run_id)
         is_result = run.status is not Status.SKIPPED
-        if is_result and (state.last_result is None or state.last_result.run_id < run.run_id):
+        if is_result and (state.last_result is None or state.last_result.place < run.place):
             state.last_result = run
-        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.run_id < run.run_id):
+        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.place < run.place):
             state.last_success = run
         if not state.running:
             self._board.retired.pop(run.job_id, None)

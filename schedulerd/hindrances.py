@@ -81,7 +81,7 @@ def _overlap(state: JobState, run: Run) -> Hindrance | None:
     most = most_at_once(state.job)
     if most is None or len(state.running) < most:
         return None
-    running = sorted(state.running)
+    running = list(state.running)
     before = [each.run_id for each in state.queued or () if since(each) < since(run)]
     ahead = f", and {counted(len(before), 'run')} of it {'waits' if len(before) == 1 else 'wait'} before" if before else ""
     return Hindrance("overlap", f"the end of {_named(running)} of its job{ahead}", (*running, *before))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from datetime import datetime
+
 from .board import Board
 from .errors import StoreError
 from .model import Run
 from .store import Store
+
+log = logging.getLogger(__name__)
 
 
 def run_of(board: Board, store: Store, run_id: str) -> Run | None:
@@ -24,3 +29,22 @@ def run_of(board: Board, store: Store, run_id: str) -> Run | None:
         if known is None:
             raise
         return known
+
+
+def last_success_at(board: Board, store: Store, run: Run, now: datetime) -> datetime | None:
+    """Return up to when a run's job has done its work, as far as is known: None when it never succeeded.
+
+    That is the occurrence that its newest success was for: what an incremental job has yet to do begins there, however
+    late that success was started. One that was asked for by hand was for the time of its start. A success of a time that is
+    still to come, since the clock was ahead, says nothing: then it is the newest of the others, or None while the ledger
+    cannot be asked for that.
+    """
+    state = board.state_of(run)
+    last = state.last_success if state is not None else None
+    if last is not None and last.done_through > now:
+        try:
+            last = store.last_successes([run.job_id], now).get(run.job_id) if store.trouble is None else None
+        except StoreError as error:
+            log.warning("job %s: its last success is not known now: %s", run.job_id, error)
+            last = None
+    return None if last is None else last.done_through

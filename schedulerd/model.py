@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .occurrences import Trigger
 
+Place = tuple[int, str]  # sequence and run_id; rows from before there were sequences have 0, and the order of their ids
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -198,6 +199,22 @@ class Run:
     node: str = ""
     actor: str | None = None
     idempotency_key: str | None = None
+    sequence: int | None = field(default=None, compare=False)  # see `place`; None: not recorded yet
+
+    @property
+    def place(self) -> Place:
+        """Return the place of this run in the order of recording, which alone says which run is newer."""
+        return self.sequence or 0, self.run_id
+
+    @property
+    def fencing_token(self) -> int:
+        """Return a number that is larger for each later run, whatever the clock said."""
+        return self.sequence or token_of(self.run_id)
+
+    @property
+    def done_through(self) -> datetime:
+        """Return up to when its job has done its work if this is a success: its occurrence, or when it was started."""
+        return self.scheduled_at or self.started_at or self.queued_at
 
     @property
     def lateness_seconds(self) -> float | None:
@@ -265,9 +282,14 @@ def new_run_id(now: datetime) -> str:
 
 
 def token_of(run_id: str) -> int:
-    """Return the fencing token of a run: a number, by its time, that is larger for each later run."""
+    """Return the time in a run_id as a number: the sequence of a run whose clock was right."""
     digits = run_id.replace("-", "")
     return int(digits[:12] + digits[13:16], 16)
+
+
+def time_of(sequence: int) -> datetime:
+    """Return the time of `token_of`: when a run of that sequence was recorded, unless the clock had been ahead before."""
+    return EPOCH + timedelta(milliseconds=sequence >> 12)
 
 
 def to_micros(instant: datetime) -> int:

@@ -51,7 +51,7 @@ class Outlook:
         decided = self._decided(state.job.job_id, now) if state.job.is_scheduled else set()
         starts, skipped = self._coming(state, count, after, decided or set()) if state.job.is_scheduled else ([], [])
         with self._board.lock:
-            waiting = sorted(state.queued or (), key=lambda run: run.run_id)
+            waiting = sorted(state.queued or (), key=lambda run: run.place)
         pause = state.pause
         if pause is not None and pause_is_over(pause.until, now):
             pause = None
@@ -156,7 +156,7 @@ class Outlook:
         if not newest:
             why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
             return _answer(job, now, "unknown", "; ".join(why))
-        last = max(newest, key=lambda run: run.run_id)
+        last = max(newest, key=lambda run: run.place)
         return self._told(state, last.scheduled_at or last.queued_at, [last], "", now)
 
     def _with_known(self, ask: Callable[[], list[Run]], known: list[Run]) -> list[Run]:
@@ -192,7 +192,8 @@ class Outlook:
             exact = any(run.scheduled_at == at for run in near)
             meant = at if exact else next((run for run in near if run.status not in NOT_STARTED), near[0]).scheduled_at
             return [run for run in near if run.scheduled_at == meant]
-        covering = next((run for run in rows if _covers(run, at)), None)
+        is_to_come = at > self._clock.now()  # then a clock that was ahead has only passed over it
+        covering = None if is_to_come else next((run for run in rows if _covers(run, at)), None)
         return None if covering is None or not self._was_due(job, at, until, covering) else [covering]
 
     def _was_due(self, job: Job, at: datetime, until: datetime, covering: Run) -> bool:

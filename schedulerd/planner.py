@@ -200,6 +200,7 @@ class Planner(schedule.Scheduler):
         self.spread_seconds = spread_seconds
         self._on_due = on_due
         self._jumps = JumpWatch(clock)
+        self._on_jump: Callable[[Jump, Mapping[str, datetime]], None] = lambda _jump, _starts: None
         self._looked_at = clock.monotonic()
         self._by_id: dict[str, PlannedJob] = {}
         self._heap: list[tuple[datetime, int, PlannedJob | _Once]] = []
@@ -208,13 +209,24 @@ class Planner(schedule.Scheduler):
         self._wakeup = threading.Event()
         self._loop = Loop(clock, self._wakeup, on_tick, self.run_pending, self.next_time, on_alive)
 
+    def tell_jumps(self, on_jump: Callable[[Jump, Mapping[str, datetime]], None]) -> None:
+        """Name who hears, in the loop's thread, of steps of the clock, with the next starts of jobs as they are now."""
+        self._on_jump = on_jump
+
     def plan(
-        self, job_id: str, trigger: Trigger, after: datetime, most: int = MOST_DUE, cause: str | None = None
+        self,
+        job_id: str,
+        trigger: Trigger,
+        after: datetime,
+        most: int = MOST_DUE,
+        cause: str | None = None,
+        before_step: datetime | None = None,
     ) -> datetime | None:
         """Plan a job from its first occurrence later than `after`, instead of any earlier plan; return when that starts.
 
-        `after` may lie in the future, when the clock was set back since that occurrence was decided about. `most` is how
-        many due occurrences are looked at one by one, `cause` says why those are late that are found so.
+        `after` may lie in the future, when the clock was set back since that occurrence was decided about: `before_step` is
+        the last one that was decided about and is past. `most` is how many due occurrences are looked at one by one,
+        `cause` says why those are late that are found so.
         """
         with self._lock:
             self.unplan([job_id])
@@ -222,6 +234,8 @@ class Planner(schedule.Scheduler):
             job = PlannedJob(job_id, trigger, after, self, most)
             job.cause = cause
             job.decided_through = decided_after_step_back(trigger, after, after, now)
+            if before_step is not None and job.decided_through == now and not trigger.waits_for_end:
+                job.decided_through = before_step  # what has come since then, nobody has looked at
             job.do(lambda: None)  # the library's way into its registry; it plans the first time
             self._by_id[job_id] = job
             self._push(job)
@@ -333,6 +347,17 @@ class Planner(schedule.Scheduler):
             for job in list(self._by_id.values()):
                 if self._guarded(job, partial(job.step, jump)) is not False:
                     self._push(job)
+            if jump.seconds < 0:
+                self._bring_back(timedelta(seconds=jump.seconds))
+            starts = {job_id: job.next.start_at for job_id, job in self._by_id.items() if job.next and not job.looks_again}
+        self._on_jump(jump, starts)
+
+    def _bring_back(self, step: timedelta) -> None:
+        """Let what is due once wait for as long as it was to, after the clock was set back."""
+        for each in {each for _, _, each in self._heap if isinstance(each, _Once)}:
+            if each.next_run is not None:
+                each.next_run += step
+                self._push(each)
 
     def _pop_due(self) -> list[PlannedJob | _Once]:
         found: dict[PlannedJob | _Once, None] = {}  # a job that was planned anew for the same time is in the heap twice

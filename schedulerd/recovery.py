@@ -23,6 +23,7 @@ from .ends import next_row
 from .model import Job, JobRecord, Origin, Result, Run, Status, finish
 from .policy import pause_is_over, why_left_unstarted
 from .process import WHO, Kept
+from .retrying import rebased
 from .roster import GONE, rule_of
 from .scheduler import Scheduler
 from .store import Store, durable
@@ -80,9 +81,9 @@ def close_open_runs(
                 continue
             over, retry = _abandoned(job, run, f"{why}; not started now: {left}" if left else why, clock.now())
             ended.append(over)
-            retries += [retry] if retry is not None else []
+            retries += [store.numbered(retry)] if retry is not None else []
         elif job is not None:
-            still.waiting.append(run)
+            still.waiting.append(rebased(run, clock.now()))
         else:
             ended.append(finish(run, Result(Status.CANCELLED, message=GONE), clock.now(), None))
     if ended:

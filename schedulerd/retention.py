@@ -1,9 +1,12 @@
 """Which rows and outputs of the history may go: rules and rows in, decisions out.
 
-Whatever the rules say, these stay: what is not finished; of each job its newest row, its newest occurrence (planning goes
+Whatever the rules say, these stay: what is not finished; of each job its newest row, its latest occurrence (planning goes
 on from it), its newest result (the list of jobs shows it), its last failure and last success unless told otherwise, and
 its young occurrences, which are not started again as long as their rows are there (see `claims_kept`); and, for
 FOLLOWED_KEPT more, rows that tell which ends of other jobs were followed already.
+
+Newer means recorded later; a clock that was wrong for a while decides neither what is the newest nor, see `ended_at`, that
+something is old.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .model import UNFINISHED, Job, Origin, Status
+from .model import UNFINISHED, Job, Origin, Place, Status, time_of
 
 PLANNED = (Origin.SCHEDULE, Origin.CATCH_UP)
 CLOCK_WRONG_FOR = timedelta(days=1)  # so far the clock may be set back, and nothing that was due then is started again
@@ -46,26 +49,36 @@ class Old:
     status: Status
     origin: Origin
     finished_at: datetime | None
+    sequence: int = 0
+
+    @property
+    def place(self) -> Place:
+        """Return its place in the order of recording."""
+        return self.sequence, self.run_id
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
     """The rows of a job that others need, as run_ids, None where there is no such row.
 
-    `oldest_kept` is the oldest of the newest `runs_per_job` finished rows: None when the job has no more than so many.
+    Those called `past_…` are not of a later time than now; beside them are the newest whatever their time. `oldest_kept` is
+    the place of the oldest of the newest `runs_per_job` finished rows: None when the job has no more than so many.
     """
 
     newest: str | None = None
     occurrence: str | None = None
+    past_occurrence: str | None = None
     result: str | None = None
     failure: str | None = None
     success: str | None = None
-    oldest_kept: str | None = None
+    past_success: str | None = None
+    oldest_kept: Place | None = None
 
     def stays(self, rules: Rules) -> frozenset[str | None]:
         """Return the run_ids that stay, whatever their age."""
-        last = {self.failure if rules.keeps_last_failure else None, self.success if rules.keeps_last_success else None}
-        return frozenset({self.newest, self.occurrence, self.result, *last})
+        last = {self.failure} if rules.keeps_last_failure else set()
+        last |= {self.success, self.past_success} if rules.keeps_last_success else set()
+        return frozenset({self.newest, self.occurrence, self.past_occurrence, self.result, *last})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +109,34 @@ def expired(rows: Iterable[Old], needed: Needed, rules: Rules, now: datetime) ->
 
 
 def may_go_on(rows: Sequence[Old], needed: Needed, rules: Rules, now: datetime) -> bool:
-    """Return whether rows behind these, which are in the order of their run_ids, may have expired as well.
+    """Return whether rows behind these, which are in the order of recording, may have expired as well.
 
-    Ends are nearly in the order of run_ids. A run that took long ended late, so one row that is too young says nothing; a
-    whole page of them does.
+    Ends are nearly in that order. A run that took long ended late, so one row that is too young says nothing; a whole page
+    of them does, unless their clock was ahead.
     """
-    return any(_is_expired(row, needed, rules, now) for row in rows)
+    return any(_is_expired(row, needed, rules, now) or (row.finished_at or now) > now for row in rows)
+
+
+def ended_at(row: Old, now: datetime) -> datetime | None:
+    """Return when a run ended, for its age: not before it was recorded, should the clock have been behind then.
+
+    After a clock that was ahead, the time in the sequence is one to come, which says nothing.
+    """
+    recorded_at = time_of(row.sequence)
+    is_known = row.finished_at is not None and row.finished_at < recorded_at <= now
+    return recorded_at if is_known else row.finished_at
 
 
 def _is_expired(row: Old, needed: Needed, rules: Rules, now: datetime) -> bool:
-    if row.status in UNFINISHED or row.finished_at is None:
+    at = ended_at(row, now)
+    if row.status in UNFINISHED or at is None:
         return False
-    if row.origin is Origin.AFTER and row.finished_at >= now - FOLLOWED_KEPT - (rules.older_than or timedelta()):
+    if row.origin is Origin.AFTER and at >= now - FOLLOWED_KEPT - (rules.older_than or timedelta()):
         return False
-    if row.origin in PLANNED and row.finished_at >= now - rules.claims_kept:
+    if row.origin in PLANNED and at >= now - rules.claims_kept:
         return False
-    is_old = rules.older_than is not None and row.finished_at < now - rules.older_than
-    is_beyond = needed.oldest_kept is not None and row.run_id < needed.oldest_kept
+    is_old = rules.older_than is not None and at < now - rules.older_than
+    is_beyond = needed.oldest_kept is not None and row.place < needed.oldest_kept
     return is_old or is_beyond
 
 

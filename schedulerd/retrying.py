@@ -72,6 +72,16 @@ def retry_at_of(run: Run) -> datetime | None:
     return _instant(run.details.get("retry_at"))
 
 
+def rebased(run: Run, now: datetime) -> Run:
+    """Return a waiting run; one that was queued by a clock that was ahead as if it were queued now, with its times."""
+    ahead = run.queued_at - now
+    if ahead <= timedelta():
+        return run
+    times = {name: at for name in ("retry_at", "deadline_at") if (at := _instant(run.details.get(name))) is not None}
+    details = {**run.details, **{name: to_text(at - ahead) for name, at in times.items()}}
+    return replace(run, queued_at=now, details=details)
+
+
 def deadline_of(job: Job, run: Run, started_at: datetime | None) -> datetime | None:
     """Return when all attempts of a run's occurrence must be over, if its (first) attempt started at `started_at`."""
     if "deadline_at" in run.details:
@@ -120,7 +130,7 @@ def next_attempt(
         details["deadline_at"] = to_text(deadline_at)
     return replace(
         given, run_id=run_id, origin=Origin.RETRY, status=Status.QUEUED, queued_at=now, attempt=given.attempt + 1,
-        started_at=None, idempotency_key=None, details=details,
+        started_at=None, idempotency_key=None, details=details, sequence=None,
     )  # fmt: skip
 
 

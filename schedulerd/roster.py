@@ -13,7 +13,7 @@ from datetime import datetime
 
 from .board import Board, JobState
 from .chains import Chains
-from .clock import Clock
+from .clock import Clock, Jump
 from .model import Job, JobRecord, Origin, Run, Status
 from .planner import Planner
 from .policy import CHANGED, most_needed
@@ -57,6 +57,26 @@ class Roster:
         self._scheduler = scheduler
         self._store = store
         self._clock = clock
+        self._since: dict[str, datetime] = {}  # planned_since of each job
+        planner.tell_jumps(self.on_jump)
+
+    def on_jump(self, jump: Jump, starts: Mapping[str, datetime]) -> None:
+        """Renew, after the clock was set back, what was derived from its time before: in memory, nothing is waited for."""
+        if jump.seconds > 0:
+            return
+        now = self._clock.now()
+        with self._board.lock:
+            self._scheduler.seating.rebase(now)
+            for job_id, at in starts.items():
+                state = self._board.states.get(job_id)
+                if state is not None:
+                    state.next_run_at = self._shown(state.job, at)
+                    self._board.touch(state)
+            jobs = {job_id: state.job for job_id, state in self._board.states.items()}
+        ahead = [job_id for job_id, since in self._since.items() if since > now and job_id in jobs]
+        if ahead:
+            self._since |= dict.fromkeys(ahead, now)
+            self._store.save_jobs([JobRecord(job_id, rule_of(jobs[job_id]), now) for job_id in ahead])
 
     def apply(self, jobs: Mapping[str, Job], pools: Mapping[str, int] = NO_POOLS) -> Changes:
         """Make `jobs` the jobs that there are, and `pools` the seats of pools.
@@ -76,7 +96,7 @@ class Roster:
         new_records = [
             JobRecord(job_id, rule, now)
             for job_id, rule in self._rules(jobs, known).items()
-            if job_id not in known or known[job_id].rule != rule
+            if job_id not in known or known[job_id].rule != rule or known[job_id].planned_since > now  # the clock was ahead
         ]
         if new_records:
             durable(self._store.save_jobs(new_records))
@@ -85,6 +105,7 @@ class Roster:
         # By what is planned, not by what is stored: an earlier reload may have come to grief between the two.
         replanned = [job_id for job_id in changes.changed if rule_of(before[job_id].job) != rule_of(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
+        self._since = since
         self._scheduler.cancel_queued(self._place(jobs, known), GONE)
         self._give_up([*changes.removed, *replanned], now)
         self._planner.unplan(changes.removed)
@@ -123,7 +144,7 @@ class Roster:
         fresh = [job_id for job_id in jobs if job_id not in self._board.states and job_id in known]
         results = self._store.last_results(fresh)
         successes = {job_id: run for job_id, run in results.items() if run.status is Status.SUCCESS}
-        successes |= self._store.last_successes(sorted(results.keys() - successes.keys()))
+        successes |= self._store.last_successes(sorted(results.keys() - successes.keys()), self._clock.now())
         with self._board.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
@@ -150,7 +171,10 @@ class Roster:
         since: Mapping[str, datetime],
         cause: str | None,
     ) -> None:
+        now = self._clock.now()
         newest = self._store.last_occurrences([job_id for job_id in touched if job_id not in rewritten])
+        ahead = [job_id for job_id, at in newest.items() if at > now]  # the clock was set back since
+        past = self._store.last_occurrences(ahead, now) if ahead else {}
         for job_id in touched:
             job = jobs[job_id]
             if not job.is_scheduled or job.trigger is None:
@@ -160,7 +184,8 @@ class Roster:
                 after = max(since[job_id], newest.get(job_id, since[job_id]))
                 if job.trigger.waits_for_end:
                     after = self._last_end(job_id, since[job_id])
-                next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause)
+                before_step = max(since[job_id], past[job_id]) if job_id in past else None
+                next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause, before_step)
                 next_at = self._shown(job, next_at)
                 if next_at is None and job.trigger.kind not in ("startup", "after"):
                     log.warning("job %s: it has no coming time (%s)", job_id, job.trigger.text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,14 +84,17 @@ class Runs:
         else:
             rows = self._store.history(job_id, limit, before, statuses)
         found = {run.run_id: run for run in (*self._unwritten(before, statuses, job_id), *map(self.as_it_is, rows))}
-        return [run_view(found[run_id]) for run_id in sorted(found, reverse=True)[:limit]]
+        return [run_view(found[run_id]) for run_id in _newest_first(found)[:limit]]
 
     def _unwritten(self, before: str | None, statuses: list[str] | None, job_id: str | None) -> list[Run]:
         """Return what memory knows while changes wait to be written: the ledger may not have some of it."""
         if not self._store.backlog.changes:
             return []
-        known = self._board.known(job_id)
-        return [run for run in known if (not before or run.run_id < before) and (not statuses or run.status in statuses)]
+        known = [run for run in self._board.known(job_id) if not statuses or run.status in statuses]
+        last = run_of(self._board, self._store, before) if before else None
+        if last is not None:
+            return [run for run in known if run.place < last.place]
+        return [run for run in known if not before or run.run_id < before]
 
     def show(self, run_id: str) -> dict[str, Any]:
         """Return a run with its output's size and, while it goes on, how far it is. Raise NotFoundError."""
@@ -168,6 +171,10 @@ class Runs:
         with self._board.lock:
             state = self._board.state_of(run)
             return state.job if state is not None else None
+
+
+def _newest_first(runs: Mapping[str, Run]) -> list[str]:
+    return sorted(runs, key=lambda run_id: runs[run_id].place, reverse=True)
 
 
 def seconds_left(elapsed: float, progress: float | None, expected: float | None) -> float | None:

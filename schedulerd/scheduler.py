@@ -151,7 +151,7 @@ class Scheduler:
     def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
         """Return the row of every part of a decision; their ids sort as their times do. Nothing is admitted yet."""
         ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
-        rows = [passed_run(passed, each, next(ids_at), self.node) for passed in decision.passed]
+        rows = [self.store.numbered(passed_run(passed, each, next(ids_at), self.node)) for passed in decision.passed]
         for start in decision.start:
             is_catch_up = start.is_misfire and each.origin is Origin.SCHEDULE
             run = self.new_run(state.job, Origin.CATCH_UP if is_catch_up else each.origin, next(ids_at), start.scheduled_at)
@@ -165,7 +165,7 @@ class Scheduler:
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
-        return new_run(job.job_id, origin, now, scheduled_at, self.node)
+        return self.store.numbered(new_run(job.job_id, origin, now, scheduled_at, self.node))
 
     # The ledger, and the launch behind it
 

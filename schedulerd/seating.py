@@ -19,7 +19,7 @@ from .clock import Clock
 from .durations import counted, format_duration
 from .entries import not_started
 from .model import CatchUp, Job, Origin, Overlap, Result, Run, Status
-from .retrying import deadline_of, retry_at_of
+from .retrying import deadline_of, rebased, retry_at_of
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,14 @@ class Seating:
             self._board.touch(state)
         return found
 
+    def rebase(self, now: datetime) -> None:
+        """Let what was queued by a clock that was ahead wait from now on, for as long as it was to."""
+        for state in self._waiting_states():
+            state.queued = deque(rebased(run, now) for run in state.queued or ())
+            self._board.touch(state)
+            for at in filter(None, map(retry_at_of, state.queued)):
+                self._look_at(at)
+
     def recount(self) -> None:
         """Take the seats of everything that runs, however it came to run."""
         self._seats, self._taken = {}, Counter()
@@ -172,7 +180,7 @@ class Seating:
         return [self._full_pool(name, state.job.uses[name], kept_for) for name, kept_for in found.items()]
 
     def _full_pool(self, name: str, needs: int, kept_for: str | None) -> FullPool:
-        holders = tuple(sorted(run_id for run_id, seats in self._seats.items() if name in seats))
+        holders = tuple(run_id for run_id, seats in self._seats.items() if name in seats)
         return FullPool(name, needs, self._taken[name], self._limits.get(name, 1), holders, kept_for)
 
     def _expired(self, job: Job, run: Run, now: datetime) -> Result | None:
@@ -290,7 +298,7 @@ def _overlap_of(job: Job, run: Run) -> Overlap:
 
 def _skipped(state: JobState, run: Run, waiting: int) -> Run:
     """Return the row of a run that overlaps with others of its job, and may not."""
-    blocking = min(state.running) if state.running else None
+    blocking = next(iter(state.running), None)  # the oldest
     why = f"run {blocking} of the job still runs"
     if blocking is None or state.job.overlap is Overlap.QUEUE:
         why = f"{counted(waiting, 'run')} of the job wait already"

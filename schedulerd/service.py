@@ -248,7 +248,7 @@ class Service:
             "services": details["services"],
             "system": details["system"],
             "checked_at": to_text(checked_at),
-            "age_seconds": round((self._clock.now() - checked_at).total_seconds(), 3),
+            "age_seconds": round(last.age_seconds(self._clock.now(), self._clock.monotonic()), 3) if last else 0.0,
             "job_id": last.job_id if last else None,
             "scheduler": own,
         }
@@ -345,8 +345,8 @@ class Service:
         now = self._clock.now()
         with self._board.lock:
             states = list(self._board.states.values())
-        by_status, recent = self._store.counts(), self._store.counts(now - DAY)
-        late = self._store.lateness(now - DAY)
+        by_status, recent = self._store.counts(), self._store.counts(now - DAY, now)
+        late = self._store.lateness(now - DAY, now)
         return {
             "total_jobs": len(states),
             "enabled_jobs": sum(state.job.enabled for state in states),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from .backups import BackupError
-from .backups.catalogue import Catalogue, Entry, by_age
+from .backups.catalogue import Catalogue, Entry, newest_first
 from .backups.manifest import Maker, stamped
 from .backups.verifying import verify
 from .clock import Clock
@@ -43,8 +43,7 @@ class Shelf:
             and source in (None, entry.manifest.source)
             and (with_missing or not entry.is_missing)
         ]
-        found.sort(key=by_age, reverse=True)
-        return [backup_view(entry) for entry in found[:limit]]
+        return [backup_view(entry) for entry in newest_first(found)[:limit]]
 
     def show(self, filename: str) -> dict[str, Any]:
         """Return one backup. Raise NotFoundError."""

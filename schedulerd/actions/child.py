@@ -11,7 +11,7 @@ from ..envfiles import variables_in
 from ..errors import InvalidError, StartError
 from ..faults import VARIABLE as FAULT
 from ..jobconfig import group_of, user_of
-from ..model import Job, Run, to_text, token_of
+from ..model import Job, Run, to_text
 from ..options import OWN_PREFIX, SAFE_PATH
 from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
@@ -67,7 +67,7 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name in MAY_BE_SET}
     env["SCHEDULERD_JOB_ID"] = run.job_id
     env["SCHEDULERD_RUN_ID"] = run.run_id
-    env["SCHEDULERD_FENCING_TOKEN"] = str(token_of(run.run_id))
+    env["SCHEDULERD_FENCING_TOKEN"] = str(run.fencing_token)
     env["SCHEDULERD_ATTEMPT"] = str(run.attempt)
     env["SCHEDULERD_ORIGIN"] = run.origin
     if run.scheduled_at is not None:

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -78,9 +78,19 @@ class Entry:
         return Kept(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
 
 
-def by_age(entry: Entry) -> tuple[datetime, int]:
-    """Return by what backups are sorted, of several jobs, too: the newest is the greatest."""
-    return instant(entry.manifest.created_at), entry.manifest.sequence
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Return backups, of several jobs, too, the newest first: of each job in the order in which they were made.
+
+    Jobs are compared by dates, where one that is later than that of a newer backup counts as that: the clock was ahead.
+    """
+    ages = []
+    made: dict[tuple[str, Maker], datetime] = {}
+    for entry in sorted(entries, key=lambda each: each.manifest.sequence, reverse=True):
+        one = entry.manifest
+        key, at = (one.job_id, one.maker), instant(one.created_at)
+        made[key] = min(at, made.get(key, at))
+        ages.append((made[key], one.sequence, entry))
+    return [entry for *_, entry in sorted(ages, key=lambda each: each[:2], reverse=True)]
 
 
 class Catalogue:
@@ -118,7 +128,7 @@ class Catalogue:
     def entries(self) -> list[Entry]:
         """Return the backups, newest first (of several jobs, by the time at which they were made)."""
         found = [entry for entry in map(self._entry, self._names()) if entry is not None]
-        return sorted(found, key=by_age, reverse=True)
+        return newest_first(found)
 
     def of_job(self, job_id: str, maker: Maker) -> list[Entry]:
         """Return the backups of a maker's job, the last one that was made first."""

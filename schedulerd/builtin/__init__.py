@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..action_options import HISTORY
-from ..clock import Clock
+from ..clock import Clock, SteadyTime
 from ..config import Config
 from ..errors import SchedulerdError
 from ..model import Job, Run, Secret
@@ -36,6 +36,7 @@ class Context:
     store: Store
     output: OutputFolder
     checks: LastChecks
+    steady: SteadyTime
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property

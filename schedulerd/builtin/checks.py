@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..model import Run, Status
+from ..model import Place, Run, Status
 from ..store import Store
 
 LOOKED_AT = 100  # runs of a job, newest first, among which its last check is looked for
@@ -24,9 +24,14 @@ class Check:
     """What a run of a job found: `details` have `status`, `services` and `system`."""
 
     job_id: str
-    run_id: str
+    place: Place  # of its run, in the order of recording
     checked_at: datetime
     details: Mapping[str, Any]
+    clocked: float | None = None  # when it was made on the clock that is never set; None: by an earlier daemon
+
+    def age_seconds(self, now: datetime, monotonic: float) -> float:
+        """Return how long ago it was made."""
+        return (now - self.checked_at).total_seconds() if self.clocked is None else monotonic - self.clocked
 
 
 class LastChecks:
@@ -43,13 +48,13 @@ class LastChecks:
     def newest(self, job_ids: Collection[str]) -> Check | None:
         """Return the newest check of some jobs, None when there was none."""
         found = [check for job_id in job_ids if (check := self._by_job.get(job_id)) is not None]
-        return max(found, key=lambda check: check.run_id, default=None)
+        return max(found, key=lambda check: check.place, default=None)
 
     def remember(self, check: Check) -> None:
         """Take a check, unless a newer run of its job has made one already."""
         with self._lock:
             last = self._by_job.get(check.job_id)
-            if last is None or last.run_id < check.run_id:
+            if last is None or last.place < check.place:
                 self._by_job[check.job_id] = check
 
     def recall(self, store: Store, job_ids: Iterable[str]) -> None:
@@ -58,7 +63,7 @@ class LastChecks:
             if job_id not in self._by_job:
                 run = next(filter(is_check, store.history(job_id, LOOKED_AT, statuses=MADE_BY)), None)
                 if run is not None:
-                    self.remember(Check(job_id, run.run_id, run.finished_at or run.queued_at, run.details))
+                    self.remember(Check(job_id, run.place, run.finished_at or run.queued_at, run.details))
 
 
 def is_check(run: Run) -> bool:

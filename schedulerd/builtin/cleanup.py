@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from ..durations import counted
-from ..model import UNFINISHED, Result, Status
+from ..clock import DOUBTED_AHEAD, DOUBTED_SECONDS
+from ..durations import counted, format_duration
+from ..model import UNFINISHED, Place, Result, Status, to_text
 from ..output import OutputFolder
 from ..retention import Rules, claims_kept, expired, may_go_on, outputs_to_delete, surplus_bytes
 from ..store import Store, durable
@@ -46,7 +47,7 @@ class Plan:
 
 def run(context: Context) -> Result:
     """Let go what the rules say; while the history cannot be written, outputs only."""
-    options, now, trouble = context.options, context.clock.now(), context.store.trouble
+    options, now, trouble = context.options, context.steady.now(), context.store.trouble
     is_dry, batch = options["dry_run"], options["batch"]
     kept = {job_id: claims_kept(job) for job_id, job in context.config.jobs.items()}
     cleaning = Cleaning(context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept)
@@ -55,6 +56,9 @@ def run(context: Context) -> Result:
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"
     if trouble is not None:
         text = f"{text}; no runs, since the history cannot be written: {trouble}"
+    if (ahead := context.clock.now() - now) >= DOUBTED_AHEAD:
+        doubt = f"the clock is {format_duration(ahead.total_seconds())} ahead of what was known, and is believed after"
+        text += f"; ages were counted to {to_text(now)}: {doubt} {format_duration(DOUBTED_SECONDS)}"
     status = Status.SUCCESS if trouble is None else Status.FAILED
     return Result(status, 0 if is_dry else plan.runs, text, details=details)
 
@@ -108,8 +112,9 @@ class Cleaning:
         return self._plan
 
     def _clean_job(self, job_id: str) -> None:
-        needed = self._store.needed(job_id, self._rules.runs_per_job)
-        rules, after = replace(self._rules, claims_kept=self._kept.get(job_id, claims_kept(None))), ""
+        needed = self._store.needed(job_id, self._rules.runs_per_job, self._now)
+        rules = replace(self._rules, claims_kept=self._kept.get(job_id, claims_kept(None)))
+        after: Place = (-1, "")
         while rows := self._store.old_rows(job_id, after, PAGE):
             for run_ids in _batches(expired(rows, needed, rules, self._now), self._batch):
                 self._check()
@@ -119,7 +124,7 @@ class Cleaning:
                     self._drop(run_id)
             if not may_go_on(rows, needed, rules, self._now):
                 return
-            after = rows[-1].run_id
+            after = rows[-1].place
 
     def _clean_day(self, day: str, surplus: int, drops_unknown: bool) -> int:
         """Let go what may of the outputs of a day; return their bytes."""

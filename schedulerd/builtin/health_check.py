@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
     last = before.details if before is not None else {}
     found, now = check(context, last), context.clock.now()
     details = compared(found, last, now)
-    context.checks.remember(Check(context.job.job_id, context.run.run_id, now, details))
+    context.checks.remember(Check(context.job.job_id, context.run.place, now, details, context.clock.monotonic()))
     for change in details["changes"]:
         log.log(*_line(context.job.job_id, change))
     services: Mapping[str, Answer] = details["services"]

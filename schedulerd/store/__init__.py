@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..errors import StoreError
-from ..model import JobRecord, Pause, Run, Status
+from ..model import JobRecord, Pause, Place, Run, Status
 from ..retention import Needed, Old
 from .journal import Backlog
 
@@ -62,7 +62,10 @@ class Ended:
 
 
 class Store(Protocol):
-    """Where the ledger is kept. A write whose future fails with StoreError has changed nothing."""
+    """Where the ledger is kept. A write whose future fails with StoreError has changed nothing.
+
+    Newer and older mean the order of recording (see `order.py`), never that of clocks.
+    """
 
     @property
     def trouble(self) -> str | None:
@@ -82,6 +85,10 @@ class Store(Protocol):
     @property
     def alarm(self) -> str | None:
         """Return what somebody has to see to although the store works (a damaged history was set aside, …), or None."""
+        ...
+
+    def numbered(self, run: Run) -> Run:
+        """Return a new run with its place in the order of recording; what is handed over without one gets it then."""
         ...
 
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
@@ -126,8 +133,8 @@ class Store(Protocol):
         """Return every job that was ever planned."""
         ...
 
-    def last_occurrences(self, job_ids: Sequence[str]) -> dict[str, datetime]:
-        """Return the newest occurrence in the ledger of each of the jobs that have one.
+    def last_occurrences(self, job_ids: Sequence[str], until: datetime | None = None) -> dict[str, datetime]:
+        """Return the latest occurrence in the ledger, or the latest up to a moment, of each of the jobs that have one.
 
         Only times of the job's own rule count (origin `schedule` or `catch_up`).
         """
@@ -137,8 +144,8 @@ class Store(Protocol):
         """Return the newest run that was started and has ended of each of the jobs that have one."""
         ...
 
-    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
-        """Return the newest run that was a success of each of the jobs that have one."""
+    def last_successes(self, job_ids: Sequence[str], until: datetime) -> dict[str, Run]:
+        """Return the newest success of each of the jobs that have one; none whose `done_through` is later than a moment."""
         ...
 
     def unfinished(self) -> list[Run]:
@@ -148,7 +155,10 @@ class Store(Protocol):
     def history(
         self, job_id: str, limit: int, before: str | None = None, statuses: Sequence[str] | None = None
     ) -> list[Run]:
-        """Return at most `limit` rows of a job, newest first, those before the run_id `before` when it is given."""
+        """Return at most `limit` rows of a job, newest first; those older than the run `before` when it is given.
+
+        Where there is no such run (any more), those with smaller run_ids take its part.
+        """
         ...
 
     def recent(self, limit: int, before: str | None = None, statuses: Sequence[str] | None = None) -> list[Run]:
@@ -175,15 +185,18 @@ class Store(Protocol):
         """Return the run of the job that was asked for with the idempotency key, or None."""
         ...
 
-    def counts(self, since: datetime | None = None) -> dict[str, int]:
+    def counts(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
         """Return the number of rows by status, of those that were decided since a moment when one is given.
 
+        With `until`, about up to there: what is dated later by more than a period of the counts (18 minutes) is left out.
         The rows are not counted for it: the numbers are kept with them, in the same transaction.
         """
         ...
 
-    def lateness(self, since: datetime) -> list[tuple[float, int]]:
+    def lateness(self, since: datetime, until: datetime | None = None) -> list[tuple[float, int]]:
         """Return how late the scheduled starts since a moment were: upper bounds in seconds, ascending, and how many.
+
+        `until` is as in `counts`.
 
         A bound is about 10 % larger than the one before, and the lateness counted in it is above that.
         """
@@ -200,7 +213,7 @@ class Store(Protocol):
         """Return every job that has rows, also those that are in no configuration any more."""
         ...
 
-    def needed(self, job_id: str, runs_per_job: int | None) -> Needed:
+    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> Needed:
         """Return the rows of a job that retention has to know of, see `Needed`."""
         ...
 
@@ -208,8 +221,8 @@ class Store(Protocol):
         """Return the status of each of the runs that are in the ledger."""
         ...
 
-    def old_rows(self, job_id: str, after: str, limit: int) -> list[Old]:
-        """Return at most `limit` rows of a job whose run_ids are larger than `after`, in the order of those."""
+    def old_rows(self, job_id: str, after: Place, limit: int) -> list[Old]:
+        """Return at most `limit` rows of a job behind a place, oldest first."""
         ...
 
     def all_runs(self, after: str, limit: int) -> list[Run]:

@@ -106,7 +106,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
         "run_id": run.run_id, "job_id": run.job_id, "origin": run.origin, "status": run.status, "attempt": run.attempt,
         **instants, "duration_seconds": run.duration_seconds, "exit_code": run.exit_code,
         "records_processed": run.records_processed, "error_message": run.error_message, "details": dict(run.details),
-        "node": run.node, "actor": run.actor, "idempotency_key": run.idempotency_key,
+        "node": run.node, "actor": run.actor, "idempotency_key": run.idempotency_key, "sequence": run.sequence,
     }  # fmt: skip
 
 

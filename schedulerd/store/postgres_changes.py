@@ -29,6 +29,7 @@ ENDED = (
 )  # fmt: skip
 ENTERED = (
     *ENDED, "job_id", "scheduled_at", "attempt", "origin", "queued_at", "node", "actor", "idempotency_key",
+    "sequence",
 )  # fmt: skip
 FIGURES = (
     "job_id", "records_processed", "duration_p50", "duration_p95", "lateness_p50", "lateness_p99", "duration_max",

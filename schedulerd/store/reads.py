@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from ..model import JobRecord, Origin, Pause, Run, Status, to_micros
+from ..model import JobRecord, Origin, Pause, Place, Run, Status, to_micros
 from ..retention import Needed, Old
 from . import DayOfJob, Ended
 
 PAGE = 1000  # rows that are read at once of what is read in pages
 LAST = "~"  # sorts behind every run_id
+ALWAYS = datetime.max.replace(tzinfo=UTC)
+END: Place = (2**63 - 1, LAST)  # behind every place
 
 
 class Reads(ABC):
@@ -35,18 +37,18 @@ class Reads(ABC):
         """Return every job that was ever planned."""
         return {row["job_id"]: self._to_record(row) for row in self._rows("jobs")}
 
-    def last_occurrences(self, job_ids: Sequence[str]) -> dict[str, datetime]:
-        """Return each job's newest occurrence."""
-        rows = self._rows("last_occurrences", job_ids=job_ids)
+    def last_occurrences(self, job_ids: Sequence[str], until: datetime | None = None) -> dict[str, datetime]:
+        """Return each job's latest occurrence, up to a moment if one is given."""
+        rows = self._rows("last_occurrences", job_ids=job_ids, until=until or ALWAYS)
         return {row["job_id"]: self._instant(row["scheduled_at"]) for row in rows if row["scheduled_at"] is not None}
 
     def last_results(self, job_ids: Sequence[str]) -> dict[str, Run]:
         """Return each job's newest ended run."""
         return {row["job_id"]: self._to_run(row) for row in self._rows("last_results", job_ids=job_ids)}
 
-    def last_successes(self, job_ids: Sequence[str]) -> dict[str, Run]:
-        """Return each job's newest success."""
-        return {row["job_id"]: self._to_run(row) for row in self._rows("last_successes", job_ids=job_ids)}
+    def last_successes(self, job_ids: Sequence[str], until: datetime) -> dict[str, Run]:
+        """Return each job's newest success that is not of a later time."""
+        return {row["job_id"]: self._to_run(row) for row in self._rows("last_successes", job_ids=job_ids, until=until)}
 
     def unfinished(self) -> list[Run]:
         """Return what is queued or running."""
@@ -56,13 +58,29 @@ class Reads(ABC):
         self, job_id: str, limit: int, before: str | None = None, statuses: Sequence[str] | None = None
     ) -> list[Run]:
         """Return a page of a job's rows, newest first."""
-        return self._runs("history", job_id=job_id, limit=limit, before=before or LAST, statuses=statuses)
+        sequence, run_id = self._bound(before)
+        return self._runs("history", job_id=job_id, limit=limit, sequence=sequence, run_id=run_id, statuses=statuses)
 
     def recent(self, limit: int, before: str | None = None, statuses: Sequence[str] | None = None) -> list[Run]:
         """Return a page of the rows of all jobs, newest first."""
         is_notable = statuses is not None and Status.SUCCESS not in statuses
         query = "recent_notable" if is_notable else "recent"
-        return self._runs(query, limit=limit, before=before or LAST, statuses=statuses)
+        sequence, run_id = self._bound(before)
+        return self._runs(query, limit=limit, sequence=sequence, run_id=run_id, statuses=statuses)
+
+    def _bound(self, before: str | None) -> Place:
+        """Return the place before which a page is: that of a run, or behind the next smaller run_id when it is not there."""
+        if before is None:
+            return END
+        row = next(iter(self._rows("place_of", run_id=before)), None)
+        if row is None:
+            return 0, ""
+        return row["sequence"], row["run_id"] + (LAST if row["run_id"] != before else "")
+
+    def last_place(self) -> Place:
+        """Return the largest sequence and the largest run_id."""
+        (row,) = self._rows("last_place")
+        return row["sequence"] or 0, row["run_id"] or ""
 
     def occurrences(self, job_id: str, since: datetime, limit: int) -> list[Run]:
         """Return rows of occurrences, in their order."""
@@ -87,14 +105,14 @@ class Reads(ABC):
         """Return the run of an idempotency key."""
         return next(iter(self._runs("run_by_key", job_id=job_id, key=key)), None)
 
-    def counts(self, since: datetime | None = None) -> dict[str, int]:
+    def counts(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
         """Return the number of rows by status."""
-        rows = self._rows("counts") if since is None else self._rows("counts_since", first=_first_run_id(since))
+        rows = self._rows("counts") if since is None else self._rows("counts_since", **_stretch(since, until))
         return {row["status"]: row["number"] for row in rows}
 
-    def lateness(self, since: datetime) -> list[tuple[float, int]]:
+    def lateness(self, since: datetime, until: datetime | None = None) -> list[tuple[float, int]]:
         """Return classes of lateness."""
-        rows = self._rows("lateness_since", first=_first_run_id(since))
+        rows = self._rows("lateness_since", **_stretch(since, until))
         return [(row["upto"] / 1e6, row["number"]) for row in rows]
 
     def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
@@ -112,20 +130,23 @@ class Reads(ABC):
         """Return every job that has rows."""
         return [row["job_id"] for row in self._rows("job_ids")]
 
-    def needed(self, job_id: str, runs_per_job: int | None) -> Needed:
+    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> Needed:
         """Return the rows of a job that others need."""
-        (row,) = self._rows("needed", job_id=job_id, runs_per_job=runs_per_job)
-        return Needed(**dict(row))
+        (row,) = self._rows("needed", job_id=job_id, now=now)
+        skipped = None if runs_per_job is None else runs_per_job - 1
+        kept = [] if skipped is None else self._rows("oldest_kept", job_id=job_id, skipped=skipped)
+        return Needed(**dict(row), oldest_kept=(kept[0]["sequence"], kept[0]["run_id"]) if kept else None)
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each run that is there."""
         return {row["run_id"]: Status(row["status"]) for row in self._rows("statuses", run_ids=run_ids)}
 
-    def old_rows(self, job_id: str, after: str, limit: int) -> list[Old]:
+    def old_rows(self, job_id: str, after: Place, limit: int) -> list[Old]:
         """Return a page of a job's rows, oldest first."""
+        at, (sequence, run_id) = self._instant_or_none, after
         return [
-            Old(row["run_id"], Status(row["status"]), Origin(row["origin"]), self._instant_or_none(row["finished_at"]))
-            for row in self._rows("old_rows", job_id=job_id, after=after, limit=limit)
+            Old(row["run_id"], Status(row["status"]), Origin(row["origin"]), at(row["finished_at"]), row["sequence"])
+            for row in self._rows("old_rows", job_id=job_id, sequence=sequence, run_id=run_id, limit=limit)
         ]
 
     def all_runs(self, after: str, limit: int) -> list[Run]:
@@ -159,7 +180,7 @@ class Reads(ABC):
             duration_seconds=row["duration_seconds"], exit_code=row["exit_code"],
             records_processed=row["records_processed"], error_message=row["error_message"],
             details=_from_json(row["details"]), node=row["node"], actor=row["actor"],
-            idempotency_key=row["idempotency_key"],
+            idempotency_key=row["idempotency_key"], sequence=row["sequence"],
         )  # fmt: skip
 
     def _to_record(self, row: Any) -> JobRecord:
@@ -176,6 +197,10 @@ def _to_day(row: Any) -> DayOfJob:
 
 def _from_json(text: str | None) -> dict[str, Any]:
     return json.loads(text) if text else {}
+
+
+def _stretch(since: datetime, until: datetime | None) -> dict[str, str]:
+    return {"first": _first_run_id(since), "last": LAST if until is None else _first_run_id(until)}
 
 
 def _first_run_id(since: datetime) -> str:

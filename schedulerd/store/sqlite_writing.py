@@ -162,5 +162,5 @@ def _to_row(run: Run) -> tuple[Any, ...]:
     return (
         run.run_id, run.job_id, _micros(run.scheduled_at), run.attempt, run.origin, run.status, to_micros(run.queued_at),
         _micros(run.started_at), _micros(run.finished_at), run.duration_seconds, run.exit_code, run.records_processed,
-        run.error_message, _json(run.details), run.node, run.actor, run.idempotency_key,
+        run.error_message, _json(run.details), run.node, run.actor, run.idempotency_key, run.sequence or 0,
     )  # fmt: skip

@@ -43,6 +43,8 @@ class Writer(threading.Thread):
 
         Raise StoreError, or StoreAwayError when it may be possible later.
         """
+        if self.ident is not None:
+            return
         if not self._is_open:
             self._database.open()
             self._is_open = True

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from ..model import JobRecord, Pause, Run
+from ..model import JobRecord, Pause, Place, Run
 from . import DayOfJob
 from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
 from .database import Database
 from .journal import Backlog
+from .order import Order
 from .spool import Spool
 from .writer import Writer
 
 
-class Writes:
+class Writes(ABC):
     """What every backend does with writes; `Store` says what each of them means."""
 
     def __init__(self, database: Database, spool: Spool | None = None) -> None:
         self._database = database
         self._spool = spool
         self._writer = Writer(database, spool)
+        self._order = Order()
 
     def open(self) -> None:
         """Open the database, and write into it what an earlier daemon left in the outage journal.
@@ -28,6 +31,15 @@ class Writes:
         Raise StoreAwayError when it is away: it may be opened later. Raise StoreError for what does not pass by itself.
         """
         self._writer.open()
+        self._order.begin_after(self.last_place())
+
+    @abstractmethod
+    def last_place(self) -> Place:
+        """Return the largest sequence and the largest run_id in the ledger."""
+
+    def numbered(self, run: Run) -> Run:
+        """Return a new run with its place; see `Store.numbered`."""
+        return self._order.numbered(run)
 
     @property
     def trouble(self) -> str | None:
@@ -56,7 +68,7 @@ class Writes:
 
     def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
         """Enter rows into the ledger; see `Store.record`."""
-        return self._writer.submit(Record(runs))
+        return self._writer.submit(Record([self._order.numbered(run) for run in runs]))
 
     def claim(self, run_id: str) -> Future[bool]:
         """Take a queued run; see `Store.claim`."""
@@ -64,7 +76,7 @@ class Writes:
 
     def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
         """Write how runs ended; see `Store.finish`."""
-        return self._writer.submit(Finish(runs, then))
+        return self._writer.submit(Finish(runs, [self._order.numbered(run) for run in then]))
 
     def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
         """Remember rules; see `Store.save_jobs`."""

@@ -136,5 +136,5 @@ def go_back_to_the_first_schema(path):
         for (name,) in connection.execute(named).fetchall():
             connection.execute(f"DROP {kind.upper()} {name}")
     connection.executescript(load_migrations("sqlite")[0][2] + "; PRAGMA user_version = 1")
-    connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 17)})", kept)
+    connection.executemany(f"INSERT INTO runs VALUES ({', '.join('?' * 17)})", [row[:17] for row in kept])
     connection.close()

@@ -4,6 +4,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import pytest
@@ -16,7 +17,7 @@ from schedulerd.retention import Needed, Old
 from schedulerd.store import DayOfJob
 from tests.support.builders import NOON, a_run
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR, AHEAD = timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)
 
 
 def ended(run, status=Status.SUCCESS, at=NOON, **changes):
@@ -178,8 +179,9 @@ def test_the_newest_success_of_each_job_is_known(store):
     record(store, old, new, failed, hand)
     store.finish([ended(old), ended(new), ended(failed, status=Status.FAILED), ended(hand, status=Status.FAILED)]).result(10)
 
-    assert {job: run.run_id for job, run in store.last_successes(["job", "hand", "none"]).items()} == {"job": new.run_id}
-    assert store.last_successes([]) == {}
+    found = store.last_successes(["job", "hand", "none"], NOON + HOUR)
+    assert {job: run.run_id for job, run in found.items()} == {"job": new.run_id}
+    assert store.last_successes([], NOON + HOUR) == {}
 
 
 def test_an_end_whose_row_is_not_there_is_entered_and_changes_no_other(store):
@@ -194,11 +196,11 @@ def test_an_end_whose_row_is_not_there_is_entered_and_changes_no_other(store):
 
 
 def test_unfinished_runs_are_listed_oldest_first(store):
-    queued, running, done = a_run("a", at=NOON + MINUTE, status=Status.QUEUED), a_run("b"), a_run("c")
+    queued, running, done = a_run("a", at=NOON + AHEAD, status=Status.QUEUED), a_run("b"), a_run("c")
     record(store, queued, running, done)
     store.finish([ended(done)]).result(10)
 
-    assert [run.job_id for run in store.unfinished()] == ["b", "a"]
+    assert [run.job_id for run in store.unfinished()] == ["a", "b"]
 
 
 def test_a_pause_outlives_the_store_and_changes_of_the_rule(store, opened):
@@ -226,6 +228,94 @@ def test_rows_are_deleted_but_never_an_unfinished_one(store):
     assert store.counts() == {"running": 1, "queued": 1}
 
 
+def place(store, run):
+    return store.run(run.run_id).place
+
+
+def recorded_with_a_clock_that_was_ahead(store):
+    """Record seven runs of a job and return them: the three in the middle with a clock that was 400 days ahead."""
+    ahead = [AHEAD + number * MINUTE for number in range(3)]
+    runs = [a_run(at=NOON + passed) for passed in (0 * MINUTE, MINUTE, *ahead, 3 * MINUTE, 4 * MINUTE)]
+    for run in runs:
+        record(store, run)
+    ends = [Status.SUCCESS, Status.FAILED, *(Status.SUCCESS,) * 3, Status.FAILED, Status.TIMED_OUT]
+    store.finish([ended(run, status, run.queued_at) for run, status in zip(runs, ends, strict=True)]).result(10)
+    return [run.run_id for run in runs]
+
+
+def test_newest_is_what_was_recorded_last_whatever_the_clock_said(store, opened):
+    runs = recorded_with_a_clock_that_was_ahead(store)
+    newest_first = runs[::-1]
+
+    def ids(found):
+        return [run.run_id for run in found]
+
+    assert ids(store.history("job", 10)) == ids(store.recent(10)) == newest_first
+    failed = ids(store.history("job", 10, statuses=["failed"]))
+    assert failed == ids(store.recent(10, statuses=["failed"])) == [runs[5], runs[1]]
+    assert ids(store.last_results(["job"]).values()) == [runs[6]]
+    assert [row.run_id for row in store.old_rows("job", (0, ""), 10)] == runs
+    needed = store.needed("job", 3, NOON + HOUR)
+    assert (needed.newest, needed.result, needed.failure) == (runs[6],) * 3
+    assert (needed.success, needed.past_success) == (runs[4], runs[0])
+    assert needed.oldest_kept[1] == runs[4]
+    store.close()
+    again = opened()
+    last = a_run(at=NOON + 5 * MINUTE)
+    record(again, last)
+    assert ids(again.history("job", 3)) == [last.run_id, *newest_first[:2]]
+    again.close()
+
+
+def test_pages_follow_the_order_of_recording_also_from_a_run_that_is_gone(store):
+    runs = recorded_with_a_clock_that_was_ahead(store)
+    for ask in (partial(store.history, "job"), store.recent):
+        pages, before = [], None
+        while page := ask(2, before):
+            pages += [run.run_id for run in page]
+            before = pages[-1]
+        assert pages == runs[::-1]
+    store.delete_runs([runs[3], runs[5]]).result(10)
+
+    assert [run.run_id for run in store.history("job", 10, runs[5])] == [runs[1], runs[0]]  # by the next smaller run_id
+    assert [run.run_id for run in store.history("job", 10, runs[3])] == [runs[2], runs[1], runs[0]]
+    assert store.history("job", 10, "0") == []
+
+
+def test_the_last_success_is_none_of_a_time_to_come(store):
+    runs = recorded_with_a_clock_that_was_ahead(store)
+
+    assert store.last_successes(["job"], NOON + HOUR)["job"].run_id == runs[0]
+    assert store.last_successes(["job"], NOON + 2 * AHEAD)["job"].run_id == runs[4]
+    assert store.last_occurrences(["job"], NOON + HOUR) == {"job": NOON + 4 * MINUTE}
+    assert store.last_occurrences(["job"]) == {"job": NOON + AHEAD + 2 * MINUTE}
+
+
+def test_what_is_counted_since_a_moment_ends_now(store):
+    recorded_with_a_clock_that_was_ahead(store)
+
+    assert store.counts(NOON - HOUR, NOON + HOUR) == {"success": 1, "failed": 2, "timed_out": 1}
+    assert store.counts(NOON - HOUR)["success"] == 4
+
+
+def test_a_fencing_token_grows_with_each_run_whatever_the_clock_said(store):
+    runs = [store.numbered(a_run(at=at, scheduled_at=None)) for at in (NOON, NOON + AHEAD, NOON, NOON - AHEAD)]
+    record(store, *runs)
+    tokens = [run.fencing_token for run in runs]
+
+    assert tokens == sorted(set(tokens))
+    assert [store.run(run.run_id).fencing_token for run in runs] == tokens
+
+
+def test_rows_from_before_there_was_an_order_are_older_than_all_others(store):
+    old = [replace(a_run(at=NOON + number * AHEAD), sequence=0) for number in range(3)]
+    new = a_run(at=NOON + MINUTE)
+    record(store, old[1], old[2], old[0])
+    record(store, new)
+
+    assert [run.run_id for run in store.history("job", 10)] == [new.run_id, *(run.run_id for run in old[::-1])]
+
+
 def test_the_rows_that_others_need_are_known(store):
     runs = [a_run(at=NOON + number * MINUTE) for number in range(6)]
     skipped = a_run(at=NOON + 10 * MINUTE, status=Status.SKIPPED, finished_at=NOON)
@@ -234,14 +324,14 @@ def test_the_rows_that_others_need_are_known(store):
     ends = (Status.SUCCESS, Status.TIMED_OUT, Status.SUCCESS, Status.CANCELLED)
     store.finish([ended(run, status) for run, status in zip(runs, ends, strict=False)]).result(10)
 
-    assert store.needed("job", 2) == Needed(
-        newest=by_hand.run_id, occurrence=skipped.run_id, result=runs[3].run_id, failure=runs[1].run_id,
-        success=runs[2].run_id, oldest_kept=runs[3].run_id,
+    assert store.needed("job", 2, NOON + MINUTE) == Needed(
+        newest=by_hand.run_id, occurrence=skipped.run_id, past_occurrence=runs[1].run_id, result=runs[3].run_id,
+        failure=runs[1].run_id, success=runs[2].run_id, past_success=runs[0].run_id, oldest_kept=place(store, runs[3]),
     )  # fmt: skip
-    assert store.needed("job", 5).oldest_kept == runs[0].run_id
-    assert store.needed("job", 6).oldest_kept is None
-    assert store.needed("job", None).oldest_kept is None
-    assert store.needed("none", 1) == Needed()
+    assert store.needed("job", 5, NOON).oldest_kept == place(store, runs[0])
+    assert store.needed("job", 6, NOON).oldest_kept is None
+    assert store.needed("job", None, NOON).oldest_kept is None
+    assert store.needed("none", 1, NOON) == Needed()
     assert store.job_ids() == ["job", "other"]
 
 
@@ -250,10 +340,10 @@ def test_old_rows_are_paged_oldest_first(store):
     record(store, *runs)
     store.finish([ended(runs[0])]).result(10)
 
-    first = store.old_rows("job", "", 3)
-    assert first[0] == Old(runs[0].run_id, Status.SUCCESS, Origin.SCHEDULE, NOON)
+    first = store.old_rows("job", (0, ""), 3)
+    assert first[0] == Old(runs[0].run_id, Status.SUCCESS, Origin.SCHEDULE, NOON, place(store, runs[0])[0])
     assert [row.run_id for row in first] == [run.run_id for run in runs[:3]]
-    assert [row.finished_at for row in store.old_rows("job", first[-1].run_id, 3)] == [None, None]
+    assert [row.finished_at for row in store.old_rows("job", first[-1].place, 3)] == [None, None]
     assert store.statuses([runs[0].run_id, runs[1].run_id, "no such"]) == {
         runs[0].run_id: Status.SUCCESS, runs[1].run_id: Status.RUNNING,
     }  # fmt: skip

@@ -83,19 +83,19 @@ def test_a_job_has_done_its_work_up_to_the_occurrence_of_its_newest_success(star
     engine = start(a_job(every="1h"))
     engine.tick(1)
     run = engine.started[0][1]
-    assert engine.board.last_success_at(run) is None
+    assert engine.last_success_at(run) is None
     engine.clock.advance(60)  # it took a while: what came meanwhile is the next one's
     succeed(engine)
-    assert engine.board.last_success_at(run) == NOON
+    assert engine.last_success_at(run) == NOON
     engine.tick(HOUR.total_seconds())
     fail(engine)
-    assert engine.board.last_success_at(run) == NOON
+    assert engine.last_success_at(run) == NOON
     second = start(a_job(every="1h"))
-    assert second.board.last_success_at(run) == NOON
+    assert second.last_success_at(run) == NOON
     trigger(second)
     succeed(second)
 
-    assert second.board.last_success_at(run) == second.clock.now()
+    assert second.last_success_at(run) == second.clock.now()
 
 
 def test_an_older_run_that_succeeds_later_takes_nothing_back(start):
@@ -105,7 +105,7 @@ def test_an_older_run_that_succeeds_later_takes_nothing_back(start):
     succeed(engine, 1)
     succeed(engine, 0)
 
-    assert engine.board.last_success_at(engine.started[0][1]) == NOON + HOUR
+    assert engine.last_success_at(engine.started[0][1]) == NOON + HOUR
 
 
 def test_the_planner_wakes_up_for_a_retry(start):

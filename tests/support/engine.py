@@ -6,6 +6,7 @@ from schedulerd.chains import Chains
 from schedulerd.errors import StoppingError
 from schedulerd.executor import Finished
 from schedulerd.forecast import Forecast
+from schedulerd.lookup import last_success_at
 from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
@@ -75,6 +76,9 @@ class Engine:
         self.planner.run_pending()
         assert self.scheduler.tick.trouble is self.planner.trouble is None
         self.settle()
+
+    def last_success_at(self, run):
+        return last_success_at(self.board, self.store, run, self.clock.now())
 
     def settle(self):
         for _ in range(4):

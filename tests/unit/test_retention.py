@@ -1,6 +1,6 @@
 """Retention: what goes is old or too much, and what is needed never goes."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +14,12 @@ from schedulerd.retention import (
     Rules,
     claims_kept,
     expired,
+    may_go_on,
     outputs_to_delete,
     surplus_bytes,
 )  # fmt: skip
-from tests.support.builders import NOON, a_job
+from schedulerd.store.order import Order
+from tests.support.builders import NOON, a_job, a_run
 
 DAY = timedelta(days=1)
 FAILURES = (Status.FAILED, Status.TIMED_OUT, Status.ABANDONED)
@@ -48,7 +50,7 @@ def needed_of(rows, rules):
         result=newest(rows, lambda row: row.status in ENDED),
         failure=newest(rows, lambda row: row.status in FAILURES),
         success=newest(rows, lambda row: row.status is Status.SUCCESS),
-        oldest_kept=finished[count - 1] if count is not None and len(finished) > count else None,
+        oldest_kept=(0, finished[count - 1]) if count is not None and len(finished) > count else None,
     )
 
 
@@ -107,10 +109,27 @@ def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rul
         and (row.origin not in (Origin.SCHEDULE, Origin.CATCH_UP) or row.finished_at < NOON - rules.claims_kept)
     ]  # fmt: skip
 
-    beyond = [row for row in left if needed.oldest_kept is not None and row.run_id < needed.oldest_kept]
+    beyond = [row for row in left if needed.oldest_kept is not None and row.place < needed.oldest_kept]
     assert {row.run_id for row in beyond} <= needed.stays(rules)
     again = [row for row in rows if row.run_id not in gone]
     assert expired(again, needed_of(again, rules), rules, NOON) == []
+
+
+def test_rows_of_a_clock_that_was_behind_are_no_older_than_what_was_recorded_before_them():
+    before, wrong = a_run(at=NOON - DAY), a_run(at=datetime(1970, 1, 1, tzinfo=UTC))
+    runs = list(map(Order().numbered, (before, wrong)))
+    rows = [Old(run.run_id, Status.SUCCESS, Origin.MANUAL, run.queued_at, run.sequence) for run in runs]
+    rules = Rules(older_than=30 * DAY)
+
+    assert expired(rows, Needed(), rules, NOON) == []
+    assert expired(rows, Needed(), rules, NOON + 30 * DAY) == [before.run_id, wrong.run_id]
+
+
+def test_a_page_of_rows_of_a_clock_that_was_ahead_does_not_hide_those_behind_it():
+    page = [Old(str(number), Status.SUCCESS, Origin.MANUAL, NOON + 400 * DAY) for number in range(10)]
+
+    assert may_go_on(page, Needed(), Rules(older_than=30 * DAY), NOON)
+    assert not may_go_on(page, Needed(), Rules(older_than=30 * DAY), NOON + 401 * DAY)
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100), st.booleans()), max_size=30)

@@ -2,16 +2,18 @@
 -- Enter runs into the ledger, the first of the list first; an occurrence or idempotency key that is there already is left
 -- as it is. Lists of columns, so that a thousand rows are one statement.
 INSERT INTO runs (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
-    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key)
+    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key, sequence)
 SELECT run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
-    duration_seconds, exit_code, records_processed, error_message, details::json, node, actor, idempotency_key
+    duration_seconds, exit_code, records_processed, error_message, details::json, node, actor, idempotency_key,
+    coalesce(sequence, 0)
 FROM unnest(%(run_id)s::text[], %(job_id)s::text[], %(scheduled_at)s::timestamptz[], %(attempt)s::integer[],
     %(origin)s::text[], %(status)s::text[], %(queued_at)s::timestamptz[], %(started_at)s::timestamptz[],
     %(finished_at)s::timestamptz[], %(duration_seconds)s::double precision[], %(exit_code)s::integer[],
     %(records_processed)s::bigint[], %(error_message)s::text[], %(details)s::text[], %(node)s::text[], %(actor)s::text[],
-    %(idempotency_key)s::text[])
+    %(idempotency_key)s::text[], %(sequence)s::bigint[])
 WITH ORDINALITY AS rows (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
-    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key, place)
+    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key, sequence,
+    place)
 ORDER BY place
 ON CONFLICT DO NOTHING
 RETURNING run_id;
@@ -52,10 +54,10 @@ WHERE job_id = %(job_id)s;
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
 -- last_occurrences --
--- The newest time of each job's own rule that was decided about (what else started it says nothing about its times).
+-- The latest time of each job's own rule that was decided about (what else started it says nothing about its times).
 SELECT wanted.job_id, scheduled_at FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     SELECT scheduled_at FROM runs
-    WHERE job_id = wanted.job_id AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+    WHERE job_id = wanted.job_id AND scheduled_at <= %(until)s AND attempt = 1 AND origin IN ('schedule', 'catch_up')
     ORDER BY scheduled_at DESC LIMIT 1
 ) AS newest;
 
@@ -69,37 +71,48 @@ WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s AND attempt = 1 AND orig
 SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     SELECT * FROM runs
     WHERE job_id = wanted.job_id AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
-    ORDER BY run_id DESC LIMIT 1
+    ORDER BY sequence DESC, run_id DESC LIMIT 1
 ) AS newest;
 
 -- last_successes --
--- The newest success of each of the jobs that have one.
+-- The newest success of each of the jobs that have one, without those of a later time.
 SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
-    SELECT * FROM runs WHERE job_id = wanted.job_id AND status = 'success' ORDER BY run_id DESC LIMIT 1
+    SELECT * FROM runs
+    WHERE job_id = wanted.job_id AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= %(until)s
+    ORDER BY sequence DESC, run_id DESC LIMIT 1
 ) AS newest;
 
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
-SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
+SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY sequence, run_id;
 
 -- history --
 -- A page of a job's rows, newest first; all of them when no status is named.
 SELECT * FROM runs
-WHERE job_id = %(job_id)s AND run_id < %(before)s
+WHERE job_id = %(job_id)s AND (sequence, run_id) < (%(sequence)s, %(run_id)s)
     AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
-ORDER BY run_id DESC LIMIT %(limit)s;
+ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s;
 
 -- recent --
 -- A page of the rows of all jobs, newest first.
 SELECT * FROM runs
-WHERE run_id < %(before)s AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
-ORDER BY run_id DESC LIMIT %(limit)s;
+WHERE (sequence, run_id) < (%(sequence)s, %(run_id)s)
+    AND (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s::text[]))
+ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s;
 
 -- recent_notable --
 -- The same of statuses without success, which are few among many.
 SELECT * FROM runs
-WHERE status <> 'success' AND run_id < %(before)s AND status = ANY(%(statuses)s::text[])
-ORDER BY run_id DESC LIMIT %(limit)s;
+WHERE status <> 'success' AND (sequence, run_id) < (%(sequence)s, %(run_id)s) AND status = ANY(%(statuses)s::text[])
+ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s;
+
+-- place_of --
+-- The place of a run in the order of recording, or that of the next smaller run_id.
+SELECT sequence, run_id FROM runs WHERE run_id <= %(run_id)s ORDER BY run_id DESC LIMIT 1;
+
+-- last_place --
+-- The largest sequence and the largest run_id, of whichever rows.
+SELECT (SELECT max(sequence) FROM runs) AS sequence, (SELECT max(run_id) FROM runs) AS run_id;
 
 -- occurrences --
 -- What the ledger has of a job's occurrences from one on, in their order.
@@ -108,11 +121,11 @@ SELECT * FROM runs WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s ORDER
 -- durations --
 -- How long the newest successful runs of each job took.
 SELECT wanted.job_id, duration_seconds FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
-    SELECT run_id, duration_seconds FROM runs
+    SELECT sequence, run_id, duration_seconds FROM runs
     WHERE job_id = wanted.job_id AND status = 'success' AND duration_seconds IS NOT NULL
-    ORDER BY run_id DESC LIMIT %(limit)s
+    ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s
 ) AS newest
-ORDER BY run_id DESC;
+ORDER BY sequence DESC, run_id DESC;
 
 -- run --
 SELECT * FROM runs WHERE run_id = %(run_id)s;
@@ -130,7 +143,7 @@ SELECT status, sum(number)::bigint AS number FROM run_counts WHERE period = '' G
 -- counts_since --
 -- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
 SELECT status, sum(number)::bigint AS number FROM (
-    SELECT status, number FROM run_counts WHERE period > left(%(first)s, 7)
+    SELECT status, number FROM run_counts WHERE period > left(%(first)s, 7) AND period <= left(%(last)s, 7)
     UNION ALL
     SELECT status, count(*) FROM runs WHERE run_id >= %(first)s AND run_id < left(%(first)s, 7) || '~' GROUP BY status
 ) AS parts
@@ -147,7 +160,7 @@ ORDER BY finished_at, run_id LIMIT %(limit)s;
 -- lateness_since --
 -- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
 SELECT upto, sum(number)::bigint AS number FROM (
-    SELECT upto, number FROM lateness_counts WHERE period > left(%(first)s, 7)
+    SELECT upto, number FROM lateness_counts WHERE period > left(%(first)s, 7) AND period <= left(%(last)s, 7)
     UNION ALL
     SELECT lateness_class(scheduled_at, started_at), 1 FROM runs
     WHERE run_id >= %(first)s AND run_id < left(%(first)s, 7) || '~' AND scheduled_at IS NOT NULL AND started_at IS NOT NULL
@@ -163,26 +176,36 @@ WITH RECURSIVE ids (job_id) AS (
 SELECT job_id FROM ids WHERE job_id IS NOT NULL;
 
 -- needed --
--- The rows of a job that others need, and the oldest of its newest finished rows; see retention.Needed.
+-- The rows of a job that others need; see retention.Needed.
 SELECT
-    (SELECT run_id FROM runs WHERE job_id = %(job_id)s ORDER BY run_id DESC LIMIT 1) AS newest,
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s ORDER BY sequence DESC, run_id DESC LIMIT 1) AS newest,
     (SELECT run_id FROM runs
         WHERE job_id = %(job_id)s AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
         ORDER BY scheduled_at DESC LIMIT 1) AS occurrence,
     (SELECT run_id FROM runs
-        WHERE job_id = %(job_id)s AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
-        ORDER BY run_id DESC LIMIT 1) AS result,
-    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status IN ('failed', 'timed_out', 'abandoned')
-        ORDER BY run_id DESC LIMIT 1) AS failure,
-    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status = 'success' ORDER BY run_id DESC LIMIT 1) AS success,
+        WHERE job_id = %(job_id)s AND scheduled_at <= %(now)s AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+        ORDER BY scheduled_at DESC LIMIT 1) AS past_occurrence,
     (SELECT run_id FROM runs
-        WHERE job_id = %(job_id)s AND status NOT IN ('queued', 'running') AND %(runs_per_job)s::bigint IS NOT NULL
-        ORDER BY run_id DESC LIMIT 1 OFFSET coalesce(%(runs_per_job)s::bigint, 1) - 1) AS oldest_kept;
+        WHERE job_id = %(job_id)s AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS result,
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status IN ('failed', 'timed_out', 'abandoned')
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS failure,
+    (SELECT run_id FROM runs WHERE job_id = %(job_id)s AND status = 'success'
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS success,
+    (SELECT run_id FROM runs
+        WHERE job_id = %(job_id)s AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= %(now)s
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS past_success;
+
+-- oldest_kept --
+-- The oldest of a job's newest finished rows.
+SELECT sequence, run_id FROM runs WHERE job_id = %(job_id)s AND status NOT IN ('queued', 'running')
+ORDER BY sequence DESC, run_id DESC LIMIT 1 OFFSET %(skipped)s;
 
 -- old_rows --
 -- A page of a job's rows behind one of them, oldest first.
-SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = %(job_id)s AND run_id > %(after)s
-ORDER BY run_id LIMIT %(limit)s;
+SELECT sequence, run_id, status, origin, finished_at FROM runs
+WHERE job_id = %(job_id)s AND (sequence, run_id) > (%(sequence)s, %(run_id)s)
+ORDER BY sequence, run_id LIMIT %(limit)s;
 
 -- all_runs --
 -- A page of all rows behind one of them, oldest first.

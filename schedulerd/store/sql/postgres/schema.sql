@@ -29,14 +29,16 @@ CREATE TABLE runs (
     details json,                         -- not jsonb: what a run said stays as it said it
     node text COLLATE "C" NOT NULL,
     actor text,
-    idempotency_key text COLLATE "C"
+    idempotency_key text COLLATE "C",
+    sequence bigint NOT NULL DEFAULT 0    -- the order of recording, whatever the clock said; 0: from before there was one
 );
 
 -- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
 CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX runs_history ON runs (job_id, run_id, status);  -- with the status: a page of failures doesn't read the others
-CREATE INDEX runs_notable ON runs (run_id, status) WHERE status <> 'success';
+CREATE INDEX runs_recorded ON runs (sequence, run_id);
+CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
+CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at, run_id) WHERE finished_at IS NOT NULL;
 

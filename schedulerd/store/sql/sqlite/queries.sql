@@ -1,8 +1,9 @@
 -- record_run --
 -- Enter a run into the ledger; an occurrence or idempotency key that is there already is left as it is.
 INSERT INTO runs (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
-    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key,
+    sequence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- run_is_there --
@@ -30,10 +31,10 @@ UPDATE jobs SET paused_at = ?, paused_by = ?, pause_reason = ?, paused_until = ?
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
 -- last_occurrences --
--- The newest time of each job's own rule that was decided about (what else started it says nothing about its times).
+-- The latest time of each job's own rule that was decided about (what else started it says nothing about its times).
 SELECT value AS job_id, (
     SELECT scheduled_at FROM runs
-    WHERE job_id = value AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+    WHERE job_id = value AND scheduled_at IS NOT NULL AND scheduled_at <= :until AND attempt = 1 AND origin IN ('schedule', 'catch_up')
     ORDER BY scheduled_at DESC LIMIT 1
 ) AS scheduled_at
 FROM json_each(:job_ids);
@@ -47,43 +48,55 @@ SELECT scheduled_at FROM runs WHERE job_id = :job_id AND scheduled_at >= :since 
 SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
     SELECT run_id FROM runs
     WHERE job_id = value AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
-    ORDER BY run_id DESC LIMIT 1
+    ORDER BY sequence DESC, run_id DESC LIMIT 1
 );
 
 -- last_successes --
--- The newest success of each of the jobs that have one.
+-- The newest success of each of the jobs that have one, without those of a later time.
 SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
-    SELECT run_id FROM runs WHERE job_id = value AND status = 'success' ORDER BY run_id DESC LIMIT 1
+    SELECT run_id FROM runs
+    WHERE job_id = value AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= :until
+    ORDER BY sequence DESC, run_id DESC LIMIT 1
 );
 
 -- unfinished --
 -- What the ledger says is still to come or going on, oldest first.
-SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY run_id;
+SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY sequence, run_id;
 
 -- history --
 -- A page of a job's rows, newest first; all of them when no status is named.
 SELECT * FROM runs WHERE run_id IN (
     SELECT run_id FROM runs
-    WHERE job_id = :job_id AND run_id < :before
+    WHERE job_id = :job_id AND (sequence, run_id) < (:sequence, :run_id)
         AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-    ORDER BY run_id DESC LIMIT :limit
+    ORDER BY sequence DESC, run_id DESC LIMIT :limit
 )
-ORDER BY run_id DESC;
+ORDER BY sequence DESC, run_id DESC;
 
 -- recent --
 -- A page of the rows of all jobs, newest first.
 SELECT * FROM runs
-WHERE run_id < :before AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-ORDER BY run_id DESC LIMIT :limit;
+WHERE (sequence, run_id) < (:sequence, :run_id)
+    AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+ORDER BY sequence DESC, run_id DESC LIMIT :limit;
 
 -- recent_notable --
 -- The same of statuses without success, which are few among many.
 SELECT * FROM runs WHERE run_id IN (
     SELECT run_id FROM runs
-    WHERE status <> 'success' AND run_id < :before AND status IN (SELECT value FROM json_each(:statuses))
-    ORDER BY run_id DESC LIMIT :limit
+    WHERE status <> 'success' AND (sequence, run_id) < (:sequence, :run_id)
+        AND status IN (SELECT value FROM json_each(:statuses))
+    ORDER BY sequence DESC, run_id DESC LIMIT :limit
 )
-ORDER BY run_id DESC;
+ORDER BY sequence DESC, run_id DESC;
+
+-- place_of --
+-- The place of a run in the order of recording, or that of the next smaller run_id.
+SELECT sequence, run_id FROM runs WHERE run_id <= :run_id ORDER BY run_id DESC LIMIT 1;
+
+-- last_place --
+-- The largest sequence and the largest run_id, of whichever rows.
+SELECT (SELECT max(sequence) FROM runs) AS sequence, (SELECT max(run_id) FROM runs) AS run_id;
 
 -- occurrences --
 -- What the ledger has of a job's occurrences from one on, in their order.
@@ -93,9 +106,10 @@ SELECT * FROM runs WHERE job_id = :job_id AND scheduled_at >= :since ORDER BY sc
 -- How long the newest successful runs of each job took.
 SELECT value AS job_id, duration_seconds FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id IN (
     SELECT run_id FROM runs
-    WHERE job_id = value AND status = 'success' AND duration_seconds IS NOT NULL ORDER BY run_id DESC LIMIT :limit
+    WHERE job_id = value AND status = 'success' AND duration_seconds IS NOT NULL
+    ORDER BY sequence DESC, run_id DESC LIMIT :limit
 )
-ORDER BY run_id DESC;
+ORDER BY sequence DESC, run_id DESC;
 
 -- run --
 SELECT * FROM runs WHERE run_id = :run_id;
@@ -113,7 +127,7 @@ SELECT status, number FROM run_counts WHERE period = '' AND number > 0;
 -- counts_since --
 -- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
 SELECT status, sum(number) AS number FROM (
-    SELECT status, number FROM run_counts WHERE period > substr(:first, 1, 7)
+    SELECT status, number FROM run_counts WHERE period > substr(:first, 1, 7) AND period <= substr(:last, 1, 7)
     UNION ALL
     SELECT status, count(*) FROM runs WHERE run_id >= :first AND run_id < substr(:first, 1, 7) || '~' GROUP BY status
 )
@@ -128,7 +142,7 @@ WHERE (finished_at, run_id) > (:finished_at, :run_id) AND finished_at < :end ORD
 -- lateness_since --
 -- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
 SELECT upto, sum(number) AS number FROM (
-    SELECT upto, number FROM lateness_counts WHERE period > substr(:first, 1, 7)
+    SELECT upto, number FROM lateness_counts WHERE period > substr(:first, 1, 7) AND period <= substr(:last, 1, 7)
     UNION ALL
     SELECT (SELECT min(upto) FROM lateness_classes WHERE upto >= started_at - scheduled_at), 1 FROM runs
     WHERE run_id >= :first AND run_id < substr(:first, 1, 7) || '~' AND scheduled_at IS NOT NULL AND started_at IS NOT NULL
@@ -144,25 +158,36 @@ WITH RECURSIVE ids (job_id) AS (
 SELECT job_id FROM ids WHERE job_id IS NOT NULL;
 
 -- needed --
--- The rows of a job that others need, and the oldest of its newest finished rows; see retention.Needed.
+-- The rows of a job that others need; see retention.Needed.
 SELECT
-    (SELECT run_id FROM runs WHERE job_id = :job_id ORDER BY run_id DESC LIMIT 1) AS newest,
+    (SELECT run_id FROM runs WHERE job_id = :job_id ORDER BY sequence DESC, run_id DESC LIMIT 1) AS newest,
     (SELECT run_id FROM runs
         WHERE job_id = :job_id AND scheduled_at IS NOT NULL AND attempt = 1 AND origin IN ('schedule', 'catch_up')
         ORDER BY scheduled_at DESC LIMIT 1) AS occurrence,
     (SELECT run_id FROM runs
+        WHERE job_id = :job_id AND scheduled_at <= :now AND attempt = 1 AND origin IN ('schedule', 'catch_up')
+        ORDER BY scheduled_at DESC LIMIT 1) AS past_occurrence,
+    (SELECT run_id FROM runs
         WHERE job_id = :job_id AND status IN ('success', 'failed', 'timed_out', 'cancelled', 'abandoned')
-        ORDER BY run_id DESC LIMIT 1) AS result,
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS result,
     (SELECT run_id FROM runs WHERE job_id = :job_id AND status IN ('failed', 'timed_out', 'abandoned')
-        ORDER BY run_id DESC LIMIT 1) AS failure,
-    (SELECT run_id FROM runs WHERE job_id = :job_id AND status = 'success' ORDER BY run_id DESC LIMIT 1) AS success,
-    (SELECT run_id FROM runs WHERE job_id = :job_id AND status NOT IN ('queued', 'running') AND :runs_per_job IS NOT NULL
-        ORDER BY run_id DESC LIMIT 1 OFFSET ifnull(:runs_per_job, 1) - 1) AS oldest_kept;
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS failure,
+    (SELECT run_id FROM runs WHERE job_id = :job_id AND status = 'success'
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS success,
+    (SELECT run_id FROM runs
+        WHERE job_id = :job_id AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= :now
+        ORDER BY sequence DESC, run_id DESC LIMIT 1) AS past_success;
+
+-- oldest_kept --
+-- The oldest of a job's newest finished rows.
+SELECT sequence, run_id FROM runs WHERE job_id = :job_id AND status NOT IN ('queued', 'running')
+ORDER BY sequence DESC, run_id DESC LIMIT 1 OFFSET :skipped;
 
 -- old_rows --
 -- A page of a job's rows behind one of them, oldest first.
-SELECT run_id, status, origin, finished_at FROM runs WHERE job_id = :job_id AND run_id > :after
-ORDER BY run_id LIMIT :limit;
+SELECT sequence, run_id, status, origin, finished_at FROM runs
+WHERE job_id = :job_id AND (sequence, run_id) > (:sequence, :run_id)
+ORDER BY sequence, run_id LIMIT :limit;
 
 -- all_runs --
 -- A page of all rows behind one of them, oldest first.

@@ -29,14 +29,16 @@ CREATE TABLE runs (
     details TEXT,             -- JSON
     node TEXT NOT NULL,
     actor TEXT,
-    idempotency_key TEXT
+    idempotency_key TEXT,
+    sequence INTEGER NOT NULL DEFAULT 0  -- the order of recording, whatever the clock said; 0: from before there was one
 ) STRICT, WITHOUT ROWID;
 
 -- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
 CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX runs_history ON runs (job_id, run_id, status);  -- with the status: a page of failures doesn't read the others
-CREATE INDEX runs_notable ON runs (run_id, status) WHERE status <> 'success';
+CREATE INDEX runs_recorded ON runs (sequence, run_id);
+CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
+CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
