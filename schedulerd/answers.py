@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -92,5 +93,9 @@ async def settled(future: Future[T]) -> T:
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Call what may wait for the disk in another thread."""
-    return await asyncio.to_thread(function, *arguments)
+    """Call what may wait for the disk in another thread. Raise BusyError when there is none to be had."""
+    try:
+        called = asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments))
+    except RuntimeError as error:
+        raise BusyError(f"the daemon has no thread to answer with: {error}") from error
+    return await called

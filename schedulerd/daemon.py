@@ -44,7 +44,7 @@ from .config_files import Files
 from .config_state import ConfigState
 from .descriptors import capacity, limit, limit_at_start
 from .durations import counted
-from .errors import ConfigError, SchedulerdError, StoreAwayError
+from .errors import ConfigError, SchedulerdError, StartError, StoreAwayError
 from .executor import Executor, Finished, Function
 from .faults import fault_point
 from .keepsakes import Keepsakes
@@ -83,6 +83,8 @@ KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and
 CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
+OWN_THREADS = 2
+THREAD_SECONDS = 5.0  # for their start
 RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 
@@ -148,7 +150,7 @@ class Daemon:
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
-        self._own_threads = ThreadPoolExecutor(2, "daemon")
+        self._own_threads = ThreadPoolExecutor(OWN_THREADS, "daemon")
         self._reloading = asyncio.Lock()
         self._reload_waits = False  # one that will read the configuration as it is from now on
         self._reload_next_at = 0.0
@@ -219,6 +221,7 @@ class Daemon:
 
     async def _start(self, stop: asyncio.Event) -> bool:
         """Start everything; False when a signal came while the history was waited for."""
+        await self._begin_threads()
         self._warn(self.config)
         async with self._reloading:  # a SIGHUP waits until there is something to reload
             if not await self._open_store(stop):
@@ -236,6 +239,14 @@ class Daemon:
         )
         log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
         return True
+
+    async def _begin_threads(self) -> None:
+        """Have the threads of the daemon's own from now on: a stop needs them. Raise StartError."""
+        both = threading.Barrier(OWN_THREADS, timeout=THREAD_SECONDS)
+        try:
+            await asyncio.gather(*(self._aside(both.wait) for _ in range(OWN_THREADS)))
+        except RuntimeError as error:
+            raise StartError(f"no thread can be started: {error}") from error
 
     async def _open_store(self, stop: asyncio.Event) -> bool:
         """Open the history, and wait for it when it is away: without it nobody knows what has been started already."""

@@ -7,7 +7,6 @@ long jobs are not in its way. The seats are for functions of ours (built-ins), w
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from .errors import SchedulerdError, SecretError, StartError, StoppingError
 from .faults import fault_point
 from .model import Job, Result, Run, Status
 from .output import OutputFolder
+from .pool import Pool
 from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
 from .process import Cause, End, Kept, ProcessSpec
 from .results import Reported, merged, result_path, shown, take_result
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 STARTERS = 2  # while one waits for a file of secrets, the other goes on
 RELIEVE_SECONDS = 2.0  # of one task; then another thread does what else there is to do
 HELD_UP_SECONDS = 5.0  # without a look: then we were stopped ourselves, and nothing else need be slow
-MOST_RELIEVED = 200  # threads that hang, each at the files of another job
 ERROR_TAIL_BYTES = 1000
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]
@@ -47,91 +46,6 @@ class Finished:
     result: Result
     ended_at: datetime
     duration_seconds: float | None
-
-
-class Pool:
-    """Threads, made when they are needed and at most `size`, that call what is put into their queue."""
-
-    def __init__(self, name: str, size: int, clock: Clock) -> None:
-        self.name = name
-        self.size = size
-        self._clock = clock
-        self._at_work: dict[threading.Thread, float] = {}  # since when (monotonic)
-        self._relieved: set[threading.Thread] = set()  # others have taken their places
-        self._tasks: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._free = 0  # threads that wait for a task, or are on their way to
-        self._untaken = 0  # tasks that no thread has taken
-
-    def submit(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call `function(*arguments)` in one of the threads, in the order of the calls."""
-        with self._lock:
-            self._untaken += 1
-            if self._untaken > self._free and len(self._threads) < self.size:
-                self._grow()
-        self._tasks.put((function, arguments))
-
-    def _grow(self) -> None:
-        """Start one more thread. When there is none to be had, the others have to do; without others, raise RuntimeError."""
-        thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            if not self._threads:
-                self._untaken -= 1
-                raise
-        else:
-            self._threads.append(thread)
-            self._free += 1
-
-    def relieve(self, seconds: float) -> None:
-        """Put another thread in the place of each that has been at one task for `seconds`; it ends with that task."""
-        with self._lock:
-            now = self._clock.monotonic()
-            late = [thread for thread, since in self._at_work.items() if now - since >= seconds]
-            for thread in late:
-                if thread not in self._relieved and len(self._relieved) < MOST_RELIEVED:
-                    self._relieved.add(thread)
-                    self.size += 1
-            while self._untaken > self._free and len(self._threads) < self.size:
-                self._grow()
-
-    def close(self, seconds: float) -> list[str]:
-        """Let the threads end when the queue is empty; return the names of those that still work after `seconds`."""
-        with self._lock:
-            threads = list(self._threads)
-        for _ in threads:
-            self._tasks.put(None)
-        for thread in threads:
-            thread.join(seconds / len(threads))
-        return [thread.name for thread in threads if thread.is_alive()]
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            with self._lock:
-                self._free -= 1
-                self._untaken -= 1
-                self._at_work[threading.current_thread()] = self._clock.monotonic()
-            function, arguments = task
-            try:
-                function(*arguments)
-            except Exception:  # a thread of the pool must not die: its seat would be gone for good
-                log.exception("a task of the pool %s stumbled", self.name)
-            with self._lock:
-                if self._is_relieved(threading.current_thread()):
-                    return
-                self._free += 1
-
-    def _is_relieved(self, thread: threading.Thread) -> bool:
-        """Note the end of a thread's task, and of the thread when another one has its place. The lock is held."""
-        del self._at_work[thread]
-        if thread not in self._relieved:
-            return False
-        self._relieved.discard(thread)
-        self._threads.remove(thread)
-        self.size -= 1
-        return True
 
 
 class Executor:
@@ -169,6 +83,7 @@ class Executor:
 
     def recover(self) -> dict[str, Kept]:
         """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
+        self._starters.begin()
         return self._supervisor.recover()
 
     @property

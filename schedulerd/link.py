@@ -95,13 +95,13 @@ class Link:
             data = self.socket.recv(CHUNK)
         except BlockingIOError:
             return []
-        except ConnectionError:
+        except OSError:
             data = b""
         if not data:
             return None
         self.silence = 0
         *lines, self._unread = (self._unread + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [_report(line) for line in lines]
 
     def send(self, order: bytes) -> None:
         """Give an order to a keeper that is there, as soon as it takes it. The lock is held."""
@@ -128,6 +128,15 @@ class Link:
         """Return for how many looks in a row something was awaited and nothing heard."""
         self.silence = self.silence + 1 if self.is_awaited else 0
         return self.silence
+
+
+def _report(line: bytes) -> dict[str, Any]:
+    """Return a report; one that cannot be read costs those around it nothing."""
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        return {"trouble": f"a report of a keeper cannot be read: {error}: {line[:200]!r}"}
+    return found if isinstance(found, dict) else {"trouble": f"a report of a keeper is no object: {line[:200]!r}"}
 
 
 def _pid_of(connection: socket.socket) -> int:

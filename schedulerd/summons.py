@@ -27,6 +27,7 @@ class Summons:
         self._has_come = has_come
         self._outcomes: queue.SimpleQueue[tuple[Link, Found | str]] = queue.SimpleQueue()
         self._threads: dict[Link, threading.Thread] = {}
+        self._lacks_threads = False
         self._closing = threading.Event()
 
     def __contains__(self, link: object) -> bool:
@@ -38,9 +39,12 @@ class Summons:
         thread = threading.Thread(target=self._try, args=(link, is_silent, wait), name=f"summoner-{link.place}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:
-            log.error("no keeper can be summoned yet: %s", error)
+        except RuntimeError as error:  # it is tried again at the next look
+            if not self._lacks_threads:
+                log.error("no keeper can be summoned yet: %s", error)
+            self._lacks_threads = True
         else:
+            self._lacks_threads = False
             self._threads[link] = thread
 
     def outcomes(self) -> Iterator[tuple[Link, Found | str]]:

@@ -19,6 +19,7 @@ from typing import Any
 from .clock import Clock
 from .errors import StartError
 from .link import Link
+from .parts import Part
 from .process import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
 from .summons import Found, Summons
 
@@ -28,7 +29,6 @@ MOST_KEEPERS = 2  # one is as quick as one core starts processes
 LOOK_SECONDS = 2.5  # between two looks at keepers of which something is awaited
 PING_LOOKS = 2  # a keeper that was silent at so many is asked whether it is there,
 SILENT_LOOKS = 7  # and given up at so many: 15 s at least
-STUMBLE_SECONDS = 0.2
 
 
 class Supervisor(threading.Thread):
@@ -50,7 +50,11 @@ class Supervisor(threading.Thread):
         self._number = number
         self._next = 0
         self._of_run: dict[str, Link] = {}  # until its end is recorded
-        self._waiting: list[End] = []  # of before our start
+        self._waiting: list[End] = []  # ends that the listener has not heard of
+        self._working = Part("the supervisor of the keepers", clock)
+        self._serving = Part("the connection to a keeper", clock)
+        self._hearing = Part("the report of a keeper", clock)
+        self._telling = Part("the word of an end", clock)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -169,16 +173,15 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         """Hear what the keepers report, until closed."""
-        if self._waiting:
-            self._heard_ends(self._waiting)
         while not self._closing.is_set():
-            try:
+            with self._working:
                 self._round()
-            except Exception:  # this loop must not die: no run would ever end again
-                log.exception("the supervisor stumbled and goes on")
-                self._closing.wait(STUMBLE_SECONDS)
+            pause = max(part.pause_seconds for part in (self._working, self._serving, self._telling))
+            if pause:
+                self._closing.wait(pause)
 
     def _round(self) -> None:
+        self._tell_ends()
         ready = self._epoll.poll(self._patience())
         self._is_resting = False
         for descriptor, happened in ready:
@@ -186,7 +189,8 @@ class Supervisor(threading.Thread):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             elif link is not None and not self._closing.is_set():
-                self._serve(link, happened)
+                with self._serving:
+                    self._serve(link, happened)
         for link, found in self._summons.outcomes():
             self._come(link, found)
         if self._look_at is not None and self._clock.monotonic() >= self._look_at:
@@ -196,13 +200,15 @@ class Supervisor(threading.Thread):
     def _patience(self) -> float | None:
         """Return for how many seconds there is nothing to do; None is until a keeper or an order comes."""
         self._is_resting = True  # before the keepers are looked at: an order that comes now wakes us
-        if not any(link.is_awaited or self._is_missing(link) for link in self._links):
+        if not self._waiting and not any(link.is_awaited or self._is_missing(link) for link in self._links):
             self._look_at = None
             return None
         self._is_resting = False
         now = self._clock.monotonic()
         if self._look_at is None:
             self._look_at = now + LOOK_SECONDS
+        if self._waiting:
+            return 0.0
         return max(0.0, self._look_at - now)
 
     def _serve(self, link: Link, happened: int) -> None:
@@ -220,22 +226,26 @@ class Supervisor(threading.Thread):
                 self._hear(link, reports)
 
     def _hear(self, link: Link, reports: list[dict[str, Any]]) -> None:
-        ends = []
+        ends: list[End] = []
         for report in reports:
-            if "started" in report:
-                self._heard_start(link, report["started"], report["at"])
-            elif "ended" in report:
-                ends.append(end_of(report["ended"], report))
-            elif "refused" in report:
-                self._refuse(report["refused"], report["why"])
-            elif "run" in report:
-                log.error("run %s: %s", report["run"], report["trouble"])
-            elif "trouble" in report:
-                log.error("%s", report["trouble"])
-            elif "shortage" in report:
-                self._heard_shortage(link, report["shortage"])
+            with self._hearing:  # of the others, each is as important
+                self._hear_one(link, report, ends)
         if ends:
             self._heard_ends(ends)
+
+    def _hear_one(self, link: Link, report: dict[str, Any], ends: list[End]) -> None:
+        if "started" in report:
+            self._heard_start(link, report["started"], report["at"])
+        elif "ended" in report:
+            ends.append(end_of(report["ended"], report))
+        elif "refused" in report:
+            self._refuse(report["refused"], report["why"])
+        elif "run" in report:
+            log.error("run %s: %s", report["run"], report["trouble"])
+        elif "trouble" in report:
+            log.error("%s", report["trouble"])
+        elif "shortage" in report:
+            self._heard_shortage(link, report["shortage"])
 
     def _heard_start(self, link: Link, run_id: str, at: float) -> None:
         link.runs[run_id] = None
@@ -251,7 +261,16 @@ class Supervisor(threading.Thread):
     def _heard_ends(self, ends: list[End]) -> None:
         for end in ends:
             self._drop(end.run_id)
-        self._listener.ended(ends)
+        self._waiting += ends
+        self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        """Tell the listener of ends; what it cannot hear now it is told again: nobody else knows of them."""
+        if not self._waiting:
+            return
+        with self._telling:
+            self._listener.ended(self._waiting)
+            self._waiting = []
 
     def _refuse(self, run_id: str, why: str) -> None:
         self._drop(run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from .client import PREFIX, Client, ClientError, Streamed, run_path
@@ -194,7 +195,8 @@ def watched(client: Client, run_id: str, controls: Controls) -> dict[str, Any]:
     is_over = threading.Event()
     teller = threading.Thread(target=_tell, args=(client, run_id, watch.line, is_over), daemon=True)
     if sys.stderr.isatty():
-        teller.start()
+        with suppress(RuntimeError):  # no thread is to be had: then there is no line of status
+            teller.start()
     try:
         return watch.follow()
     finally:

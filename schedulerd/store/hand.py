@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Hand:
-    """The thread, which is started with the first thing to do."""
+    """The thread, which is started by `begin`, or with the first thing to do."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -31,11 +31,16 @@ class Hand:
             else:
                 done.set_result(result)
 
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        self.begin()
         self._tasks.put(task)
         return done
+
+    def begin(self) -> None:
+        """Start the thread, unless it is there. Raise RuntimeError when there is none to be had."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def close(self) -> None:
         """Let the thread end when everything is done; nobody waits for that."""

@@ -71,6 +71,10 @@ class Outage:
         """Return whether rows of new runs are taken now."""
         return self.trouble is None or (self._spool is not None and self._spool.takes_runs)
 
+    def begin(self) -> None:
+        """Have the thread that uses the database. Raise RuntimeError when there is none to be had."""
+        self._hand.begin()
+
     def catch_up(self) -> None:
         """Write what is in the journal when the database has been opened. Raise StoreAwayError."""
         count = self.backlog.changes

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import StoreAwayError, StoreError
 from .changes import Change
 from .database import Database, Item, refuse
 from .journal import Backlog
@@ -45,11 +46,12 @@ class Writer(threading.Thread):
         """
         if self.ident is not None:
             return
+        _begin(self._outage.begin)  # now, and not when a run waits for its row
         if not self._is_open:
             self._database.open()
             self._is_open = True
         self._outage.catch_up()
-        self.start()
+        _begin(self.start)
 
     @property
     def trouble(self) -> str | None:
@@ -116,3 +118,11 @@ class Writer(threading.Thread):
         except queue.Empty:
             return batch, True
         return batch, False
+
+
+def _begin(start: Callable[[], None]) -> None:
+    """Start a thread. Raise StoreAwayError when there is none to be had."""
+    try:
+        start()
+    except RuntimeError as error:
+        raise StoreAwayError(f"the history cannot be opened: {error}") from error

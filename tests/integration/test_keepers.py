@@ -16,6 +16,7 @@ from schedulerd.server import bind_unix
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
+from tests.support.threads import no_more_threads
 from tests.support.waiting import until
 
 IGNORED = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD})
@@ -240,3 +241,53 @@ def test_a_keeper_ends_without_a_word_when_its_socket_is_not_its_own_any_more(he
     until(lambda: not keepers(folder), "the end of the keepers")
 
     assert {path.read_text() for path in folder.glob("keeper/*/errors")} == {""}
+
+
+def test_ends_that_could_not_be_heard_are_told_again(quick, folder):
+    class Deaf(Heard):
+        times = 0
+
+        def ended(self, ends):
+            self.times += 1
+            if self.times < 3:
+                raise RuntimeError("can't start new thread")
+            super().ended(ends)
+
+    deaf = Deaf()
+    made = begin(folder, deaf)
+    made.launch("a", spec(folder, "exit 3", "a"))
+    end = deaf.ends.get(timeout=20)
+    made.close()
+
+    assert (end.run_id, end.exit_code) == ("a", 3)
+    assert deaf.ends.empty()
+
+
+def test_a_report_that_cannot_be_dealt_with_costs_the_others_nothing(quick, folder, caplog):
+    class Odd(Heard):
+        def started(self, run_id, at):
+            if run_id.startswith("odd"):
+                raise KeyError(run_id)
+            super().started(run_id, at)
+
+    odd = Odd()
+    made = begin(folder, odd)
+    for number in range(20):
+        for name in ("odd", "even"):
+            made.launch(f"{name}{number}", spec(folder, "exit 0", f"{name}{number}"))
+    ended = {odd.ends.get(timeout=20).run_id for _ in range(40)}
+    made.close()
+
+    assert len(ended) == 40
+    assert sum("unexpected error" in record.message for record in caplog.records) == 1
+
+
+def test_a_keeper_that_cannot_be_summoned_for_want_of_threads_is_told_once_and_had_later(made, heard, folder, caplog):
+    _, pid = begin_a_run(made, heard, folder)
+    with no_more_threads():
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: "can't start new thread" in caplog.text, "the first try")
+    (folder / "fifo").write_text("go\n")
+
+    assert heard.ends.get(timeout=20).run_id == "long"
+    assert sum("no keeper can be summoned yet" in record.message for record in caplog.records) == 1

@@ -4,7 +4,7 @@ import queue
 import threading
 
 from schedulerd.clock import ManualClock, SystemClock
-from schedulerd.executor import Pool
+from schedulerd.pool import Pool
 from tests.support.builders import NOON
 from tests.support.waiting import until
 
@@ -52,7 +52,7 @@ def test_an_error_in_a_task_costs_no_thread(caplog):
     pool.submit(seen.put, "still here")
 
     assert seen.get(timeout=5) == "still here"
-    assert "stumbled" in caplog.text
+    assert "failed" in caplog.text
     pool.close(5)
 
 

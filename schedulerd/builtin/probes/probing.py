@@ -73,5 +73,8 @@ def _begun(planned: Planned, clock: Clock) -> _Call | Answer:
         ago = format_duration(clock.monotonic() - last.started)
         return {"status": UNHEALTHY, "error": f"the probe that began {ago} ago still hangs", "latency_ms": None}
     call = _Call(planned, clock, clock.monotonic())
-    threading.Thread(target=call.run, name=f"probe-{planned.key}"[:60], daemon=True).start()
+    try:
+        threading.Thread(target=call.run, name=f"probe-{planned.key}"[:60], daemon=True).start()
+    except RuntimeError as error:
+        return {"status": UNHEALTHY, "error": f"the probe could not be started: {error}", "latency_ms": None}
     return call
