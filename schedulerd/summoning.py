@@ -29,6 +29,7 @@ TRIES = 5
 BEGIN_SECONDS = 10.0  # a keeper's start, or its first word, on a busy machine
 LOOK_SECONDS = 0.1
 DIE_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
+MOST_ERRORS_BYTES = 64 * 1024  # of what keepers that fail, or cannot be started, have to say
 LEAVE_SECONDS = 3.0  # how long the end of a keeper that has nothing to do is waited for
 FILES = ("lock", "socket")  # without them, the next daemon does not find the keeper
 READY = 3  # the descriptor on which a keeper says that it is there
@@ -149,6 +150,7 @@ class Summoner:
         env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_KEEPERS)}
         env["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         errors = os.path.join(self._folder, "errors")
+        _bound(errors)
         return os.posix_spawn(
             sys.executable,
             [
@@ -274,6 +276,13 @@ def _greeting(connection: socket.socket) -> dict[str, Any] | None:
         return None
     greeting: dict[str, Any] = json.loads(line)
     return greeting
+
+
+def _bound(path: str) -> None:
+    """Begin a file anew that has grown too large; what it had stays beside it until the next time."""
+    with suppress(OSError):  # it is not there, or there is no room: then it grows on, by a few lines a day
+        if os.stat(path).st_size > MOST_ERRORS_BYTES:
+            os.replace(path, f"{path}.old")
 
 
 def _unborn(keeper: int) -> list[int]:

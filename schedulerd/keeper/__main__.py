@@ -30,7 +30,6 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -46,6 +45,7 @@ from .folder import KeeperFolder
 from .groups import Groups
 from .journal import Journal
 from .launch import NotStartedError, launch
+from .steps import LASTS_SECONDS, Steps
 
 STARTS_A_ROUND = 8  # then ends are looked at
 SYNC_SECONDS = 0.1  # how long ends may wait for the disk while there is something to start
@@ -53,7 +53,6 @@ CAP_SECONDS = 0.02  # between two looks at files that grow
 EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
 POLLS_RUNS = "runs without a descriptor to spare are polled: raise LimitNOFILE= of the unit, or ulimit -Hn"
 POLLS_OUTPUTS = "outputs that cannot be watched are polled: raise fs.inotify.max_user_watches and max_user_instances"
-STUMBLE_SECONDS = 0.2
 LONGEST_POLL = 3600.0  # epoll takes no more than 24 days
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
 # It ends when its work is done, and not by what a job sends to its parent.
@@ -70,6 +69,8 @@ class Keeper:
         self._descriptors = descriptors
         self._refused_for: str | None = None  # the shortage because of which the last start was refused
         self._shortage: str | None = None  # as it was told
+        self._steps = Steps(self._clock)
+        self._step = self._steps.step
         self._epoll = select.epoll()
         self._connection = Connection(self._clock, self._epoll, listener)
         self._orders = self._connection.orders
@@ -124,30 +125,38 @@ class Keeper:
     def run(self) -> None:
         """Serve until there is nothing to do and nobody to do it for."""
         while self._connection.is_awaited or self._children.by_run or self._orders or self._is_expecting:
-            try:
+            with self._step("the round"):
                 self._round()
-            except Exception as error:  # this loop must not die: no run would ever end again
-                traceback.print_exc()
-                select.select([], [], [], STUMBLE_SECONDS)
-                self._report({"trouble": f"the keeper stumbled and goes on: {error!r}"})
+            if pause := self._steps.pause_seconds():
+                select.select([], [], [], pause)
 
     def _round(self) -> None:
         ready = dict(self._epoll.poll(self._patience()))
         if not ready and self._is_expecting:
             self._is_expecting = False
+        with self._step("the connection to the daemon"):
+            self._receive(ready)
+        with self._step("orders"):
+            self._obey([self._orders.popleft() for _ in range(min(STARTS_A_ROUND, len(self._orders)))])
+        with self._step("ends of runs"):
+            self._hear(list(ready))
+        with self._step("timeouts"):
+            self._children.climb()
+        with self._step("outputs"):
+            self._look_at_outputs(ready)
+        with self._step("the journal"):
+            self._sync()
+        with self._step("reports"):
+            self._tell_shortage()
+            self._connection.send()
+
+    def _receive(self, ready: dict[int, int]) -> None:
         if self._is_to_look:
             self._restore()
         if self._connection.receive(ready):
             self._sync(at_once=True)  # nobody hears it: the greeting comes first, and tells these ends
             if self._connection.accept():
                 self._greet()
-        self._obey([self._orders.popleft() for _ in range(min(STARTS_A_ROUND, len(self._orders)))])
-        self._hear(list(ready))
-        self._children.climb()
-        self._look_at_outputs(ready)
-        self._sync()
-        self._tell_shortage()
-        self._connection.send()
 
     def _patience(self) -> float:
         """Return for how many seconds there is nothing to do."""
@@ -156,7 +165,7 @@ class Keeper:
         now = self._clock.monotonic()
         waits = [self._children.wait_seconds()]
         waits += [each - now for each in (self._cap_at, self._connection.accept_at) if each is not None]
-        waits += [EXPECTING_SECONDS if self._is_expecting else None]
+        waits += [EXPECTING_SECONDS if self._is_expecting else None, LASTS_SECONDS if self._steps.failing else None]
         return max(0.0, min([LONGEST_POLL, *(each for each in waits if each is not None)]))
 
     def _hear(self, ready: list[int]) -> None:
@@ -273,6 +282,7 @@ class Keeper:
         lacking = [self._refused_for] if self._refused_for else []
         lacking += [POLLS_RUNS] if self._children.is_polling else []
         lacking += [POLLS_OUTPUTS] if self._capping.is_polling else []
+        lacking += self._steps.failing
         text = "; ".join(lacking) or None
         if text != self._shortage and self._connection.is_there:
             self._shortage = text

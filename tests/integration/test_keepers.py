@@ -291,3 +291,33 @@ def test_a_keeper_that_cannot_be_summoned_for_want_of_threads_is_told_once_and_h
 
     assert heard.ends.get(timeout=20).run_id == "long"
     assert sum("no keeper can be summoned yet" in record.message for record in caplog.records) == 1
+
+
+def test_a_keeper_in_which_one_step_always_fails_goes_on_with_the_others_and_tells(quick, heard, folder, monkeypatch):
+    monkeypatch.setenv("SCHEDULERD_FAULT", "after_fork:error:1")
+    made = begin(folder, heard)
+    for number in range(6):
+        made.launch(f"run{number}", spec(folder, "exit 0", f"run{number}"))
+        assert heard.ends.get(timeout=20).exit_code == 0
+    trouble = until(lambda: made.trouble, "the trouble")
+    made.close()
+    told = "".join(path.read_text() for path in folder.glob("keeper/*/errors"))
+
+    assert "orders: unexpected error, continuing" in trouble
+    assert "RuntimeError: fault point after_fork" in told
+    assert told.count("Traceback") <= made._number
+
+
+def test_what_keepers_that_cannot_start_have_to_say_is_bounded(quick, folder, heard, monkeypatch):
+    monkeypatch.setattr(summoning, "MOST_ERRORS_BYTES", 1000)
+    place = folder / "keeper" / "0"
+    place.mkdir(parents=True)
+    (place / "lock").mkdir()
+    made = Supervisor(str(folder / "keeper"), SystemClock(), heard)
+    with pytest.raises(StartError, match="errors"):
+        made.recover()
+    made.close()
+
+    assert (place / "errors.old").exists()
+    assert (place / "errors").stat().st_size < 5000
+    assert (place / "errors.old").stat().st_size < 5000
