@@ -13,6 +13,7 @@ from .board import Board, JobState
 from .clock import Clock
 from .endings import Endings
 from .model import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
+from .parts import Part
 from .retrying import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .seating import Seating
 from .store import Store
@@ -58,6 +59,7 @@ class Ends:
         self._on_room, self._on_over = on_room, on_over
         self.on_final: Callable[[list[Run]], None] = lambda _runs: None
         self.on_written: Callable[[list[str]], None] = lambda _run_ids: None
+        self._following = Part("what follows the end of a run", clock)
         self.is_stopping = False
         self.on_idle: Callable[[], None] = lambda: None
 
@@ -81,12 +83,21 @@ class Ends:
         """Write how runs ended, each given as it was started and as it ended, with the attempts that follow."""
         if not ends:
             return None
-        rows = [self._with_retry(given, ended) for given, ended in ends]
+        rows = [self._followed(given, ended) for given, ended in ends]
         ended = [run for run, _ in rows]
         retries = {run.run_id: retry for run, retry in rows if retry is not None}
         written = self._store.finish(ended, list(retries.values()))
         written.add_done_callback(partial(self._recorded, ended, retries))
         return written
+
+    def _followed(self, given: Run, ended: Run) -> tuple[Run, Run | None]:
+        """Return a run as it ended, and what follows it. Where that cannot be told, its end is written all the same."""
+        try:
+            return self._with_retry(given, ended)
+        except Exception as error:  # nobody else knows of this end, or of those that are written with it
+            log.exception("job %s: whether another attempt follows run %s could not be told", ended.job_id, ended.run_id)
+            told = f"unknown: {type(error).__name__}: {error}"
+            return replace(ended, details={**ended.details, "retry": told}), None
 
     def _with_retry(self, given: Run, ended: Run) -> tuple[Run, Run | None]:
         state = self._board.states.get(given.job_id)
@@ -117,9 +128,11 @@ class Ends:
         self.cancel(orphans, Result(Status.CANCELLED, message=NO_JOB))
         final = {run.run_id for run in ended if run.run_id not in retries or retries[run.run_id].run_id not in taken}
         for state, run in free:
-            self._on_room(state)
+            with self._following:
+                self._on_room(state)
             if run.run_id in final:
-                self._on_over(state, run)
+                with self._following:
+                    self._on_over(state, run)
         if error is None:
             self.on_written([run.run_id for run in ended])
             self.on_final([run for run in ended if run.run_id in final and outcome_of(run) in ENDED])

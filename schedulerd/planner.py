@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import schedule
 
 from .clock import Clock, Jump, JumpWatch
-from .durations import format_duration
+from .durations import counted, format_duration
 from .entries import DueJob, Undecided, portions, together
 from .loop import Loop
 from .model import Origin
@@ -56,6 +56,7 @@ class PlannedJob(schedule.Job):
         self.planner = planner
         self.next: Occurrence | None = None
         self.looks_again = False  # then next_run is no due time, but when to look
+        self.fails = False  # its next time cannot be computed
         self.cause: str | None = None  # why it is late
         self.tag(job_id)
 
@@ -320,7 +321,10 @@ class Planner(schedule.Scheduler):
     @property
     def trouble(self) -> str | None:
         """Return what keeps jobs from being started on time, in words, or None."""
-        return self._loop.trouble
+        with self._lock:
+            failing = sorted(job.job_id for job in self._by_id.values() if job.fails)
+        times = f"the next times of {', '.join(failing[:3])} cannot be computed ({counted(len(failing), 'job')})"
+        return "; ".join(filter(None, (self._loop.trouble, times if failing else None))) or None
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -390,11 +394,15 @@ class Planner(schedule.Scheduler):
     def _guarded(self, job: PlannedJob, act: Callable[[], T]) -> T | None:
         """Do something with a job's times; one whose trigger fails must not cost the others theirs."""
         try:
-            return act()
+            found = act()
         except Exception:
-            log.exception("job %s: its next time could not be computed, trying again", job.job_id)
+            if not job.fails:  # once for each job, or a time zone that is gone would fill the log
+                log.exception("job %s: its next time could not be computed, trying again", job.job_id)
+            job.fails = True
             job.look_again(self.clock.now() + STUMBLE)
             return None
+        job.fails = False
+        return found
 
     def _put_back(self, undecided: list[Undecided]) -> None:
         with self._lock:

@@ -210,8 +210,12 @@ class Keeper:
         """Have controllers, and set the limits of what runs again: between two daemons there were none."""
         self._groups.hand_on()
         for run_id in self._children.by_run:
-            with suppress(OSError):  # its group is gone, or never was
+            try:
                 self._groups.limit(run_id, self._journal.runs[run_id]["intent"].get("group") or {})
+            except FileNotFoundError:
+                continue  # its group is gone, or never was
+            except OSError as error:
+                self._report({"trouble": f"the limits of its control group cannot be set again: {error}", "run": run_id})
 
     def _report(self, line: dict[str, Any]) -> None:
         self._connection.report(line)

@@ -8,6 +8,7 @@ damaged there is found when it is read, and is marked then, so that the next sta
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import sqlite3
 import struct
@@ -17,6 +18,8 @@ from datetime import datetime
 
 from ..errors import StoreError
 from ..files import fsync_folder
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, as are the places of what is read here
 HEADER_BYTES = 100
@@ -94,8 +97,10 @@ def is_suspect(path: str) -> bool:
 
 def mark_suspect(path: str) -> None:
     """Let the next start look through the whole file."""
-    with suppress(OSError):
+    try:
         os.close(os.open(path + SUSPECT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        log.warning("%s cannot be marked as damaged, and the next start may not look through all of it: %s", path, error)
 
 
 def clear_suspicion(path: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -188,8 +187,13 @@ def _check_mode(mode: object) -> None:
 
 
 def _cut(connection: Connection) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
-        own.shutdown(socket.SHUT_RDWR)
+    """End a conversation under the driver that waits for it. That needs no descriptor: there may be none to be had."""
+    with suppress(OSError, psycopg.Error):
+        line = socket.socket(fileno=connection.fileno())
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        finally:
+            line.detach()
 
 
 def _heed(notice: psycopg.errors.Diagnostic) -> None:

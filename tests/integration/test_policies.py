@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from schedulerd import ends as ends_module
 from schedulerd.admission import Load
 from schedulerd.asking import Asking
 from schedulerd.clock import ManualClock
 from schedulerd.errors import NotFoundError, StoppingError
-from schedulerd.model import Actor, Overlap, Pause, Role, Status
+from schedulerd.executor import Finished
+from schedulerd.model import Actor, Overlap, Pause, Result, Role, Status
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 
@@ -737,3 +739,26 @@ def test_a_gate_is_looked_at_again_after_a_restart(start):
     second.settle()
 
     assert (len(first.started), len(second.started)) == (0, 1)
+
+
+def test_an_end_is_written_although_nobody_can_tell_what_follows_it(start, monkeypatch):
+    engine = start(a_job("bad"), a_job("good"))
+    for job_id in ("bad", "good"):
+        trigger(engine, job_id)
+    ends = [Finished(job, run, Result(Status.FAILED, message="no"), engine.clock.now(), 1.0) for job, run in engine.started]
+    honest = ends_module.next_row
+
+    def next_row(job, *others):
+        if job.job_id == "bad":
+            raise ZeroDivisionError("float division by zero")
+        return honest(job, *others)
+
+    monkeypatch.setattr(ends_module, "next_row", next_row)
+    for end in ends:
+        engine.scheduler.on_started(end.run, engine.clock.now())
+    engine.scheduler.on_finished(ends)
+    engine.settle()
+
+    assert statuses(engine, "bad") == statuses(engine, "good") == [(1, "failed")]
+    assert engine.rows("bad")[0].details["retry"] == "unknown: ZeroDivisionError: float division by zero"
+    assert running(engine) == []

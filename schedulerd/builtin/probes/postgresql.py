@@ -41,6 +41,13 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, c
 
 
 def _hang_up(descriptor: int) -> None:
-    """End a conversation under the driver that waits for it, in another thread: it sees the end of the stream."""
-    with suppress(OSError), socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.shutdown(socket.SHUT_RDWR)
+    """End a conversation under the driver that waits for it, in another thread: it sees the end of the stream.
+
+    That needs no descriptor: there may be none to be had.
+    """
+    with suppress(OSError):
+        line = socket.socket(fileno=descriptor)
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        finally:
+            line.detach()
