@@ -30,7 +30,8 @@ class Order:
 
     def numbered(self, run: Run) -> Run:
         """Return a run that is recorded now with its sequence; one that has a sequence keeps it."""
-        if run.sequence is not None:
+        if run.sequence is not None:  # it may be of another history, from which it is copied
+            self.begin_after((run.sequence, ""))
             return run
         wanted = _time_in(run.run_id)
         with self._lock:
@@ -39,6 +40,8 @@ class Order:
 
 
 def _time_in(run_id: str) -> int:
+    if not run_id:
+        return 0
     try:
         return token_of(run_id)
     except ValueError:  # not one of ours

@@ -1,5 +1,6 @@
 """The two databases give the same answers to the same changes, and hold the same rows afterwards."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from schedulerd.clock import SystemClock
 from schedulerd.model import ENDED, Origin, Result, Status, finish
 from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
+from schedulerd.store.copying import copy
 from schedulerd.store.postgres import PostgresStore
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run
@@ -78,6 +80,27 @@ def test_the_same_changes_have_the_same_answers_and_leave_the_same_rows(pair, dr
         for since in (NOON - timedelta(days=9), NOON):
             assert sqlite.counts(since) == postgres.counts(since)
             assert sqlite.lateness(since) == postgres.lateness(since)
+    finally:
+        clear(pair)
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_copy_has_the_order_of_the_history_that_it_was_made_of(pair, turn):
+    source, target = pair[::turn]
+    ahead = timedelta(days=400)
+    old = [replace(a_run(f"old{number}", at=NOON + number * ahead), sequence=0) for number in (1, 0)]  # from before
+    wrong = [a_run(str(number), at=at) for number, at in enumerate((NOON, NOON + 2 * ahead, NOON - ahead, NOON))]
+    try:
+        for run in (*old, *wrong):
+            source.record([run]).result(10)
+        order = [run.job_id for run in source.recent(10)]
+        copy(source, target, lambda _copied: None)
+
+        assert order == ["3", "2", "1", "0", "old1", "old0"]
+        assert [run.job_id for run in target.recent(10)] == order
+        assert [run.sequence for run in target.recent(10)] == [run.sequence for run in source.recent(10)]
+        target.record([a_run("last")]).result(10)
+        assert target.recent(1)[0].job_id == "last"
     finally:
         clear(pair)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.asking import Asking
-from schedulerd.board import MOST_ENDED, Board
+from schedulerd.board import MOST_ENDED, Board, JobState
 from schedulerd.clock import ManualClock, SystemClock
 from schedulerd.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.keepsakes import Keepsakes
@@ -90,6 +90,44 @@ def test_runs_are_entered_claimed_and_ended_without_the_history_and_are_in_it_wh
     assert world.store.run(before.run_id).status is Status.RUNNING
     assert world.store.run(run.run_id) == ended(run)
     assert world.store.counts() == {"running": 1, "success": 1, "failed": 1, "queued": 1}
+
+
+def test_what_is_recorded_in_an_outage_has_its_place_whatever_the_clock_said_also_after_a_restart(world):
+    ahead = timedelta(days=400)
+    clock = [0 * MINUTE, ahead, ahead + MINUTE, MINUTE, 2 * MINUTE, 3 * MINUTE]
+    runs = [a_run(str(number), at=NOON + passed) for number, passed in enumerate(clock)]
+    for run in runs[:2]:
+        world.store.record([run]).result(10)
+    world.take_away()
+    for run in runs[2:4]:
+        world.store.record([run]).result(10)
+    world.store.close()  # what is in the journal, the next daemon finds
+    world.release()
+    world.start()
+    for run in runs[4:]:
+        world.store.record([run]).result(10)
+
+    assert [run.job_id for run in world.store.recent(10)] == ["5", "4", "3", "2", "1", "0"]
+
+
+def test_pages_of_an_outage_follow_the_order_of_recording(world, tmp_path):
+    runs = [a_run(at=at, scheduled_at=None) for at in (NOON, NOON + timedelta(days=400), NOON + MINUTE)]
+    runs = [world.store.numbered(run) for run in runs]
+    world.store.record(runs[:1]).result(10)
+    board = Board()
+    board.states["job"] = JobState(a_job(), running={run.run_id: run for run in runs[1:]})
+    output, keepsakes = OutputFolder(str(tmp_path / "output")), Keepsakes(str(tmp_path / "keepsakes.json"))
+    asked = Runs(board, world.store, SystemClock(), output, keepsakes, list)
+    world.take_away()
+    world.store.record(runs[1:]).result(10)
+
+    def ids(before=None):
+        return [run["run_id"] for run in asked.page(10, before, None, "job")]
+
+    newest_first = [run.run_id for run in runs[::-1]]
+    assert ids() == newest_first
+    assert [ids(before) for before in newest_first[:2]] == [newest_first[1:], newest_first[2:]]
+    world.bring_back()
 
 
 def test_an_occurrence_that_the_journal_has_is_not_entered_again(world):

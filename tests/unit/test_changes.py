@@ -1,6 +1,7 @@
 """Changes of the ledger as they are written down, to be made later."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from schedulerd.model import Origin, Run, Status, new_run_id
 from schedulerd.store.changes import Claim, Finish, Record, from_json, to_json
+from tests.support.builders import a_run
 
 INSTANTS = st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 PLAIN = st.recursive(
@@ -39,6 +41,15 @@ CHANGES = (
     | st.builds(Claim, st.text())
     | st.builds(Finish, st.lists(RUNS, max_size=3), st.lists(RUNS, max_size=3))
 )
+
+
+def test_runs_keep_their_place_in_the_order_of_recording_and_older_journals_know_none():
+    run = replace(a_run(), sequence=7)
+    text = to_json(Record([run]))
+    assert from_json(text).runs[0].place == (7, run.run_id)
+    del text["record"][0]["sequence"]
+
+    assert from_json(text).runs[0].place == (0, run.run_id)
 
 
 @given(CHANGES)

@@ -39,7 +39,7 @@ CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE ide
 CREATE INDEX runs_recorded ON runs (sequence, run_id);
 CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
 CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
-CREATE INDEX runs_unfinished ON runs (run_id) WHERE status IN ('queued', 'running');
+CREATE INDEX runs_unfinished ON runs (sequence, run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE daily_stats (

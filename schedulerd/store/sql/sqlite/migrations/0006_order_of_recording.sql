@@ -3,6 +3,8 @@
 ALTER TABLE runs ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
 DROP INDEX runs_history;
 DROP INDEX runs_notable;
+DROP INDEX runs_unfinished;
 CREATE INDEX runs_recorded ON runs (sequence, run_id);
 CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
 CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
+CREATE INDEX runs_unfinished ON runs (sequence, run_id) WHERE status IN ('queued', 'running');
