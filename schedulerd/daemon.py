@@ -126,9 +126,10 @@ class Daemon:
             self.scheduler.may_start, self.scheduler.on_started, self._on_finished,
         )  # fmt: skip
         self.scheduler.launch_with(self.executor)
+        self.executor.on_unkilled = self.scheduler.on_unkilled
         keepers = os.path.join(config.state_dir, "keeper")
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
-        self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.clock)
+        self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.output, self.clock)
         self._on_tick_too = Parts(self.clock, {
             "the log": lambda _now: logs.flush(),
             "the word to the service manager": lambda _now: self.notifier.say_again(),
@@ -193,7 +194,7 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._soon, self._look)
 
     def _troubles(self) -> list[str]:
-        return [*self._upkeep.troubles, *logs.troubles()]
+        return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles()]
 
     def _loop_trouble(self) -> str | None:
         """Return what of the planner's loop fails, in words, or None."""

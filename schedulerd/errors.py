@@ -92,6 +92,10 @@ class NotFoundError(SchedulerdError):
     """There is no such thing."""
 
 
+class GoneError(SchedulerdError):
+    """It was there, and somebody has removed it."""
+
+
 class ConflictError(SchedulerdError):
     """The thing is in a state in which this cannot be done to it; says the way out."""
 

@@ -32,6 +32,7 @@ STARTERS = 2  # while one waits for a file of secrets, the other goes on
 RELIEVE_SECONDS = 2.0  # of one task; then another thread does what else there is to do
 HELD_UP_SECONDS = 5.0  # without a look: then we were stopped ourselves, and nothing else need be slow
 ERROR_TAIL_BYTES = 1000
+REMOVED = "its output was removed while it ran"
 
 Prepare = Callable[[Job, Run, str], ProcessSpec]
 Function = Callable[[Job, Run, threading.Event], Result]
@@ -78,6 +79,8 @@ class Executor:
         self._supervisor = Supervisor(keepers, clock, self)
         self._children: dict[str, tuple[Job, Run]] = {}  # by run_id, while their process runs
         self._stops: dict[str, threading.Event] = {}  # by run_id, while their function runs
+        self._unkilled: dict[str, str] = {}  # by run_id, in words, until its end
+        self.on_unkilled: Callable[[Run, str], None] = lambda _run, _who: None
         self._refused: Cause | None = None
         self._looked_at = clock.monotonic()
 
@@ -182,10 +185,16 @@ class Executor:
         """Return the process of a run. Raise GivenUpError when that took so long that its end is written already."""
         self._preparing.begin(job, run)
         try:
-            return self._prepare[job.action](job, run, self._output.make(run.run_id))
+            return self._prepare[job.action](job, run, self._output_path(run.run_id))
         finally:
             if not self._preparing.end(job, run):
                 raise GivenUpError
+
+    def _output_path(self, run_id: str) -> str:
+        try:
+            return self._output.make(run_id)
+        except OSError as error:
+            raise StartError(self._output.refusal() or f"cannot make a folder for its output: {error}") from error
 
     def _failure(self, job: Job, error: Exception) -> Result:
         if self._refused is not None:
@@ -203,11 +212,30 @@ class Executor:
     def refused(self, run_id: str, why: str) -> None:
         """Hear from the keeper that a run's child could not be started."""
         job, run = self._children.pop(run_id)
-        self._starters.submit(self._failed, job, run, StartError(why))
+        self._starters.submit(self._not_started, job, run, why)
+
+    def _not_started(self, job: Job, run: Run, why: str) -> None:
+        """Let a run fail that no keeper could start; the reason may be that its output has no place."""
+        self._failed(job, run, StartError(self._output.refusal() or why))
 
     def ended(self, ends: list[End]) -> None:
         """Hear from the keeper that children have ended."""
         self._starters.submit(self._ended, ends)
+
+    def unkilled(self, run_id: str, who: str) -> None:
+        """Hear from the keeper that processes of a run live on although they were killed."""
+        found = self._children.get(run_id)
+        if found is None:
+            return
+        job, run = found
+        log.error("job %s: run %s cannot be ended: %s", job.job_id, run_id, who)
+        self._unkilled[run_id] = f"job {job.job_id}: run {run_id} cannot be ended: {who}"
+        self.on_unkilled(run, who)
+
+    @property
+    def troubles(self) -> list[str]:
+        """Which runs cannot be ended, and why, in words."""
+        return list(self._unkilled.values())
 
     def _failed(self, job: Job, run: Run, error: Exception) -> None:
         self._on_finished([Finished(job, run, self._failure(job, error), self._clock.now(), None)])
@@ -223,6 +251,8 @@ class Executor:
 
     def _finished(self, end: End) -> Finished:
         job, run = self._children.pop(end.run_id)
+        self._unkilled.pop(end.run_id, None)
+        _log_remains(run, end)
         try:
             result = self._result(job, run, end)
         except Exception as error:  # the run has ended all the same, and so have the others that ended with it
@@ -237,7 +267,8 @@ class Executor:
             details = {"cpu_seconds": round(end.cpu_seconds, 4), "peak_memory_bytes": end.peak_memory_bytes}
         struck = {
             "oom_kills": end.oom_kills, "pids_refused": end.pids_refused, "limits_not_kept": list(end.limits_not_kept),
-            "output_erased": end.is_output_erased,
+            "output_erased": end.is_output_erased, "leftovers_killed": list(end.leftovers), "not_killed": end.unkilled,
+            "output_error": REMOVED if end.is_output_removed else None,
         }  # fmt: skip
         details |= {name: value for name, value in struck.items() if value}
         reported, tail = take_result(result_path(self._output.path_of(run.run_id), job)), None
@@ -274,6 +305,14 @@ class Executor:
         finally:
             del self._stops[run.run_id]
         self._on_finished([Finished(job, run, result, self._clock.now(), self._clock.monotonic() - start)])
+
+
+def _log_remains(run: Run, end: End) -> None:
+    """Log what its row alone would tell of the end of a run: nobody looks there when it was a success."""
+    told = [REMOVED] if end.is_output_removed else []
+    told += [f"killed what it left behind: {', '.join(end.leftovers)}"] if end.leftovers else []
+    for text in told:
+        log.warning("job %s: run %s: %s", run.job_id, run.run_id, text)
 
 
 def judge(job: Job, end: End) -> tuple[Status, str | None]:

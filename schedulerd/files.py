@@ -65,6 +65,18 @@ def lock_folder(name: str, folder: int | None, how: int) -> int:
     return descriptor
 
 
+def make_private(path: str) -> None:
+    """Make a folder, and those above it that are not there, for the daemon's user alone. Raise OSError."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make_private(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder durable. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -72,7 +72,7 @@ async def follow(runs: Runs, sender: Sender, reader: Reader, run: Run, shows_gap
 
     At a gap (bytes that were dropped) this ends, so that a caller who counts bytes knows where they are: the next request
     begins behind it. So it does when the run erases its output, which begins anew then. With `shows_gaps` a line tells of
-    it instead.
+    it instead. An output that somebody removes ends it, too.
     """
     while True:
         is_over = not runs.is_in_sight(run) and await in_thread(runs.is_over, run)  # asked first: then all of it is there
@@ -91,13 +91,20 @@ async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
     piece = Piece(b"")
     while not piece.is_last:
         piece = await in_thread(reader.read, PIECE_BYTES)
-        if piece.dropped or piece.is_anew:
+        if piece.dropped or piece.is_anew or piece.is_gone:
             if not shows_gaps:
                 return False
-            what = b"the run has erased its output" if piece.is_anew else b"%d bytes dropped" % piece.dropped
-            await sender.send(b"\n[schedulerd: %s]\n" % what)
+            await sender.send(b"\n[schedulerd: %s]\n" % _words(piece))
+        if piece.is_gone:
+            return False
         await sender.send(piece.data)
     return True
+
+
+def _words(piece: Piece) -> bytes:
+    if piece.is_gone:
+        return b"the output of the run was removed"
+    return b"the run has erased its output" if piece.is_anew else b"%d bytes dropped" % piece.dropped
 
 
 async def _wait_for_more(runs: Runs, sender: Sender, reader: Reader, run: Run) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from .addresses import drain, hold, holder_of
 from .errors import AlreadyRunningError, SchedulerdError
-from .files import lock_folder
+from .files import lock_folder, make_private
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class PathLock:
         if self._folder < 0 or is_at(self._path, self._folder):
             return
         self._lost = f"{self._what} was removed or replaced: what it held is lost to this daemon, which must be restarted"
-        os.makedirs(self._path, 0o700, exist_ok=True)
+        make_private(self._path)
         fresh = self._locked_folder()
         os.close(self._folder)
         self._folder = fresh

@@ -8,20 +8,26 @@ length. What was dropped there reads as zeros, so no reader here ever reads in a
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+from .files import make_private
 from .model import EPOCH
 from .retention import Output
 from .secrets import masked_tail, reach_of
 
+log = logging.getLogger(__name__)
+
 TAIL_BYTES = 2000
 MILLISECONDS_A_DAY = 86_400_000
+MOST_EMPTIED = 1000  # that are remembered, until the history has their ends
 MOST_HOLES = 1000  # that are counted: we make one, but the file is the child's to write
 BLOCK = 512  # bytes; what st_blocks counts, see stat(2)
 _FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.log")
@@ -62,6 +68,8 @@ class OutputFolder:
     def __init__(self, root: str) -> None:
         self.root = root
         os.makedirs(root, 0o700, exist_ok=True)
+        self._trouble: str | None = None  # why no file can be made
+        self._emptied: OrderedDict[str, None] = OrderedDict()  # runs whose empty files were taken away just now
         self._made = ""  # the day's folder that was made last
 
     def path_of(self, run_id: str) -> str:
@@ -73,9 +81,40 @@ class OutputFolder:
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
         if folder != self._made or not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
+            make_private(folder)
             self._made = folder
         return path
+
+    def refusal(self) -> str | None:
+        """Try to make a file; return why there can be none, in words. Until there can, it is one of the `troubles`."""
+        before, path = self._trouble, f"{self.root}/.probe"
+        try:
+            make_private(self.root)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.unlink(path)
+            self._trouble = None
+        except OSError as error:
+            self._trouble = f"cannot make an output file in {self.root}: {_reason(error, self.root)}"
+        if self._trouble is not None and before is None:
+            log.error("%s: no job can start", self._trouble)
+        elif self._trouble is None and before is not None:
+            log.info("output files can be made again in %s", self.root)
+        return self._trouble
+
+    def look(self) -> list[str]:
+        """Look again at what was wrong, if something was; return what is, in words."""
+        if self._trouble is not None:
+            self.refusal()
+        return self.troubles
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with the folder, in words."""
+        return [self._trouble] if self._trouble is not None else []
+
+    def is_gone(self, run_id: str) -> bool:
+        """Return whether the file that a run had is not there, and that is not because it was empty at the run's end."""
+        return not os.path.lexists(self.path_of(run_id)) and run_id not in self._emptied
 
     def settle(self, run_id: str) -> int:
         """Return how many bytes a finished run has written; a file without any is taken away."""
@@ -83,9 +122,13 @@ class OutputFolder:
         try:
             size = os.stat(path).st_size
             if size == 0:
+                self._emptied[run_id] = None
                 os.unlink(path)
         except FileNotFoundError:
             return 0
+        finally:
+            while len(self._emptied) > MOST_EMPTIED:
+                self._emptied.popitem(last=False)
         return size
 
     def size(self, run_id: str) -> int:
@@ -181,6 +224,16 @@ class OutputFolder:
             yield file
         finally:
             os.close(file)
+
+
+def _reason(error: OSError, folder: str) -> str:
+    """Return an error in words; one about room says whether it is files that the disk takes no more of."""
+    reason = error.strerror or str(error)
+    with suppress(OSError):
+        found = os.statvfs(folder)
+        if error.errno == errno.ENOSPC and found.f_files and not found.f_favail:
+            return f"{reason} (it has no free inodes)"
+    return reason
 
 
 def _read(file: int, offset: int, most: int) -> Chunk:

@@ -89,6 +89,9 @@ class End:
     pids_refused: int = 0  # processes that it could not start, because its run had too many
     limits_not_kept: tuple[str, ...] = ()  # there is no control group that could
     is_output_erased: bool = False  # by itself, in between: what it wrote before is gone
+    is_output_removed: bool = False  # by somebody, while it ran
+    leftovers: tuple[str, ...] = ()  # processes that outlived their leader, and were killed
+    unkilled: str | None = None  # processes that could not be killed, and why
 
 
 class Listener(Protocol):
@@ -104,6 +107,10 @@ class Listener(Protocol):
 
     def ended(self, ends: list[End]) -> None:
         """Hear of the ends that came together."""
+        ...
+
+    def unkilled(self, run_id: str, who: str) -> None:
+        """Hear that processes of a run live on although they were killed, with who and why in words."""
         ...
 
 
@@ -149,7 +156,8 @@ def end_of(run_id: str, told: Mapping[str, Any]) -> End:
     return End(
         run_id, told.get("code"), moment_of(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
         told.get("cpu"), told.get("peak"), told.get("lost"), told.get("oom", 0), told.get("pids", 0),
-        tuple(told.get("unkept", ())), bool(told.get("erased")),
+        tuple(told.get("unkept", ())), bool(told.get("erased")), bool(told.get("removed")), tuple(told.get("leftovers", ())),
+        told.get("unkilled"),
     )  # fmt: skip
 
 

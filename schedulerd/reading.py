@@ -13,13 +13,15 @@ from .secrets import Mask
 class Piece:
     """What is shown next: after `dropped` bytes that are gone, `data`. `is_last`: there is no more for now.
 
-    `is_anew`: the run has erased its output (as `> /dev/stderr` does), and what follows is from its beginning.
+    `is_anew`: the run has erased its output (as `> /dev/stderr` does), and what follows is from its beginning. `is_gone`:
+    somebody has removed its output.
     """
 
     data: bytes
     dropped: int = 0
     is_last: bool = False
     is_anew: bool = False
+    is_gone: bool = False
 
 
 class Reader:
@@ -43,7 +45,7 @@ class Reader:
         """Return the next piece, of at most about `most` bytes; it may be empty although there is more."""
         chunk = self._folder.read(self._run_id, self._ahead, most)
         if not chunk.data and not chunk.dropped and self._folder.size(self._run_id) < self._seen:
-            return self._begin_anew()
+            return Piece(b"", is_last=True, is_gone=True) if self._folder.is_gone(self._run_id) else self._begin_anew()
         if chunk.dropped and self._mask.held:
             return Piece(self._shown(self._mask.flush()))  # first what was before the gap
         dropped = 0

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .actions import PREPARE
 from .board import Board
 from .clock import Clock
 from .durations import counted
-from .errors import BusyError, NotFoundError, StoreAwayError, StoreError
+from .errors import BusyError, GoneError, NotFoundError, StoreAwayError, StoreError
 from .figures import percentile
 from .keepsakes import Keepsakes
 from .lookup import run_of
@@ -142,8 +143,18 @@ class Runs:
         return self._output.size(run.run_id)
 
     def stretch(self, run: Run, offset: int) -> Stretch:
-        """Return the first stretch of output at or after `offset`."""
+        """Return the first stretch of output at or after `offset`. Raise GoneError when the output was removed."""
+        if self._output.is_gone(run.run_id) and self._had_output(run):
+            written = run.details.get("output_bytes")
+            size = f" of {counted(written, 'byte')}" if written else ""
+            raise GoneError(f"the output{size} of run {run.run_id} was removed: by `cleanup`, or by somebody else")
         return self._output.stretch(run.run_id, offset)
+
+    def _had_output(self, run: Run) -> bool:
+        if run.status not in UNFINISHED:
+            return bool(run.details.get("output_bytes"))
+        job = self._job_of(run)
+        return run.status is Status.RUNNING and run.started_at is not None and job is not None and job.action in PREPARE
 
     def reader(self, run: Run, offset: int) -> Reader:
         """Return a reader of a run's output from `offset` on, which masks the secrets of its job: all that it ever named."""

@@ -332,6 +332,15 @@ class Scheduler:
                 self._went_idle.notify_all()
         return run
 
+    def on_unkilled(self, run: Run, who: str) -> None:
+        """Note what of a run could not be killed, while it lives on."""
+        with self.board.lock:
+            state = self.board.state_of(run)
+            if state is not None and run.run_id in state.running:
+                known = state.running[run.run_id]
+                state.running[run.run_id] = replace(known, details={**known.details, "not_killed": who})
+                self.board.touch(state)
+
     def on_finished(self, ends: list[Finished]) -> None:
         """Write how runs ended, make room for what waits, and then tell who waits for them."""
         self._ends.write([self._ends.finished(each.run, each.result, each.ended_at, each.duration_seconds) for each in ends])

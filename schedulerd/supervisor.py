@@ -240,6 +240,8 @@ class Supervisor(threading.Thread):
             ends.append(end_of(report["ended"], report))
         elif "refused" in report:
             self._refuse(report["refused"], report["why"])
+        elif "unkilled" in report:
+            self._listener.unkilled(report["unkilled"], report["who"])
         elif "run" in report:
             log.error("run %s: %s", report["run"], report["trouble"])
         elif "trouble" in report:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from .clock import Clock
 from .errors import SchedulerdError
 from .locks import PathLock
+from .output import OutputFolder
 from .server import Listeners
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,20 @@ class Upkeep:
         locks: Sequence[PathLock],
         listeners: Listeners,
         restore_keepers: Callable[[], list[str]],
+        output: OutputFolder,
         clock: Clock,
     ) -> None:
         """`restore_keepers` has the keepers make their files again, and returns what is wrong with them, in words."""
-        self._locks, self._listeners, self._restore_keepers, self._clock = locks, listeners, restore_keepers, clock
+        self._locks, self._listeners, self._restore_keepers = locks, listeners, restore_keepers
+        self._output, self._clock = output, clock
         self._looks_at = clock.monotonic() + LOOK_SECONDS
         self._looking = threading.Lock()
-        self.troubles: list[str] = []
+        self._found: list[str] = []
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong, in words."""
+        return [*self._found, *self._output.troubles]
 
     def is_due(self) -> bool:
         """Return whether it is time for the next look, once: it costs nothing to ask at each tick."""
@@ -49,12 +57,13 @@ class Upkeep:
             troubles = [trouble for each in self._locks if (trouble := each.restore()) is not None]
             fresh = self._restore_socket(troubles)
             troubles += self._restore_keepers()
+            self._output.look()
         finally:
             self._looking.release()
         for trouble in troubles:
-            if trouble not in self.troubles:
+            if trouble not in self._found:
                 log.error("%s", trouble)
-        self.troubles = troubles
+        self._found = troubles
         return fresh
 
     def _restore_socket(self, troubles: list[str]) -> socket.socket | None:

@@ -15,6 +15,7 @@ It serves one daemon at a time on FOLDER/socket. Orders and reports are JSON obj
 | started: RUN, at    | its child runs                                                                             |
 | refused: RUN, why   | it could not be started                                                                    |
 | ended: RUN, …       | how it ended; durable before it is said                                                    |
+| unkilled: RUN, who  | what lives on of it although it was killed                                                 |
 | trouble: TEXT       | something for the daemon's log                                                             |
 | shortage: TEXT      | what the keeper lacks from now on; null when it lacks nothing any more                     |
 | pong: true          | the answer to a ping                                                                       |
@@ -84,7 +85,7 @@ class Keeper:
         signal.signal(signal.SIGHUP, self._look_soon)
         self._capping = Capping()
         self._groups = Groups(os.path.basename(folder))
-        self._children = Children(self._clock, self._epoll, self._groups, self._ended, self._trouble)
+        self._children = Children(self._clock, self._epoll, self._groups, self._ended, self._trouble, self._unkilled)
         boot = boot_id()
         self._journal = Journal(os.path.join(folder, "journal"), boot)
         self._epoll.register(self._heard, select.EPOLLIN)
@@ -202,6 +203,9 @@ class Keeper:
             for run_id, known in self._journal.runs.items()
         }  # fmt: skip
         self._report({"hello": __version__, "pongs": True, "runs": runs})
+        for child in self._children.by_run.values():
+            if child.unkilled is not None:
+                self._unkilled(child.run_id, child.unkilled)
         if self._connection.trouble is not None:
             self._trouble(self._connection.trouble)
             self._connection.trouble = None
@@ -294,6 +298,9 @@ class Keeper:
 
     # Ends
 
+    def _unkilled(self, run_id: str, who: str) -> None:
+        self._report({"unkilled": run_id, "who": who})
+
     def _ended(self, child: Child, seconds: float) -> None:
         fault_point("before_result")
         values = end_values(child, seconds, self._wall())
@@ -309,9 +316,8 @@ class Keeper:
         if unkept := self._groups.unkept(child.run_id, limits):
             values["unkept"] = unkept
         self._groups.remove(child.run_id)
-        is_erased, troubles = self._capping.end(child.run_id, child.keeps_leftovers)
-        if is_erased:
-            values["erased"] = True
+        fates, troubles = self._capping.end(child.run_id, child.keeps_leftovers)
+        values.update(dict.fromkeys(fates, True))
         self._troubles(troubles)
 
     def _sync(self, at_once: bool = False) -> None:

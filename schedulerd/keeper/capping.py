@@ -33,13 +33,14 @@ _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctype
 
 
 class _Capped:
-    __slots__ = ("dropped_to", "has_ended", "has_trouble", "is_erased", "limit", "path", "run_id", "size")
+    __slots__ = ("dropped_to", "has_ended", "has_trouble", "is_erased", "is_removed", "limit", "path", "run_id", "size")
 
     def __init__(self, run_id: str, path: str, limit: int | None) -> None:
         self.run_id, self.path, self.limit = run_id, path, limit
         self.size = 0  # at the last look
         self.dropped_to = 0  # the end of the hole
         self.is_erased = False  # was longer once
+        self.is_removed = False  # was not there at the last look
         self.has_trouble = False
         self.has_ended = False  # its run has, and something that it left may write on
 
@@ -73,8 +74,8 @@ class Capping:
         self._by_run[run_id] = number
         return _look_at(self._by_watch[number])
 
-    def end(self, run_id: str, keeps_leftovers: bool) -> tuple[bool, list[str]]:
-        """Look at the file of a run that has ended; return whether it was erased in between, and what went wrong.
+    def end(self, run_id: str, keeps_leftovers: bool) -> tuple[list[str], list[str]]:
+        """Look at the file of a run that has ended; return what became of it (`erased`, `removed`), and what went wrong.
 
         It is watched no more, unless something that the run left, and that is to be kept, has it open for writing.
         """
@@ -82,7 +83,7 @@ class Capping:
             return self._end_polled(self._polled[run_id], keeps_leftovers)
         number = self._by_run.pop(run_id, None)
         if number is None:
-            return False, []
+            return [], []
         one = self._by_watch[number]
         troubles = _look_at(one)
         one.has_ended = True
@@ -90,14 +91,14 @@ class Capping:
             _libc.inotify_add_watch(self.descriptor, os.fsencode(one.path), _MODIFIED | _WRITER_LEFT)
         if not (keeps_leftovers and one.limit and _is_written(one.path)):
             self._unwatch(number)
-        return one.is_erased, troubles
+        return _fates(one), troubles
 
-    def _end_polled(self, one: _Capped, keeps_leftovers: bool) -> tuple[bool, list[str]]:
+    def _end_polled(self, one: _Capped, keeps_leftovers: bool) -> tuple[list[str], list[str]]:
         troubles = _look_at(one)
         one.has_ended = True
         if not (keeps_leftovers and one.limit and _is_written(one.path)):
             del self._polled[one.run_id]
-        return one.is_erased, troubles
+        return _fates(one), troubles
 
     def poll(self) -> list[str]:
         """Cap every file that is not watched."""
@@ -136,16 +137,20 @@ class Capping:
         del self._by_watch[number]
 
 
+def _fates(one: _Capped) -> list[str]:
+    return ["erased"] * one.is_erased + ["removed"] * one.is_removed
+
+
 def _look_at(one: _Capped) -> list[str]:
     try:
         size = os.stat(one.path, follow_symlinks=False).st_size
         if size < one.size:
             one.is_erased, one.dropped_to = True, 0
-        one.size = size
+        one.size, one.is_removed = size, False
         if one.limit:
             _punch(one, one.limit)
     except FileNotFoundError:
-        return []
+        one.is_removed = True
     except OSError as error:
         text = f"run {one.run_id}: its output of more than {one.limit} bytes could not be cut: {error.strerror}"
         is_new, one.has_trouble = not one.has_trouble, True

@@ -20,11 +20,14 @@ from ..clock import SystemClock
 from ..descriptors import in_words, is_spare
 from .family import Process, children_of_mine, family, process, processes, run_of, send
 from .groups import Groups
+from .remains import killed_in_group, named, unkilled
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
 POLL_SECONDS = 1.0  # between two looks at processes without a descriptor
 SAME_TICKS = 200  # a start is noted a moment after it; no number is used again that soon
 GIVE_UP_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
+AGAIN_SECONDS = 2.0  # between two SIGKILLs to what one could not end
+MOST_LEFTOVERS = 20  # of which the names are told
 UNKNOWN_STATUS = 255 << 8
 
 
@@ -32,8 +35,8 @@ class Child:
     """A run with its leader: our own child, or (`is_adopted`) what an earlier keeper that was killed has left."""
 
     __slots__ = (
-        "began", "cause", "grace", "has_ended", "is_adopted", "keeps_leftovers", "kill_at", "pid", "pidfd", "run_id",
-        "started", "status", "usage",
+        "began", "cause", "grace", "has_ended", "is_adopted", "is_shot", "keeps_leftovers", "kill_at", "leftovers", "pid",
+        "pidfd", "run_id", "started", "status", "unkilled", "usage",
     )  # fmt: skip
 
     def __init__(self, run_id: str, pid: int, started: float, grace: float, keeps_leftovers: bool) -> None:
@@ -47,6 +50,9 @@ class Child:
         self.has_ended = False  # its leader has; others of its tree may still be cleaning up
         self.status = UNKNOWN_STATUS
         self.usage: Any = None
+        self.leftovers: dict[int, str] = {}  # by process id: who outlived the leader, and was killed
+        self.is_shot = False  # its tree was sent a SIGKILL
+        self.unkilled: str | None = None  # who of it lived on after that, and why
 
 
 class Children:
@@ -59,12 +65,14 @@ class Children:
         groups: Groups,
         on_end: Callable[[Child, float], None],
         on_trouble: Callable[[str], None],
+        on_unkilled: Callable[[str, str], None],
     ) -> None:
+        """`on_trouble(text)` is for the operator, `on_unkilled(run_id, who)` says that what was killed lives on."""
         self._clock = clock
         self._epoll = epoll
         self._groups = groups
         self._on_end = on_end
-        self._on_trouble = on_trouble
+        self._on_trouble, self._on_unkilled = on_trouble, on_unkilled
         self.by_run: dict[str, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self._by_pidfd: dict[int, Child] = {}
@@ -172,12 +180,15 @@ class Children:
             if ended is None:
                 return
             child = self._by_pid.pop(ended.si_pid, None)
-            if child is not None and not child.keeps_leftovers and child.kill_at is None:
-                _signal_group(child.pid, signal.SIGKILL)
+            is_swept = child is not None and not child.keeps_leftovers and child.kill_at is None
+            if is_swept:
+                _signal_group(ended.si_pid, signal.SIGKILL)
             _, status, usage = os.wait4(ended.si_pid, 0)
             if child is not None:
                 child.status, child.usage = status, usage
                 self._has_ended(child)
+                if is_swept:
+                    child.leftovers |= killed_in_group(child.pid)
 
     def _poll(self) -> None:
         """Look whether those without a descriptor still live."""
@@ -219,10 +230,12 @@ class Children:
         since = child.kill_at if child.kill_at is not None else now
         left = self._left(child)
         is_forced = child.kill_at is None or now >= child.kill_at
+        if child.kill_at is None:
+            child.leftovers |= {each.pid: named(each.pid) for each in left if each.pid not in child.leftovers}
         if left and is_forced:
             self._groups.kill(child.run_id)
-            for each in left:
-                send(each, signal.SIGKILL)
+            refused = [each for each in left if not send(each, signal.SIGKILL)]
+            self._tell_unkilled(child, left if now >= since + GIVE_UP_SECONDS else [], refused)
         if left and now < since + GIVE_UP_SECONDS:
             if child.kill_at is None:
                 child.kill_at = now  # leftovers: killed from now on
@@ -308,13 +321,25 @@ class Children:
                 _signal_group(child.pid, each)
         elif not self._is_still(child):
             return
-        for member in self._members(child):
-            if child.is_adopted or member.group != child.pid:
-                for each in numbers:
-                    send(member, each)
+        members, refused = self._members(child), []
+        for member in members:
+            is_alone = child.is_adopted or child.is_shot or member.group != child.pid  # not reached by a signal to the group
+            if is_alone and not all(send(member, each) for each in numbers):
+                refused.append(member)
         if number == signal.SIGKILL:  # again, until it is gone: it may have started others meanwhile
             self._groups.kill(child.run_id)
-            self._plan(now + LOOK_SECONDS, child, signal.SIGKILL, cause)
+            self._tell_unkilled(child, members if self._is_late(child, now) else [], refused)
+            self._plan(now + (AGAIN_SECONDS if child.unkilled else LOOK_SECONDS), child, signal.SIGKILL, cause)
+            child.is_shot = True
+
+    def _is_late(self, child: Child, now: float) -> bool:
+        return child.is_shot and child.kill_at is not None and now >= child.kill_at + GIVE_UP_SECONDS
+
+    def _tell_unkilled(self, child: Child, stuck: list[Process], refused: list[Process]) -> None:
+        who = unkilled(refused, stuck)
+        if who is not None and who != child.unkilled:
+            child.unkilled = who
+            self._on_unkilled(child.run_id, who)
 
     def _forget_old_steps(self) -> None:
         """Drop the steps of children that are gone, when they are most of the heap: a timeout may be days away."""
@@ -338,6 +363,10 @@ def _signal_group(pid: int, number: int) -> None:
 def end_values(child: Child, seconds: float, at: float) -> dict[str, Any]:
     """Return the end of a child as the journal and the daemon are told it."""
     values: dict[str, Any] = {"cause": child.cause, "seconds": seconds, "at": at}
+    if child.leftovers:
+        values["leftovers"] = list(child.leftovers.values())[:MOST_LEFTOVERS]
+    if child.unkilled is not None:
+        values["unkilled"] = child.unkilled
     if child.is_adopted:
         values["lost"] = "its keeper was killed (or the machine ran out of memory): it ran on, but how it ended was not seen"
         return values

@@ -106,17 +106,23 @@ def marked(run_id: str) -> Process | None:
     return min(found, key=lambda each: each.began, default=None)
 
 
-def send(target: Process, number: int) -> None:
-    """Signal a process if it is still the one that was seen; its number may be another's by now. Raise OSError."""
+def send(target: Process, number: int) -> bool:
+    """Signal a process if it is still the one that was seen; its number may be another's by now.
+
+    Return False when we may not: it is another user's. Raise OSError.
+    """
     try:
         descriptor = os.pidfd_open(target.pid)
     except OSError as error:
         raise_shortage(error)
-        return
+        return True
     try:
         now = process(target.pid)
         if now is not None and now.began == target.began:
-            with suppress(ProcessLookupError, PermissionError):
+            with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, number)
+    except PermissionError:
+        return False
     finally:
         os.close(descriptor)
+    return True

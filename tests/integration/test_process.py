@@ -158,6 +158,26 @@ def test_leftovers_of_the_group_are_killed_and_hold_nothing_up(supervisor, ends,
     until(lambda: not alive(pid), "the end of the leftover")
 
 
+@pytest.mark.parametrize("way", ["", "setsid "])
+def test_leftovers_that_are_killed_are_told(supervisor, ends, tmp_path, way):
+    env = {**ENV, "SCHEDULERD_RUN_ID": "leaves"}
+    script = f"{way}sleep 1000 & echo $!; {way}sleep 2000 & echo $!; sleep 0.3"
+    supervisor.launch("leaves", ProcessSpec(["/bin/sh", "-c", script], env, str(tmp_path / "out")))
+
+    end = ends.get(timeout=10)
+    assert [name.partition(" ")[0] for name in end.leftovers] == ["sleep", "sleep"]
+    pids = map(int, (tmp_path / "out").read_text().split())
+    until(lambda: not any(map(alive, pids)), "the end of what was left")
+    assert end.unkilled is None
+
+
+@pytest.mark.parametrize("script", ["sleep 0 & exec sleep 0.3", "sleep 1000 & wait", "setsid sleep 1000 & wait", "true"])
+def test_what_ended_before_or_at_the_timeout_is_no_leftover(supervisor, ends, tmp_path, script):
+    supervisor.launch("r", spec(tmp_path, script, timeout_seconds=0.6, kill_grace_seconds=5))
+
+    assert ends.get(timeout=10).leftovers == ()
+
+
 def test_what_a_shell_line_started_has_the_grace_to_clean_up(supervisor, ends, tmp_path):
     worker = (
         f"trap 'sleep 0.4; echo clean > {tmp_path}/clean; exit' TERM; echo up > {tmp_path}/up; while :; do sleep 0.1; done"

@@ -4,10 +4,11 @@ import queue
 
 
 class Heard:
-    """Keeps starts (run and time), refusals (run and reason) and ends."""
+    """Keeps starts (run and time), refusals (run and reason), ends, and who could not be killed (run and reason)."""
 
     def __init__(self):
         self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
+        self.unkilled_runs = queue.SimpleQueue()
 
     def started(self, run_id, at):
         self.starts.put((run_id, at))
@@ -18,3 +19,6 @@ class Heard:
     def ended(self, ends):
         for end in ends:
             self.ends.put(end)
+
+    def unkilled(self, run_id, who):
+        self.unkilled_runs.put((run_id, who))

@@ -41,7 +41,7 @@ def test_a_flood_is_cut_in_its_middle(capping, output):
     assert is_capped(output)
     assert Path(output.name).read_bytes()[:5] == b"first"
     assert Path(output.name).read_bytes()[-4:] == b"last"
-    assert capping.end("r", keeps_leftovers=False) == (False, [])
+    assert capping.end("r", keeps_leftovers=False) == ([], [])
 
 
 @pytest.mark.parametrize("again", [FLOOD[: len(FLOOD) * 3 // 4], FLOOD])
@@ -55,7 +55,7 @@ def test_an_output_that_was_erased_is_capped_again(capping, output, again):
     capping.look()
 
     assert is_capped(output)
-    assert capping.end("r", keeps_leftovers=False) == (True, [])
+    assert capping.end("r", keeps_leftovers=False) == (["erased"], [])
 
 
 def test_without_a_limit_it_is_still_seen_that_an_output_was_erased(capping, output):
@@ -64,7 +64,7 @@ def test_without_a_limit_it_is_still_seen_that_an_output_was_erased(capping, out
     capping.look()
     os.truncate(output.name, 3)
 
-    assert capping.end("r", keeps_leftovers=False) == (True, [])
+    assert capping.end("r", keeps_leftovers=False) == (["erased"], [])
 
 
 def test_what_a_run_has_left_is_capped_until_the_last_of_it_is_gone(capping, output):
