@@ -36,6 +36,8 @@ def _check(path: str) -> int:
     config = load(path)
     if _become_owner_of(config.state_dir):
         config = load(path)
+    if config.skipped:
+        raise ConfigError(list(config.skipped))
     check_listen(config.api)
     for warning in config.warnings:
         print(warning, file=sys.stderr)

@@ -21,7 +21,7 @@ from .jobconfig import ActionReader, settings_of
 from .jobpolicy import limits_of, policy_of, uses_of
 from .model import Job, Secret
 from .occurrences import Trigger
-from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, StopWord
+from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
 from .schema import Path, Record, Report, did_you_mean, one_of, shown
 from .schema import Text as TextKind
 from .secrets import masked
@@ -83,6 +83,7 @@ class Config:
     jobs: Mapping[str, Job]
     pools: Mapping[str, int] = field(default_factory=dict)  # how many seats each has
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    skipped: tuple[Problem, ...] = field(default=(), compare=False)  # mistakes in files that were left out
 
     @property
     def backup_folders(self) -> list[str]:
@@ -114,6 +115,9 @@ class _Loader:
         self.problems: list[Problem] = []
         self.jobs: dict[str, Job] = {}
         self.origin: dict[str, Document] = {}
+        self.included: set[str] = set()
+        self.skips = False  # included files with mistakes
+        self.is_jobless = False  # what jobs there are in an included file, could not be read
         self.sources: dict[str, Any] = {}
         self.actions = ActionReader(self._absolute, self.sources, files.is_copy)
         self.calendars: dict[str, Calendar] = {}
@@ -136,9 +140,11 @@ class _Loader:
         top["timezone"] = self._zone(top["timezone"], ("timezone",), report)
         self.calendars = self._calendars(top["calendars"], report)
         self.pools = limits_of(top["pools"])
+        self.skips = top["include_errors"] is IncludeErrors.SKIP
         defaults = self._defaults(value, top["timezone"], report)
         self._read_jobs(document, value.get("jobs", {}), defaults)
         for included in self._included(top["include"], report, self._warner(document)):
+            self.included.add(included)
             self._read_included(included, defaults)
         api = self._api(top, document, report)
         self._check_sources(report)
@@ -146,15 +152,17 @@ class _Loader:
         self._pair_drills()
         warnings = tuple(each for each in self.problems if each.is_warning)
         mistakes = [each for each in self.problems if not each.is_warning]
-        if mistakes:
-            raise ConfigError(sorted(mistakes, key=lambda each: (each.file, each.line, each.column)))
+        mistakes.sort(key=lambda each: (each.file, each.line, each.column))
+        if mistakes and not (self.skips and {each.file for each in mistakes} <= self.included - {self.path}):
+            raise ConfigError(mistakes)
+        mistakes += self._leave_out({each.file for each in mistakes})
         return Config(
             path=self.path, timezone=top["timezone"], state_dir=state_dir,
             store=self._store(top["store"], state_dir), store_schema=top["store_schema"],
             outage_journal_bytes=top["outage_journal"], seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
             leaves_running=top["on_stop"] is StopWord.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
-            warnings=warnings, pools=self.pools,
+            warnings=warnings, skipped=tuple(mistakes), pools=self.pools,
         )  # fmt: skip
 
     def _reporter(self, document: Document) -> Report:
@@ -238,12 +246,14 @@ class _Loader:
             document = Document(path, self.files.yaml(path))
         except ConfigError as error:
             self.problems += error.problems
+            self.is_jobless = True
             return
         self.problems += document.problems
         report = self._reporter(document)
         if document.value is None:
             return
         if not isinstance(document.value, Mapping):
+            self.is_jobless = True
             report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
             return
         for key in document.value:
@@ -344,15 +354,30 @@ class _Loader:
 
     def _check_after(self) -> None:
         """Report jobs that are to start after jobs that are not there, or in a circle."""
-        for job_id, text in mistaken_links({job_id: job.trigger for job_id, job in self.jobs.items()}):
+        triggers = {job_id: job.trigger for job_id, job in self.jobs.items()}
+        if self.skips and self.is_jobless:  # the others may be there
+            named = [name for each in triggers.values() if each for after in each.events.after for name in after.jobs]
+            triggers = {**dict.fromkeys(named), **triggers}
+        for job_id, text in mistaken_links(triggers):
             self._reporter(self.origin[job_id])(("jobs", job_id, "after"), text)
 
     def _pair_drills(self) -> None:
         """Tell each restore drill where the backups of its job are; report drills of what makes no backups."""
         for job_id, job in self.jobs.items():
-            if job.action == "restore_drill":
+            is_left_out = self.skips and self.is_jobless and job.options.get("of") not in self.jobs
+            if job.action == "restore_drill" and not is_left_out:
                 report, path = self._reporter(self.origin[job_id]), ("jobs", job_id, "restore_drill")
                 self.jobs[job_id] = self.actions.paired(job, self.jobs, path, report)
+
+    def _leave_out(self, files: set[str]) -> list[Problem]:
+        """Take out the jobs of files with mistakes, and the drills of backups that are made there; return these."""
+        if not files:
+            return []
+        left = {job_id: job for job_id, job in self.jobs.items() if self.origin[job_id].path not in files}
+        lost = [job_id for job_id, job in left.items() if job.action == "restore_drill" and job.options["of"] not in left]
+        self.jobs = {job_id: job for job_id, job in left.items() if job_id not in lost}
+        text = "the job whose backups it restores is left out"
+        return [self.origin[job_id].problem(("jobs", job_id, "restore_drill", "of"), text) for job_id in lost]
 
     @staticmethod
     def _zone(name: str, path: Path, report: Report) -> str:

@@ -138,8 +138,11 @@ class Daemon:
             "the look at a clock that went ahead": lambda _now: self.steady.look(),
         })  # fmt: skip
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
-        problems, loaded_at = list(map(str, loaded.problems)), loaded.loaded_at or self.clock.now()
-        self.config_state = ConfigState(config.path, loaded_at, problems, loaded.files.is_copy)
+        self.config_state = ConfigState(config.path, loaded.loaded_at or self.clock.now(), is_copy=loaded.files.is_copy)
+        if loaded.problems:
+            self.config_state.refused(loaded.problems)
+        else:
+            self.config_state.loaded(self.config_state.loaded_at, config.skipped)
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         self.shelf = Shelf(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
@@ -366,12 +369,12 @@ class Daemon:
                 self._use(config)
                 log.info("reloaded: %s", changes)
             except ConfigError as error:
-                self.config_state.problems = [str(problem) for problem in error.problems]
+                self.config_state.refused(error.problems)
                 for problem in error.problems:
                     log.error("%s", problem)
                 log.error("not reloaded: the configuration of %s stays", to_text(self.config_state.loaded_at))
             except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
-                self.config_state.problems = [f"{type(error).__name__}: {error}"]
+                self.config_state.refused([f"{type(error).__name__}: {error}"])
                 log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
             self.notifier.ready(self._status())
 
@@ -382,6 +385,8 @@ class Daemon:
         return counted(len(self.config.jobs), "job")
 
     def _warn(self, config: Config) -> None:
+        for problem in config.skipped:
+            log.error("%s (its file is left out, since include_errors is skip)", problem)
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
         controllers = subtree.available()
@@ -398,8 +403,7 @@ class Daemon:
             log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
         self._warn(config)
         self.config = replace(config, **kept)
-        self.config_state.problems, self.config_state.is_copy = [], False
-        self.config_state.loaded_at = self.clock.now()
+        self.config_state.loaded(self.clock.now(), config.skipped)
 
     def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """Call what may wait in a thread of the daemon's own: callers' requests may have taken all the others."""

@@ -60,7 +60,10 @@ def load_to_start(path: str, is_strict: bool) -> Loaded:
     """
     path, files = os.path.abspath(path), Files()
     try:
-        return Loaded(load(path, files), files)
+        config = load(path, files)
+        if is_strict and config.skipped:
+            raise ConfigError(list(config.skipped))
+        return Loaded(config, files)
     except ConfigError as error:
         found = None if is_strict else _last_good(path, files, error)
         if found is None:

@@ -102,6 +102,13 @@ class StopWord(StrEnum):
     LEAVE = "leave"
 
 
+class IncludeErrors(StrEnum):
+    """What a mistake in an included file costs: the whole configuration, or the jobs of that file."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
 class RetryWord(StrEnum):
     """After which ends a run is tried again."""
 
@@ -230,6 +237,11 @@ TOP: Mapping[str, Option] = {
         Size(), "the size of the file that takes what happens while the history is away; 0: there is none", 64 * 1024**2
     ),
     "include": Option(ListOf(Text()), "more files with jobs, as globs beside this file", ()),
+    "include_errors": Option(
+        Choice(IncludeErrors),
+        "a mistake in an included file refuses all, or (skip) only that file's jobs",
+        IncludeErrors.REFUSE,
+    ),
     "calendars": Option(
         MapOf(Text(), NAME, "a name of a calendar"),
         "calendars for blackout by name: files, YAML with dates or iCalendar (.ics)",

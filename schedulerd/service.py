@@ -290,6 +290,7 @@ class Service:
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems,
+            "config_notice": self._config.notice,
             "config_is_copy": self._config.is_copy,
             "config_copy_error": self._config.copy_error,
             "limits_not_kept": self._config.limits_not_kept,  # a note: by job; nothing is unwell for it

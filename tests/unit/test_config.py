@@ -501,3 +501,50 @@ def test_how_a_job_is_run_may_stand_in_the_defaults(tmp_path):
 
     assert (job.retries, job.deadline_seconds, job.only_if, job.uses) == (0, 3600.0, {"load1_below": 4.0}, {"mutex m": 1})
     assert (job.retry_on, job.max_instances) == (("failed", "timed_out"), None)
+
+
+# What a mistake in an included file costs
+
+SKIPPING = """\
+include: [jobs.d/*.yaml]
+include_errors: skip
+jobs:
+  main: {shell: x}
+  follows: {after: {any: [a, main]}, shell: x}
+  drill: {restore_drill: {of: saved}}
+"""
+GOOD = "jobs: {a: {shell: x}, saved: {backup: {source: history}}}"
+
+
+@pytest.mark.parametrize(
+    "bad", ["jobs: {b: {every: 1x, shell: x}, c: {shell: x}}", "jobs: {b: {", "- b", "jobs: {a: {shell: x}}"]
+)
+def test_with_include_errors_skip_a_mistake_costs_the_jobs_of_its_file(tmp_path, bad):
+    write(tmp_path / "jobs.d", GOOD, "a.yaml")
+    second = write(tmp_path / "jobs.d", bad, "b.yaml")
+    config = load(write(tmp_path, SKIPPING))
+
+    assert set(config.jobs) == {"main", "follows", "drill", "a", "saved"}
+    assert {problem.file for problem in config.skipped} == {second}
+    with pytest.raises(ConfigError, match=second):
+        load(write(tmp_path, SKIPPING.replace("skip", "refuse")))
+
+
+@pytest.mark.parametrize("bad", [GOOD + "\nwrong: 1", "jobs: {a: {"])
+def test_what_a_file_that_is_left_out_took_along_is_told_and_what_follows_its_jobs_stays(tmp_path, bad):
+    first = write(tmp_path / "jobs.d", bad, "a.yaml")
+    config = load(write(tmp_path, SKIPPING))
+
+    assert set(config.jobs) == {"main", "follows"}
+    assert [problem.file for problem in config.skipped] == [first, str(tmp_path / "c.yaml")]
+    assert str(config.skipped[1]).endswith(
+        "c.yaml:6:27: jobs.drill.restore_drill.of: the job whose backups it restores is left out"
+    )
+
+
+def test_a_mistake_in_the_main_file_is_none_that_is_skipped(tmp_path):
+    write(tmp_path / "jobs.d", GOOD, "a.yaml")
+    write(tmp_path, "jobs: {}", "jobs.d/b.yaml")
+    for wrong in ("  other: {after: {job: nobody}, shell: x}\n", "typo: 1\n", "calendars: {c: nothing.ics}\n"):
+        with pytest.raises(ConfigError):
+            load(write(tmp_path, SKIPPING + wrong))
