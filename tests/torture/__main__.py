@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -74,16 +75,18 @@ def _possible(with_postgres: bool) -> list[str]:
 
 
 def _go_inside() -> None:
-    """Have mounts of our own, with a boot id that can be changed; without root there is neither."""
+    """Have mounts and process numbers of our own: the boot id can be changed, and nobody's stray signals meet ours.
+
+    Without root there is neither.
+    """
     if os.geteuid() != 0 or IS_INSIDE in os.environ:
         return
-    import tempfile
-
     boot = Path(tempfile.mkdtemp(prefix="schedulerd-boot-")) / "boot_id"
     boot.write_text(Path(BOOT_ID).read_text())
     env = {**os.environ, IS_INSIDE: "1", BOOT_FILE: str(boot)}
-    script = f'mount --bind {boot} {BOOT_ID} && exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-m", "tests.torture", *sys.argv[1:]]
+    script = f'mount --bind {boot} {BOOT_ID} && "$@"; status=$?; rm -r {boot.parent}; exit $status'  # sh reaps orphans
+    inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"]
+    command = [*inside, sys.executable, "-m", "tests.torture", *sys.argv[1:]]
     os.execvpe(command[0], command, env)
 
 

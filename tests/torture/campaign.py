@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import combinations, count
@@ -54,8 +54,10 @@ class Outcome:
 class Bench:
     """What all rounds share: the program, a PostgreSQL if one is used, a folder, and the package that is tried."""
 
-    def __init__(self, folder: Path, with_postgres: bool = False, root: Path | None = None) -> None:
-        self.folder, self.root = folder, root
+    def __init__(
+        self, folder: Path, with_postgres: bool = False, root: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder, self.root, self.env = folder, root, dict(env or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.program = folder / "mark"
         subprocess.run(["gcc", "-O2", "-static", "-o", str(self.program), str(SOURCE)], check=True)
@@ -69,22 +71,32 @@ class Bench:
             self.postgres.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def run(self, plan: Round) -> Outcome:
-        """Run a round; the evidence of a fault is kept."""
+    def world(self, rate: float, is_postgres: bool = False, is_on_disk: bool = False) -> World:
+        """Return a fresh world."""
         self._count += 1
+        return World(
+            self._scratch / f"{self._count:04}", jobs_of(rate, time.time() + 8), self.program,
+            self.postgres if is_postgres else None, is_on_disk, self.root, self.env,
+        )  # fmt: skip
+
+    def leave(self, world: World) -> None:
+        """Leave nothing of a world."""
+        world.close()
+        shutil.rmtree(world.folder, ignore_errors=True)
+
+    def run(self, plan: Round, settle_seconds: float = SETTLE_SECONDS) -> Outcome:
+        """Run a round; the evidence of a fault is kept."""
         nemeses = [ALL[name]() for name in plan.nemeses]
         is_postgres = any(each.needs_postgres for each in nemeses) or (self.postgres is not None and self._count % 2 == 0)
-        world = World(
-            self._scratch / f"{self._count:04}", jobs_of(plan.rate, time.time() + 8), self.program,
-            self.postgres if is_postgres else None, any(each.needs_disk for each in nemeses), self.root,
-        )  # fmt: skip
+        world = self.world(plan.rate, is_postgres, any(each.needs_disk for each in nemeses))
         try:
-            outcome = _play(world, plan, nemeses)
+            _play(world, plan, nemeses)
+            begin = time.monotonic()
+            outcome = Outcome(plan, finish(world, settle_seconds), world.exits, time.monotonic() - begin)
             if outcome.verdict.faults or outcome.exits:
                 outcome.evidence = self._keep(world, outcome)
         finally:
-            world.close()
-            shutil.rmtree(world.folder, ignore_errors=True)
+            self.leave(world)
         return outcome
 
     def _keep(self, world: World, outcome: Outcome) -> Path:
@@ -100,7 +112,7 @@ class Bench:
         return place
 
 
-def _play(world: World, plan: Round, nemeses: Sequence[Nemesis]) -> Outcome:
+def _play(world: World, plan: Round, nemeses: Sequence[Nemesis]) -> None:
     world.start()
     random = Random(f"{plan.seed} {plan.label}")
     steps = sorted((step for each in nemeses for step in each.plan(random, plan.seconds)), key=lambda step: step.at)
@@ -108,9 +120,13 @@ def _play(world: World, plan: Round, nemeses: Sequence[Nemesis]) -> Outcome:
     for each in nemeses:
         each.heal(world)
     world.note("all is healed")
-    settled_after = _settle(world)
+
+
+def finish(world: World, settle_seconds: float) -> Verdict:
+    """Wait until everything is in order, or should be; end in peace, and judge."""
+    _settle(world, settle_seconds)
     world.stop()
-    return Outcome(plan, judge(world.case, *world.read()), world.exits, settled_after)
+    return judge(world.case, *world.read())
 
 
 def _act(world: World, steps: list[Step], seconds: float) -> None:
@@ -125,21 +141,20 @@ def _act(world: World, steps: list[Step], seconds: float) -> None:
         time.sleep(TURN)
 
 
-def _settle(world: World) -> float:
-    """Return when everything is in order, and after how many seconds; what is not then is a fault."""
+def _settle(world: World, seconds: float) -> None:
+    """Return when everything is in order; what is not after so many seconds is a fault."""
     begin = time.monotonic()
     world.case.through = world.wall() + 1.0
     wait = 2.0
-    while time.monotonic() - begin < SETTLE_SECONDS:
+    while time.monotonic() - begin < seconds:
         give_up = time.monotonic() + wait
         while time.monotonic() < give_up:
             world.tend()
             time.sleep(TURN)
         with suppress(Exception):  # the history may not be there yet
             if not judge(world.case, *world.read()).faults:
-                break
+                return
         wait = min(wait + 0.5, 4.0)
-    return time.monotonic() - begin
 
 
 def labels(names: Sequence[str], with_pairs: bool) -> list[tuple[str, ...]]:

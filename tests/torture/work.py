@@ -49,6 +49,8 @@ KINDS: dict[str, Kind] = {
     "retry": lambda name, _at: Work(
         name, {"cron": "*/5 0-59 0-23 * * *", "retries": 2, "retry_delay": "500ms", **CATCHES_UP}, Steps(5), exits="flaky"
     ),
+    "pair-a": lambda name, _at: Work(name, _paired(name), Steps(3), milliseconds=400),
+    "pair-b": lambda name, _at: Work(name, _paired(name), Steps(3), milliseconds=400),
     "head": lambda name, _at: Work(name, {"cron": "*/2 0-59 0-23 * * *"}, Steps(2)),
     "tail": lambda name, _at: Work(
         name, {"after": {"job": name.replace("tail", "head"), "when": "success"}, "overlap": "queue"}, None,
@@ -56,7 +58,7 @@ KINDS: dict[str, Kind] = {
     ),
     "once": lambda name, at: Work(name, {"at": _iso(at + _number(name) % 16)}, Once((int(at) + _number(name) % 16,))),
 }  # fmt: skip
-A_SET = 9.7  # occurrences of one of each in a second
+A_SET = 10.4  # occurrences of one of each in a second
 
 
 def jobs_of(rate: float, begin: float) -> dict[str, Work]:
@@ -68,6 +70,11 @@ def jobs_of(rate: float, begin: float) -> dict[str, Work]:
 
 def _number(name: str) -> int:
     return int(name.rsplit("-", 1)[1])
+
+
+def _paired(name: str) -> dict[str, Any]:
+    """Return the settings of two jobs of which one always waits for the other."""
+    return {"cron": "*/3 0-59 0-23 * * *", "mutex": f"pair-{_number(name)}", "overlap": "queue", **CATCHES_UP}
 
 
 def _iso(at: float) -> str:

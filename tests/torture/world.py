@@ -61,6 +61,7 @@ class World:
         postgres: PostgresServer | None = None,
         is_on_disk: bool = False,
         root: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True)
         self.folder, self.jobs, self.program, self.postgres = folder, jobs, program, postgres
@@ -71,14 +72,14 @@ class World:
         self.is_on_disk = is_on_disk
         if is_on_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(self.disk)], check=True)
-        self.state = self.disk / "state"
+        self.state = self.disk / "var"
         self.schema = f"torture_{uuid.uuid4().hex[:12]}"
         self.events: list[Event] = []
         self.case = Case(jobs, 0.0, 0.0)
         self.clock = WallClock(folder, datetime.now(UTC))
         self.step_to(0.0)
         self.io = IoFault(folder)
-        env = {**self.clock.env, **self.io.env, "LD_PRELOAD": f"{shim('wallshift')} {shim('iofault')}"}
+        env = {**(env or {}), **self.clock.env, **self.io.env, "LD_PRELOAD": f"{shim('wallshift')} {shim('iofault')}"}
         self.daemon = RunningDaemon(folder, self.config(), env, root)
         self.daemon.client = Client(path=str(self.state / "schedulerd.sock"), timeout=10)
         self.up_at = 0.0
@@ -325,7 +326,7 @@ class World:
         self.is_ended = True
         self.thaw()
         self.daemon.close()
-        for pid in self.marks():
+        for pid in self.keepers() + self.marks():
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         if self.postgres is not None:

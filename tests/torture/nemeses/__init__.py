@@ -5,14 +5,15 @@ from __future__ import annotations
 from tests.torture.nemeses.base import Nemesis, Step
 from tests.torture.nemeses.clock import Clock
 from tests.torture.nemeses.configuration import Reload
-from tests.torture.nemeses.disk import Descriptors, Full, IoErrors
+from tests.torture.nemeses.disk import BothLogs, Descriptors, Full, HistoryErrors, IoErrors, Shortage
 from tests.torture.nemeses.processes import Calm, Freeze, Keepers, Kill, Reboot, Restart
 from tests.torture.nemeses.servers import Postgres, SilentPostgres
 
 ALL: dict[str, type[Nemesis]] = {
     each.name: each
     for each in (
-        Calm, Kill, Keepers, Restart, Reboot, Freeze, IoErrors, Full, Descriptors, Clock, Reload, Postgres, SilentPostgres,
+        Calm, Kill, Keepers, Restart, Reboot, Freeze, IoErrors, HistoryErrors, BothLogs, Full, Descriptors, Shortage, Clock,
+        Reload, Postgres, SilentPostgres,
     )
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from random import Random
+from typing import ClassVar
 
 from tests.torture.nemeses.base import Nemesis, Step, moments
 from tests.torture.world import World
@@ -15,7 +16,7 @@ PLACES = {
     "the outage journal": ["outage.journal"],
     "the keepers' journals": ["/keeper/"],
     "history and outage journal": ["history.db", "outage.journal"],
-    "everything": ["/state/"],
+    "everything": ["/var/"],
 }
 
 
@@ -95,3 +96,44 @@ class Descriptors(Nemesis):
     def heal(self, world: World) -> None:
         """Give them back."""
         world.unlimit()
+
+
+class HistoryErrors(Nemesis):
+    """A history that cannot be written, while the outage journal can."""
+
+    name = "history"
+    places: ClassVar[list[str]] = ["history.db"]
+
+    def plan(self, random: Random, seconds: float) -> Iterator[Step]:
+        """Let it fail for some seconds."""
+        for at in moments(random, seconds, 4.0):
+            yield Step(at, f"errors of {self.places}", lambda world: world.io.fail(WRITING, *self.places))
+            yield Step(at + 2.0, "no errors", lambda world: _heal(world))
+
+    def heal(self, world: World) -> None:
+        """Let nothing fail."""
+        _heal(world)
+
+
+class BothLogs(HistoryErrors):
+    """Neither the history nor the outage journal can be written."""
+
+    name = "both-logs"
+    places: ClassVar[list[str]] = ["history.db", "outage.journal"]
+
+
+class Shortage(Nemesis):
+    """Keepers die, and those that take their place find no descriptor to look at processes with."""
+
+    name = "shortage"
+
+    def plan(self, random: Random, seconds: float) -> Iterator[Step]:
+        """Kill keepers while /proc cannot be opened."""
+        for at in moments(random, seconds, 4.0):
+            yield Step(at, "no descriptors for /proc", lambda world: world.io.fail("open", "/stat", number=errno.EMFILE))
+            yield Step(at + 0.1, "kill -9 of keepers", lambda world: world.kill_keepers())
+            yield Step(at + 2.5, "descriptors are there", lambda world: world.io.heal())
+
+    def heal(self, world: World) -> None:
+        """Let nothing fail."""
+        world.io.heal()
