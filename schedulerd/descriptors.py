@@ -24,7 +24,7 @@ _REMEDIES = {
     errno.EAGAIN: "too many processes or threads: raise TasksMax= or LimitNPROC= of the unit, or kernel.pid_max",
 }
 MOST_RESERVED = 128
-LEAST_RESERVED = 16
+LEAST_RESERVED = 24
 
 _at_start, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 

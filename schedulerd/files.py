@@ -20,10 +20,13 @@ def read_regular(path: str, limit: int, flags: int = 0, folder: int | None = Non
     Raise OSError, or ValueError for what is no regular file or larger than `limit` bytes.
     """
     descriptor = os.open(path, _FLAGS | flags, dir_fd=folder)
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is no regular file")
-        data = file.read(limit + 1)
+        with open(descriptor, "rb", closefd=False) as file:  # of a folder it would be left open
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise ValueError(f"it is larger than {limit // 1024} KiB")
     return data
@@ -56,8 +59,9 @@ def lock_folder(name: str, folder: int | None, how: int) -> int:
             if error.errno != errno.EBADF:
                 raise
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(descriptor)
+            of_folder = descriptor
             descriptor = os.open(os.path.join(name, LOCK), flags, 0o600, dir_fd=folder)
+            os.close(of_folder)
             fcntl.flock(descriptor, how)
     except OSError:
         os.close(descriptor)

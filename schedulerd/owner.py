@@ -6,8 +6,9 @@ import hashlib
 import hmac
 import os
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
+
+from .descriptors import raise_shortage
 
 MACHINE_ID = "/etc/machine-id"
 
@@ -27,6 +28,9 @@ def owner_at(state_dir: str) -> Owner:
     """
     machine, path = socket.gethostname(), os.path.realpath(state_dir)
     name = f"{machine}:{path}"
-    with suppress(OSError), open(MACHINE_ID, "rb") as file:
-        machine = file.read().strip().decode("ascii", "replace") or machine
+    try:
+        with open(MACHINE_ID, "rb") as file:
+            machine = file.read().strip().decode("ascii", "replace") or machine
+    except OSError as error:
+        raise_shortage(error)  # it would be another daemon, whose history this is not
     return Owner(hmac.new(machine.encode(), f"schedulerd {path}".encode(), hashlib.sha256).hexdigest()[:32], name)

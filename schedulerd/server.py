@@ -29,7 +29,7 @@ from .service import Service
 log = logging.getLogger(__name__)
 
 BACKLOG = 512
-ACCEPTED_AT_ONCE = 8  # connections; fewer than are reserved of the descriptors
+ACCEPTED_AT_ONCE = 2  # connections; some four times as many are open before the first is refused, out of the reserve
 LONGEST_SOCKET_PATH = 107
 KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0

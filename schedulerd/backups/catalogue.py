@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ..descriptors import SHORTAGES, in_words
 from ..errors import NotFoundError
 from ..faults import fault_point
 from ..files import lock_folder, read_regular
@@ -194,7 +195,11 @@ class Catalogue:
     def _manifest(self, name: str) -> Manifest | None:
         try:
             return from_json(read_regular(name, MANIFEST_LIMIT, os.O_NOFOLLOW, self._descriptor))
-        except (OSError, ValueError, RecursionError):
+        except OSError as error:
+            if error.errno in SHORTAGES:  # a backup that is not seen would be taken for missing, and its place for free
+                raise BackupError(f"{self.folder}/{name} cannot be read: {in_words(error)}") from error
+            return None
+        except (ValueError, RecursionError):
             return None  # a foreign file, which is nobody's business here
 
     # What comes in and goes

@@ -57,10 +57,13 @@ class Journal:
         self._filling = 0
         self._count = 0
         self._end = 0
+        self._file = -1
         try:
             self._file = os.open(path, FLAGS, 0o600)
             self.size = max(os.fstat(self._file).st_size, _reserve(self._file, size))
         except OSError as error:
+            if self._file >= 0:
+                os.close(self._file)
             kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
             raise kind(f"the outage journal {path} cannot be used: {error.strerror}") from error
         for place, _record in self.records():

@@ -3,15 +3,23 @@
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from schedulerd.backups import BackupError
+from schedulerd.backups.catalogue import Catalogue
 from schedulerd.clock import SystemClock
+from schedulerd.files import read_regular
+from schedulerd.keeper.family import process
+from schedulerd.owner import owner_at
 from schedulerd.process import Cause, ProcessSpec
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
@@ -19,26 +27,47 @@ from tests.support.fdfault import Faults, Kind
 from tests.support.heard import Heard
 from tests.support.waiting import until
 
-SWEPT = (
-    "start",
-    "start with input",
-    "start by fork",
-    "capping",
-    "family",
-    "groups",
-    "summon",
-)
 
-
-@pytest.mark.parametrize("operation", SWEPT)
-def test_no_call_that_fails_leaks_a_descriptor(tmp_path, operation):
+def test_no_call_that_fails_leaks_a_descriptor(tmp_path):
+    command = [sys.executable, "-m", "tests.support.fdsweep", str(tmp_path)]
     env = {**os.environ, **Faults(tmp_path / "faults").env}
-    command = [sys.executable, "-m", "tests.support.fdsweep", str(tmp_path), operation]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=env, check=True)
-    told = json.loads(done.stdout)
+    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, env=env, check=True).stdout)
 
-    assert told["calls"]
-    assert (told["leaks"], told["odd"]) == ([], [])
+    assert {name: each["leaks"] + each["odd"] for name, each in told.items()} == {name: [] for name in told}
+    assert all(each["calls"] for each in told.values())
+
+
+def test_what_is_no_file_leaks_no_descriptor(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ValueError, match="no regular file"):
+            read_regular(str(tmp_path), 100)
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open("/", os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_shortage_is_no_word_about_what_was_asked_for(tmp_path):
+    catalogue = Catalogue(str(tmp_path / "backups"), is_made=True)
+    with no_descriptor_left(), pytest.raises(BackupError, match="LimitNOFILE"):
+        catalogue.get("b-20260101T000000Z.db")
+    catalogue.close()
+    with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+        process(os.getpid())
+    with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+        owner_at(str(tmp_path))
 
 
 @pytest.fixture

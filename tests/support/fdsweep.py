@@ -1,27 +1,47 @@
 """Operations, each of whose calls that make a descriptor or a process fails once; tells which of them leak.
 
-`python -m tests.support.fdsweep FOLDER NAME` with the environment of `Faults`; prints a JSON object.
+`python -m tests.support.fdsweep FOLDER` with the environment of `Faults`; prints a JSON object by operation.
 """
 
 import gc
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from schedulerd.errors import StartError
+from schedulerd.auth import Tokens
+from schedulerd.backups.catalogue import Catalogue
+from schedulerd.backups.manifest import Maker
+from schedulerd.backups.sqlite import KIND as SQLITE
+from schedulerd.builtin.probes import storage
+from schedulerd.clock import SystemClock
+from schedulerd.config import ApiSettings
+from schedulerd.errors import SchedulerdError, StartError, StoreError
+from schedulerd.files import fsync_folder, read_regular, write_private
 from schedulerd.keeper.capping import Capping
 from schedulerd.keeper.family import children_of_mine, marked, process, processes, send
 from schedulerd.keeper.groups import Groups
 from schedulerd.keeper.journal import Journal
 from schedulerd.keeper.launch import NotStartedError, launch
+from schedulerd.keepsakes import Keepsakes
+from schedulerd.locks import PathLock
+from schedulerd.model import new_run_id
+from schedulerd.output import OutputFolder
+from schedulerd.owner import owner_at
+from schedulerd.server import bind_tcp, bind_unix
+from schedulerd.store.journal import Journal as OutageJournal
+from schedulerd.store.journal import JournalError
+from schedulerd.store.sqlite import SqliteStore
 from schedulerd.summoning import Summoner
 from tests.support.fdfault import EVERYTHING, Faults
 
 FAULTS = Faults(Path(os.environ["FDFAULT"]))
 FOLDER = Path(sys.argv[1])
+MAKER = Maker("host", "daemon")
+MOST = 6  # of an operation with more calls, so many at its beginning, at its end and in between are tried
 made = 0
 
 
@@ -92,6 +112,84 @@ def family() -> None:
     send(found, 0)
 
 
+def lock() -> None:
+    """Lock a path as a second daemon would meet it."""
+    place = FOLDER / "locked"
+    place.mkdir(exist_ok=True)
+    PathLock(str(place), f"{place}.lock", "the place", is_folder=True).close()
+
+
+def doors() -> None:
+    """Bind both doors of the API."""
+    path = str(FOLDER / "door")
+    with bind_unix(ApiSettings(socket=path), str(FOLDER)), suppress(FileNotFoundError):
+        os.unlink(path)
+    tcp = bind_tcp(ApiSettings(socket=path, host="127.0.0.1", port=0))
+    assert tcp is not None
+    tcp.close()
+
+
+def outputs() -> None:
+    """Make, write and read the output of a run."""
+    folder = OutputFolder(str(FOLDER / "outputs"))
+    run_id = new_run_id(SystemClock().now())
+    write_private(folder.make(run_id), "said")
+    folder.tail(run_id, 100, ())
+    folder.kept(run_id)
+    folder.settle(run_id)
+
+
+def history() -> None:
+    """Open a history with its outage journal, write into it and read from it."""
+    clock = SystemClock()
+    path = str(FOLDER / "history.db")
+    journal = OutageJournal(f"{path}.journal", 1 << 20)
+    try:
+        journal.append([b"record"], clock.now())
+        list(journal.records())
+        with suppress(JournalError):
+            os.unlink(journal.keep_copy(clock.now()))
+        journal.empty()
+    finally:
+        journal.close()
+    store = SqliteStore(path, clock, opens=False)
+    try:
+        store.open()
+        store.history("job", 10)
+    finally:
+        store.close()
+
+
+def files() -> None:
+    """Read and write small files of ours."""
+    path = str(FOLDER / "file")
+    write_private(path, "text")
+    read_regular(path, 100)
+    fsync_folder(str(FOLDER))
+    Keepsakes(str(FOLDER / "keepsakes.json")).keep({})
+    tokens = Tokens(str(FOLDER), SystemClock())
+    tokens.make_first()
+    owner_at(str(FOLDER))
+
+
+def backups() -> None:
+    """Copy a SQLite file, and look at a catalogue."""
+    source, target = str(FOLDER / "source.db"), fresh("copy.db")
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (a)")
+    SQLITE.copy({"url": f"sqlite://{source}", "source": "s"}, target)
+    with Catalogue(str(FOLDER / "catalogue"), is_made=True) as catalogue:
+        catalogue.entries()
+        with catalogue.partial("job", "run", MAKER):
+            pass
+        catalogue.clear(MAKER)
+
+
+def probes() -> None:
+    """Probe a folder."""
+    storage.probe(str(FOLDER), {}, "run", lambda _closer: None)
+
+
 OPERATIONS: dict[str, tuple[Callable[[], object], tuple[type[BaseException], ...]]] = {
     "start": (start, (NotStartedError,)),
     "start with input": (lambda: start(input="x"), (NotStartedError,)),
@@ -100,6 +198,13 @@ OPERATIONS: dict[str, tuple[Callable[[], object], tuple[type[BaseException], ...
     "family": (family, (OSError,)),
     "groups": (lambda: Groups("0").members("r"), (OSError,)),
     "summon": (summon, (StartError,)),
+    "lock": (lock, (SchedulerdError, OSError)),
+    "doors": (doors, (SchedulerdError, OSError)),
+    "outputs": (outputs, (OSError,)),
+    "history": (history, (StoreError, OSError)),
+    "files": (files, (SchedulerdError, OSError)),
+    "backups": (backups, (SchedulerdError, OSError, sqlite3.Error)),
+    "probes": (probes, (OSError,)),
 }
 
 
@@ -114,11 +219,11 @@ def sweep(operation: Callable[[], object], expected: tuple[type[BaseException], 
     FAULTS.fail(0, EVERYTHING)
     operation()
     calls = FAULTS.stop()
+    gc.collect()
+    gc.freeze()  # so that a later look at what is left is a quick one
     leaks, odd = [], []
-    for at in sorted({*range(1, 20), *range(20, calls - 20, 1 + calls // 20), *range(calls - 20, calls + 1)}):
-        if not 0 < at <= calls:
-            continue
-        gc.collect()
+    many = {*range(1, MOST), *range(MOST, calls - MOST, 1 + calls // MOST), *range(calls - MOST, calls + 1)}
+    for at in sorted(each for each in many if 0 < each <= calls):
         before = descriptors()
         FAULTS.fail(at, EVERYTHING)
         try:
@@ -143,4 +248,4 @@ def _target(descriptor: str) -> str:
 if __name__ == "__main__":
     del os.environ["LD_PRELOAD"]  # it is the calls of this process that are counted
     flood()
-    print(json.dumps(sweep(*OPERATIONS[sys.argv[2]])))
+    print(json.dumps({name: sweep(*operation) for name, operation in OPERATIONS.items()}))
