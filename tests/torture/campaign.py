@@ -157,14 +157,15 @@ def _settle(world: World, seconds: float) -> None:
         wait = min(wait + 0.5, 4.0)
 
 
-def labels(names: Sequence[str], with_pairs: bool) -> list[tuple[str, ...]]:
-    """Return who acts together: each alone (`one+other` is two), and in pairs."""
-    singles = [tuple(name.split("+")) for name in names]
-    return singles + (list(combinations(names, 2)) if with_pairs else [])
+def labels(names: Sequence[str], with_pairs: bool, seed: int) -> list[tuple[str, ...]]:
+    """Return who acts together: each alone (`one+other` is two), and then in pairs, in an order of chance."""
+    pairs = list(combinations(names, 2)) if with_pairs else []
+    Random(seed).shuffle(pairs)
+    return [tuple(name.split("+")) for name in names] + pairs
 
 
 def rounds(names: Sequence[str], with_pairs: bool, length: float, rate: float, seed: int) -> Iterator[Round]:
     """Yield rounds without end."""
-    them = labels(names, with_pairs)
+    them = labels(names, with_pairs, seed)
     for number in count():
         yield Round(them[number % len(them)], length, rate, f"{seed}/{number}")

@@ -197,8 +197,11 @@ def _of_rows(case: Case, books: Books, rows: list[Row], by_run: Mapping[str, Row
 
 
 def _is_excused(case: Case, start: Start, end: float) -> bool:
-    """Return whether a run's end may have been seen by nobody: its keeper died before it could write it down."""
-    return any(first <= end + SLACK and start.boot <= last for first, last in case.losses)
+    """Return whether a run's end may have been seen by nobody: its keeper died before it could write it down.
+
+    What it was just starting may begin a moment after its death.
+    """
+    return any(first <= end + SLACK and start.boot <= last + SLACK for first, last in case.losses)
 
 
 def _crashed(case: Case, start: Start, before: float | None) -> bool:
