@@ -279,8 +279,10 @@ class Daemon:
         except OSError as error:
             log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()
-        builtin = {job_id for job_id, job in self.config.jobs.items() if job.action in BUILTINS}
-        still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, False)
+        actions = {job_id: job.action for job_id, job in self.config.jobs.items()} | self.keepsakes.actions()
+        builtin = {job_id for job_id, action in actions.items() if action in BUILTINS}
+        still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, self.executor.doubt_of)
+        self.executor.settled()
         self.steady = SteadyTime(self.clock, next((run.queued_at for run in self.store.recent(1)), None))
         self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
         assert self._read_at_start is not None  # noqa: S101 - until here

@@ -89,6 +89,14 @@ class Executor:
         self._starters.begin()
         return self._supervisor.recover()
 
+    def doubt_of(self, run_id: str) -> str | None:
+        """Return why a run that no keeper knows may have been started; see `Supervisor.doubt_of`."""
+        return self._supervisor.doubt_of(run_id)
+
+    def settled(self) -> None:
+        """Tell the keepers that the runs that earlier daemons left are settled, durably."""
+        self._supervisor.settled()
+
     @property
     def keepers_trouble(self) -> str | None:
         """What is wrong with the keepers, in words, or None."""

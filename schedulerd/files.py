@@ -7,7 +7,9 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 
 LOCK = ".lock"  # in a folder that cannot be locked itself
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,3 +106,11 @@ def write_private(path: str, text: str) -> None:
         with suppress(OSError):
             os.unlink(fresh)  # on a full disk it would take the room of what matters
         raise
+
+
+def free_name(path: str, word: str, now: datetime, companions: Iterable[str] = ("",)) -> str:
+    """Return a name beside `path` that nothing has, nor what belongs to it (`companions`: the ends of their names)."""
+    aside = f"{path}.{word}-{now:%Y%m%dT%H%M%S}"
+    while any(os.path.lexists(aside + companion) for companion in companions):
+        aside += "-2"
+    return aside

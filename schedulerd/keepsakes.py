@@ -55,6 +55,10 @@ class Keepsakes:
         except OSError as error:
             log.error("%s cannot be written: %s", self._path, error.strerror)
 
+    def actions(self) -> dict[str, str]:
+        """Return what the jobs did, by their ids, when they were remembered last."""
+        return {job_id: kept["action"] for job_id, kept in self._kept.items()}
+
     def retired(self, job_id: str) -> Job | None:
         """Return a job that is gone, as far as it is remembered; None when it is not."""
         kept = self._kept.get(job_id)

@@ -42,6 +42,7 @@ class Link:
         self.trouble: str | None = None  # why no keeper can be had in the place of one that is gone
         self.shortage: str | None = None  # what a keeper that is there says that it lacks
         self.pid: int | None = None  # of a keeper that is there
+        self.doubt: str | None = None  # why its journal may not know of all runs, see `Supervisor.doubt_of`
         self.silence = 0  # looks since its last word
         self.losses = 0  # connections in a row that were lost soon after they had been made
         self.taken_at = 0.0  # when the last one was made (monotonic)

@@ -153,8 +153,9 @@ def kept_of(told: Mapping[str, Any]) -> Kept:
 
 def end_of(run_id: str, told: Mapping[str, Any]) -> End:
     """Return an end as a keeper tells it."""
+    cause = told["cause"] if told["cause"] in set(Cause) else None  # a newer keeper may know others
     return End(
-        run_id, told.get("code"), moment_of(told["at"]), Cause(told["cause"]) if told["cause"] else None, told["seconds"],
+        run_id, told.get("code"), moment_of(told["at"]), Cause(cause) if cause else None, told.get("seconds"),
         told.get("cpu"), told.get("peak"), told.get("lost"), told.get("oom", 0), told.get("pids", 0),
         tuple(told.get("unkept", ())), bool(told.get("erased")), bool(told.get("removed")), tuple(told.get("leftovers", ())),
         told.get("unkilled"),

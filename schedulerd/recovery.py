@@ -31,6 +31,7 @@ from .store import Store, durable
 log = logging.getLogger(__name__)
 
 NEVER_STARTED = "the daemon ended when it was about to start it: it was never started"
+NOT_KNOWN = "the daemon ended, and whether it was started is not known: {}"
 STARTED_LATE = "the daemon ended when it was about to start it: it is started now, by the next daemon"
 BUILT_IN = "the daemon ended while it ran, and it ran in the daemon"
 NOT_THERE = "it was entered again from what its keeper knows of it, because it was not in the history that the daemon found"
@@ -55,13 +56,13 @@ def close_open_runs(
     configured: Mapping[str, Job],
     known: Mapping[str, Kept],
     builtin: Set[str],
-    proves_unstarted: bool,
+    doubt_of: Callable[[str], str | None],
 ) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
 
     `known` are the runs that keepers know, of which those that are not in the ledger are entered; `builtin` are the jobs
-    whose action runs in the daemon. `proves_unstarted` says that a child that no keeper knows was never started. Durable
-    when it returns.
+    whose action runs in the daemon. `doubt_of` says of a run that no keeper knows why its child may have been started all
+    the same, None when it provably was not. Durable when it returns.
     """
     _enter_missing(store, clock, known)
     ended: list[Run] = []
@@ -73,9 +74,8 @@ def close_open_runs(
         if run.run_id in known:
             still.running.append(replace(run, status=Status.RUNNING, started_at=known[run.run_id].started_at))
         elif run.status is Status.RUNNING:
-            is_proven = proves_unstarted and run.job_id not in builtin
-            why = BUILT_IN if run.job_id in builtin else NEVER_STARTED
-            left = _why_left(job, run, records.get(run.job_id), still, clock.now()) if is_proven else ""
+            why = BUILT_IN if run.job_id in builtin else _why_unknown(doubt_of(run.run_id))
+            left = _why_left(job, run, records.get(run.job_id), still, clock.now()) if why == NEVER_STARTED else ""
             if left is None:
                 still.unstarted.append(replace(run, details={**run.details, "cause": STARTED_LATE}))
                 continue
@@ -89,6 +89,10 @@ def close_open_runs(
     if ended:
         durable(store.finish(ended, retries))
     return replace(still, waiting=still.waiting + retries)
+
+
+def _why_unknown(doubt: str | None) -> str:
+    return NEVER_STARTED if doubt is None else NOT_KNOWN.format(doubt)
 
 
 def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, now: datetime) -> str | None:

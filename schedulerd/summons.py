@@ -78,7 +78,10 @@ class Summons:
                 found = link.summoner.summon()
             except Exception as error:  # whatever it is, it may be gone in a while
                 found = str(error) if isinstance(error, StartError) else f"the keeper of {link.folder}: {error!r}"
-            if found != told and not self._closing.is_set():
+            if self._closing.is_set():
+                if not isinstance(found, str):
+                    found[0].close()
+            elif found != told:
                 self._outcomes.put((link, found))
                 self._has_come()
             if not isinstance(found, str):

@@ -29,6 +29,8 @@ MOST_KEEPERS = 2  # one is as quick as one core starts processes
 LOOK_SECONDS = 2.5  # between two looks at keepers of which something is awaited
 PING_LOOKS = 2  # a keeper that was silent at so many is asked whether it is there,
 SILENT_LOOKS = 7  # and given up at so many: 15 s at least
+OLD_KEEPER = "the keeper is of an earlier version"
+FORGOTTEN = "it may have ended long ago, and have been forgotten since: the history may be an older copy"
 
 
 class Supervisor(threading.Thread):
@@ -55,6 +57,8 @@ class Supervisor(threading.Thread):
         self._serving = Part("the connection to a keeper", clock)
         self._hearing = Part("the report of a keeper", clock)
         self._telling = Part("the word of an end", clock)
+        self._greetings: list[Mapping[str, Any]] = []  # of before our start
+        self._passed_on: set[str] = set()  # runs that a keeper could not write down, and that another one was given
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -75,12 +79,46 @@ class Supervisor(threading.Thread):
         for link in self._links:
             connection, greeting = link.summoner.summon()
             self._take(link, connection, greeting)
+            self._greetings.append(greeting)
             for run_id, told in greeting["runs"].items():
-                link.runs[run_id], self._of_run[run_id] = None, link
+                if run_id in known and not told["start"]:  # the other one has started it, or knows no more either
+                    link.send(line_of({"forget": [run_id]}))
+                    continue
+                self._know(link, run_id, told)
                 known[run_id] = kept_of(told)
-                if told["end"] is not None:
-                    self._waiting.append(end_of(run_id, told["end"]))
         return known
+
+    def _know(self, link: Link, run_id: str, told: Mapping[str, Any]) -> None:
+        """Take a run for a keeper's that told of it, and not for that of another one, which did not start it."""
+        other = self._of_run.get(run_id)
+        if other is not None:
+            other.runs.pop(run_id)
+            other.send(line_of({"forget": [run_id]}))
+            self._waiting = [end for end in self._waiting if end.run_id != run_id]
+        link.runs[run_id], self._of_run[run_id] = None, link
+        if told["end"] is not None:
+            self._waiting.append(end_of(run_id, told["end"]))
+
+    def doubt_of(self, run_id: str) -> str | None:
+        """Return why a run that no keeper knew in `recover` may have been started; None: it was not, which is proven.
+
+        The journals of all keepers prove it when all of each could be read, and nothing was started without being in one
+        since the runs that earlier daemons had left were settled (`settled`).
+        """
+        for link, greeting in zip(self._links, self._greetings, strict=True):
+            doubt = greeting.get("doubt", OLD_KEEPER)
+            if doubt is not None:
+                return f"{doubt} ({link.folder})"
+            if run_id in greeting["forgotten"] or run_id <= greeting["forgotten_to"]:
+                return FORGOTTEN
+        return None
+
+    def settled(self) -> None:
+        """Tell the keepers that no run is open any more of which only an earlier daemon knew."""
+        self._greetings.clear()
+        for link in self._links:
+            with link.lock:
+                self._send(link, line_of({"settled": True}))
 
     @property
     def trouble(self) -> str | None:
@@ -108,10 +146,11 @@ class Supervisor(threading.Thread):
         """Order the start of a child; the listener hears what becomes of it. Raise StartError when no keeper is there."""
         self._give(run_id, start_order(run_id, spec))
 
-    def _give(self, run_id: str, order: bytes) -> None:
-        """Give a start to the next keeper that answers, else to one that may do so soon."""
+    def _give(self, run_id: str, order: bytes, but: Link | None = None) -> None:
+        """Give a start to the next keeper that answers, else to one that may do so soon; not to the one that is `but`."""
         self._next += 1
         links = [self._links[(self._next + place) % self._number] for place in range(self._number)]
+        links = [link for link in links if link is not but]
         links.sort(key=lambda link: (link.socket is None, link.silence >= PING_LOOKS))
         for link in links:
             with link.lock:
@@ -122,7 +161,8 @@ class Supervisor(threading.Thread):
                     link.held.add(run_id)
                 self._send(link, order)
                 return
-        raise StartError(f"no keeper, which starts all processes, is there: {links[0].trouble}")
+        trouble = links[0].trouble if links else but and (but.trouble or but.shortage)
+        raise StartError(f"no keeper, which starts all processes, is there: {trouble}")
 
     def end(self, run_id: str, cause: Cause) -> bool:
         """Climb the kill ladder for a run, as soon as its keeper hears of it. False when it has no child (any more)."""
@@ -238,6 +278,8 @@ class Supervisor(threading.Thread):
             self._heard_start(link, report["started"], report["at"])
         elif "ended" in report:
             ends.append(end_of(report["ended"], report))
+        elif "refused" in report and report.get("unwritten"):
+            self._pass_on(link, report["refused"], report["why"])
         elif "refused" in report:
             self._refuse(report["refused"], report["why"])
         elif "unkilled" in report:
@@ -274,7 +316,19 @@ class Supervisor(threading.Thread):
             self._listener.ended(self._waiting)
             self._waiting = []
 
+    def _pass_on(self, link: Link, run_id: str, why: str) -> None:
+        """Give a start that a keeper could not write into its journal to another keeper, once."""
+        with link.lock:
+            order = link.runs.pop(run_id, None)
+            ending = link.endings.pop(run_id, None)
+        if order is None or run_id in self._passed_on or self._number == 1:
+            self._refuse(run_id, why)
+            return
+        self._passed_on.add(run_id)
+        self._move(link, {run_id: order}, {run_id: ending} if ending is not None else {})
+
     def _refuse(self, run_id: str, why: str) -> None:
+        self._passed_on.discard(run_id)
         self._drop(run_id)
         self._of_run.pop(run_id, None)
         self._listener.refused(run_id, why)
@@ -284,6 +338,7 @@ class Supervisor(threading.Thread):
         if link is not None:
             link.runs.pop(run_id, None)
             link.endings.pop(run_id, None)
+        self._passed_on.discard(run_id)
 
     # When a keeper is gone, or silent
 
@@ -328,31 +383,41 @@ class Supervisor(threading.Thread):
         with link.lock:
             link.trouble = why
             held = {run_id: order for run_id in link.held if (order := link.runs.pop(run_id, None)) is not None}
-            causes = {run_id: json.loads(link.endings.pop(run_id))["cause"] for run_id in held if run_id in link.endings}
+            endings = {run_id: link.endings.pop(run_id) for run_id in held if run_id in link.endings}
             link.held.clear()
-        for run_id, order in held.items():
+        self._move(link, held, endings)
+
+    def _move(self, link: Link, orders: Mapping[str, bytes], endings: Mapping[str, bytes]) -> None:
+        """Give starts, and the orders to end them again, that a keeper has not taken to another one."""
+        for run_id, order in orders.items():
             try:
-                self._give(run_id, order)
+                self._give(run_id, order, but=link)
             except StartError as error:
                 self._refuse(run_id, str(error))
             else:
-                if run_id in causes:
-                    self.end(run_id, Cause(causes[run_id]))
+                if run_id in endings:
+                    self.end(run_id, Cause(json.loads(endings[run_id])["cause"]))
 
     def _take(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Use a connection from now on. The link's lock is held, or nobody else knows the link yet."""
         self._epoll.register(connection.fileno(), select.EPOLLIN)  # first: one that nobody hears must not be used
         link.take(connection, bool(greeting.get("pongs")), self._clock.monotonic())
+        link.doubt = greeting.get("doubt")
         self._by_descriptor[connection.fileno()] = link
 
     def _begin_again(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Go on with the keeper that took the place of another one; it knows from the journal what was going on."""
-        told = greeting["runs"]
+        told, doubt = greeting["runs"], greeting.get("doubt")
+        is_whole = doubt in (None, link.doubt)  # what we gave its forerunner since then, and it does not know, was not taken
         with link.lock:
+            held = set(link.held)
             self._take(link, connection, greeting)
-            for run_id, order in link.runs.items():
-                if run_id not in told and order is not None:
+            untaken = {run_id: order for run_id, order in link.runs.items() if run_id not in told and order is not None}
+            for run_id, order in untaken.items():
+                if is_whole or run_id in held:
                     self._send(link, order)  # it was never taken: its intent is written before anything is started
+                else:
+                    link.runs[run_id] = None
             for order in link.endings.values():
                 self._send(link, order)
             recorded = [run_id for run_id, one in told.items() if one["end"] and run_id not in self._of_run]
@@ -362,10 +427,10 @@ class Supervisor(threading.Thread):
         ends = [end_of(run_id, one["end"]) for run_id, one in told.items() if one["end"] and run_id in link.runs]
         if ends:
             self._heard_ends(ends)
-        self._catch_up(link, told)
+        self._catch_up(link, told, doubt)
 
-    def _catch_up(self, link: Link, told: Mapping[str, Any]) -> None:
-        gone = "its keeper was killed, and its journal is gone"
+    def _catch_up(self, link: Link, told: Mapping[str, Any], doubt: str | None) -> None:
+        gone = f"its keeper was killed, and whether it was started is not known: {doubt or 'its journal is gone'}"
         for run_id, order in list(link.runs.items()):
             if run_id in told and order is not None and told[run_id]["start"]:
                 self._heard_start(link, run_id, told[run_id]["start"]["at"])

@@ -8,19 +8,22 @@ It serves one daemon at a time on FOLDER/socket. Orders and reports are JSON obj
 | end: RUN, cause     | climb the kill ladder                                                                      |
 | forget: [RUN, …]    | the daemon has recorded these ends                                                         |
 | ping: true          | say something                                                                              |
+| settled: true       | what earlier daemons left open is closed: whoever is not in the journal was never started  |
 
 | report              | meaning                                                                                    |
 |---------------------|--------------------------------------------------------------------------------------------|
-| hello: VERSION, …   | who connects is told what runs and what has ended (`runs`), and that pings are answered    |
+| hello: VERSION, …   | who connects is told what runs and what has ended (`runs`), that pings are answered, why   |
+|                     | runs that it does not know may have been started (`doubt`), and which it forgot            |
 | started: RUN, at    | its child runs                                                                             |
-| refused: RUN, why   | it could not be started                                                                    |
+| refused: RUN, why   | it could not be started; `unwritten`: because it could not be written into the journal     |
 | ended: RUN, …       | how it ended; durable before it is said                                                    |
 | unkilled: RUN, who  | what lives on of it although it was killed                                                 |
 | trouble: TEXT       | something for the daemon's log                                                             |
 | shortage: TEXT      | what the keeper lacks from now on; null when it lacks nothing any more                     |
 | pong: true          | the answer to a ping                                                                       |
 
-Without a daemon it goes on while it has children, and then ends; what the daemon has to be told is in the journal.
+Without a daemon it goes on while it has children, or what the daemon has to be told and the journal does not take, and
+then ends: what the daemon has to be told is in the journal.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from .connection import CHUNK, Connection
 from .family import boot_id, marked, ticks
 from .folder import KeeperFolder
 from .groups import Groups
-from .journal import Journal
+from .journal import Journal, reason_of
 from .launch import NotStartedError, launch
 from .steps import LASTS_SECONDS, Steps
 
@@ -54,6 +57,7 @@ CAP_SECONDS = 0.02  # between two looks at files that grow
 EXPECTING_SECONDS = 30.0  # how long the first daemon is waited for
 POLLS_RUNS = "runs without a descriptor to spare are polled: raise LimitNOFILE= of the unit, or ulimit -Hn"
 POLLS_OUTPUTS = "outputs that cannot be watched are polled: raise fs.inotify.max_user_watches and max_user_instances"
+AGAIN_SECONDS = 1.0  # between two tries to write what could not be written
 LONGEST_POLL = 3600.0  # epoll takes no more than 24 days
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
 # It ends when its work is done, and not by what a job sends to its parent.
@@ -75,7 +79,8 @@ class Keeper:
         self._epoll = select.epoll()
         self._connection = Connection(self._clock, self._epoll, listener)
         self._orders = self._connection.orders
-        self._unsynced: list[str] = []  # runs whose end is noted and not on the disk yet
+        self._unsynced: list[str] = []  # runs whose end is noted, and neither on the disk nor told yet
+        self._unwritten: str | None = None  # why the journal cannot be written
         self._synced_at = 0.0
         self._cap_at: float | None = None  # when files that grow are looked at
         self._is_expecting = True  # a daemon that has just started us
@@ -84,10 +89,11 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, self._look_soon)
         self._capping = Capping()
+        self._folder = folder
         self._groups = Groups(os.path.basename(folder))
         self._children = Children(self._clock, self._epoll, self._groups, self._ended, self._trouble, self._unkilled)
         boot = boot_id()
-        self._journal = Journal(os.path.join(folder, "journal"), boot)
+        self._journal = Journal(os.path.join(folder, "journal"), boot, self._clock.now())
         self._epoll.register(self._heard, select.EPOLLIN)
         if self._capping.descriptor >= 0:
             self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)
@@ -101,8 +107,7 @@ class Keeper:
         for run_id, known in list(self._journal.runs.items()):
             if "end" not in known and not (is_same_boot and self._adopt(run_id, known)):
                 self._journal.note("end", run_id, lost(known, is_same_boot, self._wall()))
-        with suppress(OSError):  # a full disk: it is told all the same
-            self._journal.sync()
+        self._write()
 
     def _adopt(self, run_id: str, known: dict[str, Any]) -> bool:
         intent, start = known.get("intent"), known.get("start")
@@ -125,11 +130,15 @@ class Keeper:
 
     def run(self) -> None:
         """Serve until there is nothing to do and nobody to do it for."""
-        while self._connection.is_awaited or self._children.by_run or self._orders or self._is_expecting:
+        while self._connection.is_awaited or self._children.by_run or self._orders or self._is_expecting or self._owes():
             with self._step("the round"):
                 self._round()
             if pause := self._steps.pause_seconds():
                 select.select([], [], [], pause)
+
+    def _owes(self) -> bool:
+        """Return whether there is something to tell the next daemon that is not on the disk, and a way for it to come."""
+        return (bool(self._unsynced) or self._journal.is_behind) and os.path.isdir(self._folder)
 
     def _round(self) -> None:
         ready = dict(self._epoll.poll(self._patience()))
@@ -167,6 +176,7 @@ class Keeper:
         waits = [self._children.wait_seconds()]
         waits += [each - now for each in (self._cap_at, self._connection.accept_at) if each is not None]
         waits += [EXPECTING_SECONDS if self._is_expecting else None, LASTS_SECONDS if self._steps.failing else None]
+        waits += [AGAIN_SECONDS if self._unwritten is not None else None]
         return max(0.0, min([LONGEST_POLL, *(each for each in waits if each is not None)]))
 
     def _hear(self, ready: list[int]) -> None:
@@ -202,7 +212,12 @@ class Keeper:
             }
             for run_id, known in self._journal.runs.items()
         }  # fmt: skip
-        self._report({"hello": __version__, "pongs": True, "runs": runs})
+        journal = self._journal
+        doubts = {"doubt": journal.doubt, "forgotten": journal.forgotten, "forgotten_to": journal.forgotten_to}
+        self._report({"hello": __version__, "pongs": True, "runs": runs, **doubts})
+        self._unsynced.clear()  # they have just been told
+        self._troubles(journal.troubles)
+        journal.troubles.clear()
         for child in self._children.by_run.values():
             if child.unkilled is not None:
                 self._unkilled(child.run_id, child.unkilled)
@@ -237,16 +252,26 @@ class Keeper:
                 self._journal.forget(order["forget"])
             elif "ping" in order:
                 self._report({"pong": True})
+            elif "settled" in order:
+                self._journal.settle()
 
     def _start(self, orders: list[dict[str, Any]]) -> None:
-        """Start children; that they are to be is noted of all before the first, and that they are of all after the last."""
-        fresh = [order for order in orders if order["start"] not in self._journal.runs]
+        """Start children; that they are to be is written of all before the first, and that they are of all after the last.
+
+        What cannot be written is not started: a keeper in our place would not know of it, and it would be started again.
+        """
+        fresh = {order["start"]: order for order in orders if order["start"] not in self._journal.runs}
         now = self._clock.monotonic()
-        for order in fresh:
-            self._journal.note("intent", order["start"], _intent(order, now))
-        self._journal.flush()
-        for order in fresh:
-            self._start_one(order["start"], order, now)
+        try:
+            self._journal.intend({run_id: _intent(order, now) for run_id, order in fresh.items()})
+        except OSError as error:
+            self._unwritten = reason_of(error)
+            why = f"the journal of its keeper, {self._folder}/journal, cannot be written: {self._unwritten}"
+            for run_id in fresh:
+                self._report({"refused": run_id, "why": why, "unwritten": True})
+            return
+        for run_id, order in fresh.items():
+            self._start_one(run_id, order, now)
         fault_point("after_fork")
         self._journal.flush()
 
@@ -256,7 +281,7 @@ class Keeper:
             pid = launch(order, self._group(run_id, order), self._descriptors)
         except NotStartedError as error:
             self._refused_for = str(error) if error.is_shortage else None
-            self._journal.forget([run_id])
+            self._journal.withdraw(run_id)
             self._report({"refused": run_id, "why": str(error)})
             return
         self._refused_for = None
@@ -288,6 +313,7 @@ class Keeper:
     def _tell_shortage(self) -> None:
         """Tell what is lacking, when that has changed."""
         lacking = [self._refused_for] if self._refused_for else []
+        lacking += [f"it cannot write its journal, and starts nothing: {self._unwritten}"] if self._unwritten else []
         lacking += [POLLS_RUNS] if self._children.is_polling else []
         lacking += [POLLS_OUTPUTS] if self._capping.is_polling else []
         lacking += self._steps.failing
@@ -321,20 +347,35 @@ class Keeper:
         self._troubles(troubles)
 
     def _sync(self, at_once: bool = False) -> None:
-        """Report ends that are on the disk now. (When it is full they are reported all the same.)"""
+        """Report ends that are on the disk now. When they cannot be there they are reported all the same, if a daemon is."""
         now = self._clock.monotonic()
         if self._unsynced:
             self._journal.flush()
-        if not self._unsynced or not (at_once or not self._orders or now >= self._synced_at + SYNC_SECONDS):
+        is_due = bool(self._unsynced) and (at_once or not self._orders or now >= self._synced_at + SYNC_SECONDS)
+        is_again = self._unwritten is not None or (not self._connection.is_there and self._journal.is_behind)
+        if self._unwritten is not None and now < self._synced_at + AGAIN_SECONDS:  # it was just tried
+            is_written = False
+        elif is_due or is_again:
+            self._synced_at = now
+            is_written = self._write()
+        else:
             return
+        if is_written or (is_due and self._connection.is_there):
+            for run_id in self._unsynced:
+                self._report({"ended": run_id, **self._journal.runs[run_id]["end"]})
+            self._unsynced.clear()
+
+    def _write(self) -> bool:
+        """Have on the disk what was noted, if that can be; return whether it is."""
         try:
             self._journal.sync()
+            if self._unwritten is not None:
+                self._journal.probe()
         except OSError as error:
-            self._report({"trouble": f"the keeper's journal cannot be written: {error.strerror}"})
-        self._synced_at = now
-        for run_id in self._unsynced:
-            self._report({"ended": run_id, **self._journal.runs[run_id]["end"]})
-        self._unsynced.clear()
+            self._unwritten = reason_of(error)
+            return False
+        self._unwritten = None
+        return True
 
     def _look_at_outputs(self, ready: dict[int, int]) -> None:
         """Look at files that have grown, but not at each of their bytes: a moment after the first."""

@@ -16,6 +16,7 @@ import threading
 from contextlib import suppress
 from datetime import datetime
 
+from .. import files
 from ..errors import StoreError
 from ..files import fsync_folder
 
@@ -123,10 +124,7 @@ def set_aside(path: str, now: datetime) -> str:
 
 def free_name(path: str, word: str, now: datetime) -> str:
     """Return a name beside `path` that neither a file nor a companion of one has."""
-    aside = f"{path}.{word}-{now:%Y%m%dT%H%M%S}"
-    while any(os.path.exists(aside + companion) for companion in COMPANIONS):
-        aside += "-2"
-    return aside
+    return files.free_name(path, word, now, COMPANIONS)
 
 
 def those_set_aside(path: str) -> list[str]:

@@ -38,7 +38,8 @@ class Engine:
         self.load = Load(0.0, 1e12)
         self.pools = dict(pools)
         kept = dict.fromkeys(known, Kept(clock.now()))
-        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(), proven)
+        left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(),
+                               lambda _run_id: None if proven else "nothing proves it")  # fmt: skip
         self.apply(*jobs)
         watch_again(self.board, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
         start_unstarted(self.board, self.scheduler, left.unstarted)

@@ -2,7 +2,8 @@
  *
  * The file $IOFAULT begins with one byte, 0 while nothing fails, and the rules follow as text that ends with a 0 byte: a line
  * is CALLS ERRNO TEXT, and says that these calls fail with this error on files whose path contains TEXT. CALLS is one or
- * more of open, read, write, sync, folder (fsync of a folder), rename and allocate, with commas between.
+ * more of open, read, write, sync, folder (fsync of a folder), rename and allocate, with commas between. Its last 8 bytes
+ * count the calls that failed.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,13 +22,13 @@
 #define SIZE 4096
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-static const volatile char *shared;
+static volatile char *shared;
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv("IOFAULT");
-    int fd = path ? REAL(open)(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *found = fd < 0 ? MAP_FAILED : mmap(0, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    int fd = path ? REAL(open)(path, O_RDWR | O_CLOEXEC) : -1;
+    void *found = fd < 0 ? MAP_FAILED : mmap(0, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (found != MAP_FAILED)
         shared = found;
@@ -60,6 +61,7 @@ static int fails(const char *call, const char *path)
     rules[SIZE - 1] = 0;
     while (sscanf(line, "%63s %d %255s%n", calls, &number, text, &length) == 3) {
         if (is_one_of(call, calls) && strstr(path, text)) {
+            __sync_fetch_and_add((volatile long *)(shared + SIZE - sizeof(long)), 1);
             errno = number;
             return 1;
         }
@@ -179,6 +181,11 @@ int rename(const char *from, const char *to)
 int renameat(int from_folder, const char *from, int to_folder, const char *to)
 {
     return fails("rename", to) ? -1 : REAL(renameat)(from_folder, from, to_folder, to);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags)
+{
+    return fails("rename", to) ? -1 : REAL(renameat2)(from_folder, from, to_folder, to, flags);
 }
 
 int posix_fallocate(int fd, off_t place, off_t size)

@@ -2,6 +2,7 @@
 
 import errno
 import mmap
+import sys
 from pathlib import Path
 
 from tests.support.shims import shim
@@ -28,6 +29,10 @@ class IoFault:
         rules = "".join(f"{calls} {number} {path}\n" for path in paths).encode()
         self._shared[1 : 2 + len(rules)] = rules + b"\0"
         self._shared[0] = 1
+
+    def count(self) -> int:
+        """Return how many calls have failed."""
+        return int.from_bytes(self._shared[SIZE - 8 :], sys.byteorder)
 
     def heal(self) -> None:
         """Let nothing fail any more."""
