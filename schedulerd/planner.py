@@ -144,6 +144,8 @@ class PlannedJob(schedule.Job):
     def step(self, jump: Jump) -> bool:
         """Plan anew, where that is needed, after the clock was set; return whether it was."""
         decided = self.decided_through
+        if self.next is not None and self.next.start_at > jump.before:
+            self.cause = None  # it was not late so far
         if jump.seconds < 0:
             decided = decided_after_step_back(self.trigger, decided, jump.before, jump.now)
             self.highest = max(self.highest, self.decided_through)

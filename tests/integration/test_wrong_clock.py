@@ -81,6 +81,14 @@ def test_the_next_time_that_is_shown_is_renewed(start):
     assert engine.outlook.why("daily", "2026-03-12T03:00")["outcome"] == "coming"
 
 
+def test_a_step_forward_is_why_times_were_missed_and_nothing_earlier(start):
+    start(a_job("daily", cron="0 3 * * *")).clock.advance(60)
+    again = start(a_job("daily", cron="0 3 * * *"))
+    set_clock(again, AHEAD)
+
+    assert again.rows("daily")[0].details["cause"] == "the clock was set forward by 400d"
+
+
 def test_a_retry_waits_for_its_delay_and_not_for_the_time_of_a_clock_that_was_ahead(start):
     engine = start(a_job(at=NOON + AHEAD, retries=1, retry_delay_seconds=30.0))
     set_clock(engine, AHEAD + SECOND)

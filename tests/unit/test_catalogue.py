@@ -123,6 +123,20 @@ def test_a_backup_that_does_not_say_its_daemon_is_its_hosts(catalogue):
     assert catalogue.of_job("b", RENAMED) == []
 
 
+def test_a_backup_of_a_clock_that_was_ahead_is_the_newest_only_until_the_next_of_its_job(catalogue):
+    ahead = to_text(NOON + timedelta(days=400))
+    made = [entered(catalogue, b"x", number, job_id=job_id).filename for number, job_id in enumerate(("b", "other"))]
+    wrong = entered(catalogue, b"x", 2, created_at=ahead).filename
+    assert listed(catalogue) == [wrong, made[1], made[0]]
+    made += [entered(catalogue, b"x", number, job_id=job_id).filename for number, job_id in enumerate(("b", "other"), 3)]
+
+    assert listed(catalogue) == [made[3], made[2], wrong, made[1], made[0]]
+
+
+def listed(catalogue):
+    return [entry.manifest.filename for entry in catalogue.entries()]
+
+
 def test_backups_that_were_away_while_others_were_made_come_back_to_their_place(catalogue, tmp_path):
     old, new = (entered(catalogue, b"x", number).filename for number in (1, 2))
     for name in (old, old + ".json", new, new + ".json"):
