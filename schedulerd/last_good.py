@@ -37,7 +37,11 @@ _STATE_DIR = re.compile(r"""^state_dir[ \t]*:[ \t]*(["']?)([^"'#\n]+?)\1[ \t]*(?
 
 
 class CopyError(SchedulerdError):
-    """The copy of the last good configuration cannot be used, or is of another configuration."""
+    """The copy of the last good configuration cannot be used."""
+
+
+class OtherCopyError(CopyError):
+    """It is the copy of another configuration."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def keep(config: Config, files: Files, state_dir: str, now: datetime) -> None:
 
 
 def _last_good(path: str, files: Files, mistakes: ConfigError) -> Loaded | None:
-    for state_dir in _state_dirs(path, files):
+    for state_dir, is_named in _state_dirs(path, files):
         try:
             record = _read(os.path.join(state_dir, FOLDER), path)
             copied = CopiedFiles(_contents(record))
@@ -101,6 +105,10 @@ def _last_good(path: str, files: Files, mistakes: ConfigError) -> Loaded | None:
             found = Loaded(load(path, copied), copied, tuple(mistakes.problems), loaded_at)
         except FileNotFoundError:
             continue
+        except (OtherCopyError, PermissionError) as error:
+            if not is_named:  # another daemon's
+                continue
+            why = str(error)
         except ConfigError as error:
             why = f"this version finds mistakes in it: {error.problems[0]}"
         except (CopyError, OSError) as error:
@@ -116,24 +124,24 @@ def _last_good(path: str, files: Files, mistakes: ConfigError) -> Loaded | None:
     return None
 
 
-def _state_dirs(path: str, files: Files) -> Iterator[str]:
-    """Yield where the copy may be: in the state directory that a file with mistakes names, as far as it can be read."""
-    found: dict[str, None] = {}
+def _state_dirs(path: str, files: Files) -> Iterator[tuple[str, bool]]:
+    """Yield where the copy may be, and whether the file with mistakes, as far as it can be read, names that place."""
     named = _named_state_dir(files.contents.files.get(path, b""))
-    for each in (*([named] if named else []), *_usual_state_dirs()):
-        found[os.path.normpath(os.path.join(os.path.dirname(path), os.path.expanduser(each)))] = None
-    yield from found
+    places = dict.fromkeys([*([named] if named else []), *_usual_state_dirs()])
+    for each in places:
+        yield os.path.normpath(os.path.join(os.path.dirname(path), os.path.expanduser(each))), each == named
 
 
 def _named_state_dir(data: bytes) -> str | None:
-    """Return the `state_dir` of a file that may not be YAML."""
+    """Return the `state_dir` of a file that may not be YAML: from its line, or, when it has none, from the whole."""
+    line = _STATE_DIR.search(data.decode("utf-8", "replace"))
+    if line is not None or b"state_dir" not in data:
+        return line and line[2]
     with suppress(ConfigError):
         value = Document("", data).value
         named = value.get("state_dir") if isinstance(value, Mapping) else None
-        if isinstance(named, str):
-            return named
-    line = _STATE_DIR.search(data.decode("utf-8", "replace"))
-    return line[2] if line is not None else None
+        return named if isinstance(named, str) else None
+    return None
 
 
 def _usual_state_dirs() -> list[str]:
@@ -198,7 +206,7 @@ def _checked(data: bytes, path: str) -> dict[str, Any]:
     if record.pop("sha256", None) != _digest(record):
         raise CopyError("it is damaged")
     if record["path"] != path:
-        raise CopyError(f"it is of the configuration {record['path']}")
+        raise OtherCopyError(f"it is of the configuration {record['path']}")
     return record  # type: ignore[no-any-return]
 
 

@@ -117,7 +117,13 @@ def test_with_any_mistake_the_last_good_configuration_is_used_as_it_was(place, m
 
 
 @pytest.mark.parametrize(
-    "text", ["state_dir: state # here\n\tx", "jobs: }\nstate_dir:   'state'\n", 'state_dir: "state"\nstate_dir: [\n']
+    "text",
+    [
+        "{state_dir: state, jobs: {a: {}}}",
+        "state_dir: state # here\n\tx",
+        "jobs: }\nstate_dir:   'state'\n",
+        'state_dir: "state"\nstate_dir: [\n',
+    ],
 )
 def test_the_state_directory_is_found_in_a_file_that_cannot_be_read_as_yaml(place, text):
     write(place / "config.yaml", text)
@@ -190,6 +196,15 @@ def test_a_copy_is_not_used_for_another_configuration(place, caplog):
         load_to_start(str(place / "other.yaml"), False)
 
     assert f"it is of the configuration {place}/config.yaml" in caplog.text
+
+
+def test_the_copy_of_another_daemon_in_the_usual_place_is_no_matter(place, caplog, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", str(place / "state"))
+    write(place / "other.yaml", "state_dir: elsewhere\njobs: {")
+    with pytest.raises(ConfigError):
+        load_to_start(str(place / "other.yaml"), False)
+
+    assert caplog.text == ""
 
 
 def test_a_copy_in_which_this_version_finds_mistakes_is_not_used(place, caplog, monkeypatch):
