@@ -61,7 +61,7 @@ class Asking:
             run = self._scheduler.seating.admitted(state, run)
             if run.status is not Status.SKIPPED:
                 self._waiters.add(run.run_id, asked.done)
-            recorded = self._scheduler.record([run])
+            recorded = self._scheduler.record([run], asks=key is not None)
         recorded.add_done_callback(partial(self._answer, asked, run))
         self._scheduler.when_recorded([run], recorded)
         return asked

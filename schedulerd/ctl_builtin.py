@@ -80,6 +80,9 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
     if own["backlog"]:
         backlog = own["backlog"]
         wrong.append(f"{backlog['changes']} changes ({backlog['size_bytes']} bytes) wait since {moment(backlog['since'])}")
+    if own.get("unwritten"):
+        due, ends = own["unwritten"]["due"], own["unwritten"]["ends"]
+        wrong.append(f"nothing can be written down, so nothing is started: {due} occurrences are due, {ends} ends wait")
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
     wrong += [own["config_copy_error"]] if own["config_copy_error"] else []
     wrong += own.get("troubles", ())

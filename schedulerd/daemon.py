@@ -117,6 +117,7 @@ class Daemon:
         )
         self.chains = Chains(self.planner, self.store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.scheduler.hand_back_to(self.planner.put_back)
         self.scheduler.seating.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
         told = telling_of_success(PREPARE, lambda run: last_success_at(self.board, self.store, run, self.clock.now()))

@@ -18,8 +18,10 @@ PORTION_GROWTH = 5
 class DueJob:
     """A job that has come due: which occurrences, when it is due next, and why when it is not its times (`origin`).
 
-    `is_again` says that the clock was set back, that these times were decided about before, and that the last ones are long
-    enough ago for a job that follows elapsed time to go on. `plan` is who planned it.
+    `asks` says that the clock was set back, and up to when the ledger may have these times; `is_again` that, and that the
+    last ones are long enough ago for a job that follows elapsed time to go on. `plan` is who planned it. `is_held` says that
+    these are exact occurrences that could not be decided before, while the plan has gone on; `is_void`, that the job was
+    planned anew since.
     """
 
     job_id: str
@@ -28,7 +30,20 @@ class DueJob:
     origin: Origin = Origin.SCHEDULE
     details: Mapping[datetime, Mapping[str, Any]] = field(default_factory=dict)  # by occurrence
     is_again: bool = False
+    asks: datetime | None = None  # up to which time
+    is_held: bool = False
+    is_void: bool = False
     plan: object = field(default=None, compare=False, repr=False)
+
+    @property
+    def first(self) -> datetime:
+        """Return the first time of it."""
+        return self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at
+
+    @property
+    def count(self) -> int:
+        """Return how many occurrences it is."""
+        return len(self.due.occurrences) + (self.due.earlier.count if self.due.earlier else 0)
 
     def left(self, first: datetime, at: datetime) -> Undecided:
         """Return that from the occurrence `first` on nothing is decided yet, and is to be handed over again at `at`."""
@@ -36,7 +51,7 @@ class DueJob:
 
     def all_left(self, at: datetime) -> Undecided:
         """Return that nothing of it is decided yet."""
-        return self.left(self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at, at)
+        return self.left(self.first, at)
 
     def with_all_of(self, other: DueJob) -> DueJob:
         """Return this with the occurrences of another one for the same reason: they are decided together."""
@@ -45,7 +60,14 @@ class DueJob:
 
     def later_than(self, after: datetime) -> DueJob:
         """Return this with only the occurrences later than `after`."""
-        return replace(self, due=Due([each for each in self.due.occurrences if each.scheduled_at > after]))
+        earlier = self.due.earlier if self.due.earlier is not None and self.due.earlier.first > after else None
+        left = [each for each in self.due.occurrences if each.scheduled_at > after]
+        return replace(self, due=Due(left, earlier, self.due.cause))
+
+    def before(self, first: datetime) -> DueJob:
+        """Return this with only the occurrences before `first`."""
+        left = [each for each in self.due.occurrences if each.scheduled_at < first]
+        return replace(self, due=replace(self.due, occurrences=left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +117,9 @@ def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str,
 
 def together(batch: list[DueJob]) -> list[DueJob]:
     """Return what is due with the single occurrences of a job made one, as they would be if its times had made them."""
-    found: dict[tuple[str, Origin], DueJob] = {}
+    found: dict[tuple[str, Origin, int | None], DueJob] = {}
     for each in batch:
-        key = each.job_id, each.origin
+        key = each.job_id, each.origin, id(each) if each.is_held else None
         found[key] = found[key].with_all_of(each) if key in found else each
     return list(found.values())
 

@@ -77,7 +77,21 @@ class StoreError(SchedulerdError):
 
 
 class StoreAwayError(StoreError):
-    """The database cannot be written for now (disk full, locked, server down); what was asked of it may be tried again."""
+    """The database cannot be written for now (disk full, locked, server down); what was asked of it may be tried again.
+
+    `is_unclear` says that it may have been made all the same: the answer was lost.
+    """
+
+    is_unclear = False
+
+
+class PartWrittenError(StoreAwayError):
+    """Of a group of rows some could not be written (`left`), while others are in the ledger (`taken`); both by run_id."""
+
+    def __init__(self, text: str, taken: frozenset[str], left: frozenset[str]) -> None:
+        super().__init__(text)
+        self.taken = taken
+        self.left = left
 
 
 class StartError(SchedulerdError):

@@ -17,7 +17,7 @@ import heapq
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -51,7 +51,7 @@ class PlannedJob(schedule.Job):
         self.trigger = trigger
         self.decided_through = after  # every occurrence up to here has its row in the ledger
         self.highest = after  # and up to here some have, from before the clock was set back
-        self.handed_at = planner.clock.monotonic()  # when it last was
+        self.handed_at = self.handed_before = planner.clock.monotonic()  # when it last was, and the time before
         self.most = most
         self.planner = planner
         self.next: Occurrence | None = None
@@ -86,10 +86,25 @@ class PlannedJob(schedule.Job):
             return None  # after a stumble its next time is still to come
         now_monotonic = self.planner.clock.monotonic()
         is_again = self._goes_on(due.occurrences[0].scheduled_at, now_monotonic - self.handed_at)
-        self.handed_at = now_monotonic
+        self.handed_before, self.handed_at = self.handed_at, now_monotonic
         if cause is not None and (due.earlier is not None or now - due.occurrences[0].start_at > OVERDUE):
             due = replace(due, cause=cause)
-        return DueJob(self.job_id, due, self.next_run, is_again=is_again, plan=self)
+        asks = self.highest if due.occurrences[0].scheduled_at <= self.highest and not self.trigger.waits_for_end else None
+        return DueJob(self.job_id, due, self.next_run, is_again=is_again, asks=asks, plan=self)
+
+    def goes_back(self, left: Undecided) -> bool:
+        """Plan again what was handed over last and was not decided; False when the plan has gone on since."""
+        if self.decided_through <= left.after:
+            return True  # all of it is still to come
+        if left.each.is_held or self.decided_through != left.each.due.occurrences[-1].scheduled_at:
+            return False
+        self.decided_through = left.after
+        self.handed_at = self.handed_before
+        self.cause = left.each.due.cause
+        if self.trigger.waits_for_end:
+            self.next = left.each.due.occurrences[0]
+        self.look_again(left.at)
+        return True
 
     def _goes_on(self, scheduled_at: datetime, elapsed_seconds: float) -> bool:
         """Return whether a time comes again, and the job was handed over long enough ago to be started all the same."""
@@ -308,7 +323,7 @@ class Planner(schedule.Scheduler):
             found = self._put_off(self._pop_due(), cause)
             batch = together([each for each in map(self._turn, found) if each is not None])
         for portion in portions(batch):
-            self._put_back(self._handed_over(portion, now))
+            self.put_back(self._handed_over(portion, now))
 
     def _handed_over(self, portion: list[DueJob], now: datetime) -> list[Undecided]:
         """Hand over what is due; return what is left undecided: all of it after an error, which costs no other portion."""
@@ -389,9 +404,17 @@ class Planner(schedule.Scheduler):
 
     def _turn(self, job: PlannedJob | _Once) -> DueJob | None:
         """Let one due job find its occurrences."""
-        found = job.run() if isinstance(job, _Once) else self._guarded(job, job.run)
+        if isinstance(job, _Once):
+            return self._held(job.run())
+        found = self._guarded(job, job.run)
         self._push(job)
         return found
+
+    def _held(self, due: DueJob | None) -> DueJob | None:
+        """Return what is due once, with whether its job was planned anew since."""
+        if due is None or due.plan is None or self._by_id.get(due.job_id) is due.plan:
+            return due
+        return replace(due, is_void=True)
 
     def _guarded(self, job: PlannedJob, act: Callable[[], T]) -> T | None:
         """Do something with a job's times; one whose trigger fails must not cost the others theirs."""
@@ -406,19 +429,19 @@ class Planner(schedule.Scheduler):
         job.fails = False
         return found
 
-    def _put_back(self, undecided: list[Undecided]) -> None:
+    def put_back(self, undecided: Sequence[Undecided]) -> None:
+        """Hand over again, later, what could not be decided. Called from any thread."""
         with self._lock:
             for left in undecided:
                 job = left.each.plan
-                if not isinstance(job, PlannedJob):
-                    self._push(_Once(left.each.later_than(left.after), left.at))
-                elif self._by_id.get(job.job_id) is job:  # it was not planned anew meanwhile
-                    job.decided_through = left.after
-                    job.cause = left.each.due.cause
-                    if job.trigger.waits_for_end:
-                        job.next = left.each.due.occurrences[0]
-                    job.look_again(left.at)
+                is_planned = isinstance(job, PlannedJob) and self._by_id.get(job.job_id) is job
+                if isinstance(job, PlannedJob) and is_planned and job.goes_back(left):
                     self._push(job)
+                else:
+                    each = replace(left.each.later_than(left.after), is_held=job is not None)
+                    self._push(_Once(each, left.at))
+        if undecided:
+            self._wakeup.set()
 
     def _push(self, job: PlannedJob | _Once) -> None:
         if job.next_run is not None:

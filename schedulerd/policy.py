@@ -181,6 +181,12 @@ def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
     return [why if why == BLACKOUT or place == newest else instead for place, why in enumerate(fates)], instead
 
 
+def decide_held(job: Job, due: Due, now: datetime) -> Decision:
+    """Choose among occurrences that could not be decided about in their turn; newer ones may have been since."""
+    why = _newer_stands(job, due.occurrences[-1].scheduled_at, now)
+    return pass_all(due, Status.MISSED, why) if why is not None else decide_due(job, due, now)
+
+
 def one_by_one(decision: Decision, due: Due) -> Decision:
     """Return a decision with an element of its own for each occurrence that is not started."""
     passed = [
@@ -235,9 +241,15 @@ def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, 
 
 def _superseded(job: Job, run: Run, now: datetime) -> str | None:
     """Return that a newer occurrence stands for one that was not started, when its policy says so and there is one."""
-    if job.catch_up is CatchUp.ALL or run.origin is Origin.AFTER or job.trigger is None or job.trigger.waits_for_end:
+    if run.origin is Origin.AFTER or run.scheduled_at is None:
         return None
-    newer = job.trigger.occurrence_after(run.scheduled_at) if run.scheduled_at is not None else None
+    return _newer_stands(job, run.scheduled_at, now)
+
+
+def _newer_stands(job: Job, scheduled_at: datetime, now: datetime) -> str | None:
+    if job.catch_up is CatchUp.ALL or job.trigger is None or job.trigger.waits_for_end:
+        return None
+    newer = job.trigger.occurrence_after(scheduled_at)
     return SUPERSEDED if newer is not None and newer.start_at <= now and newer.skipped is None else None
 
 

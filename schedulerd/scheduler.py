@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,24 +20,21 @@ from .board import Board, JobState
 from .cancelling import Cancelling
 from .clock import Clock
 from .endings import Endings, Launcher
-from .ends import Ends
+from .ends import NO_JOB, Ends
+from .entering import LOOK_AGAIN, Entering, Entry
 from .entries import DueJob, Undecided, details_of, new_run, passed_run
 from .errors import StartError
 from .executor import Finished
-from .faults import fault_point
-from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish, to_text
+from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
 from .parts import Parts
 from .pauses import Pauses
-from .policy import CHANGED, PAUSED, Decision, decide_due, one_by_one, pass_all, pause_is_over, still_starts
+from .policy import CHANGED, PAUSED, Decision, decide_due, decide_held, one_by_one, pass_all, pause_is_over, still_starts
 from .retrying import within_deadline
 from .seating import Seating
 from .store import Store
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
-
-AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
-LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
 
 
 class Scheduler:
@@ -59,9 +56,13 @@ class Scheduler:
         self._went_idle = threading.Condition(board.lock)
         self._ends.on_idle = self._went_idle.notify_all
         self.pauses = Pauses(board, store, self.promote)
+        self._entering = Entering(board, store, clock, self.seating, self._taken, self.promote, self.ended_at)
+        self.unwritten = self._entering.unwritten
+        self._later: deque[Callable[[], None]] = deque()  # what is done when something can be written down
         self.tick = Parts(clock, {  # what is due with time alone; called at each turn of the planner's loop
             "the end of pauses": self.pauses.end_those_over,
             "orders to end runs": lambda _now: self.endings.give_again(),
+            "what could not be written down": lambda _now: self._do_later(),
             "runs that wait": self._promote_in_time,
         })  # fmt: skip
 
@@ -75,6 +76,10 @@ class Scheduler:
         """Name who plans on from the end of a job's run (and says when), and who starts other jobs after final ends."""
         self._on_end, self._ends.on_final = on_end, on_ends
 
+    def hand_back_to(self, put_back: Callable[[Sequence[Undecided]], None]) -> None:
+        """Name who hands over again what could not be written down."""
+        self._entering.put_back = put_back
+
     # Due
 
     def on_due(self, batch: list[DueJob], now: datetime) -> list[Undecided]:
@@ -83,58 +88,64 @@ class Scheduler:
         Returns what is left to be decided; what cannot be decided must not cost the others theirs.
         """
         if not self.store.takes_runs:  # what cannot be written down is not decided about: it follows catch_up later
+            for each in batch:
+                self.unwritten.note(each)
             return [each.all_left(now + LOOK_AGAIN) for each in batch]
-        rows: list[Run] = []
+        entries: list[Entry] = []
         undecided: list[Undecided] = []
-        again: set[str] = set()
         with self.board.lock:  # to choose; launching happens outside
             for each in batch:
                 state = self.board.states.get(each.job_id)
                 if self.is_stopping:
                     continue
-                if state is None:  # taken away a moment ago
-                    rows.append(self._given_up(each, CHANGED, now))
+                if state is None or each.is_void:  # taken away a moment ago, or planned anew
+                    entries.append(Entry(self._given_up(each, CHANGED, now), each, each.first))
                     continue
-                decided: list[Run] = []
+                decided: list[Entry] = []
                 try:
                     decision = self._decide(state, each, now)
-                    decided = self._rows(state, each, decision, now)
+                    decided = self._entries(state, each, decision, now)
                     next_at = self._next_of(state, each, now)
-                    admitted = [self.seating.admitted(state, run) if run.status in UNFINISHED else run for run in decided]
+                    admitted = [self._admitted(state, entry) for entry in decided]
                 except Exception:
                     log.exception("job %s: what is due could not be decided, trying again", each.job_id)
                     self._unseat(decided)
                     undecided.append(each.all_left(now + LOOK_AGAIN))
                     continue
-                rows += admitted
-                again |= {run.run_id for run in admitted} if each.is_again else set()
+                entries += admitted
                 state.next_run_at = next_at
                 self.board.touch(state)
                 if decision.later:
                     at = now + timedelta(seconds=state.job.catch_up_spacing_seconds)
                     undecided.append(each.left(decision.later[0].scheduled_at, at))
-            recorded = self._recorded(rows)
-        self.when_recorded(rows, recorded, again)
+            ways_on = self._recorded(entries)
+        for go_on in ways_on:
+            go_on()
         return undecided
 
-    def _recorded(self, rows: list[Run]) -> Future[frozenset[str]]:
+    def _admitted(self, state: JobState, entry: Entry) -> Entry:
+        if entry.run.status not in UNFINISHED:
+            return entry
+        return replace(entry, run=self.seating.admitted(state, entry.run))
+
+    def _recorded(self, entries: list[Entry]) -> list[Callable[[], None]]:
         """Hand rows to the store. When that fails none of them has a place: they are decided about again."""
         try:
-            return self.record(rows)
+            return self._entering.record_due(entries)
         except Exception:
-            self._unseat(rows)
+            self._unseat(entries)
             raise
 
-    def _unseat(self, rows: Sequence[Run]) -> None:
+    def _unseat(self, entries: Sequence[Entry]) -> None:
         """Take back that rows were admitted, which nobody will see. The board's lock is held."""
-        for run in rows:
-            state = self.board.states.get(run.job_id)
+        for entry in entries:
+            state = self.board.states.get(entry.run.job_id)
             if state is not None:
-                self.seating.leave(state, run.run_id)
+                self.seating.leave(state, entry.run.run_id)
 
     @staticmethod
     def _next_of(state: JobState, each: DueJob, now: datetime) -> datetime | None:
-        if each.origin is not Origin.SCHEDULE or state.job.trigger is None:
+        if each.origin is not Origin.SCHEDULE or state.job.trigger is None or each.is_held:
             return state.next_run_at
         return state.job.trigger.next_after(now) if state.job.trigger.has_blackouts else each.next_at
 
@@ -148,20 +159,23 @@ class Scheduler:
         (passed,) = pass_all(each.due, Status.MISSED, why).passed
         return passed_run(passed, each, now, self.node)
 
-    def _rows(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Run]:
+    def _entries(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Entry]:
         """Return the row of every part of a decision; their ids sort as their times do. Nothing is admitted yet."""
         ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
-        rows = [self.store.numbered(passed_run(passed, each, next(ids_at), self.node)) for passed in decision.passed]
+        decided = each.before(decision.later[0].scheduled_at) if decision.later else each
+        rows = [self.store.numbered(passed_run(one, each, next(ids_at), self.node)) for one in decision.passed]
+        entries = [Entry(row, decided, one.gap.first) for row, one in zip(rows, decision.passed, strict=True)]
         for start in decision.start:
             is_catch_up = start.is_misfire and each.origin is Origin.SCHEDULE
             run = self.new_run(state.job, Origin.CATCH_UP if is_catch_up else each.origin, next(ids_at), start.scheduled_at)
-            rows.append(replace(run, details=details_of(state.job, start, each, now)))
-        return rows
+            run = replace(run, details=details_of(state.job, start, each, now))
+            entries.append(Entry(run, decided, start.scheduled_at, each.is_again))
+        return entries
 
     def give_up(self, each: DueJob, why: str) -> None:
         """Enter into the ledger that something due will not be started any more."""
         run = self._given_up(each, why, self.clock.now())
-        self.when_recorded([run], self.store.record([run]))
+        self._when_written(run, self.store.record([run]), partial(self.give_up, each, why))
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:
         """Return the row of a run that may start at once."""
@@ -169,68 +183,24 @@ class Scheduler:
 
     # The ledger, and the launch behind it
 
-    def record(self, rows: Sequence[Run]) -> Future[frozenset[str]]:
-        """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
-        if rows:
-            fault_point("before_claim")
-            return self.store.record(rows)
-        nothing: Future[frozenset[str]] = Future()
-        nothing.set_result(frozenset())
-        return nothing
+    def record(self, rows: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
+        """Hand rows to the store; see `Entering.record`."""
+        return self._entering.record(rows, asks)
 
-    def when_recorded(
-        self, rows: Sequence[Run], recorded: Future[frozenset[str]], again: AbstractSet[str] = frozenset()
-    ) -> None:
-        """Go on with rows when they are durable. The lock is not held: that may be now."""
-        recorded.add_done_callback(partial(self._entered, rows, again))
+    def when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
+        """Go on with rows when they are durable; see `Entering.when_recorded`."""
+        self._entering.when_recorded(rows, recorded)
 
-    def _entered(self, rows: Sequence[Run], again: AbstractSet[str], recorded: Future[frozenset[str]]) -> None:
-        """Launch what the ledger took; forget what it did not take."""
-        error = recorded.exception()
-        taken = frozenset() if error is not None else recorded.result()
-        fault_point("after_claim")
-        for run in rows:
-            if run.run_id in taken:
-                if run.status is Status.RUNNING:
-                    self.launch(run)
-                elif run.status is Status.QUEUED:
-                    self._waits(run)
-            elif error is None and run.run_id in again and run.status in UNFINISHED:
-                self._come_again(run)
-            else:
-                log.warning("job %s: not started, %s", run.job_id, error or "the ledger has this occurrence already")
-                self._forget(run)
-        self._count_on(rows)
+    def _taken(self, run: Run) -> None:
+        if run.status is Status.RUNNING:
+            self.launch(run)
+        elif run.status is Status.QUEUED:
+            self._waits(run)
 
-    def _come_again(self, run: Run) -> None:
-        """Deal with a time that was decided before the clock was set back: only what follows elapsed time goes on.
-
-        Its run is an occurrence of its own, at the moment of this decision, so that none is started twice.
-        """
-        self._forget(run)
-        state = self.board.state_of(run)
-        trigger = state.job.trigger if state is not None else None
-        rhythm = trigger.rhythm if trigger is not None else None
-        at = run.scheduled_at
-        if state is None or rhythm is None or at is None or rhythm.next_after(at - MICROSECOND) != at:
-            log.info("job %s: %s was decided before the clock was set back: not started again", run.job_id, at)
-            return
-        with self.board.lock:
-            now = self.clock.now()
-            fresh = self.new_run(state.job, Origin.SCHEDULE, now, max(now, at + MICROSECOND))
-            fresh = self.seating.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
-            recorded = self.record([fresh])
-        self.when_recorded([fresh], recorded)
-
-    def _count_on(self, rows: Sequence[Run]) -> None:
-        """Plan jobs that are counted from the end of their last run, of which nothing will run now."""
-        for run in rows:
-            state = self.board.state_of(run)
-            if state is not None and state.job.trigger is not None and state.job.trigger.waits_for_end:
-                with self.board.lock:
-                    is_open = state.running or state.waiting
-                if not is_open:
-                    self.ended_at(run.job_id, self.clock.now())
+    def _when_written(self, run: Run, recorded: Future[frozenset[str]], again: Callable[[], None]) -> None:
+        """Go on with a row; when it cannot be written, do all of it `again` when something can be."""
+        self.when_recorded([run], recorded)
+        recorded.add_done_callback(lambda done: self._later.append(again) if done.exception() is not None else None)
 
     def ended_at(self, job_id: str, at: datetime) -> None:
         """Tell who plans that a run of a job has ended, or will not be; its next time may be counted from there."""
@@ -254,13 +224,10 @@ class Scheduler:
             return
         self._cancelling.supersede(state, run)
 
-    def _forget(self, run: Run) -> None:
-        with self.board.lock:
-            state = self.board.state_of(run)
-            if state is None:
-                return
-            self.seating.leave(state, run.run_id)
-        self.promote(state)
+    def _do_later(self) -> None:
+        """Do what could not be written down, when something can be."""
+        for _ in range(len(self._later) if self.store.takes_runs else 0):
+            self._later.popleft()()
 
     # Those that wait
 
@@ -290,11 +257,27 @@ class Scheduler:
             self.store.claim(run.run_id).add_done_callback(partial(self._claimed, run))
 
     def _claimed(self, run: Run, claimed: Future[bool]) -> None:
-        if claimed.exception() is None and claimed.result():
+        if claimed.exception() is not None:
+            self._wait_again(run)
+        elif claimed.result():
             self.launch(run)
         else:
             log.warning("run %s of job %s was not queued any more: not started", run.run_id, run.job_id)
-            self._forget(run)
+            self._entering.forget(run)
+
+    def _wait_again(self, run: Run) -> None:
+        """Let a run wait on whose start cannot be written down; it is looked at again."""
+        with self.board.lock:
+            state = self.board.state_of(run)
+            if state is None:
+                return
+            is_gone = self.board.states.get(run.job_id) is not state
+            if is_gone:
+                self.seating.leave(state, run.run_id)
+            else:
+                self.seating.wait_again(state, run, self.clock.now() + LOOK_AGAIN)
+        if is_gone:
+            self.cancel_queued([run], NO_JOB)
 
     def _waits(self, run: Run) -> None:
         """Deal with a run that waits, and is in the ledger now: what it waits for may have ended meanwhile."""
@@ -361,7 +344,7 @@ class Scheduler:
             run = self.new_run(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
             run = self.seating.admitted(state, replace(run, attempt=skipped.attempt + 1))
             recorded = self.record([run])
-        self.when_recorded([run], recorded)
+        self._when_written(run, recorded, partial(self.catch_up_pause, job_id, skipped))
 
     # The end
 
@@ -383,4 +366,4 @@ def _decided(state: JobState, each: DueJob, now: datetime) -> Decision:
         return pass_all(each.due, Status.MISSED, CHANGED)
     if state.pause is not None and not pause_is_over(state.pause.until, now):
         return pass_all(each.due, Status.SKIPPED, PAUSED)
-    return decide_due(state.job, each.due, now)
+    return decide_held(state.job, each.due, now) if each.is_held else decide_due(state.job, each.due, now)

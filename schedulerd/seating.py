@@ -106,6 +106,15 @@ class Seating:
         self._board.touch(state)
         return run
 
+    def wait_again(self, state: JobState, run: Run, at: datetime) -> None:
+        """Let a run that was promoted wait as before, and be looked at again at `at`."""
+        details = dict(run.details)
+        if "waited" in details:
+            details["reason"] = details.pop("waited")
+        self.leave(state, run.run_id)
+        self.wait(state, replace(run, status=Status.QUEUED, details=details))
+        self._look_at(at)
+
     def unqueue(self, state: JobState, run_ids: Collection[str]) -> list[Run]:
         """Take waiting runs out of the queue of their job, and return them."""
         found = [run for run in state.queued or () if run.run_id in run_ids]

@@ -26,7 +26,7 @@ from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
 from .store import Store, durable
-from .views import JobList, backlog_view, health_point, queue_view, series
+from .views import JobList, backlog_view, health_point, queue_view, series, unwritten_view
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class Service:
         else:
             details, checked_at = dict(last.details), last.checked_at
         own = self._own_health()
-        status = details["status"] if own["loop"] == "ok" else "unhealthy"
+        status = details["status"] if own["loop"] == "ok" and own["unwritten"] is None else "unhealthy"
         if status == "healthy" and not own["is_well"]:
             status = "degraded"
         return {
@@ -275,9 +275,17 @@ class Service:
     def _own_health(self) -> dict[str, Any]:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
         loop, descriptors = self._loop_trouble(), self._capacity()
+        unwritten = unwritten_view(self._scheduler.unwritten.count(), self._store.ends_kept, self._store.takes_runs)
         return {
             "is_well": not (
-                trouble or alarm or keepers or loop or troubles or descriptors["trouble"] or self._config.is_unwell
+                trouble
+                or alarm
+                or keepers
+                or loop
+                or troubles
+                or descriptors["trouble"]
+                or unwritten
+                or self._config.is_unwell
             ),
             "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
             "store_alarm": alarm,
@@ -286,6 +294,7 @@ class Service:
             "loop": loop or "ok",
             "troubles": troubles,
             "backlog": backlog_view(self._store.backlog),
+            "unwritten": unwritten,
             "queue": queue_view(self._board.not_started(), self._clock.now()),
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),

@@ -80,6 +80,11 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
+def unwritten_view(due: int, ends: int, takes_runs: bool) -> dict[str, Any] | None:
+    """Return how much waits until the history or the outage journal can be written; None when they can, and nothing does."""
+    return {"due": due, "ends": ends} if due or ends or not takes_runs else None
+
+
 CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
 
 

@@ -45,7 +45,7 @@ FLOORS = (
     },
     {"actions", "builtin"},
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "lookup", "loop", "pool"},
+    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "entering", "lookup", "loop", "pool"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "config_state", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
     | {"upkeep", "refusal"}

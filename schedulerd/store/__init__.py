@@ -62,7 +62,7 @@ class Ended:
 
 
 class Store(Protocol):
-    """Where the ledger is kept. A write whose future fails with StoreError has changed nothing.
+    """Where the ledger is kept. A write whose future fails with StoreError has changed nothing (but see `record`).
 
     Newer and older mean the order of recording (see `order.py`), never that of clocks.
     """
@@ -75,6 +75,11 @@ class Store(Protocol):
     @property
     def takes_runs(self) -> bool:
         """Return whether new runs can be entered now: into the ledger, or, while that is away, into the outage journal."""
+        ...
+
+    @property
+    def ends_kept(self) -> int:
+        """Return how many ends of runs are in memory only: neither the ledger nor the outage journal can be written."""
         ...
 
     @property
@@ -91,11 +96,15 @@ class Store(Protocol):
         """Return a new run with its place in the order of recording; what is handed over without one gets it then."""
         ...
 
-    def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
+    def record(self, runs: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
         """Enter rows into the ledger, all in one transaction; the result are the run_ids that are in it now.
 
         A run whose occurrence (job_id, scheduled_at, attempt) or idempotency key is there already is left
         out, and is not in the result: somebody else was first. Recording the same run twice is the same as once.
+
+        Fails with StoreAwayError when they cannot be written now, with PartWrittenError when that is true of some: these
+        may be recorded again. While the ledger is away, the outage journal answers for it from what it holds itself;
+        `asks` says that it may not, since these occurrences, or this key, may be in the ledger already.
         """
         ...
 

@@ -16,9 +16,13 @@ from . import DayOfJob
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Rows enter the ledger; the result is which of them are in it now."""
+    """Rows enter the ledger; the result is which of them are in it now.
+
+    `asks` says that the ledger itself has to be asked: it may have their occurrences or keys already.
+    """
 
     runs: Sequence[Run]
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)

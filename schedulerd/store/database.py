@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from ..errors import StoreAwayError, StoreError
-from .changes import Change, Finish, without_texts
+from ..errors import PartWrittenError, StoreAwayError, StoreError
+from .changes import Change, Finish, Record, without_texts
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,39 @@ def outcomes(database: Database, changes: Sequence[Change]) -> list[Any]:
     except Exception as error:  # whatever a change raises must not end the thread
         if len(changes) == 1:
             return [_refused(database, changes[0], error)]
-    return [outcome for change in changes for outcome in outcomes(database, [change])]
+    return _one_by_one(database, changes)
+
+
+def _one_by_one(database: Database, changes: Sequence[Change]) -> list[Any]:
+    found: list[Any] = []
+    for change in changes:
+        try:
+            found += outcomes(database, [change])
+        except StoreAwayError as error:
+            error.is_unclear = error.is_unclear or bool(found)
+            raise
+    return found
 
 
 def _refused(database: Database, change: Change, error: Exception) -> Any:
-    """Return the error; of ends, which nobody can tell again, what comes of writing them without their texts."""
+    """Return the error; of ends, which nobody can tell again, what comes of writing them without their texts.
+
+    Of a group of rows, each is tried alone: one that is refused must not cost the others theirs.
+    """
+    if isinstance(change, Record) and len(change.runs) > 1:
+        return _each_row(database, change, error)
     log.error("the store refused a change: %s", error)
     if isinstance(change, Finish) and change != without_texts(change):
         return outcomes(database, [without_texts(change)])[0]
     return StoreError(f"the store refused a change: {error}")
+
+
+def _each_row(database: Database, change: Record, error: Exception) -> frozenset[str] | StoreError:
+    alone = [Record([run], change.asks) for run in change.runs]
+    answers = _one_by_one(database, alone)
+    taken = frozenset[str]().union(*(each for each in answers if not isinstance(each, StoreError)))
+    refused = [one.runs[0].run_id for one, each in zip(alone, answers, strict=True) if isinstance(each, StoreError)]
+    return PartWrittenError(f"the store refused a change: {error}", taken, frozenset(refused)) if refused else taken
 
 
 def answer(items: Sequence[Item], results: Sequence[Any]) -> None:

@@ -5,7 +5,8 @@ is full. A group of records is one write and one fdatasync(2); each record has i
 a crash cut short is not taken for one. All records of one filling bear its number, which is also the time, in microseconds,
 at which it began: what stands behind them, from an earlier filling, does not, and the file can be emptied by clearing
 its first few bytes. Zeros end the records: where anything else does, a crash cut the last group short, or the file is
-damaged, which look alike; such a file is copied before it is written to.
+damaged, which look alike; such a file is copied before it is written to. An I/O error is no damage: what it failed on is
+tried again.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a
 
 
 class JournalError(StoreError):
-    """The outage journal is full, or cannot be written."""
+    """The outage journal cannot be read or written."""
 
 
 class NoRoomError(JournalError):
@@ -57,6 +58,7 @@ class Journal:
         self._filling = 0
         self._count = 0
         self._end = 0
+        self.is_untidy = False  # what does not belong to the records may stand behind them, and be taken for one
         self._file = -1
         try:
             self._file = os.open(path, FLAGS, 0o600)
@@ -66,8 +68,12 @@ class Journal:
                 os.close(self._file)
             kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
             raise kind(f"the outage journal {path} cannot be used: {error.strerror}") from error
-        for place, _record in self.records():
-            self._count, self._end = self._count + 1, place
+        try:
+            for place, _record in self._read(0, self.size):
+                self._count, self._end = self._count + 1, place
+        except JournalError:
+            os.close(self._file)
+            raise
 
     @property
     def backlog(self) -> Backlog:
@@ -76,56 +82,94 @@ class Journal:
 
     @property
     def is_cut(self) -> bool:
-        """Return whether what follows the last record is not their end: there may have been more."""
-        return any(os.pread(self._file, _HEAD.size, self._end))
+        """Return whether what follows the last record is not their end: there may have been more. Raise JournalError."""
+        try:
+            return any(os.pread(self._file, _HEAD.size, self._end))
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     @property
     def has_room(self) -> bool:
         """Return whether it can take many records more."""
         return self._end < self.size * (1 - 2 * RESERVE)
 
+    def room(self, may_use_reserve: bool = False) -> int:
+        """Return how many bytes of records fit in, see `framed_size`."""
+        return int(self.size * (1 if may_use_reserve else 1 - RESERVE)) - self._end - len(_NOTHING)
+
+    @property
+    def full(self) -> str:
+        """Return in words that it is full."""
+        return (
+            f"the outage journal {self.path} is full: {self._end} of {self.size} bytes, {self._count} changes wait for the "
+            "history (outage_journal makes it larger)"
+        )
+
     def append(self, records: Sequence[bytes], now: datetime, may_use_reserve: bool = False) -> None:
-        """Write records behind those that wait, durable when it returns. Raise JournalError: none of them is in it."""
-        filling = self._filling if self._count else to_micros(now)
+        """Write records behind those that wait; durable when it returns.
+
+        Raise JournalError: none of them is in it, as soon as it is tidy.
+        """
+        if sum(map(framed_size, records)) > self.room(may_use_reserve):
+            raise JournalError(self.full)
+        filling = self._filling if self._count else self._next_filling(now)
         data = b"".join(_framed(record, filling) for record in records) + _NOTHING
-        if self._end + len(data) > self.size * (1 if may_use_reserve else 1 - RESERVE):
-            raise JournalError(
-                f"the outage journal {self.path} is full: {self._end} of {self.size} bytes, {self._count} changes wait "
-                "for the history (outage_journal makes it larger)"
-            )
+        self.is_untidy = True
         try:
             _write(self._file, data, self._end)
             os.fdatasync(self._file)
         except OSError as error:
             raise JournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
         self._filling, self._count, self._end = filling, self._count + len(records), self._end + len(data) - len(_NOTHING)
+        self.is_untidy = False
+
+    def _next_filling(self, now: datetime) -> int:
+        number = to_micros(now)
+        return number if number != self._filling else number + 1  # the clock may have been set back
 
     def records(self, place: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield the records from a place on, oldest first, each with the place behind it."""
-        with open(self._file, "rb", closefd=False) as file:
-            file.seek(place)
-            while len(head := file.read(_HEAD.size)) == _HEAD.size:
-                length, checksum, filling = _HEAD.unpack(head)
-                if place == 0:
-                    self._filling = filling
-                if length == 0 or filling != self._filling or place + _HEAD.size + length > self.size:
-                    return
-                record = file.read(length)
-                if len(record) != length or _checksum(record, filling) != checksum:
-                    return
-                place += _HEAD.size + length
-                yield place, record
+        """Yield the records from a place on, oldest first, each with the place behind it. Raise JournalError."""
+        return self._read(place, self._end)
+
+    def _read(self, place: int, end: int) -> Iterator[tuple[int, bytes]]:
+        try:
+            with open(self._file, "rb", closefd=False) as file:
+                file.seek(place)
+                while place < end and len(head := file.read(_HEAD.size)) == _HEAD.size:
+                    length, checksum, filling = _HEAD.unpack(head)
+                    if not self._count:
+                        self._filling = filling
+                    if length == 0 or filling != self._filling or place + _HEAD.size + length > self.size:
+                        return
+                    record = file.read(length)
+                    if len(record) != length or _checksum(record, filling) != checksum:
+                        return
+                    place += _HEAD.size + length
+                    yield place, record
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> JournalError:
+        return JournalError(
+            f"the outage journal {self.path} cannot be read ({error.strerror}): what it holds of starts and ends is not in "
+            "the history. If it stays so, move the file away: the changes in it are lost then"
+        )
 
     def empty(self) -> None:
-        """Forget everything in it: it is in the history. Raise JournalError."""
-        if not self._count:
-            return
+        """Forget everything in it: it is in the history. Raise JournalError: it is empty, as soon as it is tidy."""
+        if self._count:
+            self._count = self._end = 0
+            self.is_untidy = True
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Let nothing stand behind the records that could be taken for one. Raise JournalError."""
         try:
-            _write(self._file, _NOTHING, 0)
+            _write(self._file, _NOTHING, self._end)
             os.fdatasync(self._file)
         except OSError as error:
-            raise JournalError(f"the outage journal {self.path} cannot be emptied: {error.strerror}") from error
-        self._count = self._end = 0
+            raise JournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
+        self.is_untidy = False
 
     def keep_copy(self, now: datetime) -> str:
         """Copy the whole file beside it, end the records behind the last that can be read, and return the copy's path.
@@ -180,6 +224,11 @@ def _copy(file: int, target: str) -> None:
         raise
     finally:
         os.close(copy)
+
+
+def framed_size(record: bytes) -> int:
+    """Return how many bytes of the journal a record takes."""
+    return _HEAD.size + len(record)
 
 
 def _framed(record: bytes, filling: int) -> bytes:

@@ -2,22 +2,26 @@
 
 All use of the database is in a thread of its own, so that nothing waits for a server that does not answer. When the
 database is back, it gets first what is in the journal, oldest first, and then what was kept here: changes that are not of
-runs, for a moment, and ends of runs that do not fit into the journal, of which there are no more than runs that were
-started. Without a journal everything is kept.
+runs, for a moment, and ends of runs that the journal did not take, of which there are no more than runs that were started.
+Without a journal everything is kept.
+
+A change that fails with StoreAwayError was not made, and may be tried again. So one that the database may yet make, because
+it is busy with it, does not fail before the database has answered.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from ..durations import counted
 from ..errors import StoreAwayError, StoreError
-from .changes import Change, Finish, Record
+from .changes import Change, Claim, Finish, Record
 from .database import Database, Item, answer, outcomes, refuse
 from .hand import Hand
 from .journal import Backlog, JournalError
@@ -40,10 +44,11 @@ class _Attempt:
     done: Future[list[Any]]
     items: list[Item]
     place: int | None = None
+    is_unclear: bool = False  # it may have made them before, and lost the answer
 
 
 class Outage:
-    """Used by the writer's thread; `trouble`, `backlog` and `takes_runs` by all."""
+    """Used by the writer's thread; `trouble`, `backlog`, `takes_runs` and `ends_kept` by all."""
 
     def __init__(self, database: Database, spool: Spool | None) -> None:
         self.trouble: str | None = None
@@ -52,7 +57,8 @@ class Outage:
         self._kept: list[Item] = []
         self._attempt: _Attempt | None = None
         self._failures = 0
-        self._journal_error = ""
+        self._full_at: int | None = None  # the journal, when it did not take what is kept
+        self.ends_kept = 0
         self._hurry = threading.Event()
         self._hand = Hand("store-database")
 
@@ -75,11 +81,24 @@ class Outage:
         """Have the thread that uses the database. Raise RuntimeError when there is none to be had."""
         self._hand.begin()
 
+    @property
+    def is_untidy(self) -> bool:
+        """Return whether the journal is to be looked after, outage or not."""
+        return self._spool is not None and self._spool.is_untidy
+
+    def tidy(self) -> None:
+        """Look after the journal."""
+        if self._spool is not None:
+            self._spool.tidy()
+
     def catch_up(self) -> None:
         """Write what is in the journal when the database has been opened. Raise StoreAwayError."""
         count = self.backlog.changes
         while self._spool is not None and self.backlog.changes:
-            changes, place = self._spool.next_group(MOST_IN_ONE)
+            try:
+                changes, place = self._spool.next_group(MOST_IN_ONE)
+            except JournalError as error:
+                raise StoreAwayError(str(error)) from error
             repeat(self._database, changes)
             self._spool.applied(place)
         if count:
@@ -92,12 +111,14 @@ class Outage:
             results = done.result(None if self._spool is None else SOON_SECONDS)
         except StoreAwayError as error:
             self._begin(str(error))
-            self.go_on(batch)
+            if error.is_unclear:
+                self._attempt = self._again(batch, is_unclear=True)
+            self.go_on([] if error.is_unclear else batch)
             return False
         except TimeoutError:
             self._begin(f"it has not answered for {SOON_SECONDS:g} s")
             self._attempt = _Attempt(done, batch)
-            self.go_on([item for item in batch if self._spool is not None and self._spool.is_for(item[0])])
+            self.go_on([])
             return False
         answer(batch, results)
         return True
@@ -106,9 +127,21 @@ class Outage:
         log.error("the history cannot be written: %s", trouble)
         self.trouble, self._failures = trouble, 0
 
+    def stumble(self, batch: list[Item], error: Exception) -> None:
+        """Keep what was not answered because of an error that nobody expected: it is made again, as in an outage."""
+        if not self.is_on:
+            self._begin(f"{type(error).__name__}: {error}")
+        theirs = [*self._kept, *(self._attempt.items if self._attempt is not None else ())]
+        there = {id(future) for _, future in theirs}
+        self._kept += [item for item in _unanswered(batch) if id(item[1]) not in there]
+
     def go_on(self, batch: list[Item]) -> None:
         """Deal with changes, and look after the attempt."""
-        self._set_aside(batch)
+        self._kept += batch
+        if batch:
+            self._full_at = None
+        self.tidy()
+        self._set_aside()
         attempt = self._attempt
         if attempt is not None and attempt.done.done():
             self._attempt = None
@@ -124,9 +157,12 @@ class Outage:
             if not self.is_on or self._failures >= most:
                 break
             attempt, self._attempt = self._attempt or self._try(), None
+            if attempt is None:
+                break
             attempt.done.exception()
             self._learn(attempt)
-            self._set_aside([])
+            self._set_aside()
+        self._kept += _unanswered(self._attempt.items) if self._attempt is not None else []
         refuse(self._kept, self._error())
         self._hand.close()
         if self.backlog.changes:
@@ -136,58 +172,64 @@ class Outage:
 
     # Answering
 
-    def _set_aside(self, batch: list[Item]) -> None:
+    def _set_aside(self) -> None:
         """Answer from the journal what it takes; keep the rest for a moment, ends of runs for as long as it takes."""
-        spool = self._spool
-        if spool is None:
-            self._kept += batch
-            return
-        for_journal = [item for item in self._kept + batch if spool.is_for(item[0])]
-        self._kept = [item for item in self._kept + batch if not spool.is_for(item[0])]
-        if not self._spooled(spool, for_journal):
-            for item in for_journal:  # there may be room for some, and for ends
-                if self._spooled(spool, [item]):
-                    continue
-                if isinstance(item[0], Finish):
-                    self._kept.append(item)
-                else:
-                    refuse([item], StoreAwayError(self._journal_error))
+        if self._spool is not None:
+            self._spooled(self._spool)
         self._give_up()
+        self.ends_kept = sum(len(item[0].runs) for item in self._kept if isinstance(item[0], Finish))
+
+    def _spooled(self, spool: Spool) -> None:
+        """Write into the journal, and answer, what is there for it; let fail what it does not take.
+
+        Ends do not fail, and neither does what the database is busy with.
+        """
+        under_way = _unanswered(self._attempt.items) if self._attempt is not None else []
+        mine = [item for item in [*self._kept, *under_way] if _is_of_runs(item[0])]
+        if not mine or self._full_at == self.backlog.size_bytes:
+            return
+        results = _offered(spool, mine, self._error())
+        stays = {id(future) for _, future in under_way}
+        stays |= {id(future) for change, future in mine if isinstance(change, Finish)}
+        done = [
+            (item, result) for item, result in zip(mine, results, strict=True)
+            if not isinstance(result, StoreAwayError) or id(item[1]) not in stays
+        ]  # fmt: skip
+        self._full_at = self.backlog.size_bytes if len(done) < len(mine) and not spool.is_untidy else None
+        gone = {id(future) for (_, future), _ in done}
+        self._kept = [item for item in self._kept if id(item[1]) not in gone]
+        answer([item for item, _ in done], [result for _, result in done])
 
     def _give_up(self) -> None:
         """Let fail, after a moment, what was kept and is no end of a run."""
         if self._spool is None or self._failures < TRIES_OF_A_MOMENT:
             return
-        refuse([item for item in self._kept if not isinstance(item[0], Finish)], self._error())
+        given_up = [item for item in self._kept if not isinstance(item[0], Finish)]
         self._kept = [item for item in self._kept if isinstance(item[0], Finish)]
-
-    def _spooled(self, spool: Spool, items: list[Item]) -> bool:
-        """Write changes into the journal and answer them; False when it does not take them."""
-        if not items:
-            return True
-        try:
-            results = spool.take([change for change, _ in items if spool.is_for(change)])
-        except JournalError as error:
-            if not self._journal_error:
-                log.error("%s", error)
-            self._journal_error = str(error)
-            return False
-        self._journal_error = ""
-        answer(items, results)
-        return True
+        refuse(given_up, self._error())
 
     def _error(self) -> StoreError:
         return StoreAwayError(f"the history cannot be written now: {self.trouble}")
 
     # Trying
 
-    def _try(self) -> _Attempt:
+    def _try(self) -> _Attempt | None:
+        """Let the database make what it has not; None when that cannot be read now."""
         if self._spool is not None and self.backlog.changes:
-            changes, place = self._spool.next_group(MOST_IN_ONE)
+            try:
+                changes, place = self._spool.next_group(MOST_IN_ONE)
+            except JournalError as error:
+                self.trouble = str(error)
+                return None
             return _Attempt(self._hand.do(self._patient(lambda: repeat(self._database, changes))), [], place)
         kept, self._kept = self._kept, []
-        changes_kept = [change for change, _ in kept]
-        return _Attempt(self._hand.do(self._patient(lambda: outcomes(self._database, changes_kept))), kept)
+        return self._again(kept)
+
+    def _again(self, items: list[Item], is_unclear: bool = False) -> _Attempt:
+        """Let the database make changes; it rests after a failure."""
+        changes = [change for change, _ in items]
+        done = self._hand.do(self._patient(lambda: outcomes(self._database, changes)))
+        return _Attempt(done, items, is_unclear=is_unclear)
 
     def _patient(self, act: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
         """Return what does the same, and rests after a failure."""
@@ -207,28 +249,35 @@ class Outage:
         if error is not None:
             self.trouble = str(error)
             self._failures += 1
-            self._kept = _unanswered(attempt.items) + self._kept
+            left = _unanswered(attempt.items)
+            if left and (attempt.is_unclear or (isinstance(error, StoreAwayError) and error.is_unclear)):
+                self._attempt = self._again(left, is_unclear=True)
+            else:
+                self._kept, self._full_at = left + self._kept, None
             self._give_up()
             return
         self._failures = 0
         if attempt.place is None or self._spool is None:
             answer(attempt.items, attempt.done.result())
-        elif not self._applied(self._spool, attempt.place):
-            return
+        else:
+            self._spool.applied(attempt.place)
         if not self.backlog.changes and not self._kept:
             log.info("the history can be written again, and has everything")
             self.trouble = None
 
-    def _applied(self, spool: Spool, place: int) -> bool:
-        """Take note of what the history has now; False when the journal cannot be emptied: that is tried again."""
-        try:
-            spool.applied(place)
-        except JournalError as error:
-            if self.trouble != str(error):
-                log.error("%s", error)
-            self.trouble = str(error)
-            return False
-        return True
+
+def _offered(spool: Spool, items: Sequence[Item], away: StoreError) -> list[Any]:
+    """Return the answers of the journal, and errors for what it does not take."""
+    for_it = [change for change, _ in items if spool.is_for(change)]
+    try:
+        answers: Iterator[Any] = iter(spool.take(for_it))
+    except JournalError as error:
+        answers = itertools.repeat(StoreAwayError(str(error)))
+    return [next(answers) if spool.is_for(change) else away for change, _ in items]
+
+
+def _is_of_runs(change: Change) -> bool:
+    return isinstance(change, Record | Claim | Finish)
 
 
 def _unanswered(items: Sequence[Item]) -> list[Item]:

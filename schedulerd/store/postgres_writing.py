@@ -40,6 +40,7 @@ class PostgresDatabase:
         self._begin = "BEGIN;" + access.begin(STATEMENT_SECONDS, LOCK_SECONDS) + DURABLE
         self._connection: Connection | None = None
         self._unclear = Made()
+        self._is_unclear = False  # whether what is applied now may have been committed
 
     def open(self) -> None:
         """Connect, and migrate to this program's schema; see `Database.open`."""
@@ -62,6 +63,14 @@ class PostgresDatabase:
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
         """Make changes in one transaction; see `Database.apply`."""
+        self._is_unclear = False
+        try:
+            return self._apply(changes)
+        except StoreAwayError as error:
+            error.is_unclear = self._is_unclear
+            raise
+
+    def _apply(self, changes: Sequence[Change]) -> list[Any]:
         for tries in range(1, TRIES + 1):
             is_fresh = self._connection is None
             connection = self._connected()
@@ -117,7 +126,7 @@ class PostgresDatabase:
         try:
             connection.execute("COMMIT")
         except psycopg.OperationalError:
-            self._unclear = self._unclear.joined(made)
+            self._unclear, self._is_unclear = self._unclear.joined(made), True
             raise
         self._unclear = self._unclear.without(changes)
         return results

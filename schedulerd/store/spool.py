@@ -9,22 +9,26 @@ from __future__ import annotations
 import glob
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from ..clock import Clock
-from ..errors import StoreError
+from ..errors import PartWrittenError, StoreAwayError, StoreError
 from ..model import Run, to_micros
 from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
-from .journal import Backlog, Journal
+from .journal import Backlog, Journal, JournalError, framed_size
 
 log = logging.getLogger(__name__)
 
 COME_AGAIN = "its occurrence was in the history already, which could not be asked when it was started"
 
+REST_SECONDS = 0.5  # after an I/O error
+
 Answer = bool | frozenset[str]
+T = TypeVar("T")
 
 
 class Known:
@@ -62,7 +66,7 @@ class Known:
 
 
 class Spool:
-    """The outage journal as the writer uses it; for its thread alone, but for `backlog` and `takes_runs`."""
+    """The outage journal as the writer uses it; for its thread alone, but for `alarm`, `backlog` and `takes_runs`."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         """Find what an earlier daemon left in the journal; one that may be damaged is copied first. Raise StoreError."""
@@ -70,6 +74,7 @@ class Spool:
         self._clock = clock
         self._known = Known()
         self._place = 0  # up to where the history has it
+        self._reading, self._writing = _Use(clock), _Use(clock)
         for _place, record in journal.records():
             self._known.take(_read(record))
         if journal.is_cut:
@@ -77,9 +82,10 @@ class Spool:
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to: a journal that may be damaged was copied, and the copy is still there."""
+        """Return what somebody has to see to: it cannot be used, or was damaged and copied, and the copy is still there."""
         found = sorted(glob.glob(f"{glob.escape(self._journal.path)}.damaged-*"))
-        return _way_out(self._journal.path, found[-1]) if found else None
+        told = [self._reading.error, self._writing.error, _way_out(self._journal.path, found[-1]) if found else None]
+        return "; ".join(filter(None, told)) or None
 
     @property
     def backlog(self) -> Backlog:
@@ -88,29 +94,38 @@ class Spool:
 
     @property
     def takes_runs(self) -> bool:
-        """Return whether there is room for new runs."""
-        return self._journal.has_room
+        """Return whether new runs can be written into it: there is room, and the last write went well."""
+        return self._writing.error is None and self._journal.has_room
+
+    @property
+    def full(self) -> str:
+        """Return in words that there is no room."""
+        return self._journal.full
 
     @staticmethod
     def is_for(change: Change) -> TypeGuard[OfRuns]:
-        """Return whether a change is one that goes into the journal."""
-        return isinstance(change, Record | Claim | Finish)
+        """Return whether a change is one that goes into the journal: not one about which the history has to be asked."""
+        return isinstance(change, Claim | Finish) or (isinstance(change, Record) and not change.asks)
 
-    def take(self, changes: Sequence[OfRuns]) -> list[Answer]:
-        """Write changes into the journal; return their answers. Raise JournalError: none of them is in it."""
+    def take(self, changes: Sequence[OfRuns]) -> list[Answer | StoreAwayError]:
+        """Write of changes what there is room for; return their answers, an error for what is not in it.
+
+        Of a record that does not fit whole, its first runs are taken. Raise JournalError: nothing is in it.
+        """
         known = Known(self._known)
-        taken = [known.take(change) for change in changes]
-        records = [_written(change) for change, _ in taken]
-        are_ends = all(isinstance(change, Finish) for change in changes)
-        self._journal.append(records, self._clock.now(), may_use_reserve=are_ends)
-        self._known.marks |= known.marks
-        return [answer for _, answer in taken]
+        filling = _Filling(self._journal, known)
+        answers = [filling.take(change) for change in changes]
+        if filling.records:
+            self._writing.make(lambda: self._journal.append(filling.records, self._clock.now(), may_use_reserve=True))
+            self._known.marks |= known.marks
+        return answers
 
     def next_group(self, most: int) -> tuple[list[OfRuns], int]:
-        """Return the oldest changes that the history has not, and the place behind them."""
-        found = list(islice(self._journal.records(self._place), most))
+        """Return the oldest changes that the history has not, and the place behind them. Raise JournalError."""
+        found = self._reading.make(lambda: list(islice(self._journal.records(self._place), most)))
         if not found and self.backlog.changes:  # it was damaged since it was opened
-            log.error("%s", _way_out(self._journal.path, self._journal.keep_copy(self._clock.now())))
+            aside = self._writing.make(lambda: self._journal.keep_copy(self._clock.now()))
+            log.error("%s", _way_out(self._journal.path, aside))
             return [], self.backlog.size_bytes
         return [_read(record) for _, record in found], found[-1][0] if found else self._place
 
@@ -118,13 +133,94 @@ class Spool:
         """Take note that the history has everything up to a place; when that is all, the journal is empty again."""
         self._place = place
         if place >= self.backlog.size_bytes:
-            self._journal.empty()
             self._known = Known()
             self._place = 0
+            with suppress(JournalError):  # told, and tried again
+                self._writing.make(self._journal.empty)
+
+    @property
+    def is_untidy(self) -> bool:
+        """Return whether an error left something to do: `tidy` is called again."""
+        return self._writing.error is not None or self._journal.is_untidy
+
+    def tidy(self) -> None:
+        """Look whether the journal can be written again, and leave nothing in it that does not belong there."""
+        if self.is_untidy:
+            with suppress(JournalError):
+                self._writing.make(self._journal.tidy)
 
     def close(self) -> None:
         """Close the journal; what waits in it, the next daemon finds."""
+        self.tidy()
         self._journal.close()
+
+
+class _Use:
+    """What uses a file that may fail: an error is told once, and then there is a rest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rests_until = 0.0  # monotonic
+        self.error: str | None = None
+
+    def make(self, act: Callable[[], T]) -> T:
+        """Call `act`, which reads or writes. Raise JournalError."""
+        if self.error is not None and self._clock.monotonic() < self._rests_until:
+            raise JournalError(self.error)
+        try:
+            result = act()
+        except JournalError as error:
+            if str(error) != self.error:
+                log.error("%s", error)
+            self.error, self._rests_until = str(error), self._clock.monotonic() + REST_SECONDS
+            raise
+        if self.error is not None:
+            log.info("the outage journal can be used again")
+        self.error = None
+        return result
+
+
+class _Filling:
+    """Records that are about to be written into the journal, as far as there is room."""
+
+    def __init__(self, journal: Journal, known: Known) -> None:
+        self._journal, self._known = journal, known
+        self.records: list[bytes] = []
+        self._size = 0
+
+    def take(self, change: OfRuns) -> Answer | StoreAwayError:
+        """Take a change, or of a record its first runs; return its answer, an error when something did not fit."""
+        known = Known(self._known)
+        fresh, answer = known.take(change)
+        record = _written(fresh)
+        size = framed_size(record)
+        if self._size + size <= self._journal.room(may_use_reserve=isinstance(change, Finish)):
+            self.records.append(record)
+            self._size += size
+            self._known.marks |= known.marks
+            return answer
+        if isinstance(change, Record) and len(change.runs) > 1:
+            return self._take_part(change.runs)
+        return StoreAwayError(self._journal.full)
+
+    def _take_part(self, runs: Sequence[Run]) -> Answer | StoreAwayError:
+        half = len(runs) // 2
+        taken, left = _parts(runs[:half], self.take(Record(runs[:half])))
+        if left:
+            left |= {run.run_id for run in runs[half:]}
+        else:
+            more, left = _parts(runs[half:], self.take(Record(runs[half:])))
+            taken |= more
+        return PartWrittenError(self._journal.full, taken, left) if left else taken
+
+
+def _parts(runs: Sequence[Run], answer: Answer | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which rows of a record are in the ledger, and which could not be written."""
+    if isinstance(answer, PartWrittenError):
+        return answer.taken, answer.left
+    if isinstance(answer, frozenset):
+        return answer, frozenset()
+    return frozenset(), frozenset(run.run_id for run in runs)
 
 
 def come_again(record: Record, taken: frozenset[str]) -> Record:

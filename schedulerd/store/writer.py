@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import StoreAwayError, StoreError
 from .changes import Change
-from .database import Database, Item, refuse
+from .database import Database, Item
 from .journal import Backlog
 from .outage import Outage
 from .spool import Spool
@@ -64,6 +64,11 @@ class Writer(threading.Thread):
         return self._outage.backlog
 
     @property
+    def ends_kept(self) -> int:
+        """Return how many ends of runs are in memory only, until they can be written."""
+        return self._outage.ends_kept
+
+    @property
     def takes_runs(self) -> bool:
         """Return whether rows of new runs are taken now, by the database or by the journal."""
         return self._outage.takes_runs
@@ -89,27 +94,32 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write until closed."""
-        is_open = True
+        is_open, stumbled = True, ""
         while is_open:
             batch, is_open = self._take()
             try:
                 self._deal_with(batch)
             except Exception as error:  # this loop must not die: nothing would ever be written again
-                log.exception("the store's writer stumbled and goes on")
-                refuse(batch, StoreError(f"the store's writer stumbled: {error!r}"))
+                if repr(error) != stumbled:
+                    log.exception("what was to be written met an error that nobody expected: it is tried again")
+                stumbled = repr(error)
+                self._outage.stumble(batch, error)
         self._outage.end()
 
     def _deal_with(self, batch: list[Item]) -> None:
         if self._outage.is_on:
             self._outage.go_on(batch)
-        elif batch and self._outage.write(batch):
+            return
+        self._outage.tidy()
+        if batch and self._outage.write(batch):
             self.commits += 1
 
     def _take(self) -> tuple[list[Item], bool]:
         """Wait for one change, and take with it all that wait behind it; during an outage, not for long."""
         batch: list[Item] = []
+        looks = self._outage.is_on or self._outage.is_untidy
         try:
-            item = self._waiting.get(timeout=LOOK_SECONDS if self._outage.is_on else None)
+            item = self._waiting.get(timeout=LOOK_SECONDS if looks else None)
             while item is not None:
                 batch.append(item)
                 if len(batch) == MOST_IN_ONE:

@@ -52,6 +52,11 @@ class Writes(ABC):
         return self._writer.takes_runs
 
     @property
+    def ends_kept(self) -> int:
+        """Return how many ends of runs wait in memory; see `Store.ends_kept`."""
+        return self._writer.ends_kept
+
+    @property
     def backlog(self) -> Backlog:
         """Return what waits in the outage journal."""
         return self._writer.backlog
@@ -66,9 +71,9 @@ class Writes(ABC):
         """Return how many transactions were committed since the start."""
         return self._writer.commits
 
-    def record(self, runs: Sequence[Run]) -> Future[frozenset[str]]:
+    def record(self, runs: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
         """Enter rows into the ledger; see `Store.record`."""
-        return self._writer.submit(Record([self._order.numbered(run) for run in runs]))
+        return self._writer.submit(Record([self._order.numbered(run) for run in runs], asks))
 
     def claim(self, run_id: str) -> Future[bool]:
         """Take a queued run; see `Store.claim`."""

@@ -331,7 +331,7 @@ def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(worl
     assert world.store.takes_runs is True
 
 
-def test_a_journal_that_cannot_be_emptied_is_told_and_holds_nothing_up_for_good(world):
+def test_a_journal_that_cannot_be_emptied_is_told_is_not_called_damaged_and_holds_nothing_up(world):
     descriptor = next(fd for fd in os.listdir("/proc/self/fd") if _place_of(fd) == world.journal)
     kept = os.dup(int(descriptor))
     world.take_away()
@@ -339,13 +339,14 @@ def test_a_journal_that_cannot_be_emptied_is_told_and_holds_nothing_up_for_good(
     world.store.record([run]).result(10)
     read_only = os.open(world.journal, os.O_RDONLY)
     os.dup2(read_only, int(descriptor), inheritable=False)  # what a file system that was remounted read-only does to it
-    world.release()
-    until(lambda: "cannot be emptied" in (world.store.trouble or ""), "the trouble")
+    world.bring_back()
 
+    assert "cannot be written" in world.store.alarm
     assert world.store.run(run.run_id) == run
-    os.dup2(kept, int(descriptor), inheritable=False)
-    until(lambda: world.store.trouble is None, "the end of the outage")
     assert world.store.record([other := a_run("other")]).result(10) == {other.run_id}
+    os.dup2(kept, int(descriptor), inheritable=False)
+    until(lambda: world.store.alarm is None, "the end of the alarm")
+    assert list(Journal(world.journal, 1).records()) == []
     os.close(kept)
     os.close(read_only)
 

@@ -111,9 +111,9 @@ def test_no_waiting_run_is_lost_when_ends_and_starts_meet(board, store, schedule
     gate = threading.Event()
     real = store.record
 
-    def slow_record(rows):
+    def slow_record(rows, asks):
         gate.wait(0.05)  # whoever ends a run meanwhile must wait for the lock
-        return real(rows)
+        return real(rows, asks)
 
     scheduler.on_due(due("a"), NOON)
     settle(store)
@@ -214,7 +214,7 @@ def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, sche
 def test_a_decision_that_could_not_be_recorded_holds_no_place(board, store, scheduler, launcher, monkeypatch):
     put(board, a_job("a"))
     with monkeypatch.context() as broken:
-        broken.setattr(store, "record", lambda _rows: 1 / 0)
+        broken.setattr(store, "record", lambda _rows, _asks: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             scheduler.on_due(due("a"), NOON)
     assert not board.running()

@@ -28,6 +28,7 @@ class Engine:
         self.planner = Planner(clock, self.scheduler.on_due, spread_seconds=spread)
         self.chains = Chains(self.planner, store)
         self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.scheduler.hand_back_to(self.planner.put_back)
         self.scheduler.seating.wake_with(self.planner.wake_at)
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
         self.outlook = Outlook(self.board, store, clock, self.scheduler.seating)
