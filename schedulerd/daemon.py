@@ -64,7 +64,7 @@ from .schema import Record
 from .server import Listeners, Server, tcp_api, unix_api
 from .service import Service
 from .shelf import Shelf
-from .statedir import lock, spool_of
+from .statedir import clear_the_way, lock, spool_of
 from .store.opening import store_at
 from .systemd import Notifier
 from .upkeep import Upkeep
@@ -101,7 +101,8 @@ class Daemon:
         self._read_at_start: Files | None = loaded.files
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
-        self._locks = lock(config)
+        self._locks = lock(config, self.clock)
+        clear_the_way(config.state_dir, self.clock)
         self._listeners, self._are_open = Listeners(config.api, config.state_dir, passed), False
         self._ends_all = False
         spool = spool_of(config, self.clock)

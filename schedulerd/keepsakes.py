@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from .envfiles import variables_in
 from .errors import SecretError, StartError
-from .files import write_private
+from .files import free_name, write_private
 from .model import Job, Secret
 from .secrets import known_secrets, resolve, secrets_in
 
@@ -31,16 +33,31 @@ class Keepsakes:
     """The keepsakes of jobs, by their id, in memory and in the file at `path`."""
 
     def __init__(self, path: str) -> None:
-        """Read the file. One that cannot be read is none, which is logged: of jobs that are gone nothing is known then."""
+        """Read the file. What cannot be used of it is kept aside, and logged: of these jobs, once gone, nothing is known."""
         self._path = path
         self._kept: dict[str, Keepsake] = {}
         try:
             with open(path, encoding="utf-8") as file:
-                self._kept = dict(json.load(file))
+                read = json.load(file)
         except FileNotFoundError:
-            pass
-        except (OSError, ValueError, TypeError) as error:
-            log.error("%s cannot be read: outputs of jobs that are gone are for admins only (%s)", path, error)
+            return
+        except (OSError, ValueError, RecursionError) as error:
+            self._keep_aside(str(error))
+            return
+        if isinstance(read, dict):
+            self._kept = {job_id: kept for job_id, kept in read.items() if _is_right(kept)}
+        if read != self._kept:
+            self._keep_aside("it does not have the form that it must have")
+
+    def _keep_aside(self, why: str) -> None:
+        """Rename the file; the next `keep` makes another one."""
+        try:
+            aside = free_name(self._path, "damaged", datetime.fromtimestamp(os.stat(self._path).st_mtime, UTC))
+            os.rename(self._path, aside)
+        except OSError as error:
+            aside = f"nothing, which failed: {error.strerror}"
+        text = "%s cannot be used as it is, and is kept as %s: some outputs of jobs that are gone are for admins only (%s)"
+        log.error(text, self._path, aside, why)
 
     def keep(self, jobs: Mapping[str, Job]) -> None:
         """Remember a set of jobs before anything of it is started. What cannot be written is remembered in memory."""
@@ -65,7 +82,7 @@ class Keepsakes:
         if kept is None:
             return None
         settings = {name: kept[name] for name in _SETTINGS if name in kept}
-        settings["success_exit_codes"] = tuple(settings["success_exit_codes"])
+        settings["success_exit_codes"] = tuple(settings.get("success_exit_codes", ()))
         return self.with_past(Job(job_id, job_id, options={}, **settings))
 
     def with_past(self, job: Job) -> Job:
@@ -93,6 +110,20 @@ class Keepsakes:
                 variables_in(path)
         except (SecretError, StartError) as error:
             raise SecretError(f"its job is no longer configured, and not all of its secrets are known: {error}") from None
+
+
+def _is_right(kept: object) -> bool:
+    """Return whether a keepsake is as `_keepsake` makes them."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("action"), str):
+        return False
+    codes, secrets, files = (kept.get(name, []) for name in ("success_exit_codes", "secrets", "env_files"))
+    if not all(isinstance(each, list) for each in (codes, secrets, files)):
+        return False
+    is_pair = all(isinstance(each, list) and len(each) == 2 for each in secrets)
+    texts = [kept.get("user") or "", *files, *(text for each in secrets for text in each)] if is_pair else [None]
+    limit = kept.get("output_limit_bytes")
+    numbers = [*codes, 0 if limit is None else limit]
+    return all(isinstance(each, str) for each in texts) and all(type(each) is int for each in numbers)
 
 
 def _keepsake(job: Job, before: Keepsake) -> Keepsake:

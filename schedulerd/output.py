@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
-from .files import make_private
+from .files import free_name, make_private
 from .model import EPOCH
 from .retention import Output
 from .secrets import masked_tail, reach_of
@@ -81,9 +81,17 @@ class OutputFolder:
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
         if folder != self._made or not os.path.isdir(folder):
+            if os.path.lexists(folder) and not os.path.isdir(folder):
+                self._set_aside(folder, run_id)
             make_private(folder)
             self._made = folder
         return path
+
+    def _set_aside(self, path: str, run_id: str) -> None:
+        """Rename what is where the folder of a day should be. Raise OSError."""
+        aside = free_name(path, "aside", EPOCH + timedelta(milliseconds=_milliseconds_of(run_id)))
+        os.rename(path, aside)
+        log.error("%s was no folder: it is set aside as %s", path, aside)
 
     def refusal(self) -> str | None:
         """Try to make a file; return why there can be none, in words. Until there can, it is one of the `troubles`."""
@@ -282,7 +290,11 @@ def _kept(file: int) -> Kept:
 
 
 def _day_of(run_id: str) -> str:
-    return _day_name(int(run_id[:8] + run_id[9:13], 16) // MILLISECONDS_A_DAY)
+    return _day_name(_milliseconds_of(run_id) // MILLISECONDS_A_DAY)
+
+
+def _milliseconds_of(run_id: str) -> int:
+    return int(run_id[:8] + run_id[9:13], 16)
 
 
 @lru_cache(maxsize=8)

@@ -1,19 +1,29 @@
-"""The state directory: made, checked and locked, with the outage journal in it."""
+"""The state directory: made, checked and locked, and rid of what is in the way; with the outage journal in it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
+from collections.abc import Callable, Iterator
 
+from .auth import ADMIN_TOKEN_FILE
 from .clock import Clock
 from .config import Config
 from .errors import SchedulerdError, UnsafeError
+from .files import free_name
+from .last_good import FOLDER
 from .locks import PathLock
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of
 from .store.spool import Spool
 
 log = logging.getLogger(__name__)
+
+FOLDERS = ("keeper", "output", FOLDER)
+FILES = ("outage.journal", "keepsakes.json", ADMIN_TOKEN_FILE)
+FILES_OF_A_KEEPER = ("lock", "journal", "errors")
+SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 
 
 def spool_of(config: Config, clock: Clock) -> Spool | None:
@@ -31,7 +41,7 @@ def spool_of(config: Config, clock: Clock) -> Spool | None:
         return None
 
 
-def lock(config: Config) -> list[PathLock]:
+def lock(config: Config, clock: Clock) -> list[PathLock]:
     """Make the state directory; return the locks on it, the socket and the history, against a second daemon.
 
     Raise SchedulerdError, or UnsafeError when others could write there.
@@ -47,6 +57,8 @@ def lock(config: Config) -> list[PathLock]:
                 "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
             )
         lock_file, socket_path = os.path.join(config.state_dir, "lock"), config.api.socket
+        for path in (lock_file, socket_path + ".lock", *([database + ".lock"] if database is not None else [])):
+            _clear_folder(path, clock)
         locks = [PathLock(config.state_dir, lock_file, f"the state directory {config.state_dir}", is_folder=True)]
         locks.append(PathLock(socket_path, socket_path + ".lock", f"the socket {socket_path}"))
         if database is not None:
@@ -55,3 +67,73 @@ def lock(config: Config) -> list[PathLock]:
     except OSError as error:
         why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
+
+
+def _clear_folder(path: str, clock: Clock) -> None:
+    """Set aside a folder that is where a lock should be. Raise OSError.
+
+    Only a folder has a name that ends with a slash: a lock that another daemon makes just now stays where it is.
+    """
+    if not os.path.isdir(path) or os.path.islink(path):
+        return
+    aside = free_name(path, "aside", clock.now())
+    os.rename(f"{path}/", aside)
+    _tell(path, aside)
+
+
+def clear_the_way(state_dir: str, clock: Clock) -> None:
+    """Set aside what is no folder where we need one, and no file where we need one. The directory is locked."""
+    for path, is_right in _needed(state_dir):
+        try:
+            found = os.lstat(path)
+        except OSError:  # it is not there, or what it is in is no folder, and is told so
+            continue
+        if is_right(_followed(path, found) if is_right is stat.S_ISDIR else found.st_mode):
+            continue
+        aside = free_name(path, "aside", clock.now())
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            raise SchedulerdError(f"{path} is not what it should be, and cannot be renamed: {error.strerror}") from error
+        _tell(path, aside)
+
+
+def _needed(state_dir: str) -> Iterator[tuple[str, Callable[[int], bool]]]:
+    """Yield what must be a folder, a regular file, or anything but a folder; each after the folder that it is in."""
+    for name in FOLDERS:
+        yield os.path.join(state_dir, name), stat.S_ISDIR
+    for name in FILES:
+        yield os.path.join(state_dir, name), stat.S_ISREG
+        yield os.path.join(state_dir, f"{name}.new"), stat.S_ISREG
+    keepers = os.path.join(state_dir, "keeper")
+    for number in _numbers(keepers):
+        folder = os.path.join(keepers, number)
+        yield folder, stat.S_ISDIR
+        for name in FILES_OF_A_KEEPER:
+            yield os.path.join(folder, name), stat.S_ISREG
+            yield os.path.join(folder, f"{name}.new"), stat.S_ISREG
+        for name in SOCKETS_OF_A_KEEPER:
+            yield os.path.join(folder, name), _is_no_folder
+
+
+def _numbers(keepers: str) -> list[str]:
+    try:
+        return sorted(filter(str.isdigit, os.listdir(keepers)))
+    except OSError:  # it is not made yet
+        return []
+
+
+def _is_no_folder(mode: int) -> bool:
+    return not stat.S_ISDIR(mode)
+
+
+def _followed(path: str, found: os.stat_result) -> int:
+    """Return the mode of what a link leads to: a folder may be elsewhere."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return found.st_mode
+
+
+def _tell(path: str, aside: str) -> None:
+    log.error("%s was not what the daemon needs there: it is set aside as %s", path, aside)

@@ -65,7 +65,6 @@ def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, m
 def test_a_file_that_cannot_be_read_or_written_is_told_and_stops_nothing(path, caplog):
     path.write_text("{")
     keepsakes = Keepsakes(str(path))
-    path.unlink()
     path.mkdir()
     keepsakes.keep({"job": a_job()})
 
@@ -79,3 +78,29 @@ def test_of_very_many_jobs_that_are_gone_the_last_are_kept(path):
     keepsakes.keep({"job": a_job()})
 
     assert (keepsakes.retired("j0"), keepsakes.retired("j1").job_id) == (None, "j1")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "7", "null", "[]", '["action"]', '{"a": 7}', '{"a": []}', '{"a": {}}', '{"a": {"action": 7}}', "{", "[" * 100_000,
+        '{"a": {"action": "command", "success_exit_codes": 0}}', '{"a": {"action": "command", "secrets": [["env"]]}}',
+        '{"a": {"action": "command", "secrets": [[1, 2]]}}', '{"a": {"action": "command", "env_files": [{}]}}',
+        '{"a": {"action": "command", "output_limit_bytes": "1M"}}', '{"a": {"action": "command", "user": 7}}',
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_file_that_is_odd_is_kept_aside_and_what_can_be_used_of_it_is_used(tmp_path, caplog, odd):
+    path = tmp_path / "keepsakes.json"
+    good = '{"good": {"action": "command", "success_exit_codes": [0]}, '
+    path.write_text(good + odd[1:] if odd.startswith('{"a"') else odd)
+    content = path.read_text()
+    keepsakes = Keepsakes(str(path))
+
+    assert (keepsakes.retired("good") is not None) == odd.startswith('{"a"')
+    assert keepsakes.retired("a") is None
+    (aside,) = tmp_path.glob("keepsakes.json.damaged-*")
+    assert aside.read_text() == content
+    assert str(aside) in caplog.text
+    keepsakes.keep({"job": a_job("job")})
+    assert Keepsakes(str(path)).retired("job") is not None

@@ -258,3 +258,14 @@ def test_of_a_file_of_variables_long_values_and_passwords_are_known(tmp_path):
     job = a_job(env_files=(str(tmp_path / "env"), str(tmp_path / "bad"), str(tmp_path / "missing")))
 
     assert known_secrets(job) == (b"12345678", b"redis://:word@h", b"word")
+
+
+def test_a_file_where_the_folder_of_a_day_should_be_is_set_aside(tmp_path):
+    folder = OutputFolder(str(tmp_path / "output"))
+    run_id = new_run_id(NOON)
+    day = tmp_path / "output" / folder.path_of(run_id).split("/")[-2]
+    day.write_text("precious")
+
+    assert os.path.isdir(os.path.dirname(folder.make(run_id)))
+    (aside,) = tmp_path.glob("output/*.aside-*")
+    assert aside.read_text() == "precious"
