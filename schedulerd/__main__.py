@@ -15,7 +15,7 @@ import sys
 from . import __version__, logs
 from .config import DEFAULT_CONFIG, load
 from .daemon import Daemon
-from .descriptors import raise_limit
+from .descriptors import FEWEST, MORE_DESCRIPTORS, limit, raise_limit
 from .durations import counted
 from .errors import ConfigError, SchedulerdError
 from .last_good import load_to_start
@@ -104,6 +104,8 @@ def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:
         return _check(options.config)
     keep_descriptors_private()
     raise_limit()
+    if limit() < FEWEST:
+        raise SchedulerdError(f"at least {FEWEST} descriptors are needed, and there are {limit()}: {MORE_DESCRIPTORS}")
     # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -18,11 +18,13 @@ from typing import Any
 # What a call fails with when it is not its object that is at fault: there are too many descriptors or processes, or too
 # little memory. Such an error says nothing about what was asked for.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOSPC})
+MORE_DESCRIPTORS = "raise LimitNOFILE= of the unit, or ulimit -n"
 _REMEDIES = {
-    errno.EMFILE: "raise LimitNOFILE= of the unit, or ulimit -n",
+    errno.EMFILE: MORE_DESCRIPTORS,
     errno.ENFILE: "raise fs.file-max",
     errno.EAGAIN: "too many processes or threads: raise TasksMax= or LimitNPROC= of the unit, or kernel.pid_max",
 }
+FEWEST = 48  # with fewer nothing would be left for callers
 MOST_RESERVED = 128
 LEAST_RESERVED = 24
 
@@ -73,7 +75,7 @@ def capacity(keepers: Iterable[int]) -> dict[str, Any]:
     theirs = [_standing(pid) for pid in keepers]
     short = [f"the daemon has {own['in_use']} of {own['limit']}"] if _is_short(own) else []
     short += [f"a keeper has {each['in_use']} of {each['limit']}" for each in theirs if _is_short(each)]
-    trouble = f"too few descriptors: {', '.join(short)}: {_REMEDIES[errno.EMFILE]}" if short else None
+    trouble = f"too few descriptors: {', '.join(short)}: {MORE_DESCRIPTORS}" if short else None
     return {**own, "limit_of_jobs": _at_start, "keepers": theirs, "trouble": trouble}
 
 

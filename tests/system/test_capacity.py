@@ -91,6 +91,16 @@ def test_callers_take_no_descriptor_that_starts_and_the_history_need(daemon, tmp
     assert running.client.get("health")["scheduler"]["descriptors"]["trouble"] is None
 
 
+def test_a_limit_under_which_nothing_can_work_is_told_at_the_start(daemon):
+    running = daemon({"j": {"command": ["true"]}})
+    running.prefix = ["prlimit", "--nofile=40:40"]
+    running.spawn()
+
+    assert running.wait() == 1
+    assert "at least 48 descriptors are needed, and there are 40: raise LimitNOFILE=" in running.log()
+    assert "Traceback" not in running.log()
+
+
 def answer(running: RunningDaemon) -> list[dict[str, Any]]:
     """Return the history of `tick`, nothing while the connection is refused."""
     try:
