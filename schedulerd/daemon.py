@@ -83,7 +83,7 @@ KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and
 CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
-OWN_THREADS = 2
+OWN_THREADS = 4  # a look at files, or a reload, may hang
 THREAD_SECONDS = 5.0  # for their start
 RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
@@ -247,12 +247,20 @@ class Daemon:
         return True
 
     async def _begin_threads(self) -> None:
-        """Have the threads of the daemon's own from now on: a stop needs them. Raise StartError."""
-        both = threading.Barrier(OWN_THREADS, timeout=THREAD_SECONDS)
-        try:
-            await asyncio.gather(*(self._aside(both.wait) for _ in range(OWN_THREADS)))
-        except RuntimeError as error:
-            raise StartError(f"no thread can be started: {error}") from error
+        """Have the daemon's own threads and those of callers from now on. Raise StartError.
+
+        Where none was to be had for a call, the call would fail, and be made all the same when another one has ended.
+        """
+        number = min(32, (os.cpu_count() or 1) + 4)  # as asyncio would have
+        others = ThreadPoolExecutor(number, "asyncio")
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(others)
+        for pool, size in ((self._own_threads, OWN_THREADS), (others, number)):
+            all_there = threading.Barrier(size, timeout=THREAD_SECONDS)
+            try:
+                await asyncio.gather(*(loop.run_in_executor(pool, all_there.wait) for _ in range(size)))
+            except RuntimeError as error:
+                raise StartError(f"no thread can be started: {error}") from error
 
     async def _open_store(self, stop: asyncio.Event) -> bool:
         """Open the history, and wait for it when it is away: without it nobody knows what has been started already."""
@@ -367,9 +375,9 @@ class Daemon:
             self.notifier.reloading()
             try:
                 files = Files()
-                config = await asyncio.to_thread(load, self.config.path, files)
+                config = await self._aside(load, self.config.path, files)
                 fault_point("in_reload")
-                changes = await asyncio.to_thread(self._apply, config, files)
+                changes = await self._aside(self._apply, config, files)
                 self._use(config)
                 log.info("reloaded: %s", changes)
             except ConfigError as error:
