@@ -63,7 +63,6 @@ SUPPRESSED = {
     "link.py": "a connection that ends: its reader notices",
     "locks.py": "a folder that is not there",
     "output.py": "what is only there sometimes; a figure for an error that is told",
-    "owner.py": "no machine id: the host's name instead",
     "process.py": "the descriptor that lists the others",
     "refusal.py": "a caller who is gone",
     "results.py": "a file that goes with its output later",
