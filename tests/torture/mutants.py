@@ -71,9 +71,8 @@ MUTANTS = [
         ("none",), ("STUCK",),
     ),
     Mutant(
-        "start of what is started", "keeper/__main__.py",
-        '        fresh = [order for order in orders if order["start"] not in self._journal.runs]\n',
-        "        fresh = orders\n",
+        "next keeper that adopts nothing", "keeper/__main__.py",
+        "not (is_same_boot and self._adopt(run_id, known))", "not (is_same_boot and not run_id)",
         ("keeper",), ("DOUBLE",),
     ),
     Mutant(

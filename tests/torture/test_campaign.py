@@ -19,7 +19,7 @@ def torture(folder, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("who", ["kill+keeper+reload+clock", "postgresql+freeze"])
+@pytest.mark.parametrize("who", ["kill+keeper+reload+clock", "postgresql+both-logs"])
 def test_what_is_due_under_several_faults_is_started_once_and_told(tmp_path, who):
     status, said = torture(tmp_path, "--nemeses", who, "--rounds", "1", "--round", "7", "--rate", "30", "--seed", "1")
 
