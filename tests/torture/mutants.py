@@ -42,10 +42,10 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "start before commit", "scheduler.py",
-        "            return self.store.record(rows)\n",
-        "            self.store.record(rows)\n            taken: Future[frozenset[str]] = Future()\n"
-        "            taken.set_result(frozenset(run.run_id for run in rows))\n            return taken\n",
+        "start before commit", "entering.py",
+        "        return self._store.record(rows, asks)\n",
+        "        self._store.record(rows, asks)\n        taken: Future[frozenset[str]] = Future()\n"
+        "        taken.set_result(frozenset(run.run_id for run in rows))\n        return taken\n",
         ("clock",), ("DOUBLE",),
     ),
     Mutant(
