@@ -26,7 +26,8 @@ NO_JOB = "its job is no longer in the configuration"
 
 def next_row(job: Job, given: Run, ended: Run, now: datetime) -> tuple[Run, Run | None]:
     """Return a run as it ended, and the row of the attempt that follows it if there is one. `given` is it as it started."""
-    deadline_at = deadline_of(job, given, ended.started_at or given.queued_at)  # its start may be in no row
+    started_at = min(ended.started_at or given.queued_at, now)  # its start may be in no row, or by a clock that was ahead
+    deadline_at = deadline_of(job, given, started_at)
     retry_at = retry_after(job, ended, deadline_at, now)
     if retry_at is None:
         return ended, None

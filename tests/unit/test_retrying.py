@@ -142,6 +142,13 @@ def test_a_retry_that_was_never_started_leaves_the_failure_before_it(changes, ex
     assert outcome_of(a_run(**{"origin": Origin.RETRY, **changes})) is expected
 
 
+def test_a_deadline_is_not_put_off_by_a_clock_that_was_ahead_at_the_start():
+    job, given = a_job(retries=1, deadline_seconds=3600.0), a_run(started_at=NOON + timedelta(days=400))
+    _, retry = next_row(job, given, failed(given), NOON)
+
+    assert retry.details["deadline_at"] == to_text(NOON + timedelta(hours=1))
+
+
 def test_a_later_occurrence_supersedes_a_retry_and_nothing_else_does():
     retry = a_run(origin=Origin.RETRY, attempt=2)
     later = NOON + timedelta(hours=1)
