@@ -371,7 +371,6 @@ def test_a_crash_of_the_machine_is_told_as_one(machine):
 
 
 def test_after_a_reboot_with_a_bad_file_the_jobs_run_and_a_reload_takes_the_mended_one(machine):
-    machine.run("schedulerctl", "resume", "paused")
     write_jobs(machine, JOBS + "  wrong: {every: 1x, shell: x}\n")
     machine.power_off()
     machine.boot()

@@ -162,6 +162,7 @@ def test_who_waits_for_a_daemon_that_cannot_start_is_told_and_the_socket_stays(h
     held.write({"jobs": {"wrong": {}}})
     caller = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with caller:
+        caller.settimeout(60)
         caller.connect(str(held.socket_path))
         caller.sendall(b"GET /api/v1/scheduler/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         held.spawn()

@@ -1,5 +1,6 @@
 """A start with mistakes in the configuration: the last good one is used, and told wherever an operator looks."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.iofault import IoFault
 from tests.support.small_disk import SmallDisk, needs_root, on_disk_of
 
 TICK = {"tick": {"every": "1s", "shell": "true"}}
@@ -132,6 +134,41 @@ def test_with_include_errors_skip_a_bad_file_costs_its_jobs_at_start_and_reload_
     reload(running)
     assert (own_health(running)["is_well"], schedulerctl(running, "list").stderr) == (True, "")
     running.until_run("more", "success")
+
+
+def test_a_copy_that_cannot_be_written_is_told_until_it_can_and_leaves_a_whole_one(daemon, tmp_path):
+    fault = IoFault(tmp_path)
+    running = daemon(TICK, env=fault.env).start()
+    copy = running.folder / "state" / "last_good" / "config.json"
+    open_files = Path(f"/proc/{running.process.pid}/fd")
+    for number, calls in enumerate(("open", "write", "sync", "rename", "folder")):
+        fault.fail(calls, "state/last_good")
+        running.reload({"jobs": {f"j{number}": {"every": "1s", "shell": "true"}}})
+        own = own_health(running)
+
+        assert (own["is_well"], "Input/output error" in own["config_copy_error"]) == (False, True), calls
+        assert list(json.loads(copy.read_text())["files"]) == [str(running.config_path)]
+        assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+        assert running.until_run(f"j{number}", "success")
+    assert [path for path in map(os.readlink, open_files.iterdir()) if "last_good" in path] == []
+    fault.heal()
+    running.reload({"jobs": TICK})
+    assert (own_health(running)["is_well"], own_health(running)["config_copy_error"]) == (True, None)
+
+
+def test_files_and_copy_that_the_disk_does_not_give_back_are_told_apart(daemon, tmp_path):
+    fault = IoFault(tmp_path)
+    running = daemon(TICK, folder=tmp_path, env={**fault.env, "STATE_DIRECTORY": str(tmp_path / "state")}).start()
+    running.stop()
+    fault.fail("read", str(running.config_path))
+    running.start()
+    assert own_health(running)["config_problems"] == [f"{running.config_path}:1:1: cannot be read: Input/output error"]
+    running.stop()
+    fault.fail("read", str(running.config_path), "last_good/config.json")
+
+    assert running.spawn().wait(30) == 2
+    assert "the last good configuration, in" in running.log()
+    assert "cannot be used: [Errno 5] Input/output error" in running.log()
 
 
 @needs_root
