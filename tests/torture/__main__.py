@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--nemeses", default="", help=f"who: {','.join(ALL)} (all that can act here)")
     parser.add_argument("--pairs", action="store_true", help="also two together")
     parser.add_argument(
-        "--store", choices=["sqlite", "postgresql"], default="postgresql", help="with postgresql, both in turn"
+        "--store", choices=["sqlite", "postgresql"], help="postgresql: both in turn (so a campaign); a soak has sqlite"
     )
     parser.add_argument("--round", type=float, default=20.0, help="seconds of a round (20)")
     parser.add_argument("--rate", type=float, default=80.0, help="occurrences in a second (80)")
@@ -49,7 +49,7 @@ def campaign(chosen: argparse.Namespace) -> int:
     from tests.torture.campaign import Bench, rounds
     from tests.torture.report import table, told
 
-    with_postgres = chosen.store == "postgresql"
+    with_postgres = chosen.store != "sqlite"
     names = [name for name in chosen.nemeses.split(",") if name] or _possible(with_postgres)
     bench = Bench(chosen.evidence.absolute(), with_postgres)
     end, outcomes = time.monotonic() + chosen.seconds, []

@@ -17,9 +17,9 @@ COLUMNS = ("seconds", "who", "descriptors", "threads", "rss_kib", "pss_kib", "zo
 
 def run(chosen: argparse.Namespace) -> int:
     """Run a daemon under load, and print what became of it; return 1 when the judge finds a fault."""
-    bench = Bench(chosen.evidence.absolute(), chosen.store == "postgresql" and "postgresql" in chosen.nemeses)
+    bench = Bench(chosen.evidence.absolute(), chosen.store == "postgresql")
     samples: list[tuple[float, str, int, int, int, int, int]] = []
-    world = bench.world(chosen.rate)
+    world = bench.world(chosen.rate, is_postgres=bench.postgres is not None)
     try:
         world.start()
         with (bench.folder / "soak.tsv").open("w", buffering=1) as file:
