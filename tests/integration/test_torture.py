@@ -55,7 +55,8 @@ class World:
         launch = engine.launch
 
         def checked(job, run):
-            if run.scheduled_at is not None and run.scheduled_at > self.clock.now() + timedelta(milliseconds=1):
+            is_timed = run.origin in (Origin.SCHEDULE, Origin.CATCH_UP)  # others follow what has happened already
+            if is_timed and run.scheduled_at > self.clock.now() + timedelta(milliseconds=1):
                 self.early.append((run.job_id, run.scheduled_at, self.clock.now()))
             launch(job, run)
 
