@@ -101,7 +101,8 @@ class Runs:
         """Return a run with its output's size and, while it goes on, how far it is. Raise NotFoundError."""
         run = self.get(run_id)
         kept = self._output.kept(run.run_id)
-        return {**self._going([run])[0], "output_bytes": kept.size, "output_dropped_bytes": kept.dropped}
+        output = {"output_bytes": kept.size, "output_dropped_bytes": kept.dropped, "output_removed": self._is_removed(run)}
+        return {**self._going([run])[0], **output}
 
     def running(self) -> list[dict[str, Any]]:
         """Return what runs now, oldest first, with how far it is."""
@@ -144,13 +145,16 @@ class Runs:
 
     def stretch(self, run: Run, offset: int) -> Stretch:
         """Return the first stretch of output at or after `offset`. Raise GoneError when the output was removed."""
-        if self._output.is_gone(run.run_id) and self._had_output(run):
+        if self._is_removed(run):
             written = run.details.get("output_bytes")
             size = f" of {counted(written, 'byte')}" if written else ""
             raise GoneError(f"the output{size} of run {run.run_id} was removed: by `cleanup`, or by somebody else")
         return self._output.stretch(run.run_id, offset)
 
-    def _had_output(self, run: Run) -> bool:
+    def _is_removed(self, run: Run) -> bool:
+        """Return whether somebody has removed the output that a run has written, or may be writing."""
+        if not self._output.is_gone(run.run_id):
+            return False
         if run.status not in UNFINISHED:
             return bool(run.details.get("output_bytes"))
         job = self._job_of(run)

@@ -19,6 +19,7 @@ AGAIN_SECONDS = 0.5
 LOOK_SECONDS = 15.0  # the longest that a daemon is asked to wait before it answers
 STATUS_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
+GONE = 410
 PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
 
 
@@ -145,6 +146,11 @@ class Watch:
         self.line.say("[schedulerd: the run has erased its output]")
         self.offset = 0
 
+    def _await_end(self) -> dict[str, Any]:
+        """Return the run when it has ended: there is no output to wait for."""
+        self.line.say("[schedulerd: the output of the run was removed]")
+        return awaited(self._client, self.run_id, None) or {}
+
     def follow(self) -> dict[str, Any]:
         """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
         patience = Patience()
@@ -154,12 +160,16 @@ class Watch:
                 with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as answer:
                     self.take(answer)
                 run: dict[str, Any] = self._client.get(run_path(self.run_id))
+                if run.get("output_removed"):
+                    return self._await_end()
                 if run["output_bytes"] < self.offset:
                     self._begin_anew()
                 if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
                     return run
                 patience.restore()
             except ClientError as error:
+                if error.status == GONE:
+                    return self._await_end()
                 patience.bear(error)
                 self.line.set(f"{error}: trying again")
             if self.offset == before:

@@ -6,12 +6,12 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from schedulerd.client import Client
+from schedulerd.client import Client, ClientError
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
 
@@ -117,6 +117,25 @@ def test_the_socket_stays_and_who_calls_meanwhile_is_answered_by_the_next_daemon
     caller.join()
 
     assert {job["job_id"] for job in answers[0]} == {"tick", "long"}
+
+
+def answers(held):
+    with suppress(ClientError):  # it is there a moment before it is answered
+        return held.client.ask("GET", "/healthz").status == 200
+
+
+def test_a_held_socket_that_was_removed_is_made_again_also_by_the_next_daemon(held):
+    held.start()
+    held.socket_path.unlink()
+    held.signal(signal.SIGHUP)
+    held.wait_for("READY=1")
+    until(lambda: answers(held), "an answer")
+    assert held.stop() == 0
+    assert not held.socket_path.exists()
+
+    held.start()
+    assert held.client.ask("GET", "/healthz").status == 200
+    assert held.log().count(f"the socket {held.socket_path} was removed: it is made again") == 2
 
 
 def test_a_child_gets_nothing_of_the_socket(held):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,21 @@ def test_who_follows_an_output_that_is_removed_is_told(running, tmp_path):
         assert b"".join(pieces) == b"\n[schedulerd: the output of the run was removed]\n"
     (tmp_path / "fifo").write_text("go\n")
     running.until_run("j", "success")
+
+
+def test_whoever_waits_for_a_run_whose_output_is_removed_gets_its_end(running, tmp_path):
+    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "-f", "j"]
+    said = tmp_path / "said"
+    with said.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as waiting:
+        try:
+            until(lambda: "begun" in said.read_text(), "the output")
+            (run,) = running.client.get("running")
+            output_of(running, run["run_id"]).unlink()
+            until(lambda: "the output of the run was removed" in said.read_text(), "a word")
+            (tmp_path / "fifo").write_text("go\n")
+            assert waiting.wait(20) == 0
+        finally:
+            waiting.kill()
 
 
 def test_an_output_that_was_removed_afterwards_does_not_read_as_empty(running):
