@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass, field
 
 from .errors import ConfigError, Problem
+from .trust import trusted, why_untrusted
 
 LARGEST_FILE = 16 * 1024 * 1024  # bytes
 LARGEST_CALENDAR = 4 * 1024 * 1024
@@ -83,7 +84,7 @@ def _read(path: str, largest: int, is_trusted: bool) -> bytes:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _mistake(path, "is not a regular file")
-            if is_trusted and (why := _why_untrusted(found)):
+            if is_trusted and (why := why_untrusted(path, trusted(), file.fileno())):
                 raise _mistake(path, why)
             data = file.read(largest + 1)
     except OSError as error:
@@ -91,14 +92,6 @@ def _read(path: str, largest: int, is_trusted: bool) -> bytes:
     if len(data) > largest:
         raise _mistake(path, f"is larger than {largest // 1024 // 1024} MiB")
     return data
-
-
-def _why_untrusted(found: os.stat_result) -> str | None:
-    if found.st_mode & stat.S_IWOTH or (os.geteuid() == 0 and found.st_mode & stat.S_IWGRP):
-        return "can be changed by others than its owner, and its commands are run: chmod go-w it"
-    if found.st_uid not in (0, os.geteuid()) and os.geteuid() == 0:
-        return "belongs to another user, and root would run its commands: chown root it"
-    return None
 
 
 def _mistake(path: str, text: str) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from .errors import StartError
 from .files import read_text
@@ -12,14 +13,15 @@ SIZE_LIMIT = 1024 * 1024  # bytes
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
-def variables_in(path: str) -> dict[str, str]:
+def variables_in(path: str, users: Collection[int] | None) -> dict[str, str]:
     """Return what a file sets; with '-' before its path it may be missing.
 
-    Raise StartError, which shows no value, when it cannot be read.
+    Raise StartError, which shows no value, when it cannot be read, and when others than `users` may change it. None: it is
+    not asked who may (nothing is run by what it says).
     """
     may_be_missing, path = path.startswith("-"), path.removeprefix("-")
     try:
-        text = read_text(path, SIZE_LIMIT)
+        text = read_text(path, SIZE_LIMIT, users)
     except FileNotFoundError:
         if may_be_missing:
             return {}

@@ -7,24 +7,31 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
+
+from .trust import why_untrusted
 
 LOCK = ".lock"  # in a folder that cannot be locked itself
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-def read_regular(path: str, limit: int, flags: int = 0, folder: int | None = None) -> bytes:
+def read_regular(
+    path: str, limit: int, flags: int = 0, folder: int | None = None, users: Collection[int] | None = None
+) -> bytes:
     """Return a file's content, `path` being taken from an open `folder` when there is one.
 
-    Raise OSError, or ValueError for what is no regular file or larger than `limit` bytes.
+    Raise OSError, or ValueError for what is no regular file, larger than `limit` bytes, or not trusted: nobody but `users`
+    may be able to change it, when they are given.
     """
     descriptor = os.open(path, _FLAGS | flags, dir_fd=folder)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("it is no regular file")
+        if users is not None and (why := why_untrusted(path, users, descriptor)):
+            raise ValueError(why)
         with open(descriptor, "rb", closefd=False) as file:  # of a folder it would be left open
             data = file.read(limit + 1)
     finally:
@@ -34,10 +41,10 @@ def read_regular(path: str, limit: int, flags: int = 0, folder: int | None = Non
     return data
 
 
-def read_text(path: str, limit: int) -> str:
-    """Return a file's text. Raise FileNotFoundError, or ValueError with the reason in words."""
+def read_text(path: str, limit: int, users: Collection[int] | None = None) -> str:
+    """Return a file's text, as `read_regular` does. Raise FileNotFoundError, or ValueError with the reason in words."""
     try:
-        return read_regular(path, limit).decode()
+        return read_regular(path, limit, users=users).decode()
     except FileNotFoundError:
         raise
     except UnicodeError:

@@ -19,7 +19,7 @@ from .envfiles import variables_in
 from .errors import SecretError, StartError
 from .files import free_name, write_private
 from .model import Job, Secret
-from .secrets import known_secrets, resolve, secrets_in
+from .secrets import known_secrets, resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +105,9 @@ class Keepsakes:
             raise SecretError("its job is no longer configured, and what its secrets were is not known")
         try:
             for secret in secrets_in(job.env):
-                resolve(secret)
+                resolve_to_mask(secret)
             for path in job.env_files:
-                variables_in(path)
+                variables_in(path, None)
         except (SecretError, StartError) as error:
             raise SecretError(f"its job is no longer configured, and not all of its secrets are known: {error}") from None
 

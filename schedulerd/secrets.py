@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +19,9 @@ from .envfiles import variables_in
 from .errors import SecretError, StartError
 from .files import read_text
 from .model import Job, Secret
+from .trust import trusted
+
+log = logging.getLogger(__name__)
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it would only make it known
@@ -26,11 +31,23 @@ _PASSWORD = re.compile(r"://[^/@\s]*?:([^/\s]*)@|\bpassword=([^&\s]+)")
 _HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?=/|$)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*@|(?<=password=)[^&\s]+")
 
+_WARNED: set[str] = set()  # files with secrets that all users may read, as has been said
 
-def resolve(value: str | Secret) -> str:
-    """Return a text as it is, a secret's value. Raise SecretError, which names the reference, when it leads nowhere."""
-    if isinstance(value, str):
-        return value
+
+def resolve(value: str | Secret, also: Collection[int] = ()) -> str:
+    """Return a text as it is, a secret's value. Raise SecretError, which names the reference, when it leads nowhere.
+
+    A file with a secret must be trusted: nobody but root, the daemon's user and the users `also` may be able to change it.
+    """
+    return value if isinstance(value, str) else _value_of(value, trusted(also))
+
+
+def resolve_to_mask(value: str | Secret) -> str:
+    """Return what `resolve` does, whoever may change a file: it is only hidden, and nothing is done with it."""
+    return value if isinstance(value, str) else _value_of(value, None)
+
+
+def _value_of(value: Secret, users: Collection[int] | None) -> str:
     if value.source == "env":
         found = os.environ.get(value.name)
         if found is None:
@@ -43,11 +60,20 @@ def resolve(value: str | Secret) -> str:
             raise SecretError(f"the secret {value}: systemd gave the daemon no such credential (LoadCredential=)")
         path = os.path.join(folder, value.name)
     try:
-        return read_text(path, SIZE_LIMIT).removesuffix("\n").removesuffix("\r")
+        text = read_text(path, SIZE_LIMIT, users).removesuffix("\n").removesuffix("\r")
+        _warn_of_readers(path)
+        return text
     except FileNotFoundError as error:
         raise SecretError(f"the secret {value} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise SecretError(f"the secret {value} cannot be read: {error}") from None
+
+
+def _warn_of_readers(path: str) -> None:
+    """Log, once for each file, that all users may read a secret."""
+    if path not in _WARNED and os.stat(path).st_mode & stat.S_IROTH:
+        _WARNED.add(path)
+        log.warning("the secret %s can be read by all users: chmod o-r %s", path, path)
 
 
 def scrubbed(text: str, url: str) -> str:
@@ -104,7 +130,7 @@ def _bytes(text: str) -> bytes:
 def _variables_of(job: Job) -> Iterator[str]:
     for path in job.env_files:
         with suppress(StartError):
-            yield from variables_in(path).values()
+            yield from variables_in(path, None).values()
 
 
 def secrets_in(value: Any) -> Iterator[Secret]:
@@ -118,7 +144,7 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 
 def _values(value: str | Secret) -> Iterator[str]:
     with suppress(SecretError):
-        yield resolve(value)
+        yield resolve_to_mask(value)
 
 
 def passwords_in(url: str) -> Iterator[str]:

@@ -21,7 +21,20 @@ FLOORS = (
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "patterns", "keeping", "trends"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
-    {"yamlfile", "config", "jobconfig", "secrets", "results", "files", "children", "store", "keeper", "link", "process"}
+    {
+        "yamlfile",
+        "config",
+        "jobconfig",
+        "secrets",
+        "results",
+        "files",
+        "trust",
+        "children",
+        "store",
+        "keeper",
+        "link",
+        "process",
+    }
     | {
         "addresses",
         "config_files",

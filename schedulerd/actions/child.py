@@ -18,6 +18,7 @@ from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
 from ..secrets import resolve
 from ..subtree import CONTROLLER_OF
+from ..trust import trusted
 
 SHELL = "/bin/sh"
 LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success
@@ -59,11 +60,12 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be read, for
     an unknown user, and for a parameter that the job does not take any more.
     """
+    own = users_of(job)
     env = dict(_base(job.user if job.user is not None else os.geteuid()))
     for path in job.env_files:
-        env.update(variables_in(path))
+        env.update(variables_in(path, trusted(own)))
     for name, value in job.env.items():
-        env[name] = resolve(value)
+        env[name] = resolve(value, own)
     env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name in MAY_BE_SET}
     env["SCHEDULERD_JOB_ID"] = run.job_id
     env["SCHEDULERD_RUN_ID"] = run.run_id
@@ -108,6 +110,11 @@ def identity_of(job: Job) -> Identity | None:
         except KeyError:
             raise StartError(f"there is no group {job.group!r} on this host") from None
     return Identity(user.pw_uid, gid, tuple(os.getgrouplist(user.pw_name, gid)))
+
+
+def users_of(job: Job) -> tuple[int, ...]:
+    """Return whose files a job may use besides root's and the daemon's: those of whom it runs as. Raise StartError."""
+    return () if job.user is None else (_user(job.user).pw_uid,)
 
 
 def _user(name: str) -> pwd.struct_passwd:

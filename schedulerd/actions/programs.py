@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,8 +20,9 @@ from ..errors import StartError
 from ..files import read_text
 from ..model import Job, Run, Secret
 from ..process import ProcessSpec
-from ..secrets import SHORTEST_MASKED_OF_FILE, parts_of, passwords_in, resolve
-from .child import environment, spec_of, values_of
+from ..secrets import SHORTEST_MASKED_OF_FILE, parts_of, passwords_in, resolve, resolve_to_mask
+from ..trust import trusted, why_untrusted
+from .child import environment, spec_of, users_of, values_of
 from .command import find_program
 
 CHILDREN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "children")
@@ -32,6 +33,8 @@ STATEMENT_LIMIT = 1024 * 1024  # bytes
 def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process that calls a Python function: `children/call.py`, run by the job's interpreter."""
     options = job.options
+    for folder in job.python_path:
+        _check_folder(folder, trusted(users_of(job)))
     order = {
         "call": options["call"],
         "args": list(options["args"]),
@@ -44,19 +47,32 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     return spec_of(job, run, argv, env, output_path, _bytes(order))
 
 
+def _check_folder(path: str, users: Collection[int]) -> None:
+    """Raise StartError for a folder of modules that others may change; one that is not there has none."""
+    try:
+        why = why_untrusted(path, users)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartError(f"the python_path {path} cannot be looked at: {error.strerror}") from error
+    if why is not None:
+        raise StartError(f"the python_path {why}")
+
+
 def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process that makes an HTTP request. Raise SecretError, or StartError for what no header can be."""
     options = job.options
-    headers = {name: resolve(value) for name, value in options["headers"].items()}
+    own = users_of(job)
+    headers = {name: resolve(value, own) for name, value in options["headers"].items()}
     for name, value in headers.items():
         if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
             raise StartError(f"the header {name} has a value that no header can have, such as a line break")
-    url, body = resolve(options["url"]), options["body"]
+    url, body = resolve(options["url"], own), options["body"]
     order = {
         **{name: options[name] for name in ("method", "expect_text", "expect_json", "verify", "follow_redirects")},
         "url": url,
         "headers": headers,
-        "body": json.dumps(options["json"]) if options["json"] is not None else body and resolve(body),
+        "body": json.dumps(options["json"]) if options["json"] is not None else body and resolve(body, own),
         "is_json": options["json"] is not None,
         "expect_status": list(options["expect_status"]),
         "timeout": options["response_timeout"] or None,
@@ -67,8 +83,8 @@ def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 def _hidden(options: Mapping[str, Any], url: str) -> list[str]:
     """Return what the process of an HTTP request must not repeat when a server does: secrets, and their parts."""
-    hidden = [resolve(value) for value in (options["url"], options["body"]) if isinstance(value, Secret)]
-    for header in (resolve(value) for value in options["headers"].values() if isinstance(value, Secret)):
+    hidden = [resolve_to_mask(value) for value in (options["url"], options["body"]) if isinstance(value, Secret)]
+    for header in (resolve_to_mask(value) for value in options["headers"].values() if isinstance(value, Secret)):
         hidden += [header, *(word for word in header.split() if len(word) >= SHORTEST_MASKED_OF_FILE)]
     hidden += parts_of(url) if isinstance(options["url"], Secret) else passwords_in(url)
     userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
@@ -78,21 +94,21 @@ def _hidden(options: Mapping[str, Any], url: str) -> list[str]:
 def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process that executes an SQL statement. Raise SecretError, or StartError."""
     options = job.options
-    url = resolve(options["dsn"])
+    url = resolve(options["dsn"], users_of(job))
     if not url.startswith((*SQLITE, *POSTGRESQL)):
         raise StartError("the secret is no sqlite:// or postgresql:// URL")
     order = {
         "url": url,
-        "statement": options["statement"] if options["file"] is None else _statement(options["file"]),
+        "statement": options["statement"] if options["file"] is None else _statement(options["file"], users_of(job)),
         "params": values_of(job, run),
         "timeout": options["statement_timeout"] or None,
     }
     return own_program("sql_statement", job, run, output_path, order)
 
 
-def _statement(path: str) -> str:
+def _statement(path: str, also: Collection[int]) -> str:
     try:
-        return read_text(path, STATEMENT_LIMIT)
+        return read_text(path, STATEMENT_LIMIT, trusted(also))
     except FileNotFoundError:
         raise StartError(f"there is no file {path}") from None
     except ValueError as error:

@@ -1,0 +1,82 @@
+"""One rule for every file that decides what runs: who may change it may run commands as the daemon, or as a job's user.
+
+A file is trusted when it and each folder above it belong to a trusted user, and nobody else may write there. A folder with
+the sticky bit (/tmp) may be written by others: they cannot touch what is not theirs (unlink(2), EACCES). A link is trusted
+like a file, and so is what it leads to. The group of a file may write when it is its owner's own, which has no other
+member (Debian's user private groups).
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import PurePath
+
+
+def trusted(also: Iterable[int] = ()) -> frozenset[int]:
+    """Return the users who may decide what runs: root, the daemon's own user, and those in `also`."""
+    return frozenset((0, os.geteuid(), *also))
+
+
+def why_untrusted(path: str, users: Collection[int], descriptor: int | None = None) -> str | None:
+    """Return in words who else may change what is at a path, and the command that mends it; None when it is trusted.
+
+    `descriptor` is the file as it was opened. Raise OSError when a folder cannot be looked at.
+    """
+    path = os.path.abspath(path)
+    if descriptor is not None and (why := _why(path, os.fstat(descriptor), users)):
+        return why
+    real = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor is not None else os.path.realpath(path)
+    return _why_above(path, users) or (_why_above(real, users) if real != path else None)
+
+
+def _why_above(path: str, users: Collection[int]) -> str | None:
+    """Return what is wrong with the folders above a path, and with the path itself when it is a link."""
+    for each in (*map(str, reversed(PurePath(path).parents)), path):
+        found = os.lstat(each)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        if not (is_folder or stat.S_ISLNK(found.st_mode)):
+            continue  # the file itself was looked at where it was opened
+        if is_folder and found.st_mode & stat.S_ISVTX and found.st_uid in users and each != path:
+            continue
+        if why := _why(each, found, users):
+            return f"its folder {why}" if each != path else why
+    return None
+
+
+def _why(path: str, found: os.stat_result, users: Collection[int]) -> str | None:
+    """Return what is wrong with a file, folder or link by itself."""
+    mends = list(_mends(path, found, users))
+    if not mends:
+        return None
+    known = f"(owner {_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
+    others = " and ".join(sorted(map(_name, users), key=lambda name: (name != "root", name)))
+    return f"{path} {known} can be changed by others than {others}: {' && '.join(mends)}"
+
+
+def _mends(path: str, found: os.stat_result, users: Collection[int]) -> Iterator[str]:
+    if found.st_uid not in users:
+        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{_name(0 if 0 in users else min(users))} {path}"
+    if stat.S_ISLNK(found.st_mode):
+        return  # the mode of a link says nothing (symlink(7))
+    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, found.st_uid)):
+        yield f"chmod go-w {path}"
+
+
+def _is_private(gid: int, uid: int) -> bool:
+    """Return whether a group is the one that its user alone is in."""
+    try:
+        owner, group = pwd.getpwuid(uid), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return owner.pw_gid == gid and group.gr_name == owner.pw_name and not set(group.gr_mem) - {owner.pw_name}
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

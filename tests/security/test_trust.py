@@ -1,0 +1,146 @@
+"""S21: what others can change decides nothing that runs; the error names path, owner, mode and the way out."""
+
+import os
+import re
+
+import pytest
+
+from schedulerd.actions.child import environment
+from schedulerd.actions.programs import prepare_python, prepare_sql
+from schedulerd.config import load
+from schedulerd.errors import ConfigError, SecretError, StartError
+from schedulerd.model import Secret
+from schedulerd.secrets import resolve
+from tests.support.builders import a_job, a_run
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+
+STRANGER, GAMES = 65534, 60
+
+
+def of_a_stranger(path):
+    os.chown(path, STRANGER, STRANGER)
+
+
+def writable_by_its_group(path):
+    os.chown(path, 0, GAMES)
+    path.chmod(0o664)
+
+
+def writable_by_all(path):
+    path.chmod(0o646)
+
+
+def in_a_folder_of_a_stranger(path):
+    os.chown(path.parent, STRANGER, STRANGER)
+
+
+def in_a_folder_that_all_may_write(path):
+    path.parent.chmod(0o777)
+
+
+def below_a_folder_that_a_group_may_write(path):
+    os.chown(path.parent.parent, 0, GAMES)
+    path.parent.parent.chmod(0o775)
+
+
+def behind_a_link_of_a_stranger(path):
+    real = path.rename(path.with_name("real"))
+    path.symlink_to(real)
+    os.lchown(path, STRANGER, STRANGER)
+
+
+def behind_a_link_into_a_folder_of_a_stranger(path):
+    place = path.parent.parent / "theirs"
+    place.mkdir()
+    path.symlink_to(path.rename(place / "real"))
+    os.chown(place, STRANGER, STRANGER)
+
+
+DOUBTS = [
+    (of_a_stranger, r"env \(owner nobody, mode 0600\).*: chown root \S+/env$"),
+    (writable_by_its_group, r"env \(owner root, mode 0664\).*: chmod go-w \S+/env$"),
+    (writable_by_all, r"env \(owner root, mode 0646\).*: chmod go-w \S+/env$"),
+    (in_a_folder_of_a_stranger, r"its folder \S+/in \(owner nobody, mode 0755\).*: chown root \S+/in$"),
+    (in_a_folder_that_all_may_write, r"its folder \S+/in \(owner root, mode 0777\).*: chmod go-w \S+/in$"),
+    (below_a_folder_that_a_group_may_write, r"its folder \S+ \(owner root, mode 0775\).*: chmod go-w"),
+    (behind_a_link_of_a_stranger, r"env \(owner nobody, mode 0777\).*: chown -h root \S+/env$"),
+    (behind_a_link_into_a_folder_of_a_stranger, r"its folder \S+/theirs \(owner nobody, mode 0755\).*: chown root"),
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    made = folder / "env"
+    made.write_text("PATH=/tmp/evil\n")
+    made.chmod(0o600)
+    return made
+
+
+def env_file(path):
+    environment(a_job(env_files=(str(path),)), a_run(), "/tmp/out.log")
+
+
+def secret(path):
+    resolve(Secret("file", str(path)))
+
+
+def statement(path):
+    options = {"dsn": "sqlite:///x.db", "file": str(path), "statement": None, "statement_timeout": 0}
+    prepare_sql(a_job(action="sql", options=options), a_run(), "/tmp/out.log")
+
+
+def configuration(path):
+    load(str(path))
+
+
+@pytest.mark.parametrize(("spoil", "why"), DOUBTS)
+@pytest.mark.parametrize("read", [env_file, secret, statement, configuration])
+def test_what_others_can_change_is_refused_with_the_command_that_mends_it(file, read, spoil, why):
+    spoil(file)
+
+    with pytest.raises((StartError, SecretError, ConfigError)) as error:
+        read(file)
+    assert re.search(why, str(error.value))
+    assert "can be changed by others than root: " in str(error.value)
+
+
+def test_a_folder_of_modules_that_others_can_change_is_refused(file):
+    in_a_folder_of_a_stranger(file)
+    job = a_job(action="python", options={"call": "a:b", "args": (), "kwargs": {}}, python_path=(str(file.parent),))
+
+    with pytest.raises(StartError, match=r"python_path \S+/in \(owner nobody, mode 0755\)"):
+        prepare_python(job, a_run(), "/tmp/out.log")
+
+
+def test_a_job_may_use_the_files_of_its_user(file):
+    of_a_stranger(file)
+    in_a_folder_of_a_stranger(file)
+
+    assert environment(a_job(env_files=(str(file),), user="nobody"), a_run(), "/tmp/out.log")["PATH"] == "/tmp/evil"
+    assert environment(a_job(env={"A": Secret("file", str(file))}, user="nobody"), a_run(), "/tmp/out.log")["A"]
+
+
+def test_a_file_of_root_in_a_folder_where_others_may_only_add_is_trusted(file):
+    file.parent.chmod(0o1777)
+
+    assert resolve(Secret("file", str(file))) == "PATH=/tmp/evil"
+
+
+def test_a_link_of_root_to_a_file_of_root_is_trusted(file):
+    link = file.with_name("link")
+    link.symlink_to(file)
+
+    assert resolve(Secret("file", str(link))) == "PATH=/tmp/evil"
+
+
+def test_a_secret_that_all_can_read_is_warned_of_once(file, caplog):
+    file.chmod(0o644)
+    for _ in range(2):
+        secret(file)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the secret {file} can be read by all users: chmod o-r {file}"
+    ]
