@@ -11,10 +11,12 @@ import sys
 import threading
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from schedulerd.recovery import STARTED_LATE
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 
@@ -119,6 +121,23 @@ def test_a_daemon_that_is_killed_at_the_worst_moment_loses_nothing(tmp_path, poi
         until((tmp_path / "log").exists, "a start", 30)  # the kills may have come before any
         rest(daemon, tmp_path)
         check(daemon, tmp_path)
+    finally:
+        daemon.close()
+
+
+@pytest.mark.parametrize("point", ["after_claim", "before_start"])
+def test_what_a_daemon_was_about_to_start_when_it_was_killed_the_next_one_starts(tmp_path, point):
+    at = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+    jobs = {"once": {"at": at, "shell": f"echo started >> {tmp_path}/log"}}
+    daemon = RunningDaemon(tmp_path, {"jobs": jobs}, env={"SCHEDULERD_FAULT": f"{point}:kill:1"})
+    try:
+        daemon.spawn()
+        daemon.wait(60)
+        daemon._env.clear()
+        daemon.start()
+        (row,) = daemon.until_run("once", "success")
+        assert (row["attempt"], row["details"]["cause"]) == (1, STARTED_LATE)
+        assert (tmp_path / "log").read_text() == "started\n"
     finally:
         daemon.close()
 
