@@ -30,7 +30,7 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., RunningDaemon]]:
         jobs: dict[str, Any], folder: Path | None = None, env: dict[str, str] | None = None, **top: Any
     ) -> RunningDaemon:
         place = folder or tmp_path / f"d{len(made)}"
-        place.mkdir(exist_ok=True)
+        place.mkdir(0o755, exist_ok=True)  # what others may write into is not trusted, whatever the umask
         made.append(RunningDaemon(place, {"shutdown_grace": "5s", **top, "jobs": jobs}, env))
         return made[-1]
 
