@@ -191,3 +191,26 @@ def test_a_journal_that_is_damaged_while_it_is_used_is_copied_told_and_left_behi
     assert (changes, spool.backlog.changes) == ([], 0)
     assert "j.damaged-" in spool.alarm
     spool.close()
+
+
+def test_what_an_error_left_behind_is_never_read_and_is_cleared_when_that_is_possible(tmp_path, monkeypatch):
+    journal = opened(tmp_path)
+    journal.append([b"kept"], NOON)
+    real = os.fdatasync
+
+    def broken(_file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(JournalError):
+        journal.append([b"lost"], NOON)
+    assert (read(journal), journal.is_untidy) == ([b"kept"], True)
+    with pytest.raises(JournalError):
+        journal.empty()
+    assert (read(journal), journal.backlog.changes) == ([], 0)
+    monkeypatch.setattr(os, "fdatasync", real)
+    journal.tidy()
+    assert not journal.is_untidy
+    assert read(opened(tmp_path)) == []
+    journal.append([b"fresh"], NOON)
+    assert read(opened(tmp_path)) == [b"fresh"]
