@@ -20,6 +20,8 @@ from tests.support.iofault import IoFault
 from tests.support.small_disk import fill, needs_root, on_disk_of
 from tests.support.waiting import until
 
+RUN = f"r{os.getpid()}"  # a keeper knows what it starts by its mark, among the processes of all who test here
+
 
 class World:
     """The keepers of a folder, as one daemon after the other sees them."""
@@ -102,14 +104,14 @@ def test_once_settled_the_journals_prove_what_was_never_started(world):
 
 def test_the_proof_holds_when_keepers_are_killed_too(world):
     world.settle()
-    world.launch("r", "exec sleep 60")
+    world.launch(RUN, "exec sleep 60")
     world.heard.starts.get(timeout=10)
     world.crash()
     kill_keepers(world.folder)
     world.begin()
 
     assert world.doubt is None
-    assert set(world.known) == {"r"}
+    assert set(world.known) == {RUN}
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged", "other boot", "earlier version", "not settled"])
@@ -144,13 +146,13 @@ def test_nothing_is_proved_by_a_journal_that_may_have_lost_something(world, harm
 
 def test_a_run_that_was_forgotten_is_not_called_never_started(world):
     world.settle()
-    world.launch("r", "true")
+    world.launch(RUN, "true")
     world.heard.ends.get(timeout=10)
-    world.made.forget(["r"])
+    world.made.forget([RUN])
     world.crash()
     world.begin()
 
-    assert "older copy" in world.made.doubt_of("r")
+    assert "older copy" in world.made.doubt_of(RUN)
     assert world.made.doubt_of("s") is None
 
 
@@ -159,7 +161,7 @@ def test_a_start_that_was_given_to_a_keeper_whose_journal_is_lost_is_not_given_a
     before = keepers(world.folder)
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
-    world.launch("r", f"echo ran >> {world.folder}/ran")
+    world.launch(RUN, f"echo ran >> {world.folder}/ran")
     for path in journals(world.folder):
         path.unlink()
     for pid in before:
@@ -186,7 +188,7 @@ def disk(tmp_path, monkeypatch):
 def begin_a_run(world: World) -> None:
     """Start a run that ends with 7 when its fifo is written to."""
     os.mkfifo(world.folder / "fifo")
-    world.launch("r", f"read line < {world.folder}/fifo; exit 7")
+    world.launch(RUN, f"read line < {world.folder}/fifo; exit 7")
     world.heard.starts.get(timeout=10)
 
 
@@ -224,7 +226,7 @@ def test_a_daemon_that_comes_is_told_an_end_that_could_not_be_written_and_what_i
         lambda: "cannot write its journal, and starts nothing: " in (world.made.trouble or ""),
         "the trouble",
     )
-    world.made.forget(["r"])
+    world.made.forget([RUN])
     world.crash()
 
     until(lambda: not keepers(world.folder), "the end of the keepers")
@@ -247,9 +249,9 @@ def test_what_no_keeper_can_write_into_its_journal_is_not_started_and_told(world
     world.settle()
     until_settled(world.folder)
     disk.fail("write", "journal")
-    world.launch("r", f"touch {world.folder}/ran")
+    world.launch(RUN, f"touch {world.folder}/ran")
     run_id, why = world.heard.refusals.get(timeout=10)
-    assert (run_id, "cannot be written: Input/output error" in why) == ("r", True)
+    assert (run_id, "cannot be written: Input/output error" in why) == (RUN, True)
     world.crash()
     kill_keepers(world.folder)
     disk.heal()

@@ -247,9 +247,12 @@ time.sleep(LEADER)
 """
 
 
+ESCAPED = f"escaped-{os.getpid()}"  # a keeper knows it by its mark, among the processes of all who test here
+
+
 def escaping(folder: Path, leader: float, **changes) -> ProcessSpec:
     argv = [sys.executable, "-S", "-c", ESCAPES.replace("LEADER", str(leader))]
-    return ProcessSpec(argv, {**ENV, "SCHEDULERD_RUN_ID": "r"}, str(folder / "out"), **changes)
+    return ProcessSpec(argv, {**ENV, "SCHEDULERD_RUN_ID": ESCAPED}, str(folder / "out"), **changes)
 
 
 def grandchild(folder: Path) -> int:
@@ -257,7 +260,7 @@ def grandchild(folder: Path) -> int:
 
 
 def test_the_timeout_ends_who_has_left_the_session(supervisor, ends, tmp_path):
-    supervisor.launch("r", escaping(tmp_path, 1000, timeout_seconds=1.5, kill_grace_seconds=0.3))
+    supervisor.launch(ESCAPED, escaping(tmp_path, 1000, timeout_seconds=1.5, kill_grace_seconds=0.3))
     pid = grandchild(tmp_path)
 
     assert ends.get(timeout=15).cause is Cause.TIMEOUT
@@ -265,7 +268,7 @@ def test_the_timeout_ends_who_has_left_the_session(supervisor, ends, tmp_path):
 
 
 def test_who_is_left_behind_in_another_session_is_killed(supervisor, ends, tmp_path):
-    supervisor.launch("r", escaping(tmp_path, 0.2))
+    supervisor.launch(ESCAPED, escaping(tmp_path, 0.2))
     pid = grandchild(tmp_path)
 
     end = ends.get(timeout=15)
