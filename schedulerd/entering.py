@@ -122,6 +122,8 @@ class Entering:
         for run in rows:
             entry = due.get(run.run_id)
             if run.run_id in taken:
+                with self._board.lock:
+                    self._seating.entered(run.run_id)
                 self._on_taken(run)
             elif entry is not None and entry.is_again and run.status in UNFINISHED and self._comes_again(entry):
                 left.discard(run.run_id)

@@ -37,6 +37,7 @@ class Seating:
         self._limits: Mapping[str, int] = {}
         self._taken: Counter[str] = Counter()
         self._seats: dict[str, Mapping[str, int]] = {}  # by run, as it took them: its job may be changed meanwhile
+        self._unentered: set[str] = set()  # runs that wait, and whose rows are not durable yet: nobody may claim them
         self._had: dict[str, frozenset[str]] = {}  # by run that waits for seats, as it was last looked at
         self._queueing: dict[str, None] = {}  # the jobs of which something waits, and perhaps some more
         self._has_freed = False
@@ -73,9 +74,14 @@ class Seating:
         if decision is Admission.START and why is None:
             self.enter(state, run)
             return run
+        self._unentered.add(run.run_id)
         return self.wait(
             state, replace(run, status=Status.QUEUED, details={**run.details, **({"reason": why} if why else {})})
         )
+
+    def entered(self, run_id: str) -> None:
+        """Take note that the row of an admitted run is durable."""
+        self._unentered.discard(run_id)
 
     def enter(self, state: JobState, run: Run) -> None:
         """Count a run among those that run, with its seats."""
@@ -88,6 +94,7 @@ class Seating:
     def leave(self, state: JobState, run_id: str) -> None:
         """Count a run among those that run, or wait, no more."""
         state.running.pop(run_id, None)
+        self._unentered.discard(run_id)
         self.unqueue(state, {run_id})
         seats = self._seats.pop(run_id, None)
         if seats:
@@ -209,7 +216,7 @@ class Seating:
         waiting = {
             run.run_id: run for state in states.values() for run in state.queued or () if self._is_ready(state, run, now)
         }
-        chosen = self._choose(waiting.values(), states)
+        chosen = [each for each in self._choose(waiting.values(), states) if each.run_id not in self._unentered]
         return [self._promoted(states[each.job_id], waiting[each.run_id]) for each in chosen]
 
     def _choose(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:

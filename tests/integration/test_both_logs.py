@@ -318,3 +318,27 @@ def test_a_slow_history_and_a_clock_that_is_set_back_start_nothing_twice(tmp_pat
     assert len(engine.started) == 1
     assert [run.scheduled_at for run in engine.rows("daily")] == [NOON + MINUTE]
     store.close()
+
+
+def test_a_run_whose_row_could_not_be_written_is_not_claimed_from_the_journal(logs):
+    clock = ManualClock(NOON)
+    jobs = [a_job("held", cron="0 0 29 2 *", uses={"mutex m": 1}), a_job("daily", cron="1 12 * * *", uses={"mutex m": 1})]
+    engine = Engine(logs.store, clock, jobs, ends_at_once=False)
+    Asking(engine.scheduler).trigger("held", Actor("me", Role.ADMIN)).recorded.result(10)
+    clock.step(NOON + 3 * MINUTE)
+    clock.step(NOON)
+    engine.planner.plan("daily", engine.board.states["daily"].job.trigger, NOON + 3 * MINUTE)  # it may be known
+    logs.take_away()
+    clock.advance(60)
+    with engine.board.lock:
+        engine.planner.run_pending()
+        engine.scheduler.seating.leave(engine.board.states["held"], engine.started[0][1].run_id)
+        engine.scheduler.promote_all(clock.now())  # the mutex is free before the row is refused
+    answered(engine)
+
+    assert [run.job_id for _, run in engine.started] == ["held"]
+    logs.bring_back()
+    for _ in range(3):
+        engine.tick(5)
+    assert [run.job_id for _, run in engine.started] == ["held", "daily"]
+    assert [run.scheduled_at for run in engine.rows("daily")] == [NOON + MINUTE]
