@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,11 +137,17 @@ def test_with_include_errors_skip_a_bad_file_costs_its_jobs_at_start_and_reload_
     running.until_run("more", "success")
 
 
+def opened(pid):
+    """Return what a process has open; it goes on opening and closing meanwhile."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(each)
+
+
 def test_a_copy_that_cannot_be_written_is_told_until_it_can_and_leaves_a_whole_one(daemon, tmp_path):
     fault = IoFault(tmp_path)
     running = daemon(TICK, env=fault.env).start()
     copy = running.folder / "state" / "last_good" / "config.json"
-    open_files = Path(f"/proc/{running.process.pid}/fd")
     for number, calls in enumerate(("open", "write", "sync", "rename", "folder")):
         fault.fail(calls, "state/last_good")
         running.reload({"jobs": {f"j{number}": {"every": "1s", "shell": "true"}}})
@@ -150,7 +157,7 @@ def test_a_copy_that_cannot_be_written_is_told_until_it_can_and_leaves_a_whole_o
         assert list(json.loads(copy.read_text())["files"]) == [str(running.config_path)]
         assert [path.name for path in copy.parent.iterdir()] == [copy.name]
         assert running.until_run(f"j{number}", "success")
-    assert [path for path in map(os.readlink, open_files.iterdir()) if "last_good" in path] == []
+    assert [path for path in opened(running.process.pid) if "last_good" in path] == []
     fault.heal()
     running.reload({"jobs": TICK})
     assert (own_health(running)["is_well"], own_health(running)["config_copy_error"]) == (True, None)
