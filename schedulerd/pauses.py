@@ -54,8 +54,7 @@ class Pauses:
                 self._timed.pop(job_id, None)
                 state = self._board.states.get(job_id)
                 if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
-                    log.info("job %s: its pause is over", job_id)
-                    self.set(job_id, None)
+                    self.set(job_id, None).add_done_callback(partial(_log_end, job_id))
 
     def _is_set(self, state: JobState, before: Pause | None, pause: Pause | None, done: Future[None]) -> None:
         if done.exception() is None:
@@ -67,3 +66,9 @@ class Pauses:
                 state.pause = before
                 self.watch(state)
                 self._board.touch(state)
+
+
+def _log_end(job_id: str, done: Future[None]) -> None:
+    """Log that a pause is over; what could not be recorded is tried at the next turn, and logged then."""
+    if done.exception() is None:
+        log.info("job %s: its pause is over", job_id)

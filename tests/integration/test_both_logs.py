@@ -9,7 +9,7 @@ import pytest
 from schedulerd.asking import Asking
 from schedulerd.clock import ManualClock, SystemClock
 from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import Actor, CatchUp, Overlap, Role, Status
+from schedulerd.model import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.store.journal import Journal
 from schedulerd.store.spool import Spool
 from schedulerd.store.sqlite import SqliteStore
@@ -158,6 +158,24 @@ def test_the_end_of_a_run_is_kept_until_it_can_be_written_and_only_then_forgotte
     assert logs.store.ends_kept == 0
     logs.bring_back()
     assert [each.status for each in engine.rows("a")] == [Status.FAILED, Status.QUEUED]
+
+
+def test_the_end_of_a_pause_is_logged_once_when_it_can_be_recorded(logs, caplog):
+    caplog.set_level("INFO")
+    clock = ManualClock(NOON)
+    engine = Engine(logs.store, clock, [a_job("a", every="1h")])
+    engine.scheduler.pauses.set("a", Pause(NOON, "me", until=NOON + MINUTE)).result(10)
+    logs.take_both_away()
+    clock.advance(60)
+    for _ in range(3):
+        engine.scheduler.tick(clock.now())
+        answered(engine)
+    assert "its pause is over" not in caplog.text
+
+    logs.mend_journal()
+    logs.bring_back()
+    engine.tick(1)
+    assert caplog.text.count("job a: its pause is over") == 1
 
 
 def test_a_run_that_waits_and_cannot_be_claimed_waits_on(logs):
