@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -69,6 +70,7 @@ class OutputFolder:
         self.root = root
         os.makedirs(root, 0o700, exist_ok=True)
         self._trouble: str | None = None  # why no file can be made
+        self._probing = threading.Lock()  # one would remove the file that another one has just made
         self._emptied: OrderedDict[str, None] = OrderedDict()  # runs whose empty files were taken away just now
         self._made = ""  # the day's folder that was made last
 
@@ -95,6 +97,10 @@ class OutputFolder:
 
     def refusal(self) -> str | None:
         """Try to make a file; return why there can be none, in words. Until there can, it is one of the `troubles`."""
+        with self._probing:
+            return self._probed()
+
+    def _probed(self) -> str | None:
         before, path = self._trouble, f"{self.root}/.probe"
         try:
             make_private(self.root)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -269,3 +270,10 @@ def test_a_file_where_the_folder_of_a_day_should_be_is_set_aside(tmp_path):
     assert os.path.isdir(os.path.dirname(folder.make(run_id)))
     (aside,) = tmp_path.glob("output/*.aside-*")
     assert aside.read_text() == "precious"
+
+
+def test_several_who_ask_at_once_why_no_output_can_be_made_are_in_nobodys_way(folder):
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: folder.refusal(), range(2000)))
+
+    assert found == {None}
