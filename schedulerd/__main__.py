@@ -15,7 +15,7 @@ import sys
 from . import __version__, logs
 from .config import DEFAULT_CONFIG, load
 from .daemon import Daemon
-from .descriptors import FEWEST, MORE_DESCRIPTORS, limit, raise_limit
+from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
 from .durations import counted
 from .errors import ConfigError, SchedulerdError
 from .last_good import load_to_start
@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
+    fill_standard()
     passed = passed_sockets()
     try:
         options = make_parser().parse_args(arguments)

@@ -24,7 +24,7 @@ _REMEDIES = {
     errno.ENFILE: "raise fs.file-max",
     errno.EAGAIN: "too many processes or threads: raise TasksMax= or LimitNPROC= of the unit, or kernel.pid_max",
 }
-FEWEST = 48  # with fewer nothing would be left for callers
+FEWEST = 60  # with fewer nothing would be left for callers: at rest it has some 28, and LEAST_RESERVED are not theirs
 MOST_RESERVED = 128
 LEAST_RESERVED = 24
 
@@ -37,6 +37,13 @@ def raise_limit() -> None:
     if soft != hard:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def fill_standard() -> None:
+    """Have /dev/null as 0, 1 and 2 where they were closed at the start: else a file of ours would be one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def set_soft_limit(soft: int) -> None:

@@ -34,7 +34,8 @@ _CONTROL |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
 LONGEST = 8000  # characters of one record
 MOST_PLACES = 1000  # in the program, of which tracebacks were logged
 MANY_KEPT = 100  # messages: fewer wait for a reader who is busy
-CLOSE_SECONDS = 1.0  # for what waits for a reader, at the end
+CLOSE_SECONDS = 1.0  # for a reader to take some of what waits, at the end
+LONGEST_CLOSE_SECONDS = 5.0  # for a reader to take all of it
 JOURNAL = "/run/systemd/journal/socket"
 IDENTIFIER = "schedulerd"
 _PLACE = re.compile(r"(?:\b(job|run) )?%[-+ #0]*[\d.*]*([a-zA-Z%])")  # of an argument of a message, with what it is
@@ -112,7 +113,20 @@ class Unwaiting(logging.Handler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Tell of a record that cannot be formatted, in its place."""
-        self.outlet.put(f"a message of {record.pathname}:{record.lineno} cannot be formatted: {record.msg!r}\n".encode())
+        text = f"a message of {record.pathname}:{record.lineno} cannot be formatted: {record.msg!r}"
+        self.outlet.put(self._made(_record(logging.ERROR, text)))
+
+    def _made(self, record: logging.LogRecord) -> bytes:
+        """Return a record as it is passed on."""
+        raise NotImplementedError
+
+    def _give_time(self, descriptor: int) -> None:
+        """Give who reads a last moment to take what waits; who takes it slowly gets no more of it than is bearable."""
+        poll, clock = select.poll(), SystemClock()
+        poll.register(descriptor, select.POLLOUT)
+        until = clock.monotonic() + LONGEST_CLOSE_SECONDS
+        while not self.outlet.flush() and clock.monotonic() < until and poll.poll(CLOSE_SECONDS * 1000):
+            """The next piece."""
 
 
 class Stderr(Unwaiting):
@@ -122,24 +136,21 @@ class Stderr(Unwaiting):
         super().__init__()
         self.setFormatter(_OneLine(in_journal))
         self._descriptor = descriptor
-        self.outlet = Outlet(to_descriptor(descriptor), lambda lost: self._line(_lost(lost)))
+        self.outlet = Outlet(to_descriptor(descriptor), lambda lost: self._made(_lost(lost)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         try:
-            self.outlet.put(self._line(record))
+            self.outlet.put(self._made(record))
         except Exception:  # as every handler: a record that cannot be formatted is told, and costs nothing else
             self.handleError(record)
 
     def close(self) -> None:
         """Give who reads a last moment to take what waits."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        while not self.outlet.flush() and poll.poll(CLOSE_SECONDS * 1000):
-            """The next piece."""
+        self._give_time(self._descriptor)
         super().close()
 
-    def _line(self, record: logging.LogRecord) -> bytes:
+    def _made(self, record: logging.LogRecord) -> bytes:
         return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
 
 
@@ -155,13 +166,13 @@ class Journal(Unwaiting):
         self._take = to_socket(self._socket)
         self._is_away = False
         self._instead: logging.Handler | None = None
-        self.outlet = Outlet(self._sent, lambda lost: self._datagram(_lost(lost)))
+        self.outlet = Outlet(self._sent, lambda lost: self._made(_lost(lost)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record."""
         try:
             self._is_away = False
-            self.outlet.put(self._datagram(record))
+            self.outlet.put(self._made(record))
             if self._is_away:
                 self._instead = self._instead or _to_stderr(in_journal=True)
                 self._instead.handle(record)
@@ -169,7 +180,9 @@ class Journal(Unwaiting):
             self.handleError(record)
 
     def close(self) -> None:
-        """Close the socket."""
+        """Give the journal a last moment to take what waits, and close the socket."""
+        if self._socket.fileno() >= 0:  # it is closed once more at the very end
+            self._give_time(self._socket.fileno())
         self._socket.close()
         super().close()
 
@@ -180,7 +193,7 @@ class Journal(Unwaiting):
             self._is_away = True
             return len(datagram)
 
-    def _datagram(self, record: logging.LogRecord) -> bytes:
+    def _made(self, record: logging.LogRecord) -> bytes:
         return b"".join(_field(name, value) for name, value in self._fields(record))
 
     def _fields(self, record: logging.LogRecord) -> Iterator[tuple[str, str]]:
@@ -210,11 +223,16 @@ def subjects(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
 
 
 def _lost(number: int) -> logging.LogRecord:
-    text = f"{counted(number, 'message')} lost here: nobody read the log"
-    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (), None)
+    return _record(logging.WARNING, f"{counted(number, 'message')} lost here: nobody read the log")
+
+
+def _record(level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, level, __file__, 0, text, (), None)
 
 
 def _to_stderr(in_journal: bool) -> logging.Handler:
+    if sys.stderr is None:  # it was closed when the daemon was started
+        return logging.NullHandler()
     try:
         return Stderr(sys.stderr.fileno(), in_journal)
     except (OSError, ValueError):  # somebody put something else there, which is no file

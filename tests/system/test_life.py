@@ -296,6 +296,15 @@ def test_a_daemon_whose_parent_blocked_signals_hears_them_and_so_does_its_keeper
     assert running.stop() == 0
 
 
+def test_a_daemon_without_standard_descriptors_gives_their_numbers_to_none_of_its_files(daemon):
+    running = daemon(TICK)
+    running.prefix = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    running.start()
+    running.until_run("tick", "success")
+
+    assert [os.readlink(f"/proc/{running.process.pid}/fd/{number}") for number in range(3)] == [os.devnull] * 3
+
+
 def _blocked(pid):
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"^SigBlk:\t(\w+)$", status, re.M)[1], 16)

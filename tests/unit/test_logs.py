@@ -115,6 +115,27 @@ def test_a_journal_that_takes_nothing_is_not_waited_for_and_told_what_it_missed(
     assert handler.trouble is None
 
 
+def test_what_waits_for_a_busy_journal_is_passed_on_at_the_end(journal):
+    logger, listener = journal
+    for number in range(1000):
+        logger.info("message %d", number)
+    (handler,) = logger.handlers
+    assert handler.outlet.kept
+    closing = threading.Thread(target=handler.close)
+    closing.start()
+    texts = [fields_of(listener.recv(65536))["MESSAGE"] for _ in range(1000)]
+    closing.join()
+
+    assert texts[-1] == "message 999"
+
+
+def test_a_record_that_cannot_be_formatted_is_told_in_a_record(journal):
+    logger, listener = journal
+    logger.info("%d of 100%%", "many")
+
+    assert "cannot be formatted: '%d of 100%%'" in fields_of(listener.recv(65536))["MESSAGE"]
+
+
 def test_a_traceback_that_comes_again_is_one_line(journal):
     logger, listener = journal
 
