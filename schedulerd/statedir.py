@@ -12,7 +12,7 @@ from .clock import Clock
 from .config import Config
 from .errors import SchedulerdError, UnsafeError
 from .files import free_name
-from .last_good import FOLDER
+from .last_good import FOLDER, NAME
 from .locks import PathLock
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of
@@ -21,7 +21,7 @@ from .store.spool import Spool
 log = logging.getLogger(__name__)
 
 FOLDERS = ("keeper", "output", FOLDER)
-FILES = ("outage.journal", "keepsakes.json", ADMIN_TOKEN_FILE)
+FILES = ("outage.journal", "keepsakes.json", ADMIN_TOKEN_FILE, f"{FOLDER}/{NAME}")
 FILES_OF_A_KEEPER = ("lock", "journal", "errors")
 SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schedulerd.client import ClientError
+from schedulerd.descriptors import FEWEST
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 
@@ -93,12 +94,22 @@ def test_callers_take_no_descriptor_that_starts_and_the_history_need(daemon, tmp
 
 def test_a_limit_under_which_nothing_can_work_is_told_at_the_start(daemon):
     running = daemon({"j": {"command": ["true"]}})
-    running.prefix = ["prlimit", "--nofile=40:40"]
+    running.prefix = ["prlimit", f"--nofile={FEWEST - 1}"]
     running.spawn()
 
     assert running.wait() == 1
-    assert "at least 48 descriptors are needed, and there are 40: raise LimitNOFILE=" in running.log()
+    text = f"at least {FEWEST} descriptors are needed, and there are {FEWEST - 1}: raise LimitNOFILE="
+    assert text in running.log()
     assert "Traceback" not in running.log()
+
+
+def test_with_the_fewest_descriptors_that_it_takes_a_daemon_answers_several_callers_at_once(daemon):
+    running = begin(daemon, str(FEWEST), {"tick": {"every": "1s", "command": ["true"]}})
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(running.socket_path))
+
+        assert running.client.get("health")["scheduler"]["descriptors"]["limit"] == FEWEST
 
 
 def answer(running: RunningDaemon) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from tests.support.daemon import RunningDaemon
 
 FILES = ("lock", "outage.journal", "keepsakes.json", "admin.token", "keeper/0/lock", "keeper/0/journal", "keeper/0/errors")
 MORE = ("schedulerd.sock.lock", "history.db.lock", "keepsakes.json.new", "keeper/0/socket", "keeper/0/journal.new")
+COPY = ("last_good/config.json", "last_good/config.json.new")
 
 
 @pytest.fixture
@@ -19,12 +20,12 @@ def daemon(tmp_path):
 
 
 def test_folders_where_files_should_be_are_set_aside(daemon, tmp_path):
-    for name in (*FILES, *MORE):
+    for name in (*FILES, *MORE, *COPY):
         (tmp_path / "state" / name / "inside").mkdir(parents=True)
     daemon.start()
     daemon.until_run("job", "success")
 
-    for name in (*FILES, *MORE):
+    for name in (*FILES, *MORE, *COPY):
         (aside,) = tmp_path.glob(f"state/{name}.aside-*")
         assert (aside / "inside").is_dir()
         assert f"{tmp_path}/state/{name} was not what the daemon needs there: it is set aside as {aside}" in daemon.log()
