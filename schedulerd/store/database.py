@@ -25,6 +25,8 @@ class Database(Protocol):
     def apply(self, changes: Sequence[Change]) -> list[Any]:
         """Make changes in one transaction, in their order, and return the result of each when they are durable.
 
+        Without any, write something all the same, which changes nothing: whether that can be is the question then.
+
         Raise StoreAwayError when the database is away: they may have been made all the same, and are safe to make again.
         Any other error says that one of them cannot be made; then none of them was.
         """

@@ -148,6 +148,7 @@ class Outage:
             self._learn(attempt)
         if self.is_on and self._attempt is None:
             self._attempt = self._try()
+        self._count_ends()
 
     def end(self) -> None:
         """Try for the last time; what waits in the journal then, the next daemon finds."""
@@ -177,7 +178,11 @@ class Outage:
         if self._spool is not None:
             self._spooled(self._spool)
         self._give_up()
-        self.ends_kept = sum(len(item[0].runs) for item in self._kept if isinstance(item[0], Finish))
+
+    def _count_ends(self) -> None:
+        under_way = self._attempt.items if self._attempt is not None else []
+        items = _unanswered([*self._kept, *under_way])
+        self.ends_kept = sum(len(change.runs) for change, _ in items if isinstance(change, Finish))
 
     def _spooled(self, spool: Spool) -> None:
         """Write into the journal, and answer, what is there for it; let fail what it does not take.

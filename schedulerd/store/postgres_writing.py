@@ -123,6 +123,8 @@ class PostgresDatabase:
         connection.execute(self._begin)
         made = Made()
         results = Maker(connection, self._sql, made, self._unclear).make(changes)
+        if not changes:
+            connection.execute(self._sql["write_the_same"])
         try:
             connection.execute("COMMIT")
         except psycopg.OperationalError:

@@ -47,6 +47,14 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
+def is_in_the_log(error: sqlite3.Error) -> bool:
+    """Return whether a commit failed although all of it may be in the write-ahead log.
+
+    It was taken back in memory alone: whoever opens the file after a kill finds it in the log, and makes it.
+    """
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC
+
+
 def _open_whole(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
     damage.check_kind(path)
     keep_apart(path, clock.now())

@@ -24,7 +24,7 @@ from .changes import (
 )  # fmt: skip
 from .damage import is_damage, mark_suspect
 from .queries import load_queries
-from .sqlite_opening import is_away, open_history
+from .sqlite_opening import is_away, is_in_the_log, open_history
 from .sqlite_place import Place, note, place_of, set_log_aside
 
 
@@ -53,18 +53,26 @@ class SqliteDatabase:
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [self._makers[type(change)](change) for change in changes]
+            if not changes:
+                self._write_the_same()
             self._check_place()
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if is_damage(error):
                 mark_suspect(self._path)
             if is_away(error) or is_damage(error):
-                raise StoreAwayError(f"{self._path}: {error}") from error
+                away = StoreAwayError(f"{self._path}: {error}")
+                away.is_unclear = is_in_the_log(error)
+                raise away from error
             raise
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         return results
+
+    def _write_the_same(self) -> None:
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        self._connection.execute(f"PRAGMA user_version = {version}")
 
     def close(self) -> None:
         """Close the connection, if there is one. A log that is not its own it would delete: that one is set aside."""

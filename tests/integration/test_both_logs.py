@@ -152,6 +152,7 @@ def test_the_end_of_a_run_is_kept_until_it_can_be_written_and_only_then_forgotte
     with pytest.raises(StoreError, match="nothing can be started now"):
         Asking(engine.scheduler).trigger("a", Actor("me", Role.ADMIN))
 
+    assert {logs.store.ends_kept for _ in range(20) if not threading.Event().wait(0.005)} == {1}
     assert engine.forgotten == []
     logs.mend_journal()
     until(lambda: engine.forgotten == [run.run_id], "its row")

@@ -260,6 +260,10 @@ ON CONFLICT (only_one) DO UPDATE SET name = excluded.name WHERE owner.daemon = e
 -- Whose a history is.
 SELECT daemon, name, since FROM owner;
 
+-- write_the_same --
+-- Write, and change nothing: whether that can be is the question.
+UPDATE owner SET since = since;
+
 -- disown --
 -- Let it belong to nobody.
 DELETE FROM owner RETURNING name;
