@@ -96,7 +96,7 @@ class PlannedJob(schedule.Job):
         """Plan again what was handed over last and was not decided; False when the plan has gone on since."""
         if self.decided_through <= left.after:
             return True  # all of it is still to come
-        if left.each.is_held or self.decided_through != left.each.due.occurrences[-1].scheduled_at:
+        if left.each.is_held or self._has_gone_on(left.each.due.occurrences[-1].scheduled_at):
             return False
         self.decided_through = left.after
         self.handed_at = self.handed_before
@@ -105,6 +105,13 @@ class PlannedJob(schedule.Job):
             self.next = left.each.due.occurrences[0]
         self.look_again(left.at)
         return True
+
+    def _has_gone_on(self, last: datetime) -> bool:
+        """Return whether anything else was handed over since `last`, or the plan was set back before it."""
+        if self.decided_through <= last or self.trigger.waits_for_end:
+            return self.decided_through != last
+        following = self.trigger.occurrence_after(last)
+        return following is not None and following.scheduled_at <= self.decided_through
 
     def _goes_on(self, scheduled_at: datetime, elapsed_seconds: float) -> bool:
         """Return whether a time comes again, and the job was handed over long enough ago to be started all the same."""

@@ -201,6 +201,21 @@ def test_a_run_that_waits_and_cannot_be_claimed_waits_on(logs):
     assert logs.store.run(engine.started[1][1].run_id).status is Status.RUNNING
 
 
+def test_what_is_caught_up_with_spaces_is_so_in_its_order_and_leaves_no_gap_for_a_kill(logs):
+    clock = ManualClock(NOON)
+    engine = Engine(logs.store, clock, [a_job("a", every="1m", catch_up=CatchUp.ALL)])
+    logs.take_both_away()
+    clock.advance(180)
+    engine.planner.run_pending()
+    answered(engine)
+    logs.mend_journal()
+    logs.bring_back()
+    for _ in range(8):
+        engine.tick(1)
+
+    assert [run.scheduled_at for _, run in engine.started] == [NOON + number * MINUTE for number in (1, 2, 3)]
+
+
 def test_what_the_plan_left_behind_while_it_went_on_is_decided_by_itself(logs):
     clock = ManualClock(NOON)
     engine = Engine(logs.store, clock, [a_job("latest", every="1m"), a_job("all", every="1m", catch_up=CatchUp.ALL)])
