@@ -27,6 +27,7 @@ from .retrying import rebased
 from .roster import GONE, rule_of
 from .scheduler import Scheduler
 from .store import Store, durable
+from .store.spool import COME_AGAIN
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, 
     """Return why a run that was never started is not started now, or None when it is."""
     if job is None:
         return GONE
+    if run.details.get("reason") == COME_AGAIN:
+        return "another run stands for its occurrence"
     most = most_at_once(job)
     beside = sum(each.job_id == run.job_id for each in (*still.running, *still.unstarted))
     if most is not None and beside >= most:

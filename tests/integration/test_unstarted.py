@@ -8,6 +8,7 @@ from schedulerd.asking import Asking
 from schedulerd.clock import ManualClock
 from schedulerd.model import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.recovery import STARTED_LATE
+from schedulerd.store.spool import COME_AGAIN
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
 
@@ -158,6 +159,14 @@ def test_it_is_not_started_beside_another_run_of_its_job(restart, store):
 
     assert [run.run_id for _, run in engine.started] == [lives.run_id]
     assert store.run(claimed.run_id).error_message.endswith("another run of the job still runs")
+
+
+def test_one_for_whose_occurrence_the_history_had_another_run_is_not_started(restart, store):
+    job = a_job(every="1h")
+    restart(job)
+    store.record([a_run(scheduled_at=None, details={"reason": COME_AGAIN})]).result(10)
+
+    assert not_started_because(restart(job), "another run stands for its occurrence")
 
 
 def test_a_start_of_the_daemon_is_an_occurrence_of_its_own(die, restart):
