@@ -147,6 +147,14 @@ def surplus_bytes(total: int, free: int, rules: Rules) -> int:
     return max(0, too_many, too_few_free)
 
 
+def in_order(days: Iterable[str], latest: datetime) -> list[str]:
+    """Return days (YYYY-MM-DD) with output, oldest first.
+
+    Those after `latest`, the latest time that it can be now, are of a clock that was ahead: they are not the newest.
+    """
+    return sorted(days, key=lambda day: (day <= f"{latest:%Y-%m-%d}", day))
+
+
 def outputs_to_delete(outputs: Iterable[Output], rules: Rules, now: datetime, surplus: int) -> list[Output]:
     """Return the outputs that go, oldest first: those too old, and as many as it takes to be rid of `surplus` bytes."""
     before = now - rules.outputs_older_than if rules.outputs_older_than is not None else None

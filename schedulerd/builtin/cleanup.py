@@ -17,7 +17,7 @@ from ..clock import DOUBTED_AHEAD, DOUBTED_SECONDS
 from ..durations import counted, format_duration
 from ..model import UNFINISHED, Place, Result, Status, to_text
 from ..output import OutputFolder
-from ..retention import Rules, claims_kept, expired, may_go_on, outputs_to_delete, surplus_bytes
+from ..retention import Rules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
 from ..store import Store, durable
 from . import Context
 
@@ -50,7 +50,9 @@ def run(context: Context) -> Result:
     options, now, trouble = context.options, context.steady.now(), context.store.trouble
     is_dry, batch = options["dry_run"], options["batch"]
     kept = {job_id: claims_kept(job) for job_id, job in context.config.jobs.items()}
-    cleaning = Cleaning(context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept)
+    cleaning = Cleaning(
+        context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept, context.clock.now()
+    )
     plan = cleaning.clean(with_rows=trouble is None)
     details = {"runs": plan.runs, "outputs": plan.outputs, "freed_bytes": plan.freed_bytes, "dry_run": is_dry}
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"
@@ -79,7 +81,8 @@ def rules_of(options: Mapping[str, Any]) -> Rules:
 class Cleaning:
     """One cleaning of a store and its outputs.
 
-    `check` is called between its steps, and may raise; `kept` is for how long each job's occurrences stay.
+    `check` is called between its steps, and may raise; `kept` is for how long each job's occurrences stay. `wall` is what
+    the clock says, when that is doubted and ages are counted to `now`.
     """
 
     def __init__(
@@ -92,9 +95,10 @@ class Cleaning:
         batch: int = 500,
         check: Callable[[], None] = lambda: None,
         kept: Mapping[str, timedelta] | None = None,
+        wall: datetime | None = None,
     ) -> None:
         self._store, self._output = store, output
-        self._rules, self._now = rules, now
+        self._rules, self._now, self._latest = rules, now, max(now, wall or now)
         self._acts, self._batch, self._check = acts, batch, check
         self._kept = kept or {}
         self._plan = Plan()
@@ -106,7 +110,7 @@ class Cleaning:
             self._clean_job(job_id)
         still = 0 if self._acts else self._plan.freed_bytes  # a dry run's rows have left their outputs there
         surplus = surplus_bytes(self._output.size_of_all() - still, _free(self._output.root) + still, self._rules)
-        for day in self._output.days():
+        for day in in_order(self._output.days(), self._latest):
             self._check()
             surplus -= self._clean_day(day, surplus, with_rows)
         return self._plan

@@ -113,6 +113,22 @@ def test_outputs_go_oldest_first_until_all_together_are_small_enough_and_their_r
     assert len(left(store)) == 9
 
 
+def test_outputs_of_a_clock_that_was_ahead_are_not_the_newest(store, output):
+    ahead = ran(store, output, days_ago=-400, size=5000)
+    true = ran(store, output, days_ago=1, size=5000)
+    clean(store, output, outputs_size=8192)
+
+    assert (output.size(ahead.run_id), output.size(true.run_id)) == (0, 5000)
+
+
+def test_outputs_of_today_stay_while_a_clock_that_has_come_to_it_is_doubted(store, output):
+    old, today = ran(store, output, days_ago=10, size=5000), ran(store, output, days_ago=0, size=5000)
+    rules = Rules(outputs_size=8192)
+    Cleaning(store, output, rules, NOON - 9 * DAY, acts=True, wall=NOON).clean()
+
+    assert (output.size(old.run_id), output.size(today.run_id)) == (0, 5000)
+
+
 def test_outputs_go_when_they_are_old_or_when_their_disk_is_full(store, output, monkeypatch):
     old, middle, young = (ran(store, output, days_ago=days, size=4096) for days in (9, 5, 1))
     clean(store, output, outputs_older_than=7 * DAY)
