@@ -108,7 +108,8 @@ def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:
     if limit() < FEWEST:
         raise SchedulerdError(f"at least {FEWEST} descriptors are needed, and there are {limit()}: {MORE_DESCRIPTORS}")
     # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # A request to reload that comes from now on waits until the daemon can hear it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(Daemon(load_to_start(options.config, options.strict), passed).run())

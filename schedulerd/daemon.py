@@ -220,6 +220,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         loop.add_signal_handler(signal.SIGUSR1, self._end_all_soon)
         if await self._start(stop):
             await stop.wait()
@@ -227,9 +228,9 @@ class Daemon:
 
     async def _start(self, stop: asyncio.Event) -> bool:
         """Start everything; False when a signal came while the history was waited for."""
-        await self._begin_threads()
-        self._warn(self.config)
         async with self._reloading:  # a SIGHUP waits until there is something to reload
+            await self._begin_threads()
+            self._warn(self.config)
             if not await self._open_store(stop):
                 return False
             await asyncio.to_thread(self._recover)

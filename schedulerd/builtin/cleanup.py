@@ -51,8 +51,9 @@ def run(context: Context) -> Result:
     is_dry, batch = options["dry_run"], options["batch"]
     kept = {job_id: claims_kept(job) for job_id, job in context.config.jobs.items()}
     cleaning = Cleaning(
-        context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept, context.clock.now()
-    )
+        context.store, context.output, rules_of(options), now, not is_dry, batch, context.check_stop, kept,
+        context.clock.now(),
+    )  # fmt: skip
     plan = cleaning.clean(with_rows=trouble is None)
     details = {"runs": plan.runs, "outputs": plan.outputs, "freed_bytes": plan.freed_bytes, "dry_run": is_dry}
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"

@@ -296,6 +296,19 @@ def test_a_daemon_whose_parent_blocked_signals_hears_them_and_so_does_its_keeper
     assert running.stop() == 0
 
 
+def test_a_request_to_reload_while_it_starts_is_heard_when_it_is_ready(daemon):
+    running = daemon(TICK)
+    process = running.spawn()
+    while process.poll() is None and not (running.folder / "state").is_dir():
+        """It is not far yet."""
+    running.signal(signal.SIGHUP)
+    running.wait_for("READY=1", 30)
+    running.wait_for("RELOADING=1", 30)
+    running.wait_for("READY=1", 30)
+
+    assert running.log().index("is ready") < running.log().index("reloaded: no job changed")
+
+
 def test_a_daemon_without_standard_descriptors_gives_their_numbers_to_none_of_its_files(daemon):
     running = daemon(TICK)
     running.prefix = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
