@@ -239,6 +239,15 @@ def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, 
     return _fate(job, occurrence, now) or _superseded(job, run, now)
 
 
+def why_too_late(job: Job, run: Run, now: datetime) -> str | None:
+    """Return why an occurrence is not started any more whose row was long in coming; None when it is."""
+    if run.origin is not Origin.SCHEDULE or run.scheduled_at is None or job.trigger is None:
+        return None
+    if now - run.queued_at <= OVERDUE:
+        return None  # as it was decided
+    return _fate(job, job.trigger.occurrence_at(run.scheduled_at), now)
+
+
 def _superseded(job: Job, run: Run, now: datetime) -> str | None:
     """Return that a newer occurrence stands for one that was not started, when its policy says so and there is one."""
     if run.origin is Origin.AFTER or run.scheduled_at is None:

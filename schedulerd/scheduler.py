@@ -28,7 +28,7 @@ from .executor import Finished
 from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
 from .parts import Parts
 from .pauses import Pauses
-from .policy import CHANGED, PAUSED, Decision, decide_due, decide_held, one_by_one, pass_all, pause_is_over, still_starts
+from .policy import CHANGED, PAUSED, Decision, decide_due, decide_held, one_by_one, pass_all, pause_is_over, still_starts, why_too_late
 from .retrying import within_deadline
 from .seating import Seating
 from .store import Store
@@ -193,9 +193,17 @@ class Scheduler:
 
     def _taken(self, run: Run) -> None:
         if run.status is Status.RUNNING:
-            self.launch(run)
+            self._launch_in_time(run)
         elif run.status is Status.QUEUED:
             self._waits(run)
+
+    def _launch_in_time(self, run: Run) -> None:
+        state, now = self.board.state_of(run), self.clock.now()
+        why = why_too_late(state.job, run, now) if state is not None else None
+        if why is None:
+            self.launch(run)
+        else:
+            self._ends.write([(run, finish(run, Result(Status.MISSED, message=why), now, None))])
 
     def _when_written(self, run: Run, recorded: Future[frozenset[str]], again: Callable[[], None]) -> None:
         """Go on with a row; when it cannot be written, do all of it `again` when something can be."""

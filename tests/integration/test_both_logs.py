@@ -271,6 +271,26 @@ def test_what_the_database_is_busy_with_does_not_fail_before_it_has_answered(tmp
     logs.close()
 
 
+def test_a_row_that_is_long_in_coming_starts_nothing_that_its_policy_gives_up_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
+    logs, clock = Logs(tmp_path), ManualClock(NOON)
+    engine = Engine(logs.store, clock, [a_job("latest", every="3h"), a_job("none", every="3h", catch_up=CatchUp.NONE)])
+    logs.break_journal()
+    logs.take_away()  # for less than SQLite waits for the lock
+    clock.advance(3 * 3600)
+    engine.planner.run_pending()
+    until(lambda: logs.store.trouble, "the trouble")
+    clock.advance(2 * 3600)
+    logs.mend_journal()
+    logs.bring_back()
+    engine.settle()
+
+    assert [run.job_id for _, run in engine.started] == ["latest"]
+    (row,) = engine.rows("none")
+    assert (row.status, row.error_message) == (Status.MISSED, "later than its misfire_grace")
+    logs.close()
+
+
 def test_an_error_that_nobody_expected_loses_nothing(logs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(logs.store._writer._outage, "write", lambda _batch: 1 / 0)
