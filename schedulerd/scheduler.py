@@ -28,7 +28,18 @@ from .executor import Finished
 from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
 from .parts import Parts
 from .pauses import Pauses
-from .policy import CHANGED, PAUSED, Decision, decide_due, decide_held, one_by_one, pass_all, pause_is_over, still_starts, why_too_late
+from .policy import (
+    CHANGED,
+    PAUSED,
+    Decision,
+    decide_due,
+    decide_held,
+    one_by_one,
+    pass_all,
+    pause_is_over,
+    still_starts,
+    why_too_late,
+)
 from .retrying import within_deadline
 from .seating import Seating
 from .store import Store
