@@ -30,7 +30,7 @@ from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links
 from .windows import blackout_from
-from .yamlfile import Document
+from .yamlfile import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
 from .zones import zone_named
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
@@ -97,13 +97,20 @@ def load(path: str, files: Files | None = None) -> Config:
 
     `files` has afterwards what was read; when it is a copy, nothing else is.
     """
+    loader = _Loader(os.path.abspath(path), files or Files())
     was_enabled = gc.isenabled()
     gc.disable()  # everything that is made here stays: looking for garbage among it costs as much as reading it
     try:
-        return _Loader(os.path.abspath(path), files or Files()).load()
+        return loader.load()
+    except _EnoughError as error:
+        raise ConfigError([*(each for each in loader.problems if not each.is_warning), *error.problems]) from None
     finally:
         if was_enabled:
             gc.enable()
+
+
+class _EnoughError(ConfigError):
+    """There are so many mistakes in a file that looking for more is of no use."""
 
 
 class _Loader:
@@ -116,6 +123,7 @@ class _Loader:
         self.jobs: dict[str, Job] = {}
         self.origin: dict[str, Document] = {}
         self.included: set[str] = set()
+        self.values = 0  # of all files
         self.skips = False  # included files with mistakes
         self.is_jobless = False  # what jobs there are in an included file, could not be read
         self.sources: dict[str, Any] = {}
@@ -126,8 +134,7 @@ class _Loader:
         self.base = os.path.dirname(path)
 
     def load(self) -> Config:
-        document = Document(self.path, self.files.yaml(self.path))
-        self.problems += document.problems
+        document = self._document(self.path)
         report = self._reporter(document)
         value = document.value if isinstance(document.value, Mapping) else {}
         if not isinstance(document.value, Mapping):
@@ -165,8 +172,22 @@ class _Loader:
             warnings=warnings, skipped=tuple(mistakes), pools=self.pools,
         )  # fmt: skip
 
+    def _document(self, path: str) -> Document:
+        left = MOST_VALUES_OF_ALL - self.values
+        document = Document(path, self.files.yaml(path), min(left, MOST_VALUES))
+        self.values += document.count
+        self.problems += document.problems
+        return document
+
     def _reporter(self, document: Document) -> Report:
+        """Return what takes mistakes of a file, and raises _EnoughError after MOST_MISTAKES."""
+        told = 0
+
         def report(path: Path, text: str) -> None:
+            nonlocal told
+            told += 1
+            if told > MOST_MISTAKES:
+                raise _EnoughError([document.problem(path, f"more than {MOST_MISTAKES} mistakes: mend the first ones")])
             self.problems.append(document.problem(path, text))
 
         return report
@@ -243,12 +264,13 @@ class _Loader:
 
     def _read_included(self, path: str, defaults: Mapping[str, Any]) -> None:
         try:
-            document = Document(path, self.files.yaml(path))
+            document = self._document(path)
+            self._read_rest(document, defaults)
         except ConfigError as error:
             self.problems += error.problems
             self.is_jobless = True
-            return
-        self.problems += document.problems
+
+    def _read_rest(self, document: Document, defaults: Mapping[str, Any]) -> None:
         report = self._reporter(document)
         if document.value is None:
             return

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from .errors import ConfigError, Problem
 from .trust import trusted, why_untrusted
 
-LARGEST_FILE = 16 * 1024 * 1024  # bytes
+LARGEST_FILE = 4 * 1024 * 1024  # bytes
+LARGEST_SUM = 16 * 1024 * 1024  # of all YAML files
 LARGEST_CALENDAR = 4 * 1024 * 1024
 
 
@@ -32,10 +33,15 @@ class Files:
 
     def __init__(self) -> None:
         self.contents = Contents()
+        self._sum = 0  # bytes of YAML
 
     def yaml(self, path: str) -> bytes:
         """Return the content of a regular file that only its owner can change. Raise ConfigError otherwise."""
-        return self._remember(path, LARGEST_FILE, is_trusted=True)
+        data = self._remember(path, LARGEST_FILE, is_trusted=True)
+        if self._sum + len(data) > LARGEST_SUM:
+            raise _mistake(path, f"with the files before it is larger than {LARGEST_SUM // 1024 // 1024} MiB")
+        self._sum += len(data)
+        return data
 
     def calendar(self, path: str) -> bytes:
         """Return the content of a regular file, whoever may change it. Raise ConfigError otherwise."""
@@ -57,6 +63,7 @@ class CopiedFiles(Files):
     is_copy = True
 
     def __init__(self, contents: Contents) -> None:
+        super().__init__()
         self.contents = contents
 
     def matching(self, pattern: str) -> list[str]:

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
+
+LONGEST_QUOTE = 200  # characters of a value that an error shows
+_LONGEST = 2000
+_QUOTES = re.compile(r"""'(?:[^'\\]|\\.){201,}'|"(?:[^"\\]|\\.){201,}"|\S{201,}""", re.DOTALL)
+
+
+def brief(text: str) -> str:
+    """Return an error's text with at most LONGEST_QUOTE characters of any value that it quotes."""
+    if len(text) <= LONGEST_QUOTE:
+        return text
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
+    return _QUOTES.sub(lambda found: f"{found[0][: LONGEST_QUOTE - 2]}…{found[0][-1]}", text)
 
 
 class SchedulerdError(Exception):
@@ -25,6 +39,11 @@ class Problem:
     path: str
     text: str
     is_warning: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.path) > LONGEST_QUOTE:
+            object.__setattr__(self, "path", f"{self.path[: LONGEST_QUOTE - 1]}…")
+        object.__setattr__(self, "text", brief(self.text))
 
     def __str__(self) -> str:
         kind = "warning: " if self.is_warning else ""

@@ -49,6 +49,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     Of those that are near, one with as many parts comes first: `retry` is meant as `retries`, not as `retry_on`.
     """
+    if not word or len(word) > LONGEST_WORD:
+        return ""
     near = difflib.get_close_matches(word, list(known), NEAREST)
     near.sort(key=lambda each: each.count("_") != word.count("_"))
     return f" (did you mean {near[0]!r}?)" if near else ""
@@ -178,7 +180,8 @@ class Choice:
         known = [str(word) for word in self.words]
         if value in known:
             return self.words(value)
-        report(path, f"expected {' or '.join(known)}, not {shown(value)}{did_you_mean(str(value), known)}")
+        guess = did_you_mean(value, known) if isinstance(value, str) else ""
+        report(path, f"expected {' or '.join(known)}, not {shown(value)}{guess}")
         return next(iter(self.words))
 
     def schema(self) -> dict[str, Any]:
@@ -234,6 +237,7 @@ class MapOf:
 
 
 NEAREST = 5  # known words that are looked at when one is unknown
+LONGEST_WORD = 100  # characters of an unknown word for which that is done
 SECRET_SOURCES = ("env", "file", "credential")
 
 

@@ -1,8 +1,8 @@
 """Turn the text of a YAML file into plain values, and remember where each of them stands.
 
-Quick (libyaml composes, and one pass of our own builds) and strict: a duplicate key is a problem, tags are refused, and a
-bomb or a deep nest is stopped by count and depth. Plain words follow YAML 1.2: only `true` and `false` are booleans, and
-`12:30` or `2027-01-01` are texts.
+Quick (libyaml composes, and one pass of our own builds) and strict: a duplicate key is a problem, tags are refused, a file
+with too many values is refused before any of them is kept, and a bomb or a deep nest is stopped by count and depth. Plain
+words follow YAML 1.2: only `true` and `false` are booleans, and `12:30` or `2027-01-01` are texts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from yaml.cyaml import CParser  # type: ignore[attr-defined]
 from .errors import ConfigError, Problem
 from .schema import Path
 
-MOST_VALUES = 1_000_000  # after aliases are followed
+MOST_VALUES = 300_000  # of one file, keys among them; also after aliases are followed
+MOST_VALUES_OF_ALL = 1_000_000  # of all files of a configuration
+MOST_MISTAKES = 100  # of one file: more are not looked for
 DEEPEST = 20
 
+_INDICATORS = (b":", b",", b"-", b"?", b"[", b"{")  # one of them stands before each value, and at most two values follow
 _PLAIN, _QUOTED = "plain", "quoted"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
@@ -32,6 +35,12 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 class _TooDeepError(Exception):
     pass
+
+
+class _TooManyError(Exception):
+    def __init__(self, mark: Any) -> None:
+        super().__init__()
+        self.mark = mark
 
 
 class _Composer(CParser):
@@ -56,11 +65,12 @@ class _Composer(CParser):
 class Document:
     """One YAML file: its `value`, and the place of every part of it."""
 
-    def __init__(self, path: str, data: bytes) -> None:
-        """Take `data` as the content of the file `path`. Raise ConfigError when it is not YAML."""
+    def __init__(self, path: str, data: bytes, most: int = MOST_VALUES) -> None:
+        """Take `data` as the content of the file `path`. Raise ConfigError when it is no YAML or has over `most` values."""
         self.path = path
         self.problems: list[Problem] = []
-        self._count = 0
+        self.count = 0  # of its values, keys among them
+        self._most = most
         self._indices: dict[int, dict[Any, tuple[Any, Any]]] = {}
         self._root = self._compose(data)
         self.value = self._build(self._root, (), 0) if self._root is not None else None
@@ -72,9 +82,14 @@ class Document:
 
     def _compose(self, data: bytes) -> Any:
         try:
+            if _may_exceed(data, self._most):
+                _count(data, self._most)
             return _Composer(data).get_single_node()
         except _TooDeepError:
             raise ConfigError([Problem(self.path, 1, 1, "", f"nested deeper than {DEEPEST} levels")]) from None
+        except _TooManyError as error:
+            line, column = error.mark.line + 1, error.mark.column + 1
+            raise ConfigError([Problem(self.path, line, column, "", self._too_many())]) from None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -86,20 +101,26 @@ class Document:
             raise ConfigError([Problem(self.path, 1, 1, "", f"not YAML: {str(error).splitlines()[0]}")]) from None
 
     def _build(self, node: Any, path: Path, depth: int) -> Any:
-        self._count += 1
-        if self._count > MOST_VALUES or depth > DEEPEST:
-            what = f"nested deeper than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES:,} values"
+        self.count += 1
+        if self.count > self._most or depth > DEEPEST:
+            what = f"nested deeper than {DEEPEST} levels" if depth > DEEPEST else self._too_many()
             raise ConfigError([self.problem(path[:3], what)])
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if node.tag not in (_PLAIN, _QUOTED):
-            self.problems.append(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+            self._add(self.problem(path, f"the tag {node.tag!r} is not allowed"))
         if isinstance(node, yaml.SequenceNode):
             return [self._build(each, (*path, index), depth + 1) for index, each in enumerate(node.value)]
         return self._mapping(node, path, depth)
 
+    def _too_many(self) -> str:
+        if self._most == MOST_VALUES:
+            return f"more than {MOST_VALUES:,} values: distribute the jobs over several included files"
+        return f"more than {MOST_VALUES_OF_ALL:,} values in all files together"
+
     def _mapping(self, node: Any, path: Path, depth: int) -> dict[str, Any]:
         value: dict[str, Any] = {}
+        self.count += len(node.value)  # keys
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key, str):
@@ -122,12 +143,17 @@ class Document:
             if _FLOAT.fullmatch(text) and str(float(text)) == text:
                 return float(text)
         elif node.tag not in (_QUOTED, "tag:yaml.org,2002:str"):
-            self.problems.append(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+            self._add(self.problem(path, f"the tag {node.tag!r} is not allowed"))
         return text
 
     def _report_at(self, node: Any, path: Path, text: str) -> None:
         mark = node.start_mark
-        self.problems.append(Problem(self.path, mark.line + 1, mark.column + 1, dotted(path), text))
+        self._add(Problem(self.path, mark.line + 1, mark.column + 1, dotted(path), text))
+
+    def _add(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        if len(self.problems) >= MOST_MISTAKES:
+            raise ConfigError(self.problems)
 
     def _index(self, node: Any) -> dict[Any, tuple[Any, Any]]:
         """Return a mapping's first key and value node of each name; made when the first problem is inside it."""
@@ -151,6 +177,23 @@ class Document:
             else:
                 break
         return (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+
+
+def _may_exceed(data: bytes, most: int) -> bool:
+    """Return whether there may be more than `most` values: no is certain, yes has to be counted."""
+    return 2 * sum(map(data.count, _INDICATORS)) + 1 > most
+
+
+def _count(data: bytes, most: int) -> None:
+    """Raise _TooManyError at the first value above `most`, and _TooDeepError; nothing of the file is kept meanwhile."""
+    count = depth = 0
+    for event in iter(CParser(data).get_event, None):
+        count += isinstance(event, yaml.NodeEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if count > most:
+            raise _TooManyError(event.start_mark)
+        if depth > DEEPEST * 2:
+            raise _TooDeepError
 
 
 def _way_out(text: str) -> str:
