@@ -45,12 +45,17 @@ class Unwritten:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._noted: dict[tuple[str, Origin, datetime], tuple[int, float]] = {}
+        self._noted_at = 0.0
 
     def note(self, each: DueJob) -> None:
         """Take note of what waits."""
+        now = self._clock.monotonic()
+        if now - self._noted_at > NOTED_FOR:
+            self._noted.clear()  # of another outage
+        self._noted_at = now
         if not self._noted:
             log.error("what is due cannot be written down, so it is not started: it stays due until it can")
-        self._noted[_key(each)] = (each.count, self._clock.monotonic())
+        self._noted[_key(each)] = (each.count, now)
 
     def settle(self, each: DueJob) -> None:
         """Take note that something was decided, which may have waited."""

@@ -186,6 +186,7 @@ class Scheduler:
     def give_up(self, each: DueJob, why: str) -> None:
         """Enter into the ledger that something due will not be started any more."""
         run = self._given_up(each, why, self.clock.now())
+        self.unwritten.settle(each)
         self._when_written(run, self.store.record([run]), partial(self.give_up, each, why))
 
     def new_run(self, job: Job, origin: Origin, now: datetime, scheduled_at: datetime | None) -> Run:

@@ -255,6 +255,25 @@ def test_a_plan_that_is_given_up_meanwhile_is_told_when_it_can_be(logs):
     assert (row.status, row.scheduled_at) == (Status.MISSED, NOON + MINUTE)
 
 
+def test_what_a_change_of_its_job_ends_waits_no_more_and_the_next_outage_is_told_again(logs, caplog):
+    clock = ManualClock(NOON)
+    engine = Engine(logs.store, clock, [a_job("a", every="1m")])
+    for _ in range(2):
+        logs.take_both_away()
+        clock.advance(180)
+        engine.planner.run_pending()
+        answered(engine)
+        assert engine.scheduler.unwritten.count()
+        logs.mend_journal()
+        logs.bring_back()
+        engine.apply(a_job("a", every="2m"))
+        engine.apply(a_job("a", every="1m"))
+        assert engine.scheduler.unwritten.count() == 0
+
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("what is due cannot be written down" in text for text in told) == 2
+
+
 def test_what_the_database_is_busy_with_does_not_fail_before_it_has_answered(tmp_path, monkeypatch):
     monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
     monkeypatch.setattr("schedulerd.store.spool.REST_SECONDS", 0.02)
