@@ -25,7 +25,6 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -39,25 +38,25 @@ from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
 from .chains import Chains
 from .clock import SteadyTime, SystemClock
-from .config import FIXED_AT_START, Config, load
+from .config import Config
 from .config_files import Files
 from .config_state import ConfigState
 from .descriptors import capacity, limit, limit_at_start
 from .durations import counted
-from .errors import ConfigError, SchedulerdError, StartError, StoreAwayError
+from .errors import StartError, StoreAwayError
 from .executor import Executor, Finished, Function
-from .faults import fault_point
 from .keepsakes import Keepsakes
-from .last_good import CopyError, Loaded, keep
+from .last_good import Loaded
 from .locks import PathLock
 from .lookup import last_success_at
-from .model import Job, Origin, Result, Run, Secret, Status, new_run_id, to_text
+from .model import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .output import OutputFolder
 from .parts import Parts
 from .planner import Planner
 from .process import Cause
 from .recovery import close_open_runs, queue_again, start_unstarted, watch_again
-from .roster import Changes, Roster
+from .reloading import Reloader
+from .roster import Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
@@ -85,7 +84,6 @@ STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
 RETRY_SECONDS = 1.0  # between two tries to open the history at the start
 OWN_THREADS = 4  # a look at files, or a reload, may hang
 THREAD_SECONDS = 5.0  # for their start
-RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
 WORD_SECONDS = 10.0  # between two words to systemd while that takes long
 
 
@@ -97,7 +95,7 @@ class Daemon:
 
         Raise SchedulerdError when something is in the way.
         """
-        config = self.config = loaded.config
+        config = loaded.config
         self._read_at_start: Files | None = loaded.files
         self.clock = SystemClock()
         self.notifier = Notifier(self.clock)
@@ -157,11 +155,16 @@ class Daemon:
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(OWN_THREADS, "daemon")
-        self._reloading = asyncio.Lock()
-        self._reload_waits = False  # one that will read the configuration as it is from now on
-        self._reload_next_at = 0.0
+        self._reloader = Reloader(
+            config, self.config_state, self.keepsakes, self.roster, self.notifier, self.clock, self._own_threads
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration in force."""
+        return self._reloader.config
 
     def _function(self, run: Callable[[Context], Result]) -> Function:
         """Return a built-in as the executor calls it; it sees the configuration that is in force when it starts."""
@@ -228,9 +231,9 @@ class Daemon:
 
     async def _start(self, stop: asyncio.Event) -> bool:
         """Start everything; False when a signal came while the history was waited for."""
-        async with self._reloading:  # a SIGHUP waits until there is something to reload
+        async with self._reloader.lock:  # a SIGHUP waits until there is something to reload
             await self._begin_threads()
-            self._warn(self.config)
+            self._reloader.warn(self.config)
             if not await self._open_store(stop):
                 return False
             await asyncio.to_thread(self._recover)
@@ -240,11 +243,11 @@ class Daemon:
         await self._open_doors()
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
-        self.notifier.ready(self._status())
+        self.notifier.ready(self._reloader.status)
         log.info(
             "up to %d descriptors for the daemon and each keeper, %d for a job (RLIMIT_NOFILE)", limit(), limit_at_start()
         )
-        log.info("schedulerd %s is ready: %s from %s", __version__, self._jobs(), self.config.path)
+        log.info("schedulerd %s is ready: %s from %s", __version__, self._reloader.jobs, self.config.path)
         return True
 
     async def _begin_threads(self) -> None:
@@ -297,26 +300,13 @@ class Daemon:
         self.steady = SteadyTime(self.clock, next((run.queued_at for run in self.store.recent(1)), None))
         self.checks.recall(self.store, [job.job_id for job in _health_jobs(self.config)])
         assert self._read_at_start is not None  # noqa: S101 - until here
-        self._apply(self.config, self._read_at_start)
+        self._reloader.apply(self.config, self._read_at_start)
         self._read_at_start = None
         watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
         start_unstarted(self.board, self.scheduler, still.unstarted)
         queue_again(self.board, self.scheduler, still.waiting)
         self.roster.start_up()
-
-    def _apply(self, config: Config, files: Files) -> Changes:
-        """Put a configuration into force, and keep a copy of what it was read from."""
-        self.keepsakes.keep(config.jobs)
-        changes = self.roster.apply(config.jobs, config.pools)
-        self.config_state.copy_error = None
-        try:
-            if not files.is_copy:
-                keep(config, files, self.config.state_dir, self.clock.now())
-        except (OSError, CopyError) as error:
-            self.config_state.copy_error = f"cannot keep a copy of the configuration for a start with mistakes: {error}"
-            log.error("%s", self.config_state.copy_error)
-        return changes
 
     async def _open_doors(self) -> None:
         if self._are_open:
@@ -344,10 +334,9 @@ class Daemon:
 
     def _reload_soon(self) -> None:
         """Reload, unless a reload is still to begin: it reads what there is then."""
-        if not self._reload_waits:
-            self._reload_waits = True
+        if self._reloader.is_wanted():
             self._soon(self._look)
-            self._soon(self.reload)
+            self._soon(self._reloader.reload)
 
     def _soon(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.get_running_loop().create_task(act(), name=act.__name__.strip("_"))
@@ -367,56 +356,6 @@ class Daemon:
         if fresh is not None:
             self.server.retire(self.config.api.socket)
             await self.server.open(fresh, unix_api(self.service, self.config.api, self.clock))
-
-    async def reload(self) -> None:
-        """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
-        async with self._reloading:
-            await asyncio.sleep(max(0.0, self._reload_next_at - self.clock.monotonic()))
-            self._reload_waits, self._reload_next_at = False, self.clock.monotonic() + RELOAD_SECONDS
-            self.notifier.reloading()
-            try:
-                files = Files()
-                config = await self._aside(load, self.config.path, files)
-                fault_point("in_reload")
-                changes = await self._aside(self._apply, config, files)
-                self._use(config)
-                log.info("reloaded: %s", changes)
-            except ConfigError as error:
-                self.config_state.refused(error.problems)
-                for problem in error.problems:
-                    log.error("%s", problem)
-                log.error("not reloaded: the configuration of %s stays", to_text(self.config_state.loaded_at))
-            except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
-                self.config_state.refused([f"{type(error).__name__}: {error}"])
-                log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
-            self.notifier.ready(self._status())
-
-    def _status(self) -> str:
-        return self._jobs() + self.config_state.status
-
-    def _jobs(self) -> str:
-        return counted(len(self.config.jobs), "job")
-
-    def _warn(self, config: Config) -> None:
-        for problem in config.skipped:
-            log.error("%s (its file is left out, since include_errors is skip)", problem)
-        for warning in config.warnings:
-            log.warning("%s", str(warning).replace(" warning:", "", 1))
-        controllers = subtree.available()
-        unkept = {job_id: subtree.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
-        self.config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
-        for job_id, limits in self.config_state.limits_not_kept.items():
-            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
-                        job_id, ", ".join(limits))  # fmt: skip
-
-    def _use(self, config: Config) -> None:
-        kept = {name: getattr(self.config, name) for name in FIXED_AT_START}
-        changed = [name for name, value in kept.items() if getattr(config, name) != value]
-        if changed:
-            log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
-        self._warn(config)
-        self.config = replace(config, **kept)
-        self.config_state.loaded(self.clock.now(), config.skipped)
 
     def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """Call what may wait in a thread of the daemon's own: callers' requests may have taken all the others."""

@@ -1,0 +1,130 @@
+"""The configuration in force: what the daemon was started with, and after a reload what the files say then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from . import subtree
+from .clock import Clock
+from .config import FIXED_AT_START, Config, load
+from .config_files import Files
+from .config_state import ConfigState
+from .durations import counted
+from .errors import ConfigError, SchedulerdError
+from .faults import fault_point
+from .keepsakes import Keepsakes
+from .last_good import CopyError, keep
+from .model import to_text
+from .roster import Changes, Roster
+from .systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
+
+
+class Reloader:
+    """Puts configurations into force, one at a time; whoever holds `lock` keeps a reload waiting."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_state: ConfigState,
+        keepsakes: Keepsakes,
+        roster: Roster,
+        notifier: Notifier,
+        clock: Clock,
+        threads: Executor,
+    ) -> None:
+        """Files are read in `threads`, since a look at them may hang."""
+        self.config = config
+        self.lock = asyncio.Lock()
+        self._config_state, self._keepsakes, self._roster = config_state, keepsakes, roster
+        self._notifier, self._clock, self._threads = notifier, clock, threads
+        self._waits = False  # a reload that will read the configuration as it is from now on
+        self._next_at = 0.0
+
+    def is_wanted(self) -> bool:
+        """Return whether a request needs a reload of its own: one that is still to begin reads what there is then."""
+        if self._waits:
+            return False
+        self._waits = True
+        return True
+
+    def apply(self, config: Config, files: Files) -> Changes:
+        """Put a configuration into force, and keep a copy of what it was read from."""
+        self._keepsakes.keep(config.jobs)
+        changes = self._roster.apply(config.jobs, config.pools)
+        self._config_state.copy_error = None
+        try:
+            if not files.is_copy:
+                keep(config, files, self.config.state_dir, self._clock.now())
+        except (OSError, CopyError) as error:
+            self._config_state.copy_error = f"cannot keep a copy of the configuration for a start with mistakes: {error}"
+            log.error("%s", self._config_state.copy_error)
+        return changes
+
+    async def reload(self) -> None:
+        """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
+        async with self.lock:
+            await asyncio.sleep(max(0.0, self._next_at - self._clock.monotonic()))
+            self._waits, self._next_at = False, self._clock.monotonic() + RELOAD_SECONDS
+            self._notifier.reloading()
+            try:
+                files = Files()
+                config = await self._aside(load, self.config.path, files)
+                fault_point("in_reload")
+                changes = await self._aside(self.apply, config, files)
+                self._use(config)
+                log.info("reloaded: %s", changes)
+            except ConfigError as error:
+                self._config_state.refused(error.problems)
+                for problem in error.problems:
+                    log.error("%s", problem)
+                log.error("not reloaded: the configuration of %s stays", to_text(self._config_state.loaded_at))
+            except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
+                self._config_state.refused([f"{type(error).__name__}: {error}"])
+                log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
+            self._notifier.ready(self.status)
+
+    @property
+    def status(self) -> str:
+        """What the service manager is told of it."""
+        return self.jobs + self._config_state.status
+
+    @property
+    def jobs(self) -> str:
+        """How many jobs there are, in words."""
+        return counted(len(self.config.jobs), "job")
+
+    def warn(self, config: Config) -> None:
+        """Log what is not right with a configuration, though it is in force."""
+        for problem in config.skipped:
+            log.error("%s (its file is left out, since include_errors is skip)", problem)
+        for warning in config.warnings:
+            log.warning("%s", str(warning).replace(" warning:", "", 1))
+        controllers = subtree.available()
+        unkept = {job_id: subtree.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
+        self._config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
+        for job_id, limits in self._config_state.limits_not_kept.items():
+            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
+                        job_id, ", ".join(limits))  # fmt: skip
+
+    def _use(self, config: Config) -> None:
+        kept = {name: getattr(self.config, name) for name in FIXED_AT_START}
+        changed = [name for name, value in kept.items() if getattr(config, name) != value]
+        if changed:
+            log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
+        self.warn(config)
+        self.config = replace(config, **kept)
+        self._config_state.loaded(self._clock.now(), config.skipped)
+
+    def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
