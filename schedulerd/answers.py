@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -76,6 +77,15 @@ def answer(value: Any, status: int = 200) -> web.Response:
 def answer_bytes(body: bytes, status: int = 200) -> web.Response:
     """Return JSON that is made already."""
     return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
+
+
+def raw_refusal(status: int, reason: str) -> bytes:
+    """Return a whole answer for a connection whose requests are read no further."""
+    body = to_bytes({"detail": reason})
+    kept = {name: value for name, value in HEADERS.items() if name != "Server"}
+    fields = {**kept, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body
 
 
 def error_response(error: SchedulerdError) -> web.Response:

@@ -89,7 +89,7 @@ class Api:
         transport = request.transport
         try:
             if self.gate is not None:
-                self.gate.head_came(transport)
+                self.gate.head_came(transport, may_stream=request.method in SAFE_METHODS)
             self._check_host(request)
             if request.path not in OPEN_PATHS:
                 request["actor"] = self._allow(request)

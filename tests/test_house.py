@@ -61,7 +61,7 @@ FLOORS = (
     | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "entering", "lookup", "loop", "pool"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "config_state", "service"},
     {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
-    | {"upkeep", "refusal", "reloading"}
+    | {"framing", "upkeep", "refusal", "reloading"}
     | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )
@@ -81,7 +81,7 @@ PURE = (
         "options",
     ),
     *("kinds", "params", "patterns", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
-    *("retention", "keeping", "trends"),
+    *("framing", "retention", "keeping", "trends"),
     *("figures", "durations", "model", "errors", "zones", "failures"),
 )
 
