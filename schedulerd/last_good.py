@@ -199,7 +199,7 @@ def _checked(data: bytes, path: str) -> dict[str, Any]:
     try:
         record = json.loads(data)
         version, form = record["version"], record["format"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise CopyError("it is damaged") from None
     if form != FORMAT:
         raise CopyError(f"schedulerd {version} has written it, in a format that this version does not read")

@@ -164,6 +164,7 @@ SPOILED = {
     "is damaged": lambda place: change_record(place, loaded_at="2026-01-01T00:00:00Z"),
     "damaged": lambda place: os.truncate(copy_of(place), 100),
     "it is damaged": lambda place: copy_of(place).write_text("[1]"),
+    ": it is damaged": lambda place: copy_of(place).write_text("[" * 200_000),
     "in a format that this version does not read": lambda place: change_record(place, format=2, version="99.0"),
     "mode 602) can be changed by others": lambda place: copy_of(place).chmod(0o602),
     "mode 770) can be changed by others": lambda place: copy_of(place).parent.chmod(0o770),
