@@ -261,7 +261,7 @@ async def _health(api: Api, request: web.Request) -> web.StreamResponse:
         asked = [api.service.trigger(job_id, request["actor"]) for job_id in api.service.health_jobs()]
         for each in asked:
             await settled(each.done)
-    return answer(await in_thread(api.service.health))
+    return answer(await in_thread(api.service.health, request["actor"]))
 
 
 async def _health_history(api: Api, request: web.Request) -> web.StreamResponse:

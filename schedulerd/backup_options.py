@@ -35,7 +35,8 @@ ENCRYPT = ExactlyOne(
 _BACKUP = Record(
     {
         "source": Option(
-            Text(), "what is backed up: history (schedulerd's own database), or a source: PostgreSQL, SQLite or Redis"
+            Text(is_secret=True),
+            "what is backed up: history (schedulerd's own database), or a source: PostgreSQL, SQLite or Redis",
         ),
         "folder": Option(Text(), "or a folder, which becomes a tar archive"),
         "content": Option(

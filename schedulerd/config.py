@@ -22,9 +22,8 @@ from .jobpolicy import limits_of, policy_of, uses_of
 from .model import Job, Secret
 from .occurrences import Trigger
 from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
-from .schema import Path, Record, Report, did_you_mean, one_of, shown
+from .schema import Path, Record, Report, did_you_mean, hidden, one_of, shown
 from .schema import Text as TextKind
-from .secrets import masked
 from .spans import Calendar
 from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
@@ -138,7 +137,7 @@ class _Loader:
         report = self._reporter(document)
         value = document.value if isinstance(document.value, Mapping) else {}
         if not isinstance(document.value, Mapping):
-            report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
+            report((), f"the file must be a mapping with jobs:, not {hidden(document.value)}")
         head = {key: each for key, each in value.items() if key != "jobs"}
         top = Record(TOP).read(head, (), report)
         self.sources.update({name: self.actions.source(url) for name, url in top["sources"].items()})
@@ -221,7 +220,7 @@ class _Loader:
                 self.problems.append(document.problem(path, text, is_warning=True))
         store = top["store"]
         if store and not isinstance(store, Secret) and not store.startswith(("sqlite:///", *POSTGRESQL)):
-            report(("store",), f"{shown(store.split('@')[-1])}: expected sqlite:///PATH or a postgresql:// URL")
+            report(("store",), f"{hidden(store)}: expected sqlite:///PATH or a postgresql:// URL")
         return ApiSettings(
             socket=self._absolute(given["socket"] or os.path.join(top["state_dir"], "schedulerd.sock")),
             socket_group=given["socket_group"], peers=tuple(Peer(**peer) for peer in given["peers"]),
@@ -276,7 +275,7 @@ class _Loader:
             return
         if not isinstance(document.value, Mapping):
             self.is_jobless = True
-            report((), f"the file must be a mapping with jobs:, not {shown(document.value)}")
+            report((), f"the file must be a mapping with jobs:, not {hidden(document.value)}")
             return
         for key in document.value:
             if key not in INCLUDED:
@@ -300,7 +299,7 @@ class _Loader:
         if given is None:
             return {}
         if not isinstance(given, Mapping):
-            report(("defaults",), f"expected a mapping, not {shown(given)}")
+            report(("defaults",), f"expected a mapping, not {hidden(given)}")
             return {}
         read = self._looked_up(_POLICY.read_given(given, ("defaults",), report), ("defaults",), report)
         return self._checked(read, ("defaults",), report)
@@ -327,7 +326,7 @@ class _Loader:
         if jobs is None:
             return
         if not isinstance(jobs, Mapping):
-            report(("jobs",), f"expected a mapping of jobs by id, not {shown(jobs)}")
+            report(("jobs",), f"expected a mapping of jobs by id, not {hidden(jobs)}")
             return
         for job_id, given in jobs.items():
             _JOB_ID.read(job_id, ("jobs", job_id), report)
@@ -338,7 +337,7 @@ class _Loader:
                 self.origin[job_id] = document
                 self.jobs[job_id] = self._job(job_id, given, defaults, report)
             else:
-                report(("jobs", job_id), f"expected a mapping with an action, not {shown(given)}")
+                report(("jobs", job_id), f"expected a mapping with an action, not {hidden(given)}")
 
     def _job(self, job_id: str, given: Mapping[str, Any], defaults: Mapping[str, Any], report: Report) -> Job:
         path: Path = ("jobs", job_id)
@@ -415,7 +414,7 @@ class _Loader:
         every = tuple(scheme for kinds in SOURCE_SCHEMES.values() for schemes in kinds.values() for scheme in schemes)
         for name, url in self.sources.items():
             if isinstance(url, str) and url and not url.startswith(every):
-                report(("sources", name), f"{shown(masked(url))}: expected a URL with one of {', '.join(every)}")
+                report(("sources", name), f"{hidden(url)}: expected a URL with one of {', '.join(every)}")
 
 
 def _is_known(peer: Mapping[str, Any]) -> bool:

@@ -86,7 +86,7 @@ def _of_the_daemon(own: dict[str, Any]) -> tuple[str, ...]:
     wrong += [own["store_alarm"]] if own["store_alarm"] else []
     wrong += [own["config_copy_error"]] if own["config_copy_error"] else []
     wrong += own.get("troubles", ())
-    wrong += [own["config_notice"], *own["config_problems"]] if own["config_problems"] else []
+    wrong += [own["config_notice"], *own["config_problems"]] if own["config_notice"] else []
     return "scheduler", "healthy" if own["is_well"] else "degraded", "-", "-", "; ".join(wrong)
 
 

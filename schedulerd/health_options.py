@@ -26,7 +26,7 @@ TARGET = ExactlyOne(
             "storage": Option(Text(), "a folder that must be writable"),
             "http": Option(TextOrSecret(), "an http:// or https:// URL that must answer"),
             "tcp": Option(
-                Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):" + PORT, "HOST:PORT with a port from 1 to 65535"),
+                Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):" + PORT, "HOST:PORT with a port from 1 to 65535", is_secret=True),
                 "HOST:PORT that must take a connection",
             ),
             "expect_status": Option(

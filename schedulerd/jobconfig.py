@@ -18,8 +18,7 @@ from .backups.manifest import maker_at
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .params import params_from
-from .schema import Path, Report, did_you_mean, shown
-from .secrets import masked
+from .schema import Path, Report, did_you_mean, hidden
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"
@@ -170,7 +169,7 @@ class ActionReader:
                     self._check_source(target[kind], schemes, (*path, name, kind), report)
             url = target["http"]
             if isinstance(url, str) and not re.fullmatch(HTTP_URL, url):
-                report((*path, name, "http"), f"{shown(masked(url))}: expected an http:// or https:// URL")
+                report((*path, name, "http"), f"{hidden(url)}: expected an http:// or https:// URL")
 
     def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
         """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
@@ -180,10 +179,10 @@ class ActionReader:
         if isinstance(url, Secret) or url.startswith(schemes):
             return
         if named or "://" in source:
-            report(path, f"{shown(masked(source))} is no {' or '.join(schemes)} URL or source")
+            report(path, f"{repr(source) if named else hidden(source)} is no {' or '.join(schemes)} URL or source")
             return
         expected = f"one of {', '.join(known)}" if known else "one that sources: names"
-        report(path, f"there is no source {source!r}{did_you_mean(source, known)}: expected {expected}")
+        report(path, f"{hidden(source)} names no source{did_you_mean(source, known)}: expected {expected}")
 
     @staticmethod
     def paired(job: Job, jobs: Mapping[str, Job], path: Path, report: Report) -> Job:
@@ -248,13 +247,13 @@ def _is_missing(folder: str) -> bool:
 def _check_http(options: Mapping[str, Any], path: Path, report: Report) -> None:
     url = options["url"]
     if isinstance(url, str) and url and not re.fullmatch(HTTP_URL, url):
-        report((*path, "url"), f"{shown(masked(url))}: expected an http:// or https:// URL")
+        report((*path, "url"), f"{hidden(url)}: expected an http:// or https:// URL")
     if options["body"] is not None and options["json"] is not None:
         report((*path, "json"), "either body or json is sent")
     if options["expect_json"] is not None and not isinstance(options["expect_json"], Mapping):
-        report((*path, "expect_json"), f"expected a mapping, not {shown(options['expect_json'])}")
+        report((*path, "expect_json"), f"expected a mapping, not {hidden(options['expect_json'])}")
     if not isinstance(options["verify"], (bool, str)):
-        report((*path, "verify"), f"expected true, false or a file, not {shown(options['verify'])}")
+        report((*path, "verify"), f"expected true, false or a file, not {hidden(options['verify'])}")
 
 
 _PROGRAMS = {POSTGRESQL: ("pg_dump", "pg_restore"), REDIS: ("redis-cli", "redis-check-rdb")}

@@ -73,10 +73,12 @@ class RecordOrText:
 class Word:
     """A word of a command: a text, or `{param: NAME}` for the value of a parameter."""
 
+    is_secret = True
+
     def read(self, value: Any, path: Path, report: Report) -> str | ParamWord:
         """Return the text, or which parameter it is."""
         if not isinstance(value, Mapping):
-            return Text().read(value, path, report)
+            return Text(is_secret=True).read(value, path, report)
         name = value.get("param")
         if len(value) != 1 or not isinstance(name, str):
             report(path, "a word is a text, or {param: NAME} for the value of a parameter")

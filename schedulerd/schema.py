@@ -44,6 +44,39 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
+def hidden(value: Any) -> str:
+    """Return `value` as an error tells of what may be a secret, or a place where one was put by mistake."""
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters" if value else "an empty text"
+    return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else shown(value)
+
+
+class HiddenKey(str):
+    """A key that stands where a secret may have been put by mistake: it is no part of a problem's path."""
+
+    __slots__ = ()
+
+
+def may_hold_secret(kind: Any) -> bool:
+    """Return whether a secret may stand in a value of a kind, or in one of the kinds that it is made of."""
+    if isinstance(kind, Record):
+        return any(may_hold_secret(option.kind) for option in kind.options.values())
+    inner = [getattr(kind, name, None) for name in ("kind", "record", "then", "other")]
+    return getattr(kind, "is_secret", False) or any(may_hold_secret(each) for each in inner if each is not None)
+
+
+def told(kind: Any, value: Any) -> str:
+    """Return `value`, which was meant to be of a kind, as an error shows it."""
+    return hidden(value) if may_hold_secret(kind) else shown(value)
+
+
+def told_key(kind: Any, key: str) -> tuple[str, str]:
+    """Return a wrong key of a mapping of a kind as the step of a path, and as an error shows it."""
+    if re.fullmatch(_PLAIN_KEY, key) or not may_hold_secret(kind):
+        return key, repr(key)
+    return HiddenKey(key), f"a key of {len(key)} characters"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or nothing.
 
@@ -58,20 +91,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """A text; numbers are taken as they are written. `pattern` must match all of it."""
+    """A text; numbers are taken as they are written. `pattern` must match all of it. No error shows one that `is_secret`."""
 
     pattern: str = ""
     expected: str = "a text"
+    is_secret: bool = False
 
     def read(self, value: Any, path: Path, report: Report) -> str:
         """Return the text."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            report(path, f"{shown(value)} is not {self.expected}")
+            report(path, f"{told(self, value)} is not {self.expected}")
             return ""
         if "\0" in value or (self.pattern and not re.fullmatch(self.pattern, value)):
-            report(path, f"{shown(value)} is not {self.expected}")
+            report(path, f"{told(self, value)} is not {self.expected}")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -200,7 +234,7 @@ class ListOf:
     def read(self, value: Any, path: Path, report: Report) -> tuple[Any, ...]:
         """Return the elements."""
         if not isinstance(value, list) or len(value) < self.at_least:
-            report(path, f"expected {self.expected}, not {'an empty list' if value == [] else shown(value)}")
+            report(path, f"expected {self.expected}, not {'an empty list' if value == [] else told(self, value)}")
             return ()
         return tuple(self.kind.read(each, (*path, index), report) for index, each in enumerate(value))
 
@@ -220,12 +254,15 @@ class MapOf:
     def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
         """Return the mapping."""
         if not isinstance(value, Mapping):
-            report(path, f"expected a mapping, not {shown(value)}")
+            report(path, f"expected a mapping, not {told(self, value)}")
             return {}
+        left_out = set()
         for key in value:
             if not re.fullmatch(self.key_pattern, key):
-                report((*path, key), f"{key!r} is not {self.key_expected}")
-        return {key: self.kind.read(each, (*path, key), report) for key, each in value.items()}
+                step, text = told_key(self, key)
+                report((*path, step), f"{text} is not {self.key_expected}")
+                left_out |= {key} if isinstance(step, HiddenKey) else set()
+        return {key: self.kind.read(each, (*path, key), report) for key, each in value.items() if key not in left_out}
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
@@ -236,27 +273,31 @@ class MapOf:
         }
 
 
+_PLAIN_KEY = r"[A-Za-z0-9_.<-]{1,64}"  # what no URL or pair of a name and a value is
 NEAREST = 5  # known words that are looked at when one is unknown
 LONGEST_WORD = 100  # characters of an unknown word for which that is done
-SECRET_SOURCES = ("env", "file", "credential")
+# Where secrets are, and what names one there: no URL that was put in its place
+SECRET_SOURCES = {"env": r"[A-Za-z_][A-Za-z0-9_]*", "file": r"(?!.*://)[\s\S]+", "credential": r"[^/=@]+"}
 
 
 @dataclass(frozen=True)
 class TextOrSecret:
     """A text, or a reference `{env: NAME}`, `{file: PATH}`, `{credential: NAME}`."""
 
+    is_secret = True
+
     def read(self, value: Any, path: Path, report: Report) -> str | Secret:
         """Return the text or the reference."""
         if isinstance(value, Mapping):
             if len(value) == 1:
                 ((source, name),) = value.items()
-                if source in SECRET_SOURCES and isinstance(name, str) and name:
+                if source in SECRET_SOURCES and isinstance(name, str) and re.fullmatch(SECRET_SOURCES[source], name):
                     return Secret(source, name)
             report(path, "a secret is one of {env: NAME}, {file: PATH}, {credential: NAME}")
             return ""
         if isinstance(value, bool):
             value = str(value).lower()
-        return Text(expected="a text, or a secret such as {env: NAME}").read(value, path, report)
+        return Text(expected="a text, or a secret such as {env: NAME}", is_secret=True).read(value, path, report)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
@@ -275,6 +316,7 @@ class Anything:
     """A value that another part of the program checks; `described` is its JSON Schema."""
 
     described: Mapping[str, Any]
+    is_secret = True
 
     def read(self, value: Any, path: Path, report: Report) -> Any:
         """Return the value as it is."""
@@ -305,7 +347,7 @@ class Record:
     def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
         """Return every option with its value or default."""
         if not isinstance(value, Mapping):
-            report(path, f"expected a mapping, not {shown(value)}")
+            report(path, f"expected a mapping, not {told(self, value)}")
             value = {}
         given = self.read_given(value, path, report)
         for name, option in self.options.items():
@@ -323,7 +365,9 @@ class Record:
         for key, each in value.items():
             option = options.get(key)
             if option is None:
-                report((*path, key), f"unknown key {key!r}{did_you_mean(key, options)}")
+                step, text = told_key(self, key)
+                what = f"{text} is unknown" if isinstance(step, HiddenKey) else f"unknown key {text}"
+                report((*path, step), f"{what}{did_you_mean(key, options)}")
             else:
                 out[key] = option.kind.read(each, (*path, key), report)
         return out

@@ -232,14 +232,17 @@ class Service:
         return self.runs.running()
 
     @needs(Role.VIEWER)
-    def health(self) -> dict[str, Any]:
-        """Return the last health check and its age; when none was made yet, one that is made now."""
+    def health(self, actor: Actor) -> dict[str, Any]:
+        """Return the last health check and its age; when none was made yet, one that is made now.
+
+        What is wrong with the configuration is told to operators; others learn how many mistakes there are.
+        """
         last = self._checks.newest(self.health_jobs())
         if last is None:
             details, checked_at = self._check_health(), self._clock.now()
         else:
             details, checked_at = dict(last.details), last.checked_at
-        own = self._own_health()
+        own = self._own_health(actor.role >= Role.OPERATOR)
         status = details["status"] if own["loop"] == "ok" and own["unwritten"] is None else "unhealthy"
         if status == "healthy" and not own["is_well"]:
             status = "degraded"
@@ -272,7 +275,7 @@ class Service:
             raise NotFoundError(f"there is no job {job_id!r} that checks health")
         return [health_point(run) for run in self._store.history(job_id or jobs[0], limit, before) if is_check(run)]
 
-    def _own_health(self) -> dict[str, Any]:
+    def _own_health(self, is_operator: bool) -> dict[str, Any]:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
         loop, descriptors = self._loop_trouble(), self._capacity()
         unwritten = unwritten_view(self._scheduler.unwritten.count(), self._store.ends_kept, self._store.takes_runs)
@@ -298,7 +301,8 @@ class Service:
             "queue": queue_view(self._board.not_started(), self._clock.now()),
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
-            "config_problems": self._config.problems,
+            "config_problems": self._config.problems if is_operator else [],
+            "config_problem_count": len(self._config.problems),
             "config_notice": self._config.notice,
             "config_is_copy": self._config.is_copy,
             "config_copy_error": self._config.copy_error,

@@ -14,7 +14,7 @@ import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
 from .errors import ConfigError, Problem
-from .schema import Path
+from .schema import HiddenKey, Path
 
 MOST_VALUES = 300_000  # of one file, keys among them; also after aliases are followed
 MOST_VALUES_OF_ALL = 1_000_000  # of all files of a configuration
@@ -30,6 +30,9 @@ _WAYS_OUT = {  # by the parser's words (libyaml)
     "cannot start any token": "indent by spaces, not tabs; put a value that begins with @, ` or % in quotes",
     "mapping values are not allowed": "put a value with a colon and a space in it in quotes, or write it as a block: |",
 }
+_OMITTED = "…"  # in place of a key that may hold a secret
+_MARKS = ("=", "@", "//")  # of a URL, or a pair of a name and a value, that stands where a key is meant
+_STANDARD_TAGS = "tag:yaml.org,2002:"
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -108,7 +111,7 @@ class Document:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if node.tag not in (_PLAIN, _QUOTED):
-            self._add(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+            self._add(self.problem(path, _tag_refused(node.tag)))
         if isinstance(node, yaml.SequenceNode):
             return [self._build(each, (*path, index), depth + 1) for index, each in enumerate(node.value)]
         return self._mapping(node, path, depth)
@@ -126,7 +129,7 @@ class Document:
             if not isinstance(key, str):
                 self._report_at(key_node, path, "a key must be a word")
             elif key in value:
-                self._report_at(key_node, (*path, key), f"duplicate key {key!r}: it stands here already")
+                self._report_at(key_node, (*path, key), f"duplicate key {_shown_key(key)}: it stands here already")
             elif key == "<<" and key_node.tag == _PLAIN:
                 self._report_at(key_node, path, "merge keys (<<) are not supported: use defaults")
             else:
@@ -143,7 +146,7 @@ class Document:
             if _FLOAT.fullmatch(text) and str(float(text)) == text:
                 return float(text)
         elif node.tag not in (_QUOTED, "tag:yaml.org,2002:str"):
-            self._add(self.problem(path, f"the tag {node.tag!r} is not allowed"))
+            self._add(self.problem(path, _tag_refused(node.tag)))
         return text
 
     def _report_at(self, node: Any, path: Path, text: str) -> None:
@@ -203,5 +206,20 @@ def _way_out(text: str) -> str:
 
 def dotted(path: Path) -> str:
     """Return `path` as people write it: `jobs.report.command[0]`."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{_OMITTED if _is_hidden(step) else step}" for step in path)
     return text.removeprefix(".")
+
+
+def _is_hidden(key: str) -> bool:
+    return isinstance(key, HiddenKey) or any(each in key for each in _MARKS)
+
+
+def _shown_key(key: str) -> str:
+    return _OMITTED if _is_hidden(key) else repr(key)
+
+
+def _tag_refused(tag: str) -> str:
+    """Return what is wrong with a tag, which may be a password that begins with an exclamation mark."""
+    if tag.startswith(_STANDARD_TAGS):
+        return f"the tag {tag!r} is not allowed"
+    return "a tag is not allowed: put a value that begins with ! in quotes"

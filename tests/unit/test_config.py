@@ -86,7 +86,7 @@ def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
     assert "(did you mean 'every'?)" in found[7]
     assert "(did you mean 'skip'?)" in found[9]
     assert "duplicate key 'a'" in found[10]
-    assert "there is no source 'foo': expected one of history" in found[12]
+    assert "a text of 3 characters names no source: expected one of history" in found[12]
     assert "expected true or false, not 'yes'" in found[13]
 
 
@@ -230,8 +230,8 @@ def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is
         ("api: {peers: [{role: boss, user: x}]}", "expected viewer or operator or admin"),
         ("api: {peers: [{role: viewer}]}", "name either a user or a group"),
         ("store: mysql://x", "expected sqlite:///PATH"),
-        ("sources: {x: 'mysql://u:p@h/d'}", "'mysql://***@h/d': expected a URL with one of"),
-        ("jobs: {a: {health_check: {postgresql: nope}}}", "there is no source 'nope': expected one that sources: names"),
+        ("sources: {x: 'mysql://u:p@h/d'}", "a text of 15 characters: expected a URL with one of"),
+        ("jobs: {a: {health_check: {postgresql: nope}}}", "names no source: expected one that sources: names"),
         ("sources: {r: 'redis://h'}\njobs: {a: {health_check: {postgresql: r}}}", "'r' is no postgresql:// or"),
         ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is no redis:// or"),
         ("jobs: {a: {health_check: {targets: {t: {tcp: 'h:99999'}}}}}", "is not HOST:PORT with a port from 1 to 65535"),
