@@ -37,7 +37,7 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
 from .chains import Chains
-from .clock import SteadyTime, SystemClock
+from .clock import Clock, SteadyTime, SystemClock
 from .config import Config
 from .config_files import Files
 from .config_state import ConfigState
@@ -130,19 +130,9 @@ class Daemon:
         keepers = os.path.join(config.state_dir, "keeper")
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
         self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.output, self.clock)
-        self._on_tick_too = Parts(self.clock, {
-            "the log": lambda _now: logs.flush(),
-            "the word to the service manager": lambda _now: self.notifier.say_again(),
-            "the look at starts that hang": lambda _now: self.executor.look(),
-            "the look at locks and sockets": self._look_soon,
-            "the look at a clock that went ahead": lambda _now: self.steady.look(),
-        })  # fmt: skip
+        self._on_tick_too = self._parts_of_a_tick()
         self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
-        self.config_state = ConfigState(config.path, loaded.loaded_at or self.clock.now(), is_copy=loaded.files.is_copy)
-        if loaded.problems:
-            self.config_state.refused(loaded.problems)
-        else:
-            self.config_state.loaded(self.config_state.loaded_at, config.skipped)
+        self.config_state = _state_of(loaded, self.clock)
         runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
         self.shelf = Shelf(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
@@ -160,6 +150,16 @@ class Daemon:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _parts_of_a_tick(self) -> Parts:
+        """Return what is done at each turn of the planner's loop besides the scheduler's own."""
+        return Parts(self.clock, {
+            "the log": lambda _now: logs.flush(),
+            "the word to the service manager": lambda _now: self.notifier.say_again(),
+            "the look at starts that hang": lambda _now: self.executor.look(),
+            "the look at locks and sockets": self._look_soon,
+            "the look at a clock that went ahead": lambda _now: self.steady.look(),
+        })  # fmt: skip
 
     @property
     def config(self) -> Config:
@@ -414,3 +414,12 @@ class Daemon:
 
 def _health_jobs(config: Config) -> list[Job]:
     return [job for job in config.jobs.values() if job.action == "health_check"]
+
+
+def _state_of(loaded: Loaded, clock: Clock) -> ConfigState:
+    state = ConfigState(loaded.config.path, loaded.loaded_at or clock.now(), is_copy=loaded.files.is_copy)
+    if loaded.problems:
+        state.refused(loaded.problems)
+    else:
+        state.loaded(state.loaded_at, loaded.config.skipped)
+    return state

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -581,14 +581,18 @@ def _as(uid, gid, groups, running, *words):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that everybody gets to; pytest closes its own whenever another session begins."""
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_group_members_are_operators_peers_have_their_role_and_others_stay_out(daemon, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to(gettempdir()) and folder != Path(gettempdir()):
-            folder.chmod(0o755)
+def test_group_members_are_operators_peers_have_their_role_and_others_stay_out(daemon, open_folder):
     games = 60
-    running = daemon(TICK, api={"socket_group": "games"}).start()
-    running.folder.chmod(0o755)
+    running = daemon(TICK, open_folder, api={"socket_group": "games"}).start()
 
     assert _as(54321, 54321, [games], running, "list").returncode != 0  # an unnamed user's groups are nobody's word
     assert _as(5, games, [games], running, "pause", "tick").returncode == 0
