@@ -33,7 +33,7 @@ FOLDER, NAME = "last_good", "config.json"
 FORMAT = 1  # of the copy; another one is not read
 LARGEST_COPY = 256 * 1024 * 1024  # bytes
 STATE_VARIABLE = "STATE_DIRECTORY"  # systemd.exec(5)
-_STATE_DIR = re.compile(r"""^state_dir[ \t]*:[ \t]*(["']?)([^"'#\n]+?)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
+_STATE_DIR = re.compile(r"^state_dir[ \t]*:(.*)$", re.MULTILINE)
 
 
 class CopyError(SchedulerdError):
@@ -136,12 +136,19 @@ def _named_state_dir(data: bytes) -> str | None:
     """Return the `state_dir` of a file that may not be YAML: from its line, or, when it has none, from the whole."""
     line = _STATE_DIR.search(data.decode("utf-8", "replace"))
     if line is not None or b"state_dir" not in data:
-        return line and line[2]
+        return line and _unquoted(line[1].strip())
     with suppress(ConfigError):
         value = Document("", data).value
         named = value.get("state_dir") if isinstance(value, Mapping) else None
         return named if isinstance(named, str) else None
     return None
+
+
+def _unquoted(text: str) -> str | None:
+    """Return a scalar of one line without its quotes or its comment, None for nothing."""
+    if text[:1] in ("'", '"') and text:
+        return text[1 : text.find(text[0], 1)] or None
+    return text.partition("#")[0].strip() or None
 
 
 def _usual_state_dirs() -> list[str]:
