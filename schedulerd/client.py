@@ -169,7 +169,8 @@ class Client:
             text = f"no daemon answers on {self._path}: is schedulerd running?"
             return f"{text} (systemctl status schedulerd; another socket: --socket PATH)"
         if isinstance(error, ConnectionError):
-            return f"the daemon does not come up, or went away: {error} on {self._path} (see systemctl status schedulerd)"
+            said = f"the daemon does not come up, went away, or refuses connections: {error} on {self._path}"
+            return f"{said} (its log says why: systemctl status schedulerd)"
         return f"no answer on {self._path}: {error}"
 
 

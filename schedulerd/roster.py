@@ -188,7 +188,7 @@ class Roster:
                 next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause, before_step)
                 next_at = self._shown(job, next_at)
                 if next_at is None and job.trigger.kind not in ("startup", "after"):
-                    log.warning("job %s: it has no coming time (%s)", job_id, job.trigger.text)
+                    log.warning("job %s: no time is left at which it starts on its own (%s)", job_id, job.trigger.text)
             with self._board.lock:
                 state = self._board.states[job_id]
                 state.next_run_at = next_at
