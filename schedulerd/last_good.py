@@ -146,8 +146,8 @@ def _named_state_dir(data: bytes) -> str | None:
 
 def _unquoted(text: str) -> str | None:
     """Return a scalar of one line without its quotes or its comment, None for nothing."""
-    if text[:1] in ("'", '"') and text:
-        return text[1 : text.find(text[0], 1)] or None
+    if text.startswith(("'", '"')):
+        return text[1:].partition(text[0])[0] or None
     return text.partition("#")[0].strip() or None
 
 
