@@ -247,7 +247,8 @@ class Daemon:
         log.info(
             "up to %d descriptors for the daemon and each keeper, %d for a job (RLIMIT_NOFILE)", limit(), limit_at_start()
         )
-        log.info("schedulerd %s is ready: %s from %s", __version__, self._reloader.jobs, self.config.path)
+        source = "the last good copy of " if self.config_state.is_copy else ""
+        log.info("schedulerd %s is ready: %s from %s%s", __version__, self._reloader.jobs, source, self.config.path)
         return True
 
     async def _begin_threads(self) -> None:

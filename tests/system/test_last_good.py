@@ -60,6 +60,7 @@ def test_after_a_start_with_a_bad_file_all_jobs_run_and_it_is_told_until_the_men
     assert (health.returncode, problem in health.stdout, "is in force" in health.stdout) == (1, True, True)
     assert problem in running.log()
     assert "the last good configuration is used" in running.log()
+    assert "is ready: 2 jobs from the last good copy of " in running.log()
 
     write(running, "jobs: {mended: {every: 1s, shell: 'true'}}")
     reload(running)
