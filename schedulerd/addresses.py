@@ -1,8 +1,12 @@
-"""Abstract Unix socket addresses (unix(7)) as locks: nobody can remove one, and the kernel frees it when its holder dies."""
+"""Unix sockets (unix(7)): abstract addresses as locks, and whether a path still has the socket that was made there.
+
+Nobody can remove an abstract address, and the kernel frees it when its holder dies.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from contextlib import suppress
@@ -41,7 +45,22 @@ def holder_of(address: str, trusted: set[int]) -> int:
         asking.setblocking(False)
         with suppress(OSError):
             asking.connect(address)
-            size = struct.calcsize("3i")
-            pid, uid, _gid = struct.unpack("3i", asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+            pid, uid, _gid = peer_of(asking)
             return pid if uid in trusted else 0
     return 0
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int, int]:
+    """Return the process, user and group at the other end of a Unix socket (SO_PEERCRED). Raise OSError."""
+    size = struct.calcsize("3i")
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid, gid
+
+
+def socket_identity(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns

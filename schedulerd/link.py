@@ -11,11 +11,11 @@ import logging
 import os
 import signal
 import socket
-import struct
 import threading
 from contextlib import suppress
 from typing import Any
 
+from .addresses import peer_of
 from .summoning import CHUNK, Summoner
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ STEADY_SECONDS = 5.0  # a connection that lasted this long was a good one
 FREE_LOSSES = 2  # in a row, of which the next connection is made at once; then longer and longer is waited
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
-PEER = struct.Struct("3i")  # struct ucred of unix(7)
 
 
 class Link:
@@ -56,7 +55,7 @@ class Link:
         self.taken_at = now
         connection.setblocking(False)
         self.socket, self._answers, self.trouble = connection, answers, None
-        self.pid, _, _ = PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
+        self.pid, _, _ = peer_of(connection)
         self._unread, self.unsent = b"", bytearray()
         self.silence = 0
         self.held.clear()
@@ -75,8 +74,8 @@ class Link:
         if self.missing != before:
             log.warning("%s: it is told to make them again", text)
         with self.lock:
-            if self.socket is not None:
-                os.kill(_pid_of(self.socket), signal.SIGHUP)  # it lives: its end of the connection is open
+            if self.pid is not None:
+                os.kill(self.pid, signal.SIGHUP)  # it lives: its end of the connection is open
         return f"{text}, and are not made again" if self.missing == before else None
 
     def drop(self) -> None:
@@ -138,9 +137,3 @@ def _report(line: bytes) -> dict[str, Any]:
     except ValueError as error:
         return {"trouble": f"a report of a keeper cannot be read: {error}: {line[:200]!r}"}
     return found if isinstance(found, dict) else {"trouble": f"a report of a keeper is no object: {line[:200]!r}"}
-
-
-def _pid_of(connection: socket.socket) -> int:
-    """Return the process that listens at the other end (SO_PEERCRED)."""
-    pid: int = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED)
-    return pid

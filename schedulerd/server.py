@@ -10,12 +10,12 @@ import logging
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
 
+from .addresses import peer_of, socket_identity
 from .answers import TooManyFailuresError
 from .api import Api
 from .auth import Peers, Throttle, Tokens
@@ -159,7 +159,7 @@ def peer_identity(peers: Peers) -> Callable[[web.Request], Actor]:
         connection = request.get_extra_info("socket")
         if connection is None:
             raise UnauthenticatedError("the connection is gone")
-        _pid, uid, gid = _credentials(connection)
+        _pid, uid, gid = peer_of(connection)
         return peers.actor_of(uid, gid)
 
     return identify
@@ -213,7 +213,7 @@ class Listeners:
                         passed[0].getsockname(), settings.socket)  # fmt: skip
         self.unix = [*passed, *([] if self.are_held else [bind_unix(settings, state_dir)])]
         self.tcp = bind_tcp(settings)
-        self._identity = _identity(settings.socket)
+        self._identity = socket_identity(settings.socket)
 
     def _make_again(self) -> socket.socket:
         path = self._settings.socket
@@ -226,11 +226,11 @@ class Listeners:
     def restore(self) -> socket.socket | None:
         """Return a new socket when the daemon's was removed. Raise SchedulerdError or OSError when none can be made."""
         path = self._settings.socket
-        found = _identity(path)
+        found = socket_identity(path)
         if found == self._identity:
             return None
         fresh = None if found is not None and _is_own(path) else self._make_again()
-        self._identity = _identity(path)
+        self._identity = socket_identity(path)
         return fresh
 
     def remove(self) -> None:
@@ -238,15 +238,6 @@ class Listeners:
         if not self.are_held or self._is_remade:
             with suppress(OSError):
                 os.unlink(self._settings.socket)
-
-
-def _identity(path: str) -> tuple[int, int, int] | None:
-    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _is_own(path: str) -> bool:
@@ -257,14 +248,7 @@ def _is_own(path: str) -> bool:
             probe.connect(path)
         except OSError:
             return False
-        return _credentials(probe)[0] == os.getpid()
-
-
-def _credentials(connection: socket.socket) -> tuple[int, int, int]:
-    """Return the process, user and group at the other end of a Unix socket (SO_PEERCRED)."""
-    size = struct.calcsize("3i")
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return pid, uid, gid
+        return peer_of(probe)[0] == os.getpid()
 
 
 class Server:

@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import suppress
 
-from ..addresses import drain, hold, holder_of
+from ..addresses import drain, hold, holder_of, socket_identity
 from .family import process
 
 BACKLOG = 4
@@ -73,7 +73,7 @@ class KeeperFolder:
         """Give the socket its name: who finds it is answered. Raise OSError."""
         path = os.path.join(self.path, "socket")
         os.rename(f"{path}.new", path)
-        self._socket_as = _identity(path)
+        self._socket_as = socket_identity(path)
 
     def restore(self) -> socket.socket | None:
         """Make again what somebody has removed; return the socket to listen on, if it is another one now. Raise OSError."""
@@ -83,7 +83,7 @@ class KeeperFolder:
         if not self._has_lock():
             before, self._lock = self._lock, self._locked()
             os.close(before)
-        if _identity(os.path.join(self.path, "socket")) == self._socket_as:
+        if socket_identity(os.path.join(self.path, "socket")) == self._socket_as:
             return None
         listener = self.listen()
         self.publish()
@@ -99,14 +99,5 @@ class KeeperFolder:
         """Remove the socket. It may be another user's by now, or another keeper's: the next keeper clears up."""
         path = os.path.join(self.path, "socket")
         with suppress(OSError):
-            if _identity(path) == self._socket_as:
+            if socket_identity(path) == self._socket_as:
                 os.unlink(path)
-
-
-def _identity(path: str) -> tuple[int, int, int] | None:
-    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
