@@ -3,6 +3,7 @@ PYTHON ?= python3
 CONFIG ?= config.example.yaml
 VENV = .venv
 OLDEST = .venv-oldest
+PINS = .venv-pins
 # Most tests wait for processes of their own, so twice as many workers as cores.
 WORKERS ?= 4
 PYTEST = pytest --numprocesses $(WORKERS) --dist worksteal
@@ -42,6 +43,18 @@ lint: $(VENV)/test ## style and types
 	$(VENV)/bin/ruff format --check schedulerd tests benchmarks packaging
 	$(VENV)/bin/mypy
 
+pins: ## pin the newest versions, with hashes, for who installs with pip: packaging/pinned.txt and pinned-build.txt
+	$(PYTHON) -m venv $(PINS)
+	$(PINS)/bin/pip install --quiet --disable-pip-version-check uv
+	packaging/pin $(PINS)/bin/uv
+
+audit: ## ask OSV which vulnerabilities are known in the pinned versions (says so where it cannot be asked)
+	$(PYTHON) packaging/audit.py || [ $$? = 75 ]
+
+sbom: ## write what an installation with pip is made of into dist/ (CycloneDX)
+	mkdir -p dist
+	$(PYTHON) packaging/sbom.py dist/schedulerd.cdx.json
+
 deb: ## build the Debian package into dist/ (needs what Build-Depends in packaging/debian/control names)
 	packaging/build-deb dist
 
@@ -56,6 +69,6 @@ bench-time: $(VENV)/test ## measure the cost of next times and of a long downtim
 	$(VENV)/bin/python benchmarks/downtime.py
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(OLDEST) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(PINS) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint deb test-deb bench bench-time clean
+.PHONY: help run servers test test-oldest lint pins audit sbom deb test-deb bench bench-time clean
