@@ -20,9 +20,9 @@ from datetime import timedelta
 from functools import lru_cache
 
 from .files import free_name, make_private
+from .masking import masked_tail, reach_of
 from .model import EPOCH
 from .retention import Output
-from .secrets import masked_tail, reach_of
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .files import read_regular
+from .masking import masked_value
 from .model import Job, Result, Run, Status
 from .retrying import OWN_DETAILS
-from .secrets import masked_value
 
 RESULT_LIMIT = 64 * 1024  # bytes
 MESSAGE_LIMIT = 2000  # characters

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -19,14 +19,12 @@ from .envfiles import variables_in
 from .errors import SecretError, StartError
 from .files import read_text
 from .model import Job, Secret
+from .secretforms import SHORTEST_MASKED_OF_FILE, as_bytes, forms_of
 from .trust import trusted
 
 log = logging.getLogger(__name__)
 
 SIZE_LIMIT = 1024 * 1024  # bytes
-SHORTEST_MASKED = 4  # bytes: what is shorter stands everywhere, and masking it would only make it known
-LONG_TEXT = 1000  # bytes
-SHORTEST_MASKED_OF_FILE = 8  # ... of an env_file, where most that is short (true, 5432, en_US) is no secret
 _PASSWORD = re.compile(r"://[^/@\s]*?:([^/\s]*)@|\bpassword=([^&\s]+)")
 _HOST_PORT = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}(?=/|$)")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*@|(?<=password=)[^&\s]+")
@@ -110,21 +108,16 @@ def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tupl
 
     What its files of variables set counts as secret from SHORTEST_MASKED_OF_FILE bytes on, and passwords in URLs there.
     All is looked up now, so what was changed since the run is not known any more; what is not to be had is left out, as
-    is what is below SHORTEST_MASKED bytes.
+    is what is too short. Each is there in all its forms, see `secretforms.py`.
     """
     values_of_job = [text for secret in (secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
     found = [part for text in values_of_job for part in (text, *parts_of(text))]
     for source in sources:
         found += [password for url in _values(source) for password in passwords_in(url)]
     for text in _variables_of(job) if job else ():
-        found += [text] if len(_bytes(text)) >= SHORTEST_MASKED_OF_FILE else []
+        found += [text] if len(as_bytes(text)) >= SHORTEST_MASKED_OF_FILE else []
         found += passwords_in(text)
-    values = set(map(_bytes, found))
-    return tuple(sorted(value for value in values if len(value) >= SHORTEST_MASKED))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return forms_of(found)
 
 
 def _variables_of(job: Job) -> Iterator[str]:
@@ -168,154 +161,9 @@ def parts_of(secret: str) -> Iterator[str]:
     if userinfo and not userinfo.partition(":")[2]:
         yield from _both(userinfo.removesuffix(":"))
     for text in (*segments, *(pair.partition("=")[2] or pair for pair in query.split("&"))):
-        if len(_bytes(text)) >= SHORTEST_MASKED_OF_FILE:
+        if len(as_bytes(text)) >= SHORTEST_MASKED_OF_FILE:
             yield from _both(text)
 
 
 def _both(written: str) -> tuple[str, str]:
     return written, unquote(written)
-
-
-def masked_output(data: bytes, secrets: Sequence[bytes], begins_cut: bool = False, ends_cut: bool = False) -> bytes:
-    """Return `data` with `***` in place of each secret; those that overlap become one.
-
-    Where `data` was cut off, what a secret ends with at its beginning, or begins with at its end, is no less secret, from
-    SHORTEST_MASKED bytes on.
-    """
-    shown, at = [], 0
-    for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut)):
-        shown += [data[at:start], b"***"]
-        at = end
-    return b"".join([*shown, data[at:]])
-
-
-def masked_tail(data: bytes, secrets: Sequence[bytes], most: int, begins_cut: bool = False) -> bytes:
-    """Return the last `most` bytes of an output, masked as by `masked_output`.
-
-    `data` has `reach_of(secrets)` bytes more, if there are so many: a secret may have begun before.
-    """
-    at = max(0, len(data) - most)
-    for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut=True)):
-        if start < at < end:  # of a secret that the cut goes through nothing is shown
-            at = end
-    return masked_output(data[at:], secrets, begins_cut and at == 0, ends_cut=True)
-
-
-def masked_value(value: Any, secrets: Sequence[bytes]) -> Any:
-    """Return a plain JSON value with every text in it masked, the names in mappings, too.
-
-    A long text may have been cut off by who wrote it.
-    """
-    if isinstance(value, str):
-        data = value.encode("utf-8", "replace")
-        is_cut = len(data) >= LONG_TEXT
-        return masked_output(data, secrets, is_cut, is_cut).decode("utf-8", "replace")
-    if isinstance(value, dict):
-        return {masked_value(name, secrets): masked_value(each, secrets) for name, each in value.items()}
-    return [masked_value(each, secrets) for each in value] if isinstance(value, list) else value
-
-
-def reach_of(secrets: Sequence[bytes]) -> int:
-    """Return how many bytes before one may decide whether it is shown."""
-    return max(map(len, secrets), default=1) - 1
-
-
-class Mask:
-    """Puts as many stars as a secret has bytes in its place, in data that comes in pieces: so offsets stay what they were.
-
-    What may be the beginning of a secret is held back until it is known; after a gap, what may be the rest of one, too.
-    """
-
-    def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._secrets = [secret for secret in secrets if secret]
-        self._raw = b""
-        self._shown = bytearray()  # as long as _raw: what will be shown of it
-        self._is_after_gap = False
-
-    @property
-    def reach(self) -> int:
-        """Return how many bytes before one may decide whether it is shown."""
-        return reach_of(self._secrets)
-
-    @property
-    def held(self) -> int:
-        """Return how many bytes are held back."""
-        return len(self._raw)
-
-    def begin_after_gap(self) -> None:
-        """Hear that what is fed next comes after bytes that are gone; nothing is held back."""
-        self._is_after_gap = bool(self._secrets)
-
-    def feed(self, data: bytes) -> bytes:
-        """Return what can be shown now."""
-        if not self._secrets:
-            return data
-        self._raw += data
-        self._shown += data
-        if self._is_after_gap and any(self._raw in secret for secret in self._secrets):
-            return b""
-        for start, end in _all_spans(self._raw, self._secrets, begins_cut=self._is_after_gap):
-            self._shown[start:end] = b"*" * (end - start)
-        self._is_after_gap = False
-        return self._take(len(self._raw) - _beginning(self._raw, self._secrets))
-
-    def flush(self) -> bytes:
-        """Return what was held back: it ends here, and what looks like a piece of a secret so far is no less one."""
-        if self.held >= SHORTEST_MASKED:
-            self._shown[:] = b"*" * self.held
-        return self._take(self.held)
-
-    def _take(self, length: int) -> bytes:
-        shown, self._shown = bytes(self._shown[:length]), self._shown[length:]
-        self._raw = self._raw[length:]
-        return shown
-
-
-def _beginning(data: bytes, secrets: Sequence[bytes]) -> int:
-    """Return how long the longest end of the data is that a secret begins with."""
-    longest = 0
-    for secret in secrets:
-        lengths = range(min(len(secret) - 1, len(data)), longest, -1)
-        longest = next((length for length in lengths if data.endswith(secret[:length])), longest)
-    return longest
-
-
-def _rest(data: bytes, secrets: Sequence[bytes]) -> int:
-    """Return how long the longest beginning of the data is that a secret ends with."""
-    longest = 0
-    for secret in secrets:
-        lengths = range(min(len(secret) - 1, len(data)), longest, -1)
-        longest = next((length for length in lengths if data.startswith(secret[-length:])), longest)
-    return longest
-
-
-def _all_spans(
-    data: bytes, secrets: Sequence[bytes], begins_cut: bool = False, ends_cut: bool = False
-) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are, and the pieces of them where the data was cut off."""
-    yield from _spans(data, secrets)
-    if begins_cut and (length := _rest(data, secrets)) >= SHORTEST_MASKED:
-        yield 0, length
-    if begins_cut and ends_cut and len(data) >= SHORTEST_MASKED and any(data in secret for secret in secrets):
-        yield 0, len(data)
-    if ends_cut and (length := _beginning(data, secrets)) >= SHORTEST_MASKED:
-        yield len(data) - length, len(data)
-
-
-def _spans(data: bytes, secrets: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are, overlapping ones, too."""
-    for secret in filter(None, secrets):
-        at = data.find(secret)
-        while at >= 0:
-            yield at, at + len(secret)
-            at = data.find(secret, at + 1)
-
-
-def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "schedulerd"
 FLOORS = (
     {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures", "descriptors"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "patterns", "keeping", "trends"}
+    | {"schema", "kinds", "params", "patterns", "keeping", "trends", "masking", "secretforms", "secretindex"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {
         "yamlfile",

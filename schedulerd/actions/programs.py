@@ -20,7 +20,8 @@ from ..errors import StartError
 from ..files import read_text
 from ..model import Job, Run, Secret
 from ..process import ProcessSpec
-from ..secrets import SHORTEST_MASKED_OF_FILE, parts_of, passwords_in, resolve, resolve_to_mask
+from ..secretforms import SHORTEST_MASKED_OF_FILE
+from ..secrets import parts_of, passwords_in, resolve, resolve_to_mask
 from ..trust import trusted, why_untrusted
 from .child import environment, spec_of, users_of, values_of
 from .command import find_program

@@ -14,14 +14,15 @@ import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from ..masking import masked_output
+from ..secretforms import forms_of
 from . import fail, order, report
 
 MOST = 1024 * 1024  # bytes of a body
 MOST_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
-SHORTEST_HIDDEN = 4  # characters: what is shorter is no secret worth a hole in every text
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -75,14 +76,8 @@ def _told(error: Exception) -> str:
 
 
 def _hidden(text: str, given: Mapping[str, Any]) -> str:
-    """Return a text without the secrets of the order, as they are and as JSON or a URL has them."""
-    forms = {
-        form for each in given["hidden"] if each for form in (each, json.dumps(each)[1:-1], quote(each), quote(each, ""))
-    }
-    for form in sorted(forms, key=len, reverse=True):
-        if len(form) >= SHORTEST_HIDDEN:
-            text = text.replace(form, "***")
-    return text
+    """Return a text without the secrets of the order, in whatever form."""
+    return masked_output(text.encode("utf-8", "replace"), forms_of(given["hidden"])).decode("utf-8", "replace")
 
 
 def _asked(given: Mapping[str, Any]) -> Answer:

@@ -1,0 +1,161 @@
+"""Put stars in the place of secrets, in texts that are there as a whole and in output that comes in pieces. Pure.
+
+The cost grows with the length of the data, and hardly with the number of secrets, see `secretindex.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from .secretforms import SHORTEST_MASKED
+from .secretindex import Index, beginning_in
+
+LONG_TEXT = 1000  # bytes
+
+
+def masked_output(data: bytes, secrets: Sequence[bytes], begins_cut: bool = False, ends_cut: bool = False) -> bytes:
+    """Return `data` with `***` in place of each secret; those that overlap become one.
+
+    Where `data` was cut off, what a secret ends with at its beginning, or begins with at its end, is no less secret, from
+    SHORTEST_MASKED bytes on.
+    """
+    shown, at = [], 0
+    for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut)):
+        shown += [data[at:start], b"***"]
+        at = end
+    return b"".join([*shown, data[at:]])
+
+
+def masked_tail(data: bytes, secrets: Sequence[bytes], most: int, begins_cut: bool = False) -> bytes:
+    """Return the last `most` bytes of an output, masked as by `masked_output`.
+
+    `data` has `reach_of(secrets)` bytes more, if there are so many: a secret may have begun before.
+    """
+    at = max(0, len(data) - most)
+    for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut=True)):
+        if start < at < end:  # of a secret that the cut goes through nothing is shown
+            at = end
+    return masked_output(data[at:], secrets, begins_cut and at == 0, ends_cut=True)
+
+
+def masked_value(value: Any, secrets: Sequence[bytes]) -> Any:
+    """Return a plain JSON value with every text in it masked, the names in mappings, too.
+
+    A long text may have been cut off by who wrote it.
+    """
+    if isinstance(value, str):
+        data = value.encode("utf-8", "replace")
+        is_cut = len(data) >= LONG_TEXT
+        return masked_output(data, secrets, is_cut, is_cut).decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {masked_value(name, secrets): masked_value(each, secrets) for name, each in value.items()}
+    return [masked_value(each, secrets) for each in value] if isinstance(value, list) else value
+
+
+def reach_of(secrets: Sequence[bytes]) -> int:
+    """Return how many bytes before one may decide whether it is shown."""
+    return max(map(len, secrets), default=1) - 1
+
+
+class Mask:
+    """Puts as many stars as a secret has bytes in its place, in data that comes in pieces: so offsets stay what they were.
+
+    What may be the beginning of a secret is held back until it is known; after a gap, what may be the rest of one, too.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._secrets = [secret for secret in secrets if secret]
+        self._index = Index(self._secrets)
+        self._raw = b""
+        self._shown = bytearray()  # as long as _raw: what will be shown of it
+        self._is_after_gap = False
+
+    @property
+    def reach(self) -> int:
+        """Return how many bytes before one may decide whether it is shown."""
+        return reach_of(self._secrets)
+
+    @property
+    def held(self) -> int:
+        """Return how many bytes are held back."""
+        return len(self._raw)
+
+    def begin_after_gap(self) -> None:
+        """Hear that what is fed next comes after bytes that are gone; nothing is held back."""
+        self._is_after_gap = bool(self._secrets)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be shown now."""
+        if not self._secrets:
+            return data
+        self._raw += data
+        self._shown += data
+        if self._is_after_gap and any(self._raw in secret for secret in self._secrets):
+            return b""
+        found = self._index.found_in(self._raw)
+        for start, end in _all_spans(self._raw, self._secrets, begins_cut=self._is_after_gap, found=found):
+            self._shown[start:end] = b"*" * (end - start)
+        self._is_after_gap = False
+        return self._take(len(self._raw) - self._index.beginning(self._raw))
+
+    def flush(self) -> bytes:
+        """Return what was held back: it ends here, and what looks like a piece of a secret so far is no less one."""
+        if self.held >= SHORTEST_MASKED:
+            self._shown[:] = b"*" * self.held
+        return self._take(self.held)
+
+    def _take(self, length: int) -> bytes:
+        shown, self._shown = bytes(self._shown[:length]), self._shown[length:]
+        self._raw = self._raw[length:]
+        return shown
+
+
+def _rest(data: bytes, secrets: Iterable[bytes]) -> int:
+    """Return how long the longest beginning of the data is that a secret ends with, when it has SHORTEST_MASKED bytes."""
+    longest = 0
+    for secret in secrets:
+        tail = secret[-SHORTEST_MASKED:]
+        end = min(len(data), len(secret) - 1)
+        at = data.rfind(tail, 0, end)
+        while at >= 0 and at + len(tail) > longest:
+            if secret.endswith(data[: at + len(tail)]):
+                longest = at + len(tail)
+            at = data.rfind(tail, 0, at + len(tail) - 1)
+    return longest
+
+
+def _all_spans(
+    data: bytes,
+    secrets: Sequence[bytes],
+    begins_cut: bool = False,
+    ends_cut: bool = False,
+    found: Iterable[bytes] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Yield where secrets are (of `found`, when given), and the pieces of them where the data was cut off."""
+    yield from _spans(data, secrets if found is None else found)
+    if begins_cut and (length := _rest(data, secrets)) >= SHORTEST_MASKED:
+        yield 0, length
+    if begins_cut and ends_cut and len(data) >= SHORTEST_MASKED and any(data in secret for secret in secrets):
+        yield 0, len(data)
+    if ends_cut and (length := beginning_in(data, secrets)) >= SHORTEST_MASKED:
+        yield len(data) - length, len(data)
+
+
+def _spans(data: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield where secrets are, overlapping ones, too."""
+    for secret in filter(None, secrets):
+        at = data.find(secret)
+        while at >= 0:
+            yield at, at + len(secret)
+            at = data.find(secret, at + 1)
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
