@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from aiohttp import web
 
@@ -35,6 +35,7 @@ KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
 LARGEST_HEADER = 8190  # bytes
+_ELSEWHERE = "name a path in api.socket that only the daemon and root may write in"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -61,40 +62,70 @@ def bind_unix(settings: ApiSettings, state_dir: str) -> socket.socket:
         raise SchedulerdError(f"the socket {path} cannot be made: {error.strerror or error}") from error
     finally:
         os.umask(before)
-    _let_in(settings, state_dir)
+    try:
+        _let_in(settings, state_dir)
+    except UnsafeError:
+        server.close()
+        raise
     server.listen(BACKLOG)
     return server
 
 
 def _let_in(settings: ApiSettings, state_dir: str) -> None:
-    """Open the way to the socket for its group and for peers; what else is in the state directory stays private."""
+    """Open the way to the socket for its group and for peers; what else is in the state directory stays private.
+
+    Raise UnsafeError when the socket is none any more: somebody else may write in its folder.
+    """
     path, folder = settings.socket, os.path.dirname(settings.socket)
     is_inside = os.path.realpath(folder) == os.path.realpath(state_dir)
-    try:
-        group = grp.getgrnam(settings.socket_group).gr_gid
-        for each, mode in ((path, 0o660), *(((folder, 0o710),) if is_inside else ())):
-            found = os.stat(each)
-            if (found.st_gid, stat.S_IMODE(found.st_mode)) != (group, mode):  # a held socket is so already
-                os.chown(each, -1, group)
-                os.chmod(each, mode)
-    except KeyError:
-        text = "no group may use the socket %s: there is no group %r (groupadd it, to let its members in)"
-        log.info(text, path, settings.socket_group)
-    except PermissionError:
-        log.warning("the socket %s could not be given to the group %r", path, settings.socket_group)
-    if settings.peers:
-        _open_to_all(path, folder)
+    with _held(folder, folder, stat.S_ISDIR) as of_folder, _held(_in(of_folder, path), path, stat.S_ISSOCK) as its:
+        try:
+            group = grp.getgrnam(settings.socket_group).gr_gid
+            for each, mode in ((its, 0o660), *(((of_folder, 0o710),) if is_inside else ())):
+                found = os.stat(each)
+                if (found.st_gid, stat.S_IMODE(found.st_mode)) != (group, mode):  # a held socket is so already
+                    os.chown(each, -1, group)
+                    os.chmod(each, mode)
+        except KeyError:
+            text = "no group may use the socket %s: there is no group %r (groupadd it, to let its members in)"
+            log.info(text, path, settings.socket_group)
+        except PermissionError:
+            log.warning("the socket %s could not be given to the group %r", path, settings.socket_group)
+        if settings.peers:
+            _open_to_all(path, its, of_folder)
 
 
-def _open_to_all(path: str, folder: str) -> None:
+def _open_to_all(path: str, its: str, of_folder: str) -> None:
     """Let everybody connect, who is then asked for their role; the folder is opened to pass through, not to look."""
     try:
-        os.chmod(path, 0o666)  # noqa: S103
-        found = os.stat(folder)
+        os.chmod(its, 0o666)  # noqa: S103
+        found = os.stat(of_folder)
         if found.st_uid == os.geteuid():
-            os.chmod(folder, stat.S_IMODE(found.st_mode) | 0o011)  # noqa: S103
+            os.chmod(of_folder, stat.S_IMODE(found.st_mode) | 0o011)  # noqa: S103
     except PermissionError:
         log.warning("the socket %s could not be opened to api.peers: it is not the daemon's", path)
+
+
+def _in(folder: str, path: str) -> str:
+    return f"{folder}/{os.path.basename(path)}"
+
+
+@contextmanager
+def _held(where: str, path: str, is_right: Callable[[int], bool]) -> Iterator[str]:
+    """Hold what is at `where`, and yield a name that leads to it and to nothing else, whoever renames or links meanwhile.
+
+    A folder may be named by a link, a socket may not. Raise UnsafeError, which names `path`, when something else is there.
+    """
+    try:
+        descriptor = os.open(where, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if is_right is stat.S_ISSOCK else 0))
+    except OSError as error:
+        raise UnsafeError(f"{path} was moved away while the socket is made ({error.strerror}): {_ELSEWHERE}") from error
+    try:
+        if not is_right(os.fstat(descriptor).st_mode):
+            raise UnsafeError(f"{path} was replaced while the socket is made: {_ELSEWHERE}")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _remove_stale(path: str) -> None:

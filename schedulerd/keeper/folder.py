@@ -60,6 +60,7 @@ class KeeperFolder:
         folder = os.open(self.path, _FOLDER)
         try:  # The folder has mode 0700. Its path may be longer than that of a socket: not so from here.
             listener.bind(f"/proc/self/fd/{folder}/socket.new")
+            os.chmod("socket.new", 0o600, dir_fd=folder)  # whatever our umask is
             listener.listen(BACKLOG)
         except OSError:
             listener.close()
