@@ -31,11 +31,19 @@ from .views import to_bytes
 PREFIX = "/api/v1/scheduler"
 
 HEADERS = {
-    "Server": "schedulerd",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+}
+
+HTTP_REASONS = {  # of aiohttp's own errors, in our words
+    400: "the request is no well-formed HTTP",
+    404: "there is no such path",
+    405: "this path does not take that method",
+    413: "the body of the request is too large",
+    417: "the only expectation that is met is 100-continue",
+    500: "internal error: see the daemon's log",
 }
 
 NOTICE = "Schedulerd-Notice"  # what people are to be told with an answer that is good
@@ -79,13 +87,20 @@ def answer_bytes(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
 
 
-def raw_refusal(status: int, reason: str) -> bytes:
-    """Return a whole answer for a connection whose requests are read no further."""
+def raw_refusal(status: int, reason: str, **more: str) -> bytes:
+    """Return a whole answer, with `more` headers, for a connection whose requests are read no further."""
     body = to_bytes({"detail": reason})
-    kept = {name: value for name, value in HEADERS.items() if name != "Server"}
-    fields = {**kept, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+    fields = {**HEADERS, **more, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode() + body
+
+
+def http_error(error: web.HTTPException) -> web.Response:
+    """Return an error of aiohttp's as JSON."""
+    response = answer({"detail": HTTP_REASONS.get(error.status, error.reason)}, error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
 
 
 def error_response(error: SchedulerdError) -> web.Response:

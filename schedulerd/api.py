@@ -15,7 +15,19 @@ from typing import Any
 from aiohttp import web
 
 from . import backups_api, runs_api
-from .answers import HEADERS, NOTICE, PREFIX, WrongHostError, answer, answer_bytes, error_response, in_thread, settled
+from .answers import (
+    HEADERS,
+    HTTP_REASONS,
+    NOTICE,
+    PREFIX,
+    WrongHostError,
+    answer,
+    answer_bytes,
+    error_response,
+    http_error,
+    in_thread,
+    settled,
+)
 from .connections import Gate
 from .durations import format_duration
 from .errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
@@ -33,6 +45,7 @@ from .parsing import (
     wait_from,
     whole_from,
 )
+from .protocol import begin, has_begun
 from .service import Service
 from .views import run_view, to_bytes
 
@@ -76,6 +89,7 @@ class Api:
     def build(self) -> web.Application:
         """Return the application."""
         app = web.Application(middlewares=[self._outermost], client_max_size=LARGEST_BODY)
+        app.on_response_prepare.append(begin)
         for route in ROUTES:
             handler = _bound(self, route.handler)
             self._roles[handler] = route.role
@@ -96,14 +110,14 @@ class Api:
                 self._check_start()
             return await handler(request)  # type: ignore[no-any-return]
         except SchedulerdError as error:
-            return error_response(error)
+            return _instead(request, error_response(error), error)
         except web.HTTPException as error:
-            return _http_error(error)
+            return _instead(request, http_error(error), error)
         except (asyncio.CancelledError, ConnectionResetError):
             raise
-        except Exception:  # the edge of the API: the caller is told nothing of our insides, the log all
+        except Exception as error:  # the edge of the API: the caller is told nothing of our insides, the log all
             log.exception("%s %s failed", request.method, request.path)
-            return answer({"detail": "internal error: see the daemon's log"}, 500)
+            return _instead(request, answer({"detail": HTTP_REASONS[500]}, 500), error)
         finally:
             if self.gate is not None:
                 self.gate.answered(transport)
@@ -317,12 +331,14 @@ ROUTES = (
 # What several handlers use
 
 
-def _http_error(error: web.HTTPException) -> web.Response:
-    text = {404: "there is no such path", 405: "this path does not take that method"}.get(error.status, error.reason)
-    response = answer({"detail": text}, error.status)
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
-    return response
+def _instead(request: web.Request, response: web.Response, error: Exception) -> web.Response:
+    """Return the answer of an error. Where another one has begun, end the connection, so that it is not taken for whole."""
+    if not has_begun(request):
+        return response
+    log.info("%s %s: the answer ends before it is whole: %s", request.method, request.path, error)
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("an answer has begun already") from error
 
 
 def _tagged(request: web.Request, body: bytes, etag: str) -> web.Response:
@@ -331,7 +347,6 @@ def _tagged(request: web.Request, body: bytes, etag: str) -> web.Response:
     else:
         response = answer_bytes(body)
     response.headers["ETag"] = etag
-    response.headers["Cache-Control"] = "no-cache"
     return response
 
 

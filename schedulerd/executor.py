@@ -292,8 +292,10 @@ class Executor:
             reported, details["not_kept"] = reported.without_texts(), f"what it said: {error}"
         return merged(job, run, reported, Result(status, 0, message, end.exit_code, details), tail)
 
-    def _settled(self, job: Job, run_id: str) -> dict[str, int]:
+    def _settled(self, job: Job, run_id: str) -> dict[str, Any]:
         size = self._output.settle(run_id)
+        if instead := self._output.instead(run_id):
+            return {"output_bytes": size, "output_error": f"its output was replaced while it ran: {instead}"}
         is_cut = job.output_limit_bytes is not None and size > job.output_limit_bytes
         dropped = self._output.kept(run_id).dropped if is_cut else 0
         return {"output_bytes": size, **({"output_dropped_bytes": dropped} if dropped else {})}

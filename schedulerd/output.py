@@ -11,13 +11,15 @@ import errno
 import logging
 import os
 import re
+import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from typing import TypeVar
 
 from .files import free_name, make_private
 from .masking import masked_tail, reach_of
@@ -31,9 +33,21 @@ MILLISECONDS_A_DAY = 86_400_000
 MOST_EMPTIED = 1000  # that are remembered, until the history has their ends
 MOST_HOLES = 1000  # that are counted: we make one, but the file is the child's to write
 BLOCK = 512  # bytes; what st_blocks counts, see stat(2)
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}  # the last for a socket, see open(2)
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+}
 _FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.log")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 RETRIES = 10  # of a read that a hole came across
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +96,8 @@ class OutputFolder:
         """Return `path_of`, after making the folder that it is in."""
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
-        if folder != self._made or not os.path.isdir(folder):
-            if os.path.lexists(folder) and not os.path.isdir(folder):
+        if folder != self._made or not _is_folder(folder):
+            if os.path.lexists(folder) and not _is_folder(folder):
                 self._set_aside(folder, run_id)
             make_private(folder)
             self._made = folder
@@ -128,29 +142,37 @@ class OutputFolder:
 
     def is_gone(self, run_id: str) -> bool:
         """Return whether the file that a run had is not there, and that is not because it was empty at the run's end."""
-        return not os.path.lexists(self.path_of(run_id)) and run_id not in self._emptied
+        return self._found(run_id) is None and run_id not in self._emptied
+
+    def instead(self, run_id: str) -> str | None:
+        """Return in words what is where the output of a run should be and is no file, None when nothing is.
+
+        Nothing there is read, followed or waited for.
+        """
+        path = self.path_of(run_id)
+        places = ((os.path.dirname(path), "place of its day's folder", stat.S_ISDIR), (path, "its place", stat.S_ISREG))
+        for each, place, is_right in places:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                mode = os.lstat(each).st_mode
+                if not is_right(mode):
+                    return f"{_KINDS.get(stat.S_IFMT(mode), 'a device')} is in {place}"
+        return None
 
     def settle(self, run_id: str) -> int:
         """Return how many bytes a finished run has written; a file without any is taken away."""
-        path = self.path_of(run_id)
-        try:
-            size = os.stat(path).st_size
-            if size == 0:
-                self._emptied[run_id] = None
-                os.unlink(path)
-        except FileNotFoundError:
-            return 0
-        finally:
-            while len(self._emptied) > MOST_EMPTIED:
-                self._emptied.popitem(last=False)
-        return size
+        found = self._found(run_id)
+        if found is not None and found.st_size == 0:
+            self._emptied[run_id] = None
+            with suppress(FileNotFoundError):
+                os.unlink(self.path_of(run_id))
+        while len(self._emptied) > MOST_EMPTIED:
+            self._emptied.popitem(last=False)
+        return found.st_size if found is not None else 0
 
     def size(self, run_id: str) -> int:
         """Return how many bytes a run has written so far, dropped ones included."""
-        try:
-            return os.lstat(self.path_of(run_id)).st_size
-        except FileNotFoundError:
-            return 0
+        found = self._found(run_id)
+        return found.st_size if found is not None else 0
 
     def kept(self, run_id: str) -> Kept:
         """Return how much a run has written so far, and what was dropped of it."""
@@ -229,15 +251,37 @@ class OutputFolder:
     @contextmanager
     def _opened(self, run_id: str) -> Iterator[int | None]:
         """Lend a descriptor of a run's file, None when there is none: one of its own, since seeking moves it."""
+        file = self._in_day(run_id, lambda name, folder: os.open(name, _FLAGS, dir_fd=folder))
         try:
-            file = os.open(self.path_of(run_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            yield file
+            yield file if file is not None and stat.S_ISREG(os.fstat(file).st_mode) else None
         finally:
-            os.close(file)
+            if file is not None:
+                os.close(file)
+
+    def _found(self, run_id: str) -> os.stat_result | None:
+        """Return what is known of a run's file, None when there is none."""
+        found = self._in_day(run_id, lambda name, folder: os.stat(name, dir_fd=folder, follow_symlinks=False))
+        return found if found is not None and stat.S_ISREG(found.st_mode) else None
+
+    def _in_day(self, run_id: str, ask: Callable[[str, int], T]) -> T | None:
+        """Return what `ask` says of a run's file, by its name in its day's folder; None when either is none."""
+        day, name = os.path.split(self.path_of(run_id))
+        folder = -1
+        try:
+            folder = os.open(day, _FOLDER)
+            return ask(name, folder)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
+        finally:
+            if folder >= 0:
+                os.close(folder)
+
+
+def _is_folder(path: str) -> bool:
+    """Return whether a folder is at a path, and no link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _reason(error: OSError, folder: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+
+from .answers import raw_refusal
 
 MOST_CALLERS = 4096  # a flood is not waited out
 LARGEST_REQUEST = 128 * 1024  # bytes
@@ -13,16 +14,12 @@ LARGEST_REQUEST = 128 * 1024  # bytes
 
 def refuse_waiting(listeners: Iterable[socket.socket], reason: str) -> None:
     """Answer everybody who waits on listening sockets with 503 and the reason; wait for nobody."""
-    body = json.dumps({"detail": reason}).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nServer: schedulerd\r\nContent-Type: application/json\r\n"
-        f"Cache-Control: no-store\r\nRetry-After: 10\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    answer = raw_refusal(503, reason, **{"Retry-After": "10"})
     for listener in listeners:
         with suppress(OSError):  # BlockingIOError: nobody waits any more
             listener.setblocking(False)
             for _ in range(MOST_CALLERS):
-                _answer(listener.accept()[0], head.encode() + body)
+                _answer(listener.accept()[0], answer)
 
 
 def _answer(connection: socket.socket, answer: bytes) -> None:

@@ -144,11 +144,14 @@ class Runs:
         return self._output.size(run.run_id)
 
     def stretch(self, run: Run, offset: int) -> Stretch:
-        """Return the first stretch of output at or after `offset`. Raise GoneError when the output was removed."""
+        """Return the first stretch of output at or after `offset`. Raise GoneError when it was removed or replaced."""
         if self._is_removed(run):
             written = run.details.get("output_bytes")
             size = f" of {counted(written, 'byte')}" if written else ""
-            raise GoneError(f"the output{size} of run {run.run_id} was removed: by `cleanup`, or by somebody else")
+            what = f"the output{size} of run {run.run_id}"
+            if instead := self._output.instead(run.run_id):
+                raise GoneError(f"{what} was replaced by somebody: {instead}, and is not read")
+            raise GoneError(f"{what} was removed: by `cleanup`, or by somebody else")
         return self._output.stretch(run.run_id, offset)
 
     def _is_removed(self, run: Run) -> bool:
@@ -156,7 +159,7 @@ class Runs:
         if not self._output.is_gone(run.run_id):
             return False
         if run.status not in UNFINISHED:
-            return bool(run.details.get("output_bytes"))
+            return bool(run.details.get("output_bytes") or run.details.get("output_error"))
         job = self._job_of(run)
         return run.status is Status.RUNNING and run.started_at is not None and job is not None and job.action in PREPARE
 

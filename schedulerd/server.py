@@ -24,6 +24,7 @@ from .config import ApiSettings
 from .connections import Gate
 from .errors import AlreadyRunningError, SchedulerdError, UnauthenticatedError, UnsafeError
 from .model import Actor
+from .protocol import protocols
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -31,10 +32,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 512
 ACCEPTED_AT_ONCE = 2  # connections; some four times as many are open before the first is refused, out of the reserve
 LONGEST_SOCKET_PATH = 107
-KEEPALIVE_SECONDS = 30.0
 CLOSE_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
-LARGEST_HEADER = 8190  # bytes
 _ELSEWHERE = "name a path in api.socket that only the daemon and root may write in"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -290,13 +289,10 @@ class Server:
 
     async def open(self, listener: socket.socket, api: Api) -> None:
         """Answer on a listening socket."""
-        runner = web.AppRunner(
-            api.build(), access_log=None, handle_signals=False, keepalive_timeout=KEEPALIVE_SECONDS,
-            max_line_size=LARGEST_HEADER, max_field_size=LARGEST_HEADER, auto_decompress=False,
-        )  # fmt: skip
+        runner = web.AppRunner(api.build(), access_log=None, handle_signals=False)
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - setup has just made it
-        api.gate = Gate(runner.server)
+        api.gate = Gate(protocols(runner.server))
         # Not create_unix_server: from Python 3.13 on it takes the socket's path away at the end, which may not be ours.
         server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=ACCEPTED_AT_ONCE)
         listener.listen(BACKLOG)  # asyncio takes its one for both: as many it accepts before it looks at any

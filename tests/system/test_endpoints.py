@@ -390,7 +390,7 @@ def test_a_page_of_another_site_changes_nothing(client, headers):
 def test_every_answer_has_the_safe_headers(client):
     for path in ("/healthz", f"{PREFIX}/jobs", f"{PREFIX}/jobs/none", "/nothing"):
         headers = client.ask("GET", path).headers
-        assert headers["server"] == "schedulerd"
+        assert "server" not in headers
         assert headers["x-content-type-options"] == "nosniff"
         assert "default-src 'none'" in headers["content-security-policy"]
         assert headers["referrer-policy"] == "no-referrer"
@@ -424,7 +424,7 @@ def test_rubbish_on_the_socket_costs_one_answer(running):
             connection.connect(str(running.socket_path))
             connection.sendall(rubbish)
             answer = connection.recv(65536)
-        assert b" 400 " in answer.split(b"\r\n")[0]
+        assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
         assert b"Traceback" not in answer
     assert running.client.ask("GET", "/healthz").status == 200
 

@@ -190,7 +190,7 @@ def test_who_waits_for_a_daemon_that_cannot_start_is_told_and_the_socket_stays(h
     assert held.wait() == 2
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert answer.endswith(
-        b'{"detail": "schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"}'
+        b'{"detail":"schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"}'
     )
     held.write({"jobs": TICK})
     held.start()

@@ -95,8 +95,24 @@ def test_a_link_in_place_of_the_output_is_not_followed(folder, tmp_path):
     (tmp_path / "secret").write_text("the shadow file")
     os.symlink(tmp_path / "secret", folder.make(RUN))
 
-    with pytest.raises(OSError):
-        folder.read(RUN, 0, 100)
+    assert folder.read(RUN, 0, 100) == Chunk(b"", 0)
+    assert (folder.size(RUN), folder.settle(RUN), folder.is_gone(RUN)) == (0, 0, True)
+    assert folder.instead(RUN) == "a link is in its place"
+    assert os.path.islink(folder.path_of(RUN))
+
+
+def test_a_link_in_place_of_the_folder_of_a_day_is_not_followed_and_set_aside(folder, tmp_path):
+    day = os.path.dirname(folder.make(RUN))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / os.path.basename(folder.path_of(RUN))).write_text("of another place")
+    os.rmdir(day)
+    os.symlink(tmp_path / "elsewhere", day)
+
+    assert folder.read(RUN, 0, 100) == Chunk(b"", 0)
+    assert folder.instead(RUN) == "a link is in place of its day's folder"
+    folder.make(RUN)
+    assert os.path.isdir(day)
+    assert not os.path.islink(day)
 
 
 def read_all(reader, most):
