@@ -348,13 +348,14 @@ class _Loader:
             named = f"it has {' and '.join(actions)}" if actions else "it has none"
             report(path, f"a job needs one action ({', '.join(ACTIONS)}): {named}")
         action = actions[0] if actions else "command"
+        options = self.actions.options(action, read.get(action))
         job = Job(
             job_id=job_id, name=value.get("name") or job_id, description=value.get("description"),
             enabled=value.get("enabled", True), trigger=self._trigger(job_id, read, value, path, report),
-            action=action, options=self.actions.options(action, read.get(action)), timezone=value["timezone"],
+            action=action, options=options, timezone=value["timezone"],
             cwd=self._absolute(value["cwd"]) if value["cwd"] else None, env=value["env"],
             uses=uses_of(read, self.pools, path, report), **policy_of(value),
-            **self.actions.process_fields(value, path, report),
+            **self.actions.process_fields(value, options, path, report),
         )  # fmt: skip
         self.actions.check(job, read.get(action), path, report, self._warner(self.origin[job_id]))
         return job

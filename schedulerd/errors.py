@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from .escapes import one_line
+
 LONGEST_QUOTE = 200  # characters of a value that an error shows
 _LONGEST = 2000
 _QUOTES = re.compile(r"""'(?:[^'\\]|\\.){201,}'|"(?:[^"\\]|\\.){201,}"|\S{201,}""", re.DOTALL)
@@ -48,7 +50,7 @@ class Problem:
     def __str__(self) -> str:
         kind = "warning: " if self.is_warning else ""
         path = f"{self.path}: " if self.path else ""
-        return f"{self.file}:{self.line}:{self.column}: {kind}{path}{self.text}"
+        return one_line(f"{self.file}:{self.line}:{self.column}: {kind}{path}{self.text}")
 
 
 class ConfigError(SchedulerdError):

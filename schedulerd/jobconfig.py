@@ -17,7 +17,7 @@ from .backup_options import CIPHERS, BackupContent
 from .backups.manifest import maker_at
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
-from .params import params_from
+from .params import params_from, without_options
 from .schema import Path, Report, did_you_mean, hidden
 
 Value = TypeVar("Value")
@@ -113,10 +113,14 @@ class ActionReader:
         }  # fmt: skip
         return value
 
-    def process_fields(self, value: Mapping[str, Any], path: Path, report: Report) -> dict[str, Any]:
-        """Return the fields of a `Job` that say what its process may be and use, from its settings."""
+    def process_fields(
+        self, value: Mapping[str, Any], options: Mapping[str, Any], path: Path, report: Report
+    ) -> dict[str, Any]:
+        """Return the fields of a `Job` that say what its process may be and use, from its settings and its action's."""
+        params = params_from(value.get("params") or {}, (*path, "params"), report)
+        words = {word.name for word in options.get("command") or () if isinstance(word, ParamWord)} if params else ()
         return {
-            "params": params_from(value.get("params") or {}, (*path, "params"), report),
+            "params": without_options(params, words),
             "python_path": tuple(map(self._absolute, value["python_path"])),
             "interpreter": self._program(value["interpreter"]) if value["interpreter"] else None,
             "user": value["user"] or None,

@@ -16,12 +16,14 @@ import select
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 from .clock import SystemClock
 from .durations import counted
+from .escapes import escaped, one_line
 from .failures import Failures
 from .outlet import Outlet, to_descriptor, to_socket
 
@@ -29,8 +31,6 @@ log = logging.getLogger(__name__)
 
 LEVELS = ("debug", "info", "warning", "error")
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127, *range(128, 160))}
-_CONTROL |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
 LONGEST = 8000  # characters of one record
 MOST_PLACES = 1000  # in the program, of which tracebacks were logged
 MANY_KEPT = 100  # messages: fewer wait for a reader who is busy
@@ -54,13 +54,19 @@ class _OneLine(logging.Formatter):
         text = super().format(record)
         if len(text) > LONGEST:
             text = text[:LONGEST] + "…"
-        text = text.translate(_CONTROL)
-        if record.exc_info is None:
-            text = text.replace("\n", "\\n")
         if self._in_journal:
             prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
             text = "\n".join(prefix + line for line in text.split("\n"))
         return text
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = record.message[: LONGEST + 1]  # before it is escaped, which takes its time
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, error: Any) -> str:
+        """Return a traceback in which each error is one line, whatever it quotes."""
+        parts = (part.strip("\n") for part in traceback.format_exception(*error))
+        return "\n".join(escaped(part) if part.startswith("  ") else one_line(part) for part in parts)
 
 
 class _Tracebacks:
@@ -219,7 +225,7 @@ def subjects(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
     places = (match for match in _PLACE.finditer(str(record.msg)) if match[2] != "%")
     for match, argument in zip(places, arguments, strict=False):
         if match[1]:
-            yield f"{match[1].upper()}_ID", str(argument).translate(_CONTROL)
+            yield f"{match[1].upper()}_ID", escaped(str(argument))
 
 
 def _lost(number: int) -> logging.LogRecord:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -91,6 +92,21 @@ def _declared(given: Mapping[str, Any], path: Path, report: Report) -> Param:
     except ValueError as error:
         report((*path, "default"), f"{shown(given['default'])} is not {error}")
         return param
+
+
+def without_options(declared: Mapping[str, Param], words: Collection[str]) -> dict[str, Param]:
+    """Return declarations of which the numbers among the `words` of a command are at least 0, where no minimum is declared.
+
+    A program could take -9 for an option, as with the `-` of a text. A negative default or maximum says that it is meant.
+    """
+    return {name: _unsigned(param) if name in words else param for name, param in declared.items()}
+
+
+def _unsigned(param: Param) -> Param:
+    if param.type not in (ParamType.INTEGER, ParamType.NUMBER) or param.choices or param.minimum is not None:
+        return param
+    is_meant = min(param.default or 0, param.maximum or 0) < 0
+    return param if is_meant else replace(param, minimum=0)
 
 
 def _why_no_pattern(text: str) -> str | None:

@@ -152,7 +152,7 @@ async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
 
     Raise InvalidError or WrongTypeError.
     """
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    if any(each != "identity" for each in request.headers.getall("Content-Encoding", [])):
         raise WrongTypeError("a compressed body is not taken")
     try:
         body = await asyncio.wait_for(request.read(), BODY_SECONDS)

@@ -13,6 +13,7 @@ import threading
 import sdnotify
 
 from .clock import Clock
+from .escapes import one_line
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Say that the daemon is up, or up again after a reload."""
-        self._owe(f"READY=1\nSTATUS={status}")
+        self._owe(f"READY=1\nSTATUS={one_line(status)}")
 
     def reloading(self) -> None:
         """Say that a reload has begun."""
@@ -47,7 +48,7 @@ class Notifier:
 
     def starting(self, status: str) -> None:
         """Say what the start waits for, and that it is to be given time: called every few seconds until it is over."""
-        self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={int(START_EXTENSION * 1_000_000)}")
+        self._send(f"STATUS={one_line(status)}\nEXTEND_TIMEOUT_USEC={int(START_EXTENSION * 1_000_000)}")
 
     def stopping(self, seconds: float) -> None:
         """Say that the daemon is ending, and for how long that may take."""

@@ -36,8 +36,11 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its lines as they are, and with nothing else in it that would steer a terminal."""
-    return "\n".join(map(printable, text.split("\n")))
+    """Return `text` in its lines, with nothing else in it that would steer a terminal.
+
+    All but the first are indented: what a job says cannot pass for a line of ours.
+    """
+    return f"\n{INDENT}".join(map(printable, text.split("\n")))
 
 
 def plain(value: Any) -> str:

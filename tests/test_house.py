@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 FLOORS = (
-    {"errors", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures", "descriptors"},
+    {"errors", "escapes", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures"}
+    | {"descriptors"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "patterns", "keeping", "trends", "masking", "secretforms", "secretindex"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
@@ -82,7 +83,7 @@ PURE = (
     ),
     *("kinds", "params", "patterns", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
     *("framing", "retention", "keeping", "trends"),
-    *("figures", "durations", "model", "errors", "zones", "failures"),
+    *("figures", "durations", "model", "errors", "escapes", "zones", "failures"),
 )
 
 

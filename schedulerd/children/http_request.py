@@ -35,6 +35,8 @@ class Answer:
         self.location = response.getheader("Location")
         data = response.read(MOST + 1)
         self.is_cut = len(data) > MOST
+        if response.length and not self.is_cut:  # read(n) takes a short answer for a whole one
+            raise http.client.IncompleteRead(b"", response.length)
         self.text = data[:MOST].decode("utf-8", "replace")
 
 
