@@ -9,6 +9,7 @@ import grp
 import hashlib
 import hmac
 import json
+import logging
 import os
 import pwd
 import secrets
@@ -16,48 +17,47 @@ import stat
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 
 from .clock import Clock
 from .config import Peer
 from .errors import UnauthenticatedError, UnsafeError
 from .files import write_private
 from .model import Actor, Role, to_text
+from .tokens import LARGEST, Token, tokens_from
+
+log = logging.getLogger(__name__)
 
 TOKENS_FILE = "tokens.json"
 ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PREFIX = "schedulerd_"
-FORM = '{"tokens": [{"id": "…", "sha256": "64 hex digits", "role": "viewer|operator|admin", "expires_at": null}]}'
 PEER_SECONDS = 5.0  # how long a peer's groups are remembered
 FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens in this time, from one address, are answered with 429
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is kept: never its text."""
-
-    token_id: str
-    digest: bytes
-    role: Role
-    expires_at: datetime | None = None
 
 
 class Tokens:
     """The tokens in `tokens.json` of the state directory; a change of the file is seen at the next request."""
 
     def __init__(self, state_dir: str, clock: Clock) -> None:
-        """Raise UnsafeError when others could read or change the file."""
+        """Raise UnsafeError when others could read or change the file, or when it has a mistake."""
         self._path = os.path.join(state_dir, TOKENS_FILE)
         self._admin_path = os.path.join(state_dir, ADMIN_TOKEN_FILE)
         self._clock = clock
         self._seen: tuple[int, int, int] | None = None
         self._by_digest: dict[bytes, Token] = {}
+        self._mistake: str | None = None
         self._read()
+        if self._mistake is not None:
+            raise UnsafeError(self._mistake)
 
     def actor_of(self, text: str) -> Actor:
-        """Return whose token `text` is. Raise UnauthenticatedError when it is nobody's, or has expired."""
-        self._read()
+        """Return whose token `text` is. Raise UnauthenticatedError when it is nobody's, or has expired.
+
+        Raise UnsafeError as long as the file has a mistake, which is logged when it is new.
+        """
+        if self._read():
+            log.error("%s; no token is taken until that is mended", self._mistake)
+        if self._mistake is not None:
+            raise UnsafeError(self._mistake)
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         token = self._by_digest.get(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
@@ -83,36 +83,45 @@ class Tokens:
         self._read()
         return self._admin_path
 
-    def _read(self) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """Why nobody gets in by a token, in words for everybody; None when the file is as it should be."""
+        return f"{TOKENS_FILE} has mistakes, and no token is taken: see the log" if self._mistake is not None else None
+
+    def _read(self) -> bool:
+        """Read the file when it has changed; return whether it has another mistake than before."""
         try:
             found = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
-            self._by_digest, self._seen = {}, None
-            return
-        mark = (found.st_ctime_ns, found.st_size, found.st_ino)
+            self._by_digest, self._mistake, self._seen = {}, None, None
+            return False
+        mark: tuple[int, int, int] | None = (found.st_ctime_ns, found.st_size, found.st_ino)
         if mark == self._seen:
-            return
-        if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-            self._by_digest, self._seen = {}, None
-            raise UnsafeError(f"{self._path} must be a file of the daemon's user that nobody else can read: chmod 600 it")
+            return False
+        before, mistake, tokens = self._mistake, None, []
         try:
-            with open(self._path, encoding="utf-8") as file:
-                tokens = [_token_from(entry) for entry in json.load(file)["tokens"]]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            self._by_digest, self._seen = {}, None
-            raise UnsafeError(f"{self._path} must have the form {FORM}") from error
-        self._by_digest = {token.digest: token for token in tokens}
-        self._seen = mark
+            tokens = _kept_in(self._path)
+        except ValueError as error:
+            mistake = f"{self._path}: {error}"
+        except OSError as error:  # it may go by: the next request tries again
+            mistake, mark = f"{self._path} cannot be read: {error.strerror or error}", None
+        self._by_digest, self._mistake, self._seen = {token.digest: token for token in tokens}, mistake, mark
+        return mistake is not None and mistake != before
 
 
-def _token_from(entry: dict[str, str | None]) -> Token:
-    expires = entry.get("expires_at")
-    return Token(
-        str(entry["id"]),
-        bytes.fromhex(str(entry["sha256"])),
-        Role[str(entry["role"]).upper()],
-        datetime.fromisoformat(expires) if expires else None,
-    )
+def _kept_in(path: str) -> list[Token]:
+    """Return the tokens in a file. Raise OSError, or ValueError with all mistakes."""
+    if os.path.islink(path):
+        raise ValueError("it is a link: put the file itself there")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
+            raise ValueError(f"it must be a file of the daemon's user that nobody else can read: chmod 600 {path}")
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST // 1024} KiB")
+    return tokens_from(data)
 
 
 class Peers:

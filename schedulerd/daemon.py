@@ -202,7 +202,8 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._soon, self._look)
 
     def _troubles(self) -> list[str]:
-        return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles()]
+        tokens = [self.tokens.trouble] if self.tokens.trouble is not None else []
+        return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles(), *tokens]
 
     def _loop_trouble(self) -> str | None:
         """Return what of the planner's loop fails, in words, or None."""

@@ -61,7 +61,19 @@ FLOORS = (
     {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
     | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "entering", "lookup", "loop", "pool"},
     {"views", "forecast", "outlook", "reading", "runs", "shelf", "config_state", "service"},
-    {"auth", "connections", "parsing", "answers", "api", "runs_api", "backups_api", "following", "server", "statedir"}
+    {
+        "auth",
+        "tokens",
+        "connections",
+        "parsing",
+        "answers",
+        "api",
+        "runs_api",
+        "backups_api",
+        "following",
+        "server",
+        "statedir",
+    }
     | {"framing", "protocol", "upkeep", "refusal", "reloading"}
     | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},

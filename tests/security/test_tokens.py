@@ -1,0 +1,148 @@
+"""S4, S5: what stands in `tokens.json`, who may read it, and what of a token is kept. What is not known there is refused."""
+
+import hashlib
+import json
+import os
+import re
+
+import pytest
+
+from schedulerd.auth import Tokens
+from schedulerd.client import PREFIX, Client
+from schedulerd.clock import SystemClock
+from schedulerd.errors import UnsafeError
+from schedulerd.tokens import tokens_from
+
+DIGEST = hashlib.sha256(b"text").hexdigest()
+GOOD = {"id": "grafana", "sha256": DIGEST, "role": "viewer", "expires_at": None}
+OTHER = {**GOOD, "id": "other", "sha256": "0" * 64}
+
+
+def written(*entries, **more):
+    return json.dumps({"tokens": entries, **more})
+
+
+def changed(**more):
+    return written({**GOOD, **more})
+
+
+MISTAKES = [
+    (
+        changed(scope=["nightly"]),
+        "token 1 (grafana): unknown key 'scope': known are id, sha256, role, created_at, expires_at",
+    ),
+    (changed(expire_at="2020-01-01T00:00:00Z"), "unknown key 'expire_at' (did you mean 'expires_at'?)"),
+    (changed(**{"a" * 50: 1}), "unknown key of 50 characters"),
+    (written(GOOD, scopes=[]), "unknown key 'scopes': known are tokens"),
+    (changed(role="root"), "role: expected viewer or operator or admin, not 'root'"),
+    (changed(role="operater"), "not 'operater' (did you mean 'operator'?)"),
+    (changed(role=3), "role: expected viewer or operator or admin, not a number"),
+    (changed(role=None), "role: expected viewer or operator or admin, not nothing"),
+    (
+        changed(sha256="text"),
+        "sha256: expected the 64 hex digits of `printf %s TEXT | sha256sum`, not a text of 4 characters",
+    ),
+    (changed(sha256=DIGEST[:-2]), "sha256: expected the 64 hex digits"),
+    (changed(sha256=" " + DIGEST[1:]), "sha256: expected the 64 hex digits"),
+    (changed(id=7), "token 1: id: expected a name"),
+    (changed(id="a\nb"), "token 1: id: expected a name"),
+    (changed(expires_at="2027-01-01T00:00:00"), "expires_at: expected null or a time with a zone"),
+    (changed(expires_at=""), "expires_at: expected null or a time with a zone"),
+    (changed(expires_at=False), "expires_at: expected null or a time with a zone"),
+    (changed(created_at={}), "created_at: expected null or a time with a zone, such as 2027-01-31T06:00:00Z, not a mapping"),
+    (written({"id": "x", "role": "viewer"}), "token 1 (x): sha256 is missing"),
+    (written({"id": "x", "sha256": DIGEST}), "token 1 (x): role is missing"),
+    (written(GOOD, {**OTHER, "id": "grafana"}), "token 2 (grafana) has the id of token 1"),
+    (written(GOOD, {**OTHER, "sha256": DIGEST.upper()}), "token 2 (other) has the sha256 of token 1"),
+    (written("text"), "token 1: expected {…} with id, sha256, role, created_at, expires_at, not a text of 4 characters"),
+    (changed().replace('"role"', '"role": "admin", "role"'), "token 1 (grafana): the key 'role' stands there 2 times"),
+    ("[]", "it must have the form"),
+    ('{"tokens": {}}', "it must have the form"),
+    ('{"token": []}', "it must have the form"),
+    ('{"tokens": [', "it is no JSON"),
+    ("[" * 100_000, "it is no JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), MISTAKES)
+def test_s5_what_is_not_known_in_the_file_of_tokens_is_refused_with_its_place(text, words):
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        tokens_from(text.encode())
+    assert DIGEST not in str(refused.value).lower()
+
+
+def test_s5_every_mistake_is_told_at_once():
+    with pytest.raises(ValueError, match=r"^token 1 \(grafana\): unknown key 'scope'.*; token 2 \(other\): role: expected"):
+        tokens_from(written({**GOOD, "scope": 1}, {**OTHER, "role": "x"}).encode())
+
+
+def test_s5_a_good_file_is_taken_as_it_always_was():
+    made = tokens_from(written({**GOOD, "role": "Operator", "created_at": "2026-01-01T00:00:00Z"}, OTHER).encode())
+
+    assert [(each.token_id, each.role.name) for each in made] == [("grafana", "OPERATOR"), ("other", "VIEWER")]
+
+
+def _fifo(path):
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def _link(path):
+    path.rename(path.with_name("away"))
+    path.symlink_to(path.with_name("away"))
+
+
+def _large(path):
+    path.write_text(path.read_text() + " " * 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.chmod(0o640), "chmod 600"),
+        (lambda path: path.chmod(0o604), "chmod 600"),
+        (_fifo, "chmod 600"),
+        (_link, "it is a link"),
+        (_large, "larger than 1024 KiB"),
+    ],
+)
+def test_s5_a_file_of_tokens_that_is_not_the_daemons_alone_is_refused(tmp_path, change, words):
+    tokens = Tokens(str(tmp_path), SystemClock())
+    tokens.make_first()
+    text = (tmp_path / "admin.token").read_text().strip()
+    assert tokens.actor_of(text).name == "token:admin"
+    change(tmp_path / "tokens.json")
+
+    for ask in (lambda: tokens.actor_of(text), lambda: Tokens(str(tmp_path), SystemClock())):
+        with pytest.raises(UnsafeError, match=words):
+            ask()
+    assert "tokens.json has mistakes" in tokens.trouble
+
+
+def test_s4_s5_a_mistake_lets_nobody_in_is_logged_once_and_ends_the_next_start_with_78(daemon):
+    running = daemon({"j": {"shell": "true"}}, api={"listen": "127.0.0.1:0"}).start()
+    url = re.search(r"listening on (http://\S+)", running.log())[1]
+    path, token = running.folder / "state" / "tokens.json", (running.folder / "state" / "admin.token").read_text().strip()
+    client, good = Client(url=url, token=token), path.read_text()
+
+    assert client.ask("GET", f"{PREFIX}/jobs").status == 200
+    path.write_text(good.replace('"role"', '"scope": ["nothing"], "role"'))
+    answers = [client.ask("GET", f"{PREFIX}/jobs") for _ in range(3)]
+    assert [answer.status for answer in answers] == [401] * 3
+    assert "scope" not in str([answer.body for answer in answers])
+    assert running.log().count("tokens.json: token 1 (admin): unknown key 'scope': known are") == 1
+    assert any("tokens.json has mistakes" in each for each in running.client.get("health")["scheduler"]["troubles"])
+
+    path.write_text(good)
+    assert client.ask("GET", f"{PREFIX}/jobs").status == 200
+    path.write_text(written())  # taken out: it ends at once
+    assert client.ask("GET", f"{PREFIX}/jobs").status == 401
+    path.write_text(good)
+    path.chmod(0o644)
+    running.stop()
+    running.spawn()
+    assert running.wait() == 78
+    assert f"chmod 600 {path}" in running.log()
+    kept = [each for each in (running.folder / "state").rglob("*") if each.is_file() and each.name != "admin.token"]
+    assert [each.name for each in kept if token.encode() in each.read_bytes()] == []
+    assert token not in running.log()
