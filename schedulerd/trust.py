@@ -34,12 +34,13 @@ def why_untrusted(path: str, users: Collection[int], descriptor: int | None = No
 
 
 def _why_above(path: str, users: Collection[int]) -> str | None:
-    """Return what is wrong with the folders above a path, and with the path itself when it is a link."""
+    """Return what is wrong with the folders above a path, and with what is at it now.
+
+    A file was looked at where it was opened, too; but a stranger may have had a link there then, and put a file there since.
+    """
     for each in (*map(str, reversed(PurePath(path).parents)), path):
         found = os.lstat(each)
         is_folder = stat.S_ISDIR(found.st_mode)
-        if not (is_folder or stat.S_ISLNK(found.st_mode)):
-            continue  # the file itself was looked at where it was opened
         if is_folder and found.st_mode & stat.S_ISVTX and found.st_uid in users and each != path:
             continue
         if why := _why(each, found, users):

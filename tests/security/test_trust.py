@@ -11,6 +11,7 @@ from schedulerd.config import load
 from schedulerd.errors import ConfigError, SecretError, StartError
 from schedulerd.model import Secret
 from schedulerd.secrets import resolve
+from schedulerd.trust import why_untrusted
 from tests.support.builders import a_job, a_run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
@@ -105,6 +106,24 @@ def test_what_others_can_change_is_refused_with_the_command_that_mends_it(file, 
         read(file)
     assert re.search(why, str(error.value))
     assert "can be changed by others than root: " in str(error.value)
+
+
+@pytest.mark.parametrize("read", [env_file, secret, statement, configuration])
+def test_s21_a_pipe_is_refused_and_not_awaited(file, read):
+    file.unlink()
+    os.mkfifo(file, 0o600)
+
+    with pytest.raises((StartError, SecretError, ConfigError), match="regular file"):
+        read(file)
+
+
+def test_s21_what_is_swapped_while_it_is_read_is_refused(file):
+    ours = file.with_name("ours")
+    ours.touch(0o600)
+    of_a_stranger(file)  # who had a link to ours in its place when it was opened
+
+    with ours.open() as opened:
+        assert "can be changed by others than root" in why_untrusted(str(file), {0}, opened.fileno())
 
 
 def test_a_folder_of_modules_that_others_can_change_is_refused(file):

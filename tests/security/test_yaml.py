@@ -49,6 +49,7 @@ BOMBS = {
     "15 MB of a list": (lambda: b"[" + b"x," * 7_500_000 + b"x]", "larger than 4 MiB"),
     "4 MB of a list": (lambda: b"[" + b"x," * 2_000_000 + b"x]", "values"),
     "4 MB of empty lists": (lambda: b"[" + b"[]," * 1_300_000 + b"x]", "values"),
+    "1.2 MB of a mapping": (lambda: b"{" + b", ".join(b"a%d: 1" % number for number in range(110_000)) + b"}", "unknown"),
     "duplicate keys": (lambda: b"{" + b"a: 1, " * 200_000 + b"a: 1}", "values"),
     "fewer duplicate keys": (lambda: b"{" + b"a: 1, " * 50_000 + b"a: 1}", "duplicate"),
     "unknown keys": (lambda: b"\n".join(b"stone%d: 1" % number for number in range(50_000)), "unknown"),
