@@ -11,15 +11,19 @@ import pwd
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 
 from . import __version__, logs
+from .accounts import name_of
 from .config import DEFAULT_CONFIG, load
 from .daemon import Daemon
 from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
 from .durations import counted
 from .errors import ConfigError, SchedulerdError
 from .last_good import load_to_start
+from .model import Job
 from .options import json_schema
+from .privacy import hide
 from .process import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
@@ -28,6 +32,9 @@ from .systemd import passed_sockets
 log = logging.getLogger(__package__)
 
 FINAL_STATUSES = (2, 78)  # after which the unit is not started again on its own (RestartPreventExitStatus=)
+FOREIGN = ("command", "shell", "python")  # the actions that run what is not ours
+MOST_NAMED = 5
+FIRST_PERSON = 1000  # the lowest uid of a person (login.defs(5), UID_MIN): whose own daemon it is, theirs are the jobs
 CANNOT_START = "schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"
 SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
 
@@ -42,7 +49,20 @@ def _check(path: str) -> int:
     for warning in config.warnings:
         print(warning, file=sys.stderr)
     print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
+    if (note := own_user_note(config.jobs.values(), os.geteuid())) is not None:
+        print(note, file=sys.stderr)
     return 0
+
+
+def own_user_note(jobs: Iterable[Job], uid: int) -> str | None:
+    """Return a line on the jobs that run as the daemon's own user, None when there are none, or `uid` is a person's."""
+    names = [job.job_id for job in jobs if job.user is None and job.action in FOREIGN]
+    if not names or uid >= FIRST_PERSON:
+        return None
+    named = ", ".join(names[:MOST_NAMED]) + ", …" * (len(names) > MOST_NAMED)
+    way_out = "`user:` says otherwise" if uid == 0 else "with the drop-in as-root.conf `user:` can say otherwise"
+    what = f"as {name_of(uid)}, the daemon's user, for {counted(len(names), 'job')} ({named})"
+    return f"note: programs run {what}, and can do what the daemon can: {way_out} (docs/security.md)"
 
 
 def _become_owner_of(state_dir: str) -> bool:
@@ -103,6 +123,7 @@ def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:
         return 0
     if options.check_config:
         return _check(options.config)
+    hide()
     keep_descriptors_private()
     raise_limit()
     if limit() < FEWEST:

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 
 from .errors import StartError
 from .files import read_text
+from .trust import trusted
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 
+# Variables that are commands to the program that reads them: they say what it runs, loads or begins with (compare
+# sudoers(5), env_delete, and ld.so(8), secure-execution mode).
+_DECIDING = re.compile("|".join((
+    "PATH|IFS|ENV|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|PS4|CDPATH|ZDOTDIR",
+    "LD_.*|GLIBC_TUNABLES|MALLOC_.*|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|TZDIR|TERMINFO|TERMINFO_DIRS|TERMCAP",
+    "HOSTALIASES|LOCALDOMAIN|RES_OPTIONS|RESOLV_HOST_CONF",
+    "PYTHON.*|PERLLIB|PERL5.*|RUBYOPT|RUBYLIB|NODE_OPTIONS|NODE_PATH|LUA_(C?PATH|INIT).*|PHPRC|PHP_INI_SCAN_DIR",
+    "CLASSPATH|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|DOTNET_STARTUP_HOOKS|OPENSSL_(CONF|MODULES|ENGINES)",
+    "GIT_(SSH.*|ASKPASS|CONFIG.*|EDITOR|EXEC_PATH|EXTERNAL_DIFF|PAGER|PROXY_COMMAND|SEQUENCE_EDITOR|TEMPLATE_DIR)",
+    "(SSH|SUDO)_ASKPASS|(RSYNC|CVS)_RSH|TAR_OPTIONS|MAKEFLAGS|LESSOPEN|LESSCLOSE|PAGER|EDITOR|VISUAL",
+)))  # fmt: skip
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+
+
+def decides_what_runs(name: str) -> bool:
+    """Return whether a variable is a command to a program that reads it, such as PATH or LD_PRELOAD."""
+    return bool(_DECIDING.fullmatch(name))
+
+
+def variables_for(path: str, own: Collection[int], allowed: Collection[str]) -> dict[str, str]:
+    """Return what a file sets for a job whose process runs as another user; `own` is that user, empty for the daemon's.
+
+    A file that the user may change sets no variable that decides what runs, but for those that are `allowed`: the job may
+    have secrets, or a group, that its user has not. Raise StartError as `variables_in` does.
+    """
+    if not own:
+        return variables_in(path, trusted())
+    with suppress(StartError):  # the user may change it, or it cannot be read: the second look says which
+        return variables_in(path, trusted())
+    found = variables_in(path, trusted(own))
+    refused = ", ".join(name for name in found if decides_what_runs(name) and name not in allowed)
+    if refused:
+        name = path.removeprefix("-")
+        text = f"the env_file {name} sets {refused}, which decides what runs, and the job's user may change it"
+        raise StartError(f"{text}: allow_env: [{refused}] lets it, or chown root {name}, and its folder if need be")
+    return found
 
 
 def variables_in(path: str, users: Collection[int] | None) -> dict[str, str]:

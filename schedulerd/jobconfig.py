@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import re
 import shutil
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from .accounts import expired_on, is_known, user_of
 from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
 from .backups.manifest import maker_at
+from .clock import SystemClock
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .params import params_from, without_options
@@ -132,6 +133,7 @@ class ActionReader:
             "keeps_leftovers": value["leftovers"] is Leftovers.KEEP,
             "output_limit_bytes": value["output_limit"],
             "env_files": tuple(map(self._env_file, value["env_file"])),
+            "allowed_env": tuple(value["allow_env"]),
         }
 
     def _program(self, name: str) -> str:
@@ -145,6 +147,8 @@ class ActionReader:
         """Report what is wrong with a job that was read from `given`, what stood under the key of its action."""
         action = (*path, job.action)
         _check_identity(job, path, warn if self._is_known else report)
+        if job.user not in (None, "root") and os.geteuid() == 0:
+            _check_expiry(job.user, path, warn)
         for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):
@@ -301,19 +305,8 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
 
 
-def user_of(name: str) -> pwd.struct_passwd:
-    """Return a user by name or number. Raise KeyError."""
-    return pwd.getpwuid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else pwd.getpwnam(name)
-
-
-def group_of(name: str) -> grp.struct_group:
-    """Return a group by name or number. Raise KeyError."""
-    return grp.getgrgid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else grp.getgrnam(name)
-
-
-def is_known(key: str, name: str) -> bool:
-    """Return whether this host has the `user` or `group` of that name or number."""
-    try:
-        return bool(user_of(name) if key == "user" else group_of(name))
-    except KeyError:
-        return False
+def _check_expiry(name: str, path: Path, warn: Report) -> None:
+    """Warn of an account that has ended. What cannot be known now is told when a run is to start."""
+    with suppress(KeyError, OSError):
+        if end := expired_on(user_of(name), SystemClock().now()):
+            warn((*path, "user"), f"the account of {name} expired on {end}: each run would fail")

@@ -171,6 +171,7 @@ class Job:
     keeps_leftovers: bool = False
     output_limit_bytes: int = 10 * 1024**2
     env_files: tuple[str, ...] = ()  # with '-' before the path: it may be missing
+    allowed_env: tuple[str, ...] = ()  # what one that its user may change sets although that decides what runs
 
     @property
     def is_scheduled(self) -> bool:

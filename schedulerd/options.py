@@ -174,6 +174,11 @@ POLICY: Mapping[str, Option] = {
     "env_file": Option(
         OneOrMore(Text()), "files with KEY=VALUE lines, read at each start; with '-' before the path it may be missing", ()
     ),
+    "allow_env": Option(
+        OneOrMore(Text(ENV_NAME, "a name of an environment variable")),
+        "what an env_file that the job's user may change can set although it decides what runs, such as PATH",
+        (),
+    ),
     "python_path": Option(OneOrMore(Text()), "where python: jobs find their modules", ()),
     "interpreter": Option(Text(), "the Python that runs python: jobs (default: the daemon's)"),
     "user": Option(Text(), "whom its process runs as; only when the daemon is root"),

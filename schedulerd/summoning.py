@@ -1,6 +1,6 @@
 """Finds the keeper of a folder, or starts one; one that does not answer is killed, and another one takes its place.
 
-A keeper gets the daemon's environment without what systemd gave the daemon alone; its children get none of that.
+A keeper gets of the daemon's environment what it needs and no secret (privacy.py); its children get none of that.
 Nothing here waits for ever, but much waits for seconds: it is for the daemon's start, and for threads that may wait.
 """
 
@@ -22,6 +22,7 @@ from .addresses import holder_of
 from .descriptors import in_words, is_readable, limit_at_start, raise_shortage
 from .errors import StartError
 from .locks import address_of
+from .privacy import for_keepers
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ LEAVE_SECONDS = 3.0  # how long the end of a keeper that has nothing to do is wa
 FILES = ("lock", "socket")  # without them, the next daemon does not find the keeper
 READY = 3  # the descriptor on which a keeper says that it is there
 CHUNK = 256 * 1024
-NOT_FOR_KEEPERS = ("NOTIFY_SOCKET", "LISTEN_", "WATCHDOG_", "CREDENTIALS_DIRECTORY", "PYTHON")
 _LOCK = struct.Struct("hhqqi")  # struct flock of fcntl(2): type, whence, start, length, process id
 
 
@@ -147,8 +147,7 @@ class Summoner:
 
     def _spawn(self, tell: int) -> int:
         """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_FOR_KEEPERS)}
-        env["PYTHONPATH"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        env = {**for_keepers(os.environ), "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
         errors = os.path.join(self._folder, "errors")
         _bound(errors)
         return os.posix_spawn(

@@ -15,6 +15,8 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePath
 
+from .accounts import name_of
+
 
 def trusted(also: Iterable[int] = ()) -> frozenset[int]:
     """Return the users who may decide what runs: root, the daemon's own user, and those in `also`."""
@@ -53,14 +55,14 @@ def _why(path: str, found: os.stat_result, users: Collection[int]) -> str | None
     mends = list(_mends(path, found, users))
     if not mends:
         return None
-    known = f"(owner {_name(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
-    others = " and ".join(sorted(map(_name, users), key=lambda name: (name != "root", name)))
+    known = f"(owner {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
+    others = " and ".join(sorted(map(name_of, users), key=lambda name: (name != "root", name)))
     return f"{path} {known} can be changed by others than {others}: {' && '.join(mends)}"
 
 
 def _mends(path: str, found: os.stat_result, users: Collection[int]) -> Iterator[str]:
     if found.st_uid not in users:
-        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{_name(0 if 0 in users else min(users))} {path}"
+        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{name_of(0 if 0 in users else min(users))} {path}"
     if stat.S_ISLNK(found.st_mode):
         return  # the mode of a link says nothing (symlink(7))
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, found.st_uid)):
@@ -74,10 +76,3 @@ def _is_private(gid: int, uid: int) -> bool:
     except KeyError:
         return False
     return owner.pw_gid == gid and group.gr_name == owner.pw_name and not set(group.gr_mem) - {owner.pw_name}
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

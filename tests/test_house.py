@@ -37,6 +37,7 @@ FLOORS = (
         "process",
     }
     | {
+        "accounts",
         "addresses",
         "config_files",
         "last_good",
@@ -50,6 +51,7 @@ FLOORS = (
         "logs",
         "outlet",
         "parts",
+        "privacy",
         "calendars",
         "load",
         "subtree",

@@ -7,10 +7,11 @@ import pwd
 from functools import lru_cache
 from typing import Any
 
-from ..envfiles import variables_in
+from ..accounts import expired_on, group_of, user_of
+from ..clock import SystemClock
+from ..envfiles import variables_for
 from ..errors import InvalidError, StartError
 from ..faults import VARIABLE as FAULT
-from ..jobconfig import group_of, user_of
 from ..model import Job, Run, to_text
 from ..options import OWN_PREFIX, SAFE_PATH
 from ..params import as_text, check_params
@@ -18,7 +19,6 @@ from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
 from ..secrets import resolve
 from ..subtree import CONTROLLER_OF
-from ..trust import trusted
 
 SHELL = "/bin/sh"
 LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success
@@ -57,13 +57,13 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
 
     Who it is cannot be set by its job: a run's processes are known by it, wherever they have gone.
 
-    Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be read, for
-    an unknown user, and for a parameter that the job does not take any more.
+    Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be used, for an
+    unknown user, and for a parameter that the job does not take any more.
     """
     own = users_of(job)
     env = dict(_base(job.user if job.user is not None else os.geteuid()))
     for path in job.env_files:
-        env.update(variables_in(path, trusted(own)))
+        env.update(variables_for(path, own, job.allowed_env))
     for name, value in job.env.items():
         env[name] = resolve(value, own)
     env = {name: value for name, value in env.items() if not name.startswith(OWN_PREFIX) or name in MAY_BE_SET}
@@ -103,6 +103,8 @@ def identity_of(job: Job) -> Identity | None:
     user = _user(job.user) if job.user is not None else pwd.getpwuid(0)
     if user.pw_uid == 0 and job.user not in (None, "root"):
         raise StartError(f"the user {job.user!r} is root: it must be spelt so, if that is meant")
+    if user.pw_uid != 0:
+        _check_expiry(user)
     gid = user.pw_gid
     if job.group is not None:
         try:
@@ -110,6 +112,17 @@ def identity_of(job: Job) -> Identity | None:
         except KeyError:
             raise StartError(f"there is no group {job.group!r} on this host") from None
     return Identity(user.pw_uid, gid, tuple(os.getgrouplist(user.pw_name, gid)))
+
+
+def _check_expiry(user: pwd.struct_passwd) -> None:
+    """Raise StartError for an account that has ended: cron and sshd start nothing for it, either."""
+    try:
+        end = expired_on(user, SystemClock().now())
+    except OSError as error:
+        text = f"whether the account of {user.pw_name} has expired cannot be looked up: {error.strerror}"
+        raise StartError(text) from error
+    if end is not None:
+        raise StartError(f"the account of {user.pw_name} expired on {end}: chage -E -1 {user.pw_name}, if it is to go on")
 
 
 def users_of(job: Job) -> tuple[int, ...]:

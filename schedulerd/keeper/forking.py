@@ -19,13 +19,22 @@ from ..subtree import write
 from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
 
 CHUNK = 4096  # what the child says of a failure is shorter
+# By what uname(2) calls a machine.
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "i686": 174, "armv7l": 174, "ppc64le": 173, "s390x": 174}
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "armv7l": 314, "ppc64le": 273, "s390x": 282}
 _IOPRIO_CLASS_SHIFT = 13
+_OWN_SIGNALS = (32, 33)  # glibc's, which it leaves alone and has the keeper ignore since its own start (posix_spawn)
+_DEFAULT_ACTION = bytes(64)  # a struct sigaction of the kernel is SIG_DFL when it is all zero; the largest has 32 bytes
+_SIGNAL_SET_BYTES = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class ChildError(OSError):
+    """What went wrong between fork and exec, in the child; its text begins with the step unless that was exec itself."""
+
+
 def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None, descriptors: int | None = None) -> int:
-    """Start a child as its order says and return its process id. Raise OSError, with the step that failed as text.
+    """Start a child as its order says and return its process id. Raise OSError, or ChildError.
 
     `group` is the `cgroup.procs` file of the control group that it enters, `descriptors` its soft RLIMIT_NOFILE.
     """
@@ -43,7 +52,7 @@ def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None, 
     if failure:
         os.waitpid(pid, 0)
         number, _, text = failure.decode("utf-8", "replace").partition(":")
-        raise OSError(int(number), text)
+        raise ChildError(int(number), text)
     return pid
 
 
@@ -100,6 +109,9 @@ def _default_signals() -> None:
     for number in signal.valid_signals():
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
+    if call := _RT_SIGACTION.get(os.uname().machine):
+        for own in _OWN_SIGNALS:
+            _libc.syscall(call, own, _DEFAULT_ACTION, None, _SIGNAL_SET_BYTES)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..descriptors import SHORTAGES, in_words
-from .forking import fork
+from .forking import ChildError, fork
 from .spawn import CAN_ENTER_GROUPS, spawn
 
 NEEDS_FORK = ("identity", "limits", "umask")
@@ -38,7 +38,7 @@ def launch(order: Mapping[str, Any], group: str | None = None, descriptors: int 
             folder = os.open(os.path.dirname(group), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return _spawn(order, stdin, group, folder, descriptors)
     except (OSError, ValueError) as error:
-        is_shortage = isinstance(error, OSError) and error.errno in SHORTAGES
+        is_shortage = isinstance(error, OSError) and error.errno in SHORTAGES and not _has_too_many_processes(error)
         raise NotStartedError(_why(order, error), is_shortage) from error
     finally:
         for descriptor in (stdin, folder):
@@ -73,8 +73,15 @@ def _input(text: str | None) -> int | None:
     return descriptor
 
 
+def _has_too_many_processes(error: OSError | ValueError) -> bool:
+    """Return whether exec failed since its user has more processes than its RLIMIT_NPROC allows (execve(2), EAGAIN)."""
+    return isinstance(error, ChildError) and error.errno == errno.EAGAIN
+
+
 def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     program, cwd = order["argv"][0], order.get("cwd")
+    if _has_too_many_processes(error):
+        return f"{program!r} could not be started: its user has as many processes as `limits: {{processes: …}}` allows"
     if isinstance(error, OSError) and error.errno in SHORTAGES:
         return f"{program!r} could not be started: {in_words(error)}"
     if cwd is not None and not os.path.isdir(cwd):

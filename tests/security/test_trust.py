@@ -138,7 +138,8 @@ def test_a_job_may_use_the_files_of_its_user(file):
     of_a_stranger(file)
     in_a_folder_of_a_stranger(file)
 
-    assert environment(a_job(env_files=(str(file),), user="nobody"), a_run(), "/tmp/out.log")["PATH"] == "/tmp/evil"
+    job = a_job(env_files=(str(file),), user="nobody", allowed_env=("PATH",))
+    assert environment(job, a_run(), "/tmp/out.log")["PATH"] == "/tmp/evil"
     assert environment(a_job(env={"A": Secret("file", str(file))}, user="nobody"), a_run(), "/tmp/out.log")["A"]
 
 

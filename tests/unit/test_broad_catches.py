@@ -59,6 +59,7 @@ SUPPRESSED = {
     "keeper/journal.py": "what is not written is kept, and the file tells why; what is withdrawn or forgotten is told again",
     "keeper/journalfile.py": "tried again with the next",
     "keeper/remains.py": "a process that is gone has no name",
+    "jobconfig.py": "an account that cannot be looked up now is told when a run starts",
     "last_good.py": "a copy that is not there",
     "link.py": "a connection that ends: its reader notices",
     "locks.py": "a folder that is not there",

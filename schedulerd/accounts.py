@@ -1,0 +1,74 @@
+"""The accounts of this host: users and groups by name or number (getpwnam(3)), and when an account ends (shadow(5))."""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import re
+from datetime import UTC, date, datetime, timedelta
+
+NEVER = -1  # days
+_NO_ENTRY = (0, 2, 3)  # 0, ENOENT, ESRCH: what getspnam(3) says of a user who has no entry
+
+
+class _Spwd(ctypes.Structure):
+    """struct spwd of getspnam(3)."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("password", ctypes.c_char_p),
+        *((field, ctypes.c_long) for field in ("changed", "min", "max", "warn", "inactive", "expire")),
+        ("flag", ctypes.c_ulong),
+    )  # fmt: skip
+
+
+_libc = ctypes.PyDLL(None, use_errno=True)  # keeps Python's lock: the answer lies in a buffer that all threads share
+
+
+def user_of(name: str) -> pwd.struct_passwd:
+    """Return a user by name or number. Raise KeyError."""
+    return pwd.getpwuid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else pwd.getpwnam(name)
+
+
+def name_of(uid: int) -> str:
+    """Return what people call a user."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def group_of(name: str) -> grp.struct_group:
+    """Return a group by name or number. Raise KeyError."""
+    return grp.getgrgid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else grp.getgrnam(name)
+
+
+def is_known(key: str, name: str) -> bool:
+    """Return whether this host has the `user` or `group` of that name or number."""
+    try:
+        return bool(user_of(name) if key == "user" else group_of(name))
+    except KeyError:
+        return False
+
+
+def expired_on(user: pwd.struct_passwd, now: datetime) -> date | None:
+    """Return the day on which an account ended (`chage -E`, `usermod -e`), None for one that goes on.
+
+    A locked password ends no account: those of services have none. Raise OSError when that cannot be looked up.
+    """
+    first, today = date(1970, 1, 1), now.astimezone(UTC).date()
+    days = _expiry_of(user.pw_name)
+    return None if days < 0 or days > (today - first).days else first + timedelta(days=days)
+
+
+def _expiry_of(name: str) -> int:
+    """Return the first day, counted from 1970 on, on which an account is no more; NEVER for one without such a day."""
+    _libc.getspnam.restype = ctypes.POINTER(_Spwd)
+    ctypes.set_errno(0)
+    found = _libc.getspnam(name.encode())
+    if found:
+        return int(found.contents.expire)
+    if (number := ctypes.get_errno()) not in _NO_ENTRY:
+        raise OSError(number, os.strerror(number))
+    return NEVER
