@@ -27,6 +27,7 @@ jobs:
   patient: {shell: "sleep 4; echo done; exit 7", overlap: allow}
   writes: {shell: "id -un; umask; touch /tmp/from-a-job; touch /usr/from-a-job"}
   paused: {every: 1s, shell: "true"}
+  forges: {shell: "printf 'a\\\\nPRIORITY=0\\\\nMESSAGE=forged\\\\n\\\\033[2J\\\\302\\\\205b'; exit 3"}
 """
 
 
@@ -254,6 +255,16 @@ def test_the_journal_knows_which_job_and_run_a_record_is_about(machine):
 
     assert record["PRIORITY"] == "4"
     assert record["LOGGER"].startswith("schedulerd.")
+
+
+def test_s30_what_a_job_writes_is_one_record_of_the_journal_and_forges_no_field(machine):
+    machine.run("schedulerctl", "run", "forges", check=False)
+    run = newest(machine, "forges")["run_id"]
+    found = until(lambda: records(machine, f"RUN_ID={run}", "-p", "warning"), "its record")
+
+    assert [each["PRIORITY"] for each in found] == ["4"]
+    assert found[0]["MESSAGE"].endswith(r"its last words: a\nPRIORITY=0\nMESSAGE=forged\n\x1b[2J\x85b")
+    assert records(machine, "MESSAGE=forged") == []
 
 
 def test_the_journal_finds_what_people_did_to_a_job_or_run(machine):
