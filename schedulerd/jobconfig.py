@@ -18,7 +18,7 @@ from .backups.manifest import maker_at
 from .clock import SystemClock
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
-from .params import params_from, without_options
+from .params import params_from, without_options, words_that_run
 from .schema import Path, Report, did_you_mean, hidden
 
 Value = TypeVar("Value")
@@ -234,6 +234,10 @@ class ActionReader:
         if isinstance(program, ParamWord):
             report((*path, 0), "the program cannot be a parameter: who triggers the job would choose what runs")
             return
+        for index, reader in words_that_run((program, *arguments)).items():
+            if isinstance(word := (program, *arguments)[index], ParamWord):
+                text = f"the value of {word.name} is run as a program by {reader}: who triggers the job chooses what runs"
+                warn((*path, index), f"{text} (a shell line takes it as a variable: $SCHEDULERD_PARAM_{word.name.upper()})")
         search = job.env.get("PATH", SAFE_PATH)
         key = (program, str(search))
         if key not in self._found_commands:

@@ -7,8 +7,9 @@ statement or one argument of a function, and is never pasted into a text that an
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -20,6 +21,12 @@ from .schema import Path, Report, did_you_mean, shown
 
 NAME = r"[a-z][a-z0-9_]{0,31}"
 BIGGEST = 2**63  # of whole numbers: what every database keeps
+_INTERPRETER = re.compile(r"(ba|da|z|k|a|fi)?sh|python[0-9.]*|perl|ruby|node|php|lua|su|runuser")
+_CODE = re.compile(r"-[A-Za-z]*[cer]|--(command|eval|run)")
+_WRAPPERS = frozenset(
+    {"env", "nice", "nohup", "setsid", "sudo", "doas", "xargs", "stdbuf", "unshare", "systemd-run", "strace"}
+)
+_SETS = re.compile(r"-|[A-Za-z_][A-Za-z0-9_]*=")  # an option, or a variable for env
 _LOC: tuple[str, ...] = ("body", "params")
 
 
@@ -107,6 +114,20 @@ def _unsigned(param: Param) -> Param:
         return param
     is_meant = min(param.default or 0, param.maximum or 0) < 0
     return param if is_meant else replace(param, minimum=0)
+
+
+def words_that_run(words: Sequence[Any]) -> dict[int, str]:
+    """Return which words of a command a program reads as a program itself, with its name, by their index.
+
+    The value of a parameter must be none of them: who triggers the job would choose what runs.
+    """
+    program = os.path.basename(words[0]) if words and isinstance(words[0], str) else ""
+    if _INTERPRETER.fullmatch(program):
+        return {at + 1: program for at, word in enumerate(words[:-1]) if isinstance(word, str) and _CODE.fullmatch(word)}
+    if program in _WRAPPERS:
+        first = next((at for at, word in enumerate(words) if at and not (isinstance(word, str) and _SETS.match(word))), 0)
+        return {first: program} if first else {}
+    return dict.fromkeys(range(2, len(words)), "the shell of the other host") if program == "ssh" else {}
 
 
 def _why_no_pattern(text: str) -> str | None:

@@ -91,3 +91,22 @@ def test_s22_a_program_cannot_be_a_parameter(tmp_path):
 
     with pytest.raises(ConfigError, match="the program cannot be a parameter"):
         load(str(path))
+
+
+def warnings_of(tmp_path, command):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"jobs: {{a: {{params: {{what: {{}}}}, command: {command}}}}}")
+    path.chmod(0o600)
+    return [each.text for each in load(str(path)).warnings if "is run as a program" in each.text]
+
+
+@pytest.mark.parametrize("start", ["[/bin/sh, -c, W]", "[bash, -ec, W]", "[python3, -c, W]", "[perl, -e, W, x]",
+                                   "[/usr/bin/env, A=b, W]", "[nice, W]", "[sudo, -n, W]", "[ssh, host, run, W]"])  # fmt: skip
+def test_s22_a_value_that_another_program_would_run_is_warned_of(tmp_path, start):
+    assert len(warnings_of(tmp_path, start.replace("W", "{param: what}"))) == 1
+
+
+@pytest.mark.parametrize("start", ["[/bin/sh, /srv/run, W]", "[/bin/sh, -c, 'echo $1', x, W]", "[sudo, -n, /srv/run, W]",
+                                   "[/bin/echo, -c, W]", "[python3, /srv/x.py, W]", "[ssh, W]"])  # fmt: skip
+def test_s22_a_value_that_is_an_argument_is_not(tmp_path, start):
+    assert warnings_of(tmp_path, start.replace("W", "{param: what}")) == []
