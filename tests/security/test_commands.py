@@ -101,7 +101,7 @@ def warnings_of(tmp_path, command):
 
 
 @pytest.mark.parametrize("start", ["[/bin/sh, -c, W]", "[bash, -ec, W]", "[python3, -c, W]", "[perl, -e, W, x]",
-                                   "[/usr/bin/env, A=b, W]", "[nice, W]", "[sudo, -n, W]", "[ssh, host, run, W]"])  # fmt: skip
+                                   "[/usr/bin/env, A=b, W]", "[sudo, -n, W]", "[ssh, host, run, W]"])  # fmt: skip
 def test_s22_a_value_that_another_program_would_run_is_warned_of(tmp_path, start):
     assert len(warnings_of(tmp_path, start.replace("W", "{param: what}"))) == 1
 
