@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -26,7 +27,10 @@ from .errors import (
     UnsafeError,
     WrongTypeError,
 )
+from .model import Actor, Role
 from .views import to_bytes
+
+log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1/scheduler"
 
@@ -77,6 +81,13 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
 }
 
 
+# What callers other than admins are told of errors whose words may name places, statements or servers of ours.
+INSIDE: dict[type[SchedulerdError], str] = {
+    StoreError: "the history cannot be asked or changed now: /readyz says how it is, the daemon's log why",
+    UnsafeError: "this cannot be done safely now: the daemon's log says why",
+}
+
+
 def answer(value: Any, status: int = 200) -> web.Response:
     """Return `value` as JSON."""
     return answer_bytes(to_bytes(value), status)
@@ -103,10 +114,15 @@ def http_error(error: web.HTTPException) -> web.Response:
     return response
 
 
-def error_response(error: SchedulerdError) -> web.Response:
-    """Return an error of ours as JSON, with the status that its class has."""
+def error_response(error: SchedulerdError, actor: Actor | None = None) -> web.Response:
+    """Return an error of ours as JSON, with the status that its class has; what is inside of us, admins are told only."""
     status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
-    response = answer({"detail": [error.detail] if isinstance(error, InvalidError) else str(error)}, status)
+    words: Any = [error.detail] if isinstance(error, InvalidError) else str(error)
+    instead = next((text for kind, text in INSIDE.items() if isinstance(error, kind)), None)
+    if instead is not None and (actor is None or actor.role < Role.ADMIN):
+        log.info("not told to %s: %s", actor.name if actor is not None else "a caller", error)
+        words = instead
+    response = answer({"detail": words}, status)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="schedulerd"'
     if status in (429, 503):

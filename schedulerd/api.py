@@ -36,6 +36,7 @@ from .parsing import (
     flag_from,
     host_name,
     instant_from,
+    job_from,
     json_body,
     key_from,
     limit_from,
@@ -110,7 +111,7 @@ class Api:
                 self._check_start()
             return await handler(request)  # type: ignore[no-any-return]
         except SchedulerdError as error:
-            return _instead(request, error_response(error), error)
+            return _instead(request, error_response(error, request.get("actor")), error)
         except web.HTTPException as error:
             return _instead(request, http_error(error), error)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -281,12 +282,12 @@ async def _health(api: Api, request: web.Request) -> web.StreamResponse:
 async def _health_history(api: Api, request: web.Request) -> web.StreamResponse:
     query = request.query
     limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
-    return answer(await in_thread(api.service.health_history, query.get("job"), limit, before))
+    return answer(await in_thread(api.service.health_history, job_from(query.get("job")), limit, before))
 
 
 async def _stats(api: Api, request: web.Request) -> web.StreamResponse:
     days = whole_from(request.query.get("days", "0"), "days", 0, MOST_DAYS)
-    return answer(await in_thread(api.service.stats, days, request.query.get("job")))
+    return answer(await in_thread(api.service.stats, days, job_from(request.query.get("job"))))
 
 
 async def _healthz(_api: Api, _request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .answers import answer, in_thread
-from .parsing import flag_from, json_body, limit_from, reason_from
+from .parsing import flag_from, job_from, json_body, limit_from, reason_from
 
 if TYPE_CHECKING:
     from .api import Api
@@ -18,7 +18,7 @@ async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:
     query = request.query
     limit = limit_from(query["limit"]) if "limit" in query else None
     with_missing = flag_from(query.get("missing"), "missing")
-    return answer(await in_thread(api.service.backups, query.get("job"), query.get("source"), limit, with_missing))
+    return answer(await in_thread(api.service.backups, job_from(query.get("job")), query.get("source"), limit, with_missing))
 
 
 async def show_backup(api: Api, request: web.Request) -> web.StreamResponse:

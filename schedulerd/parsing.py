@@ -16,6 +16,7 @@ from aiohttp import web
 from .durations import parse_duration
 from .errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
 from .model import Status
+from .options import JOB_ID
 from .params import echo as echo
 from .schema import did_you_mean
 
@@ -126,6 +127,13 @@ def run_id_from(text: str | None) -> str | None:
     """Return the run_id before which a page ends, or None."""
     if text is not None and not re.fullmatch(r"[0-9a-f-]{36}", text):
         raise InvalidError(["query", "before"], "Input should be a run_id", text)
+    return text
+
+
+def job_from(text: str | None) -> str | None:
+    """Return the job_id that rows are asked for, or None; the job may be gone."""
+    if text is not None and not re.fullmatch(JOB_ID, text):
+        raise InvalidError(["query", "job"], "Input should be a job_id", text)
     return text
 
 

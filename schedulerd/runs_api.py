@@ -16,6 +16,7 @@ from .output import Stretch
 from .parsing import (
     RangeError,
     flag_from,
+    job_from,
     json_body,
     limit_from,
     range_from,
@@ -41,7 +42,7 @@ async def list_runs(api: Api, request: web.Request) -> web.StreamResponse:
     query = request.query
     limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
     statuses = statuses_from(query.getall("status", []))
-    return answer(await in_thread(api.service.list_runs, limit, before, statuses, query.get("job")))
+    return answer(await in_thread(api.service.list_runs, limit, before, statuses, job_from(query.get("job"))))
 
 
 async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
