@@ -1,4 +1,4 @@
-"""S22: a value that an API caller gives is one word, one variable, one bound value, or is refused; never an option or code.
+"""S3, S22: a value that an API caller gives is one word, one variable, one bound value, or refused; never an option or code.
 
 What runs is chosen by the configuration alone.
 """
@@ -78,7 +78,7 @@ def test_s22_a_number_is_no_option_of_a_command_unless_its_minimum_says_so(runni
 
 
 @pytest.mark.parametrize("key", ["command", "shell", "env", "user", "cwd", "path", "url", "python_path"])
-def test_s22_nobody_gives_a_job_anything_but_its_parameters(running, key):
+def test_s3_s22_nobody_gives_a_job_anything_but_its_parameters(running, key):
     with pytest.raises(ClientError, match="Unknown key: expected params") as error:
         running.client.post("jobs/word/trigger", {key: "id", "params": {"what": "x"}})
     assert error.value.status == 422
