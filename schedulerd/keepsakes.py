@@ -19,6 +19,7 @@ from .envfiles import variables_in
 from .errors import SecretError, StartError
 from .files import free_name, write_private
 from .model import Job, Secret
+from .results import OF_CONTENTS
 from .secrets import known_secrets, resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class Keepsakes:
         """Return what the jobs did, by their ids, when they were remembered last."""
         return {job_id: kept["action"] for job_id, kept in self._kept.items()}
 
+    def is_of_contents(self, job_id: str) -> bool:
+        """Return whether a job has, or once had, an action whose output may quote the contents of a database."""
+        return _is_of_contents(self._kept.get(job_id, {}))
+
     def retired(self, job_id: str) -> Job | None:
         """Return a job that is gone, as far as it is remembered; None when it is not."""
         kept = self._kept.get(job_id)
@@ -132,7 +137,12 @@ def _keepsake(job: Job, before: Keepsake) -> Keepsake:
     kept["success_exit_codes"] = list(job.success_exit_codes)
     kept["secrets"] = _joined(before.get("secrets", []), secrets)
     kept["env_files"] = _joined(before.get("env_files", []), job.env_files)
+    kept["of_contents"] = _is_of_contents(before) or job.action in OF_CONTENTS or None
     return {name: each for name, each in kept.items() if each not in (None, [])}
+
+
+def _is_of_contents(kept: Keepsake) -> bool:
+    return bool(kept.get("of_contents")) or kept.get("action") in OF_CONTENTS  # files of earlier versions have the latter
 
 
 def _joined(old: list[Any], new: Any) -> list[Any]:

@@ -28,6 +28,8 @@ DEEPEST = 20
 MOST_WARNINGS = 20
 # Actions whose process is ours, and says itself why it failed.
 OWN_PROGRAMS = frozenset({"python", "http", "sql", "backup", "restore_drill"})
+# Those whose output may quote the contents of a database, see `dberrors.py`: it is for admins only, no message repeats it.
+OF_CONTENTS = frozenset({"sql", "backup", "restore_drill"})
 # Details by which we decide what follows a run, and say why it is as it is.
 RESERVED = OWN_DETAILS | {"retry", "params", "after", "rules", "cause", "again", "blocking_run", "cancelled_by"}
 
@@ -196,5 +198,5 @@ def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | N
     is_ours = job.action in OWN_PROGRAMS and (result.status, result.exit_code) == (Status.FAILED, 1)
     if result.status is not Status.SUCCESS and not (is_ours and message):
         reason = ": ".join(filter(None, (result.message, message)))
-        message = f"{reason}; its last words: {told}" if told and not message else reason
+        message = f"{reason}; its last words: {told}" if told and not message and job.action not in OF_CONTENTS else reason
     return Result(result.status, reported.records_processed, message, result.exit_code, details)

@@ -11,7 +11,7 @@ from .actions import PREPARE
 from .board import Board
 from .clock import Clock
 from .durations import counted
-from .errors import BusyError, GoneError, NotFoundError, StoreAwayError, StoreError
+from .errors import BusyError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
 from .figures import percentile
 from .keepsakes import Keepsakes
 from .lookup import run_of
@@ -169,8 +169,13 @@ class Runs:
         job = self._keepsakes.retired(run.job_id) if job is None else self._keepsakes.with_past(job)
         return Reader(self._output, run.run_id, known_secrets(job, self._sources()), offset)
 
-    def check_masks(self, run: Run) -> None:
-        """Raise SecretError when an output may hold a secret that cannot be known any more, since its job is gone."""
+    def check_open(self, run: Run) -> None:
+        """Raise SecretError when an output is for admins only.
+
+        It may quote the contents of a database, or have a secret in it that cannot be known any more, since its job is gone.
+        """
+        if self._keepsakes.is_of_contents(run.job_id):
+            raise SecretError("it may quote the contents of a database")
         if run.job_id not in self._board.states:
             self._keepsakes.check(run.job_id)
 

@@ -154,12 +154,12 @@ class Service:
     def read_output(self, run_id: str, offset: int, actor: Actor) -> tuple[Run, Stretch]:
         """Return a run and the first stretch of its output at or after `offset`.
 
-        Raise NotFoundError; and ForbiddenError unless an admin asks, when a secret in it may not be known any more.
+        Raise NotFoundError; and ForbiddenError unless an admin asks, when the output is for admins only, see `check_open`.
         """
         run = self.runs.get(run_id)
         if actor.role < Role.ADMIN:
             try:
-                self.runs.check_masks(run)
+                self.runs.check_open(run)
             except SecretError as error:
                 raise ForbiddenError(f"the output of run {run_id} is for admins only: {error}") from None
         return run, self.runs.stretch(run, offset)

@@ -19,7 +19,7 @@ AGAIN_SECONDS = 0.5
 LOOK_SECONDS = 15.0  # the longest that a daemon is asked to wait before it answers
 STATUS_SECONDS = 1.0
 CLEAR_LINE = "\r\x1b[K"
-GONE = 410
+FORBIDDEN, GONE = 403, 410
 PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
 
 
@@ -209,6 +209,11 @@ def watched(client: Client, run_id: str, controls: Controls) -> dict[str, Any]:
             teller.start()
     try:
         return watch.follow()
+    except ClientError as error:
+        if error.status != FORBIDDEN:
+            raise
+        watch.line.say(f"[schedulerd: {error}]")
+        return awaited(client, run_id, None) or {}
     finally:
         is_over.set()
         watch.line.end()

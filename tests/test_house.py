@@ -21,6 +21,7 @@ FLOORS = (
     | {"descriptors"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "patterns", "keeping", "trends", "masking", "secretforms", "secretindex"}
+    | {"dberrors"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {
         "yamlfile",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from ..dberrors import postgresql_program
 from . import BackupError, Copied, Kind, Order
 from .tools import Tool, call, text_of
 from .urls import postgresql
@@ -24,17 +25,14 @@ DUMPALL_END = b"PostgreSQL database cluster dump complete"
 def _tool(order: Order, name: str, *arguments: str, url: str | None = None) -> Tool:
     program = os.path.join(order["pg_bin"], name) if order.get("pg_bin") else name
     if url is None:
-        return Tool([program, *arguments])
+        return Tool([program, *arguments], words=_words)
     visible, env = postgresql(url)
     own = {"PGCONNECT_TIMEOUT": CONNECT_SECONDS, "LC_MESSAGES": "C"}  # so that ways_out knows its words
-    return Tool([program, "--no-password", f"--dbname={visible}", *arguments], {**own, **env})
+    return Tool([program, "--no-password", f"--dbname={visible}", *arguments], {**own, **env}, words=_words)
 
 
-def _call(tool: Tool) -> None:
-    try:
-        call(tool)
-    except BackupError as error:
-        raise type(error)("; ".join([str(error), *ways_out(str(error))])) from None
+def _words(said: str) -> str:
+    return "; ".join([postgresql_program(said), *ways_out(said)])
 
 
 def ways_out(said: str) -> list[str]:
@@ -58,7 +56,7 @@ def ways_out(said: str) -> list[str]:
 def _dump(order: Order, path: str) -> Copied:
     compression = [] if order["compress"] == "none" else ["--compress=0"]  # it is compressed as a whole, and better so
     schema = [f'--schema="{order["schema"]}"'] if order["schema"] else []
-    _call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
+    call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
     return Copied(text_of(_tool(order, "pg_dump", "--version")))
 
 
@@ -71,12 +69,12 @@ def _size(order: Order) -> int:
 
 
 def _check_dump(order: Order, path: str) -> None:
-    _call(_tool(order, "pg_restore", "--list", path))
-    _call(_tool(order, "pg_restore", "--file=-", path))
+    call(_tool(order, "pg_restore", "--list", path))
+    call(_tool(order, "pg_restore", "--file=-", path))
 
 
 def _dump_globals(order: Order, path: str) -> Copied:
-    _call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
+    call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
     return Copied(text_of(_tool(order, "pg_dumpall", "--version")))
 
 
@@ -97,7 +95,7 @@ def _restore(order: Order, path: str, _scratch: str) -> None:
         raise BackupError(f"a drill of a PostgreSQL needs psycopg (python3-psycopg): {error}") from error
     owner = "/".join(order[name] for name in ("node", "directory", "job_id"))
     with scratch_database(order["into"], owner, order["run_id"]) as url:
-        _call(_tool(order, "pg_restore", "--exit-on-error", *LEFT_OUT, path, url=url))
+        call(_tool(order, "pg_restore", "--exit-on-error", *LEFT_OUT, path, url=url))
         hold(order["assertions"], url)
 
 

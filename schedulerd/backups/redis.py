@@ -10,8 +10,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from ..dberrors import redis_words
 from . import BackupError, Copied, Kind, Order, RefutedError
-from .tools import Tool, call, text_of
+from .tools import Tool, call, tell, text_of
 from .tunnel import tunnel
 from .urls import RedisServer, redis
 
@@ -65,7 +66,9 @@ def _restore(order: Order, path: str, scratch: str) -> None:
             # Told with its type, so that an error is none of the values that begin like one. (-e is Redis 7's.)
             answer = text_of(Tool(["redis-cli", "-s", socket, "--no-raw", *words]))
             if answer in FALSE or answer.startswith(("(error)", "(empty ")):
-                raise RefutedError(f"the assertion {text!r} is not true: {answer or 'nothing'}")
+                tell(f"{answer}\n")
+                told = redis_words(answer) if answer.startswith("(error)") else answer or "nothing"
+                raise RefutedError(f"the assertion {text!r} is not true: {told}")
 
 
 def _words(command: str) -> list[str]:

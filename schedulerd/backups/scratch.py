@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from ..dberrors import postgresql_error
 from ..secrets import scrubbed
 from . import BackupError, RefutedError
+from .tools import tell
 from .urls import with_database
 
 CONNECT_SECONDS = 30
@@ -52,8 +54,8 @@ def _told(server: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        text = " ".join(str(error).split())
-        raise BackupError(f"the scratch database: {scrubbed(text, server)}") from None
+        tell(scrubbed(f"{error}\n", server))
+        raise BackupError(f"the scratch database: {scrubbed(postgresql_error(error), server)}") from None
 
 
 def _named(statement: str, name: str) -> sql.Composed:
@@ -69,6 +71,7 @@ def hold(assertions: Sequence[str], url: str) -> None:
             except psycopg.OperationalError:
                 raise  # the server went away: that says nothing about the backup
             except psycopg.Error as error:
-                raise RefutedError(f"the assertion {text!r} failed: {' '.join(str(error).split())}") from None
+                tell(scrubbed(f"{error}\n", url))
+                raise RefutedError(f"the assertion {text!r} failed: {scrubbed(postgresql_error(error), url)}") from None
             if row is None or not row[0]:
                 raise RefutedError(f"the assertion {text!r} is not true: {row[0] if row else 'no row'}")

@@ -11,7 +11,9 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
+from ..dberrors import sqlite_words
 from . import BackupError, Copied, Kind, Order, RefutedError
+from .tools import tell
 
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 0.5  # signals are heard in between
@@ -67,7 +69,12 @@ def _told(error: sqlite3.Error) -> str:
             "who wrote in it last was killed in the middle, and left a journal: let the application open it again, or "
             "`sqlite3 FILE 'SELECT 1 FROM sqlite_master'`"
         )
-    return str(error)
+    return _kept(error)
+
+
+def _kept(error: sqlite3.Error) -> str:
+    tell(f"{error}\n")
+    return sqlite_words(str(error), error)
 
 
 def _check(order: Order, path: str) -> None:
@@ -75,9 +82,10 @@ def _check(order: Order, path: str) -> None:
         with closing(_read_only(path)) as copy:
             found = [row[0] for row in _rows(copy, "PRAGMA integrity_check")]
     except sqlite3.Error as error:
-        found = [str(error)]
+        raise BackupError(f"the copy of {order['source']} is damaged: {_kept(error)}") from None
     if found != ["ok"]:
-        raise BackupError(f"the copy of {order['source']} is damaged: {'; '.join(found[:3])}")
+        tell("\n".join([*found, ""]))
+        raise BackupError(f"the copy of {order['source']} is damaged: {'; '.join(map(sqlite_words, found[:3]))}")
 
 
 def _restore(order: Order, path: str, scratch: str) -> None:
@@ -90,7 +98,7 @@ def _restore(order: Order, path: str, scratch: str) -> None:
             try:
                 row = next(_rows(connection, text), None)
             except sqlite3.Error as error:
-                raise RefutedError(f"the assertion {text!r} failed: {error}") from None
+                raise RefutedError(f"the assertion {text!r} failed: {_kept(error)}") from None
             if row is None or not row[0]:
                 raise RefutedError(f"the assertion {text!r} is not true: {row[0] if row else 'no row'}")
     with suppress(FileNotFoundError):

@@ -1,7 +1,8 @@
 """Call the programs that do the work (pg_dump, tar, age, …), one or several in a row through pipes.
 
 What they need to know that is secret goes into their environment, never into an argument. What they say on stderr goes to
-ours, which is the run's output, and its end into the error when one of them fails: each of a row is asked for its status.
+ours, which is the run's output, and its end into the error when one of them fails (of what may quote the contents of a
+database only what names objects, see `dberrors.py`): each of a row is asked for its status.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO
@@ -25,11 +26,15 @@ MESSAGE_CHARACTERS = 600
 
 @dataclass(frozen=True)
 class Tool:
-    """A program with its arguments, what is added to its environment, and which statuses are no failure."""
+    """A program with its arguments, what is added to its environment, and which statuses are no failure.
+
+    `words` returns what an error may repeat of what it said.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     accepted: Sequence[int] = (0,)
+    words: Callable[[str], str] = lambda said: _last(" ".join(said.split()))
 
     @property
     def name(self) -> str:
@@ -66,7 +71,7 @@ def call_all(tools: Sequence[Tool], stdin: IO[bytes] | None = None, stdout: IO[b
         said = _told(errors)
     failed = [(tool, status) for tool, status in zip(tools, statuses, strict=True) if status not in tool.accepted]
     if failed:
-        raise BackupError(f"{ended(failed)}: {said or 'nothing was said'}")
+        raise BackupError(f"{ended(failed)}: {tools[0].words(said) if said else 'nothing was said'}")
     return statuses
 
 
@@ -105,10 +110,18 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _told(errors: IO[bytes]) -> str:
-    """Hand on what the programs said, and return the end of it on one line."""
+    """Hand on what the programs said, and return the end of it."""
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - TOLD_BYTES))
-    text = masked(errors.read().decode("utf-8", "replace"))
-    sys.stderr.write(text)
-    line = " ".join(text.split())
+    text = errors.read().decode("utf-8", "replace")
+    tell(text)
+    return masked(text).strip()
+
+
+def tell(text: str) -> None:
+    """Write into the run's output what is in no error, because it may quote the contents of a database."""
+    sys.stderr.write(masked(text))
+
+
+def _last(line: str) -> str:
     return line if len(line) <= MESSAGE_CHARACTERS else "…" + line[-MESSAGE_CHARACTERS:]

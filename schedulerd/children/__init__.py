@@ -46,11 +46,11 @@ def report(**result: Any) -> None:
             json.dump(result, file)
 
 
-def fail(message: str, **result: Any) -> NoReturn:
-    """End the run as failed, with the reason in words."""
+def fail(message: str, told: str | None = None, **result: Any) -> NoReturn:
+    """End the run as failed, with the reason in words; `told` goes into its output instead, where it may be of all kinds."""
     clean = message.encode("utf-8", "replace").decode().replace("\0", "?")
     sys.stdout.flush()
-    sys.stderr.write(clean + "\n")
+    sys.stderr.write((clean if told is None else told) + "\n")
     sys.stderr.flush()
     report(message=clean, **result)
     os._exit(1)  # also from a second thread, while the first still waits for somebody else's answer

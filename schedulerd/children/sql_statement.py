@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from ..dberrors import ELSEWHERE, postgresql_error, sqlite_words
 from ..secrets import scrubbed
 from . import fail, order, report
 
@@ -41,6 +42,10 @@ _TOKEN = re.compile(
 _COMMENT = re.compile(r"/\*|\*/")
 
 
+class StatementError(Exception):
+    """A statement cannot be executed, in words of ours."""
+
+
 def main() -> None:
     """Do what the order says."""
     given = order()
@@ -53,9 +58,18 @@ def main() -> None:
             fail(f"the statement begins or ends a transaction itself: it is one already, {ENDS_ITSELF}")
         if text == "interrupted" and url.startswith(SQLITE):
             fail(f"the statement was stopped after its timeout of {given['timeout']:g} s")
-        fail(text if url.startswith(SQLITE) else scrubbed(text, url))
+        fail(*((_kept(error), text) if url.startswith(SQLITE) else (scrubbed(_kept(error), url), scrubbed(text, url))))
     sys.stdout.flush()
     report(records_processed=count)
+
+
+def _kept(error: Exception) -> str:
+    """Return what history and log may have of an error."""
+    if isinstance(error, (StatementError, ImportError)):
+        return str(error)
+    if isinstance(error, sqlite3.Error):
+        return sqlite_words(str(error), error)
+    return postgresql_error(error) if hasattr(error, "diag") else f"{type(error).__name__}; {ELSEWHERE}"
 
 
 def _sqlite(given: Mapping[str, Any]) -> int:
@@ -83,7 +97,7 @@ def _opened(path: str, wait: float) -> sqlite3.Connection:
         )
     except sqlite3.OperationalError as error:
         why = str(error) if os.path.exists(path) else "there is no such file"
-        raise ValueError(f"the database {path} cannot be opened: {why}") from error
+        raise StatementError(f"the database {path} cannot be opened: {why}") from error
 
 
 def _no_transactions(action: int, *_: Any) -> int:
@@ -128,7 +142,7 @@ def _postgresql(given: Mapping[str, Any]) -> int:
                 count += max(0, cursor.rowcount)
             has_more = bool(cursor.nextset())
         if connection.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS:
-            raise ValueError(f"the statement has ended its transaction itself: {ENDS_ITSELF}")
+            raise StatementError(f"the statement has ended its transaction itself: {ENDS_ITSELF}")
     return count
 
 

@@ -702,7 +702,9 @@ def test_a_wrong_password_fails_the_backup_and_is_not_told(daemon, postgres, sho
 def test_a_pg_dump_that_refuses_the_server_fails_the_backup(daemon, tmp_path, shop):
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "pg_dump").write_text("#!/bin/sh\necho 'aborting because of server version mismatch' >&2\nexit 1\n")
+    (programs / "pg_dump").write_text(
+        "#!/bin/sh\necho 'pg_dump: error: aborting because of server version mismatch' >&2\nexit 1\n"
+    )
     (programs / "pg_dump").chmod(0o755)
     job = {"backup": {"source": "shop", "pg_bin": str(programs)}}
     running = daemon({"b": job}, sources={"shop": shop}).start()
@@ -782,7 +784,7 @@ def test_a_drill_whose_error_quotes_a_whole_value_leaves_the_backup_in_the_catal
     (backup,) = backups_of(running)
 
     assert "invalid input syntax" in body["message"]
-    assert (backup["is_good"], len(backup["doubts"][0])) == (False, 601)
+    assert (backup["is_good"], "xxx" in backup["doubts"][0]) == (False, False)
 
 
 def test_a_drill_without_its_server_says_nothing_about_the_backup(daemon, tmp_path, shop):

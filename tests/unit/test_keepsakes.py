@@ -51,6 +51,18 @@ def test_what_a_job_named_earlier_is_masked_still(path, monkeypatch):
     assert keepsakes.with_past(a_job("other")) == a_job("other")
 
 
+def test_a_job_that_once_worked_on_a_database_is_known_for_it(path):
+    for action in ("shell", "sql", "command"):
+        keepsakes = Keepsakes(str(path))
+        keepsakes.keep({"job": a_job(action=action, options={}), "other": a_job("other")})
+        keepsakes.keep({})
+
+    assert Keepsakes(str(path)).is_of_contents("job")
+    assert not Keepsakes(str(path)).is_of_contents("other")
+    path.write_text('{"old": {"action": "backup"}, "older": {"action": "shell"}}')
+    assert [Keepsakes(str(path)).is_of_contents(job) for job in ("old", "older", "unheard-of")] == [True, False, False]
+
+
 def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, monkeypatch):
     keepsakes = Keepsakes(str(path))
     keepsakes.keep({"job": a_job(env={"W": Secret("env", "NO_SUCH")}), "open": a_job("open")})

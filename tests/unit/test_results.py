@@ -169,6 +169,8 @@ def test_our_details_win_over_what_the_run_says():
         ("python", 1, "ValueError: x", "the tail", "ValueError: x"),
         ("python", 3, "ValueError: x", "the tail", "exit status 3: ValueError: x"),
         ("python", 1, None, "the tail", "exit status 1; its last words: the tail"),
+        ("sql", -9, None, "the tail", "exit status -9"),
+        ("backup", 1, None, "the tail", "exit status 1"),
     ],
 )
 def test_a_failure_keeps_our_reason_before_its_own(action, exit_code, message, told, expected):
