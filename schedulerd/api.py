@@ -117,6 +117,8 @@ class Api:
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:  # the edge of the API: the caller is told nothing of our insides, the log all
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise  # who asked has gone away
             log.exception("%s %s failed", request.method, request.path)
             return _instead(request, answer({"detail": HTTP_REASONS[500]}, 500), error)
         finally:

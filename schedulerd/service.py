@@ -290,7 +290,9 @@ class Service:
                 or unwritten
                 or self._config.is_unwell
             ),
-            "store": "ok" if trouble is None else f"the history cannot be written: {trouble}",
+            "store": "ok"
+            if trouble is None
+            else f"the history cannot be written: {trouble if is_operator else 'the log says why'}",
             "store_alarm": alarm,
             "keepers": keepers or "ok",
             "descriptors": descriptors,

@@ -1,10 +1,13 @@
 """S12: every class of answer has our headers and our shape, and names no server; one request has one answer."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
 import socket
+import sys
+import termios
 from contextlib import suppress
 
 import pytest
@@ -16,6 +19,7 @@ from schedulerd.model import Actor, Role
 from schedulerd.server import Server
 from schedulerd.service import Service
 from tests.support.daemon import RunningDaemon
+from tests.support.waiting import until
 
 HEADERS = {
     "cache-control": "no-store",
@@ -23,7 +27,11 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-JOBS = {"good": {"shell": "echo hello"}, "off": {"shell": "true"}}
+JOBS = {
+    "good": {"shell": "echo hello"},
+    "off": {"shell": "true"},
+    "big": {"shell": "head -c 3000000 /dev/zero | tr '\\0' x"},
+}
 PAUSE = f"POST {PREFIX}/jobs/off/pause"
 
 
@@ -62,6 +70,11 @@ def heard(connection):
         while piece := connection.recv(65536):
             said += piece
     return said
+
+
+def unread(connection):
+    """Return how many bytes wait to be read."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def parts(said):
@@ -150,6 +163,20 @@ def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_s
     said = asyncio.run(main())
     assert said.count(b"HTTP/1.1") == 1
     assert said.endswith(b"6\r\na part\r\n")  # and no last chunk: it is not whole
+
+
+@pytest.mark.parametrize("query", ["limit=3000000", "follow=true"])
+def test_s18_a_caller_who_goes_away_in_the_middle_of_an_answer_is_no_error_of_ours(running, query):
+    run_id = running.client.post(job_path("big", "trigger")).body["result"]["run_id"]
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(running.socket_path))
+            path = f"{PREFIX}/{run_path(run_id, 'output')}?{query}"
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            until(lambda connection=connection: unread(connection) > 100_000, "more than is taken")
+        assert running.client.ask("GET", "/healthz").status == 200
+
+    assert "ERROR" not in running.log()
 
 
 def _link(path):
