@@ -1,4 +1,4 @@
-"""S12: every class of answer has our headers and our shape, and names no server; one request has one answer."""
+"""S12, S18, S26: every class of answer has our headers and our shape, and names no server; one request has one answer."""
 
 import asyncio
 import fcntl
