@@ -14,7 +14,7 @@ from ..errors import StartError
 from ..model import Job, Run
 from ..process import ProcessSpec
 from ..secrets import resolve
-from .programs import own_program
+from .programs import check_trusted, own_program
 
 
 def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
@@ -22,6 +22,9 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
     options = job.options
     url = resolve(options["url"]) if options["url"] is not None else ""
     encrypt, recipients = next(iter(options["encrypt"].items()), ("none", ()))
+    for each in filter(os.path.isabs, recipients):  # who changes it chooses who can read the backups
+        check_trusted(encrypt, each, job)
+    _check_programs(job, "pg_bin")
     order = {
         **{
             name: options[name]
@@ -45,6 +48,7 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
 def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process that restores a backup aside. Raise SecretError, or StartError."""
     options = job.options
+    _check_programs(job, "pg_bin", "gnupg_home", "age_identity")  # gpg.conf names programs that gpg runs
     into = resolve(options["into"]) if options["into"] is not None else ""
     if into and not into.startswith(POSTGRESQL):
         raise StartError("the secret is no postgresql:// URL")
@@ -57,6 +61,12 @@ def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
         "assertions": list(options["assertions"]),
     }
     return own_program("restore_drill", job, run, output_path, order)
+
+
+def _check_programs(job: Job, *settings: str) -> None:
+    for name in settings:
+        if job.options[name]:
+            check_trusted(name, job.options[name], job)
 
 
 def kind_of(job: Job, url: str) -> str:

@@ -35,7 +35,7 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process that calls a Python function: `children/call.py`, run by the job's interpreter."""
     options = job.options
     for folder in job.python_path:
-        _check_folder(folder, trusted(users_of(job)))
+        check_trusted("python_path", folder, job)
     order = {
         "call": options["call"],
         "args": list(options["args"]),
@@ -48,16 +48,16 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     return spec_of(job, run, argv, env, output_path, _bytes(order))
 
 
-def _check_folder(path: str, users: Collection[int]) -> None:
-    """Raise StartError for a folder of modules that others may change; one that is not there has none."""
+def check_trusted(setting: str, path: str, job: Job) -> None:
+    """Raise StartError for a file or folder that decides what a job runs, when others may change it; not when it is away."""
     try:
-        why = why_untrusted(path, users)
+        why = why_untrusted(path, trusted(users_of(job)))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StartError(f"the python_path {path} cannot be looked at: {error.strerror}") from error
+        raise StartError(f"the {setting} {path} cannot be looked at: {error.strerror}") from error
     if why is not None:
-        raise StartError(f"the python_path {why}")
+        raise StartError(f"the {setting} {why}")
 
 
 def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:

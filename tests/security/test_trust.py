@@ -1,10 +1,11 @@
-"""S21: what others can change decides nothing that runs; the error names path, owner, mode and the way out."""
+"""S21, S39: what others can change decides nothing that runs; the error names path, owner, mode and the way out."""
 
 import os
 import re
 
 import pytest
 
+from schedulerd.actions.backups import prepare_backup, prepare_restore_drill
 from schedulerd.actions.child import environment
 from schedulerd.actions.programs import prepare_python, prepare_sql
 from schedulerd.config import load
@@ -132,6 +133,27 @@ def test_a_folder_of_modules_that_others_can_change_is_refused(file):
 
     with pytest.raises(StartError, match=r"python_path \S+/in \(owner nobody, mode 0755\)"):
         prepare_python(job, a_run(), "/tmp/out.log")
+
+
+DRILL = {"age_identity": None, "gnupg_home": None, "pg_bin": None, "into": None}
+
+
+@pytest.mark.parametrize("setting", ["gnupg_home", "pg_bin", "age_identity"])
+def test_s21_whose_programs_and_keys_a_drill_uses_is_looked_at(file, setting):
+    in_a_folder_of_a_stranger(file)  # a gpg.conf there names a program that gpg runs
+    job = a_job(action="restore_drill", options={**DRILL, setting: str(file.parent)})
+
+    with pytest.raises(StartError, match=rf"the {setting} \S+/in \(owner nobody, mode 0755\).*: chown root"):
+        prepare_restore_drill(job, a_run(), "/tmp/out.log")
+
+
+@pytest.mark.parametrize("cipher", ["age", "gpg"])
+def test_s21_s39_others_do_not_choose_who_can_read_a_backup(file, cipher):
+    of_a_stranger(file)
+    job = a_job(action="backup", options={"url": None, "encrypt": {cipher: (str(file),)}})
+
+    with pytest.raises(StartError, match=rf"the {cipher} \S+/env \(owner nobody"):
+        prepare_backup(job, a_run(), "/tmp/out.log")
 
 
 def test_a_job_may_use_the_files_of_its_user(file):
