@@ -21,7 +21,7 @@ from .store.spool import Spool
 log = logging.getLogger(__name__)
 
 FOLDERS = ("keeper", "output", FOLDER)
-FILES = ("outage.journal", "keepsakes.json", ADMIN_TOKEN_FILE, f"{FOLDER}/{NAME}")
+FILES = ("keeper/lock", "outage.journal", "keepsakes.json", ADMIN_TOKEN_FILE, f"{FOLDER}/{NAME}")
 FILES_OF_A_KEEPER = ("lock", "journal", "errors")
 SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 
@@ -70,14 +70,15 @@ def lock(config: Config, clock: Clock) -> list[PathLock]:
 
 
 def _clear_folder(path: str, clock: Clock) -> None:
-    """Set aside a folder that is where a lock should be. Raise OSError.
+    """Set aside a folder, or a link, that is where a lock should be. Raise OSError.
 
-    Only a folder has a name that ends with a slash: a lock that another daemon makes just now stays where it is.
+    Only a folder has a name that ends with a slash: a lock that another daemon makes just now stays where it is. (Of a link
+    that is not so, but the daemons know each other by more than the file: see locks.py.)
     """
-    if not os.path.isdir(path) or os.path.islink(path):
+    if not os.path.isdir(path) and not os.path.islink(path):
         return
     aside = free_name(path, "aside", clock.now())
-    os.rename(f"{path}/", aside)
+    os.rename(path if os.path.islink(path) else f"{path}/", aside)
     _tell(path, aside)
 
 

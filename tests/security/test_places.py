@@ -1,5 +1,6 @@
-"""S7, S8, S36: the socket is nobody else's at any moment, and what the daemon writes is its own."""
+"""S1, S7, S8, S36: only the socket is there unasked, it is nobody else's at any moment, and so is what the daemon writes."""
 
+import errno
 import os
 import re
 import shutil
@@ -14,17 +15,28 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.config import ApiSettings
-from schedulerd.errors import SchedulerdError
-from schedulerd.server import bind_unix
+from schedulerd.config import ApiSettings, load
+from schedulerd.errors import AlreadyRunningError, SchedulerdError, UnsafeError
+from schedulerd.server import bind_tcp, bind_unix
 from tests.support.daemon import RunningDaemon
 
-NOBODY = 65534
+NOBODY, GAMES = 65534, 60
 STARTS = int(os.environ.get("SCHEDULERD_TEST_STARTS", "200"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 CALLS = (
     "socket,bind,chmod,fchmod,fchmodat,chown,fchown,fchownat,lchown,listen,umask,unlink,unlinkat,rename,renameat,renameat2"
 )
+
+
+def test_s1_no_port_is_opened_unasked_and_none_that_sends_tokens_in_the_clear(tmp_path):
+    """What the package installs listens on its socket only: tests/deb/installed.py looks at the real one."""
+    (tmp_path / "config.yaml").write_text("jobs: {}\n")
+    (tmp_path / "config.yaml").chmod(0o600)
+
+    assert bind_tcp(load(str(tmp_path / "config.yaml")).api) is None
+    for host in ("0.0.0.0", "::", "192.0.2.1", "host.example"):
+        with pytest.raises(UnsafeError, match="tokens would cross the network in the clear"):
+            bind_tcp(ApiSettings("s", host=host))
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
@@ -132,6 +144,35 @@ def test_s7_who_owns_the_folder_of_the_socket_cannot_have_another_file_opened(pl
     look()
 
     assert touched == []
+
+
+@needs_root
+def test_s7_the_socket_is_for_its_group_and_for_nobody_else(place):
+    path = place / "s"
+
+    def connects(groups):
+        pid = os.fork()
+        if not pid:
+            os.setgroups(groups)
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            with socket.socket(socket.AF_UNIX) as caller:
+                os._exit(caller.connect_ex(str(path)))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    with closing(bind_unix(ApiSettings(str(path), "games"), str(place / "state"))):
+        assert (connects([]), connects([GAMES])) == (errno.EACCES, 0)
+
+
+def test_s8_a_socket_that_somebody_answers_on_is_not_taken_and_a_stale_one_is(tmp_path):
+    path = tmp_path / "s"
+    with closing(bind_unix(ApiSettings(str(path)), str(tmp_path))):
+        before = path.lstat()
+        with pytest.raises(AlreadyRunningError, match="another process answers on"):
+            bind_unix(ApiSettings(str(path)), str(tmp_path))
+        assert path.lstat() == before
+    with closing(bind_unix(ApiSettings(str(path)), str(tmp_path))), socket.socket(socket.AF_UNIX) as caller:
+        assert caller.connect_ex(str(path)) == 0
 
 
 @pytest.mark.parametrize("kind", ["file", "link to a file", "link to a socket", "link to nowhere", "folder", "fifo"])

@@ -31,6 +31,19 @@ def test_folders_where_files_should_be_are_set_aside(daemon, tmp_path):
         assert f"{tmp_path}/state/{name} was not what the daemon needs there: it is set aside as {aside}" in daemon.log()
 
 
+def test_links_where_locks_should_be_are_set_aside_and_lead_nowhere(daemon, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    names = ("lock", "schedulerd.sock.lock", "history.db.lock", "keeper/lock")
+    (tmp_path / "state" / "keeper").mkdir()
+    for name in names:
+        (tmp_path / "state" / name).symlink_to(tmp_path / "precious")
+    daemon.start()
+    daemon.until_run("job", "success")
+
+    assert [len(list(tmp_path.glob(f"state/{name}.aside-*"))) for name in names] == [1] * len(names)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
 @pytest.mark.parametrize("names", [("keeper", "output", "last_good"), ("keeper/0", "keeper/1")], ids=["outer", "inner"])
 def test_files_where_folders_should_be_are_set_aside(daemon, tmp_path, names):
     for name in names:
