@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from .backups import BackupError
 from .errors import (
@@ -51,6 +53,8 @@ HTTP_REASONS = {  # of aiohttp's own errors, in our words
 }
 
 NOTICE = "Schedulerd-Notice"  # what people are to be told with an answer that is good
+
+PIECE_BYTES = 64 * 1024  # of a body that are given to a connection at once
 
 T = TypeVar("T")
 
@@ -93,8 +97,26 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return answer_bytes(to_bytes(value), status)
 
 
+class _Pieces(Payload):
+    """A large body, which goes out no faster than its caller takes it: only a piece of it waits in the connection."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body, content_type="application/json")
+        self._size = len(body)
+        self._body = body
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for start in range(0, len(self._body), PIECE_BYTES):
+            await writer.write(self._body[start : start + PIECE_BYTES])
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._body.decode(encoding, errors)
+
+
 def answer_bytes(body: bytes, status: int = 200) -> web.Response:
     """Return JSON that is made already."""
+    if len(body) > PIECE_BYTES:
+        return web.Response(body=_Pieces(body), status=status, headers=HEADERS)
     return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
 
 

@@ -28,6 +28,7 @@ from .answers import (
     in_thread,
     settled,
 )
+from .callers import Callers
 from .connections import Gate
 from .durations import format_duration
 from .errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
@@ -77,12 +78,12 @@ class Route:
 
 
 class Api:
-    """The handlers; `identify` says who makes a request, or raises UnauthenticatedError."""
+    """The handlers; `callers` says who makes a request, or raises UnauthenticatedError."""
 
-    def __init__(self, service: Service, identify: Callable[[web.Request], Actor], hosts: frozenset[str] | None) -> None:
+    def __init__(self, service: Service, callers: Callers, hosts: frozenset[str] | None) -> None:
         """`hosts` are the names that a Host header may have; None takes any (the Unix socket)."""
         self.service = service
-        self._identify = identify
+        self.callers = callers
         self._hosts = hosts
         self._roles: dict[Any, Role] = {}
         self.gate: Gate | None = None  # the door's, once it is open
@@ -104,17 +105,20 @@ class Api:
         transport = request.transport
         try:
             if self.gate is not None:
-                self.gate.head_came(transport, may_stream=request.method in SAFE_METHODS)
+                may_stream = request.method in SAFE_METHODS
+                self.gate.head_came(transport, may_stream=may_stream, behind=self.callers.behind(request))
             self._check_host(request)
             if request.path not in OPEN_PATHS:
                 request["actor"] = self._allow(request)
                 self._check_start()
+            if self.gate is not None:
+                self.gate.check_share(transport)
             return await handler(request)  # type: ignore[no-any-return]
         except SchedulerdError as error:
             return _instead(request, error_response(error, request.get("actor")), error)
         except web.HTTPException as error:
             return _instead(request, http_error(error), error)
-        except (asyncio.CancelledError, ConnectionResetError):
+        except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # the edge of the API: the caller is told nothing of our insides, the log all
             if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
@@ -127,7 +131,9 @@ class Api:
 
     def _allow(self, request: web.Request) -> Actor:
         """Return the caller. Raise when they are unknown, may not use the route, or were sent by a page of another site."""
-        actor = self._identify(request)
+        actor = self.callers.identify(request)
+        if self.gate is not None:
+            self.gate.recognised(request.transport)
         role = self._roles.get(request.match_info.handler, Role.VIEWER)
         if actor.role < role:
             raise ForbiddenError(f"this needs the role {role.name.lower()}, {actor.name} is {actor.role.name.lower()}")

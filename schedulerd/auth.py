@@ -15,9 +15,10 @@ import pwd
 import secrets
 import stat
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable
 
+from .answers import TooManyFailuresError
 from .clock import Clock
 from .config import Peer
 from .errors import UnauthenticatedError, UnsafeError
@@ -31,7 +32,9 @@ TOKENS_FILE = "tokens.json"
 ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
 PREFIX = "schedulerd_"
 PEER_SECONDS = 5.0  # how long a peer's groups are remembered
+MOST_REMEMBERED = 1000  # peers
 FAILURES, FAILURE_SECONDS = 10, 60.0  # more bad tokens in this time, from one address, are answered with 429
+MOST_FAILURES = 200  # in this time, from all addresses
 
 
 class Tokens:
@@ -139,14 +142,21 @@ class Peers:
 
     def actor_of(self, uid: int, gid: int) -> Actor:
         """Return who a peer is. Raise UnauthenticatedError when they have no role."""
+        actor = self.find(uid, gid)
+        if actor is None:
+            raise UnauthenticatedError(f"uid {uid} has no role here: join the group {self._socket_group!r}")
+        return actor
+
+    def find(self, uid: int, gid: int) -> Actor | None:
+        """Return who a peer is; None when they have no role."""
         now = self._clock.monotonic()
         with self._lock:
             until, actor = self._known.get((uid, gid), (0.0, None))
             if until <= now:
                 actor = self._look_up(uid, gid)
+                if len(self._known) >= MOST_REMEMBERED:
+                    self._known.clear()
                 self._known[uid, gid] = (now + PEER_SECONDS, actor)
-        if actor is None:
-            raise UnauthenticatedError(f"uid {uid} has no role here: join the group {self._socket_group!r}")
         return actor
 
     def _look_up(self, uid: int, gid: int) -> Actor | None:
@@ -178,22 +188,19 @@ def _groups_of(uid: int, gid: int) -> tuple[str, set[str]]:
 
 
 class Throttle:
-    """Counts failed logins per address, so that guessing is told off; a good token is never refused."""
+    """Counts failed logins, of each peer and of all, so that guessing is told off; a good token is never asked of it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._failures: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=FAILURES))
+        self._failures: deque[tuple[float, str]] = deque(maxlen=MOST_FAILURES)  # when and whose, the oldest first
 
-    def is_over(self, address: str) -> bool:
-        """Return whether an address has failed too often lately."""
-        failures = self._failures.get(address)
-        return failures is not None and len(failures) == FAILURES and self._is_recent(failures[0])
-
-    def failed(self, address: str) -> None:
-        """Count a failure."""
-        if len(self._failures) > 10_000:
-            self._failures.clear()
-        self._failures[address].append(self._clock.monotonic())
-
-    def _is_recent(self, when: float) -> bool:
-        return self._clock.monotonic() - when < FAILURE_SECONDS
+    def failed(self, peer: str) -> None:
+        """Count a failure. Raise TooManyFailuresError when there were too many lately; then this one is not counted."""
+        now = self._clock.monotonic()
+        while self._failures and now - self._failures[0][0] >= FAILURE_SECONDS:
+            self._failures.popleft()
+        if sum(whose == peer for _, whose in self._failures) >= FAILURES:
+            raise TooManyFailuresError("too many failed logins from this address: wait a minute")
+        if len(self._failures) >= MOST_FAILURES:
+            raise TooManyFailuresError("too many failed logins from all addresses together: wait a minute")
+        self._failures.append((now, peer))

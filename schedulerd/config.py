@@ -22,6 +22,7 @@ from .jobpolicy import limits_of, policy_of, uses_of
 from .model import Job, Secret
 from .occurrences import Trigger
 from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
+from .proxies import Network
 from .schema import Path, Record, Report, did_you_mean, hidden, one_of, shown
 from .schema import Text as TextKind
 from .spans import Calendar
@@ -61,6 +62,7 @@ class ApiSettings:
     port: int = 0
     allow_plain_remote: bool = False
     hosts: tuple[str, ...] = ()
+    trusted_proxy: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,7 @@ class _Loader:
             socket=self._absolute(given["socket"] or os.path.join(top["state_dir"], "schedulerd.sock")),
             socket_group=given["socket_group"], peers=tuple(Peer(**peer) for peer in given["peers"]),
             host=host, port=port, allow_plain_remote=given["allow_plain_remote"], hosts=given["hosts"],
+            trusted_proxy=given["trusted_proxy"],
         )  # fmt: skip
 
     def _calendars(self, given: Mapping[str, str], report: Report) -> dict[str, Calendar]:

@@ -319,12 +319,12 @@ class Daemon:
             first = self.tokens.make_first()
             if first is not None:
                 log.info("first start: the token of an admin is in %s", first)
-            await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
+            address = await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
             host = f"[{settings.host}]" if ":" in (settings.host or "") else settings.host
-            log.info("listening on http://%s:%d (tokens: %s)", host, tcp.getsockname()[1], self.config.state_dir)
+            log.info("listening on http://%s:%d (tokens: %s)", host, address[1], self.config.state_dir)
         for unix in self._listeners.unix:
-            await self.server.open(unix, unix_api(self.service, settings, self.clock))
-            log.info("listening on unix socket %s", unix.getsockname())
+            path = await self.server.open(unix, unix_api(self.service, settings, self.clock))
+            log.info("listening on unix socket %s", path)
 
     def _end_all_soon(self) -> None:
         log.info("the next stop ends what runs, whatever on_stop says")

@@ -14,17 +14,14 @@ from .runs import Runs
 PIECE_BYTES = 64 * 1024
 POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed
 UNSEEN_SECONDS = 1.0  # ... and at the ledger, when memory does not have the run
-STALL_SECONDS = 30.0  # without the caller taking a byte; then they are dropped
 
 
 class Sender:
-    """The body of an answer, which goes out no faster than its caller takes it."""
+    """The body of an answer, which goes out no faster than its caller takes it (`metering` cuts one who takes nothing)."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, stall_seconds: float = STALL_SECONDS) -> None:
-        """`stall_seconds` is how long the caller may take not a single byte."""
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self._transport = request.transport
         self._response = response
-        self._stall_seconds = stall_seconds
 
     @property
     def is_gone(self) -> bool:
@@ -32,29 +29,15 @@ class Sender:
         return self._transport is None or self._transport.is_closing()
 
     async def send(self, data: bytes) -> None:
-        """Send, and return when there is room for more. Raise ConnectionResetError for a caller who takes nothing more."""
-        if not data:
-            return
-        writing = asyncio.ensure_future(self._response.write(data))
-        try:
-            waiting = self._waiting()
-            while not (await asyncio.wait({writing}, timeout=self._stall_seconds))[0]:
-                before, waiting = waiting, self._waiting()
-                if waiting >= before:
-                    self.drop("the caller takes nothing")
-            writing.result()
-        finally:
-            writing.cancel()
+        """Send, and return when there is room for more. Raise ConnectionError when the connection has ended."""
+        if data:
+            await self._response.write(data)
 
     def drop(self, why: str) -> None:
         """End the connection, so that nobody takes what was sent for the whole. Raises ConnectionResetError."""
         if self._transport is not None:
             self._transport.abort()
         raise ConnectionResetError(why)
-
-    def _waiting(self) -> int:
-        size: int = self._transport.get_write_buffer_size() if not self.is_gone else 0  # type: ignore[union-attr]
-        return size
 
 
 async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:

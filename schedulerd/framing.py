@@ -14,7 +14,6 @@ LARGEST_HEAD = 64 * 1024  # bytes
 LARGEST_OVERHEAD = 64 * 1024  # bytes of a chunked body that are not its data: sizes, extensions and the trailer
 MOST_CHUNKS = 1024  # of a body, which aiohttp keeps one by one
 LONGEST_SIZE = 256  # bytes of the line that begins a chunk, with its extensions
-MOST_AHEAD = 64  # requests in what is read at once
 
 _END = b"\r\n\r\n"
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -57,17 +56,18 @@ class Framing:
         """Return whether a head has begun, and is not whole."""
         return self._step == self._head and bool(self._kept)
 
-    def feed(self, data: bytes) -> bytes:
-        """Return what may be passed on. Raise RefusedError, after which nothing of the connection may be."""
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what may be passed on, of one request at most, and what is to be fed later.
+
+        Raise RefusedError, after which nothing of the connection may be passed on.
+        """
         out: list[bytes] = []
         self._out = out  # which is not kept: it may be large
-        at, most = 0, self.heads + MOST_AHEAD
-        while at < len(data):
+        at, most = 0, self.heads + (not self.is_in_body)
+        while at < len(data) and (self.heads < most or self.is_in_body):
             at = self._step(data, at)
-            if self.heads > most:
-                raise RefusedError(400, f"more than {MOST_AHEAD} requests at once")
         self._out = []
-        return out[0] if len(out) == 1 else b"".join(out)
+        return out[0] if len(out) == 1 else b"".join(out), data[at:]
 
     def _head(self, data: bytes, at: int) -> int:
         kept, before = self._kept, len(self._kept)

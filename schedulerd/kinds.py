@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .model import ParamWord
+from .proxies import Network, network_from
 from .schema import Kind, Path, Record, Report, Text, shown
 
 
@@ -118,6 +119,23 @@ class Number:
 
 
 UMASK = r"0?[0-7]{1,3}"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """An IP address, or a network of them."""
+
+    def read(self, value: Any, path: Path, report: Report) -> Network | None:
+        """Return the network; that of one address has one."""
+        try:
+            return network_from(value if isinstance(value, str) else "")
+        except ValueError as error:
+            report(path, f"{shown(value)} {error}")
+            return None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"type": "string", "minLength": 1}
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
     A caller who goes away while they are answered is nothing to tell of.
     """
-    if record.exc_info and isinstance(record.exc_info[1], ConnectionResetError):
+    if record.exc_info and isinstance(record.exc_info[1], ConnectionError):
         return False
     if record.exc_info and record.exc_info[1] is not None:
         record.msg, record.args = "a bad request: %s", (type(record.exc_info[1]).__name__,)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from .action_options import ACTIONS
-from .kinds import IoPriority, Number, OneOrMore, Umask
+from .kinds import Addresses, IoPriority, Number, OneOrMore, Umask
 from .model import CatchUp, Overlap, ParamType
 from .params import BIGGEST
 from .params import NAME as PARAM_NAME
@@ -224,6 +224,9 @@ API: Mapping[str, Option] = {
     "listen": Option(Text(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}", "HOST:PORT"), "HOST:PORT for REST with tokens"),
     "allow_plain_remote": Option(Flag(), "true: listen on an address other than loopback although there is no TLS", False),
     "hosts": Option(ListOf(Text()), "names that a Host header may have, besides loopback and the address of listen", ()),
+    "trusted_proxy": Option(
+        OneOrMore(Addresses()), "proxies whose X-Forwarded-For says for whose limits a request counts", ()
+    ),
 }
 
 TOP: Mapping[str, Option] = {

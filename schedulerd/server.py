@@ -12,24 +12,25 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from aiohttp import web
 
 from .addresses import peer_of, socket_identity
-from .answers import TooManyFailuresError
 from .api import Api
-from .auth import Peers, Throttle, Tokens
+from .auth import Peers, Tokens
+from .callers import SocketCallers, TokenCallers
 from .clock import Clock
 from .config import ApiSettings
 from .connections import Gate
-from .errors import AlreadyRunningError, SchedulerdError, UnauthenticatedError, UnsafeError
-from .model import Actor
+from .doorway import Doorway, Lobby
+from .errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from .protocol import protocols
 from .service import Service
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 512
+BACKLOG = 2048  # a connection that does not fit is tried again a second later; net.core.somaxconn may be lower
 ACCEPTED_AT_ONCE = 2  # connections; some four times as many are open before the first is refused, out of the reserve
 LONGEST_SOCKET_PATH = 107
 CLOSE_SECONDS = 2.0
@@ -182,47 +183,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def peer_identity(peers: Peers) -> Callable[[web.Request], Actor]:
-    """Return how a caller on the Unix socket is known: the kernel says who connected (SO_PEERCRED, unix(7))."""
-
-    def identify(request: web.Request) -> Actor:
-        connection = request.get_extra_info("socket")
-        if connection is None:
-            raise UnauthenticatedError("the connection is gone")
-        _pid, uid, gid = peer_of(connection)
-        return peers.actor_of(uid, gid)
-
-    return identify
-
-
-def token_identity(tokens: Tokens, clock: Clock) -> Callable[[web.Request], Actor]:
-    """Return how a caller on TCP is known: `Authorization: Bearer …` (RFC 6750), nothing else."""
-    throttle = Throttle(clock)
-
-    def identify(request: web.Request) -> Actor:
-        address = request.remote or ""
-        given = request.headers.getall("Authorization", [])
-        scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        try:
-            if scheme.lower() != "bearer" or not text.strip():
-                raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
-            return _known(tokens, text.strip())
-        except UnauthenticatedError:
-            if throttle.is_over(address):
-                raise TooManyFailuresError("too many failed logins from this address: wait a minute") from None
-            throttle.failed(address)
-            raise
-
-    return identify
-
-
-def _known(tokens: Tokens, text: str) -> Actor:
-    try:
-        return tokens.actor_of(text)
-    except UnsafeError:  # it is logged, for the operator's eyes: the caller learns nothing of our files
-        raise UnauthenticatedError("tokens cannot be checked now: see the daemon's log") from None
-
-
 class Listeners:
     """The sockets that the daemon answers on: those that systemd holds for it, and those that it makes itself."""
 
@@ -285,17 +245,22 @@ class Server:
 
     def __init__(self) -> None:
         self._doors: list[tuple[asyncio.Server, web.AppRunner, Gate]] = []
+        self._lobbies: list[Lobby] = []
 
-    async def open(self, listener: socket.socket, api: Api) -> None:
-        """Answer on a listening socket."""
+    async def open(self, listener: socket.socket, api: Api) -> Any:
+        """Answer on a listening socket, which is the server's from now on; return its address."""
         runner = web.AppRunner(api.build(), access_log=None, handle_signals=False)
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - setup has just made it
-        api.gate = Gate(protocols(runner.server))
+        api.gate = Gate(protocols(runner.server), api.callers.look)
         # Not create_unix_server: from Python 3.13 on it takes the socket's path away at the end, which may not be ours.
-        server = await asyncio.get_running_loop().create_server(api.gate, sock=listener, backlog=ACCEPTED_AT_ONCE)
-        listener.listen(BACKLOG)  # asyncio takes its one for both: as many it accepts before it looks at any
+        lobby = Lobby(api.gate.turn_of, api.gate)
+        self._lobbies.append(lobby)
+        doorway = Doorway(listener, lobby)
+        server = await asyncio.get_running_loop().create_server(api.gate, sock=doorway, backlog=ACCEPTED_AT_ONCE)
+        doorway.listen(BACKLOG)  # asyncio takes its one for both: as many it accepts before it looks at any
         self._doors.append((server, runner, api.gate))
+        return doorway.getsockname()
 
     def retire(self, path: str) -> None:
         """Listen no more on the sockets that were at a path, since a new one is there; who is connected goes on."""
@@ -311,13 +276,16 @@ class Server:
         await asyncio.sleep(0)  # whom asyncio has accepted just now becomes a connection; after `close` it would drop them
         for server, _, _ in self._doors:
             server.close()
+        for lobby in self._lobbies:
+            lobby.close()
         for _, _, gate in self._doors:
             await gate.settle(SETTLE_SECONDS)
 
     async def close(self) -> None:
         """Close the doors; requests that are under way get a moment to end."""
         await self.close_doors()
-        for _, runner, _ in self._doors:
+        for _, runner, gate in self._doors:
+            gate.close()
             if runner.server is not None:
                 await runner.server.shutdown(CLOSE_SECONDS)
             await runner.cleanup()
@@ -326,11 +294,11 @@ class Server:
 def unix_api(service: Service, settings: ApiSettings, clock: Clock) -> Api:
     """Return the API for the Unix socket."""
     peers = Peers(settings.socket_group, settings.peers, clock)
-    return Api(service, peer_identity(peers), None)
+    return Api(service, SocketCallers(peers), None)
 
 
 def tcp_api(service: Service, settings: ApiSettings, tokens: Tokens, clock: Clock) -> Api:
     """Return the API for TCP."""
     own = f"[{settings.host}]" if settings.host and ":" in settings.host else settings.host or ""
     hosts = LOOPBACK_NAMES | {own.lower()} | {name.lower() for name in settings.hosts}
-    return Api(service, token_identity(tokens, clock), hosts)
+    return Api(service, TokenCallers(tokens, clock, settings.trusted_proxy), hosts)

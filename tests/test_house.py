@@ -21,7 +21,7 @@ FLOORS = (
     | {"descriptors"},
     {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
     | {"schema", "kinds", "params", "patterns", "keeping", "trends", "masking", "secretforms", "secretindex"}
-    | {"dberrors"}
+    | {"dberrors", "proxies"}
     | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
     {
         "yamlfile",
@@ -77,7 +77,7 @@ FLOORS = (
         "server",
         "statedir",
     }
-    | {"framing", "protocol", "upkeep", "refusal", "reloading"}
+    | {"callers", "crowd", "doorway", "framing", "metering", "turns", "protocol", "upkeep", "refusal", "reloading"}
     | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
     {"daemon", "__main__"},
 )
@@ -97,7 +97,7 @@ PURE = (
         "options",
     ),
     *("kinds", "params", "patterns", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
-    *("framing", "retention", "keeping", "trends"),
+    *("crowd", "framing", "proxies", "retention", "keeping", "trends"),
     *("figures", "durations", "model", "errors", "escapes", "zones", "failures"),
 )
 

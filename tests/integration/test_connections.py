@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from schedulerd import connections
+from schedulerd import connections, crowd
 from schedulerd.connections import Gate
 
 HEAD = b"GET / HTTP/1.1\r\n\r\n"
@@ -82,7 +82,8 @@ def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
 
 
 def test_connections_are_counted_and_one_too_many_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(crowd, "FEWEST", 0)
+    monkeypatch.setattr(crowd, "MOST_STRANGERS", 3)
 
     async def main():
         _gate, server = await serve(str(tmp_path / "s"))

@@ -6,6 +6,9 @@ import socket
 import pytest
 from aiohttp import web
 
+from schedulerd.auth import Peers
+from schedulerd.callers import SocketCallers
+from schedulerd.clock import SystemClock
 from schedulerd.server import Server
 
 
@@ -13,6 +16,7 @@ class Api:
     """One path, whose requests are told to the gate as the real API does it."""
 
     gate = None
+    callers = SocketCallers(Peers("schedulerd", (), SystemClock()))
 
     def build(self):
         app = web.Application()

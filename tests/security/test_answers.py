@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 
 from schedulerd import api
+from schedulerd.auth import Peers
+from schedulerd.callers import SocketCallers
 from schedulerd.client import PREFIX, Client, job_path, run_path
-from schedulerd.model import Actor, Role
+from schedulerd.clock import SystemClock
 from schedulerd.server import Server
 from schedulerd.service import Service
 from tests.support.daemon import RunningDaemon
@@ -151,7 +153,7 @@ def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_s
         server, listener = Server(), socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
         listener.setblocking(False)
-        await server.open(listener, api.Api(Idle(), lambda _request: Actor("me", Role.ADMIN), None))
+        await server.open(listener, api.Api(Idle(), SocketCallers(Peers("schedulerd", (), SystemClock())), None))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
         one = f"GET /broken?whose={whose} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         writer.write(one * 2)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.auth import Peers, Throttle, Tokens
+from schedulerd.answers import TooManyFailuresError
+from schedulerd.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
 from schedulerd.clock import ManualClock
 from schedulerd.config import Peer
 from schedulerd.errors import SecretError, UnauthenticatedError, UnsafeError
@@ -168,13 +169,24 @@ def test_a_peer_has_their_own_role_or_the_highest_of_their_groups(clock):
         peers.actor_of(54321, 54321)
 
 
-def test_guessing_is_throttled_for_a_minute(clock):
+def test_s6_guessing_is_throttled_for_a_minute(clock):
     throttle = Throttle(clock)
-    for _ in range(10):
-        assert not throttle.is_over("10.0.0.1")
+    for _ in range(FAILURES):
         throttle.failed("10.0.0.1")
 
-    assert throttle.is_over("10.0.0.1")
-    assert not throttle.is_over("10.0.0.2")
+    with pytest.raises(TooManyFailuresError, match="this address"):
+        throttle.failed("10.0.0.1")
+    throttle.failed("10.0.0.2")
     clock.advance(61)
-    assert not throttle.is_over("10.0.0.1")
+    throttle.failed("10.0.0.1")
+
+
+def test_s6_guessing_from_many_addresses_is_throttled_too(clock):
+    throttle = Throttle(clock)
+    for number in range(MOST_FAILURES):
+        throttle.failed(f"10.0.0.{number}")
+
+    with pytest.raises(TooManyFailuresError, match="all addresses"):
+        throttle.failed("10.0.1.1")
+    clock.advance(61)
+    throttle.failed("10.0.1.1")

@@ -1,0 +1,47 @@
+"""Turns of the event loop: few strangers have a request passed on in each, so that others need not wait for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+FIRST_AT_ONCE = 4  # first requests of connections, by which the caller may show who they are
+LATER_AT_ONCE = 2  # further ones
+
+
+class Turns:
+    """Counts what is done in a turn of the loop, and keeps what has to wait for a later one: first requests go first."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[deque[Callable[[], None]], ...] = (deque(), deque())  # later ones, first ones
+        self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
+        self._is_counted = False  # something was done or waits, so this turn has to end
+
+    def take(self, *, is_first: bool) -> bool:
+        """Return whether a request may be passed on in this turn, and count it."""
+        if self._waiting[is_first] or not self._left[is_first]:
+            return False
+        self._left[is_first] -= 1
+        self._end_later()
+        return True
+
+    def queue(self, act: Callable[[], None], *, is_first: bool) -> None:
+        """Have something done in a later turn."""
+        self._waiting[is_first].append(act)
+        self._end_later()
+
+    def _end_later(self) -> None:
+        if not self._is_counted:
+            self._is_counted = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._is_counted = False
+        self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
+        for is_first in (True, False):
+            waiting = self._waiting[is_first]
+            while waiting and self._left[is_first]:
+                self._left[is_first] -= 1
+                waiting.popleft()()
+                self._end_later()
