@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import select
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import Answer, Cut, above, graded, standby
+from ...clock import SystemClock
+from . import Answer, Cut, ProbeError, above, graded, standby
 
+if TYPE_CHECKING:
+    import psycopg
+
+MOST_BYTES = (
+    4 * 1024 * 1024
+)  # of a login, which has some KB; libpq may leave some for its next look, which are counted twice
 # A user without pg_monitor does not see the type of others' backends: those with a user and a database are clients.
 FIGURES = """
 SELECT current_setting('server_version'),
@@ -24,10 +36,9 @@ NAMES = ("version", "in_recovery", "replicas", "connections", "max_connections",
 
 def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, cut: Cut) -> Answer:
     """Return the server's figures. Raise whatever the driver raises."""
-    import psycopg  # optional: only hosts that watch a PostgreSQL need it
-
-    with psycopg.connect(url, connect_timeout=max(1, round(timeout)), autocommit=True) as connection:
+    with _connected(url, timeout) as connection:
         cut.function = lambda: _hang_up(connection.fileno())
+        connection.autocommit = True
         connection.execute("SELECT 1")
         answer = dict(zip(NAMES, connection.execute(FIGURES).fetchone() or (), strict=True))
         own = standby.ask(connection, before) if answer["in_recovery"] else {"replication_lag_seconds": None}
@@ -38,6 +49,44 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, c
         *(standby.doubts(own, limits.get("max_lag")) if answer["in_recovery"] else ()),
         above("use of connections", used, limits.get("max_connections_percent"), " %"),
     )
+
+
+def _connected(url: str, seconds: float) -> psycopg.Connection[Any]:
+    """Connect within so many seconds. Raise whatever the driver raises, or TimeoutError.
+
+    psycopg.connect() waits so long for each piece of an answer: who says one piece after the other, without end, would be
+    listened to for ever, and all of it kept. Here all of them together have that time, and MOST_BYTES.
+    """
+    import psycopg  # optional: only hosts that watch a PostgreSQL need it
+
+    clock = SystemClock()
+    until, left = clock.monotonic() + seconds, MOST_BYTES
+    line = psycopg.pq.PGconn.connect_start(url.encode())
+    try:
+        state: int | None = psycopg.pq.PollingStatus.WRITING if line.status != psycopg.pq.ConnStatus.BAD else None
+        while state in (psycopg.pq.PollingStatus.WRITING, psycopg.pq.PollingStatus.READING):
+            left -= _wait(line.socket, state == psycopg.pq.PollingStatus.READING, until - clock.monotonic())
+            if left < 0:
+                raise ProbeError(f"it says more than {MOST_BYTES // 1024} KiB before it lets us in: that is no PostgreSQL")
+            state = line.connect_poll()
+        if state != psycopg.pq.PollingStatus.OK:
+            raise psycopg.OperationalError(line.error_message.decode("utf-8", "replace"))
+    except BaseException:
+        line.finish()
+        raise
+    line.nonblocking = 1
+    return psycopg.Connection(line)
+
+
+def _wait(descriptor: int, is_to_read: bool, seconds: float) -> int:
+    """Wait until libpq can go on with a connection; return how many bytes there are to be read. Raise TimeoutError."""
+    polling = select.poll()
+    polling.register(descriptor, select.POLLIN if is_to_read else select.POLLOUT)
+    if seconds <= 0 or not polling.poll(seconds * 1000):
+        raise TimeoutError("the connection was not there in time")
+    count = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 def _hang_up(descriptor: int) -> None:

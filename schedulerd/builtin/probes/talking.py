@@ -1,0 +1,113 @@
+"""A conversation with a Redis, of which no more is read than an honest one says, whatever is at its address.
+
+Who takes the port of a server that is down may say anything, without end: a driver would keep all of it in the daemon's
+memory, and each byte would be in time. So there is one deadline for all, and one bound for all that is read. The
+protocol is RESP 2 (redis.io, "Redis serialization protocol specification").
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from types import TracebackType
+
+from ...backups.tunnel import context_of
+from ...backups.urls import RedisServer
+from ...clock import SystemClock
+from . import Cut, ProbeError
+
+MOST_BYTES = 1024 * 1024  # INFO of a Redis with many databases and modules has some 10 KB
+PIECE_BYTES = 64 * 1024
+
+
+class Talk:
+    """Asks one server, logged in. Not to be shared by threads, but for `cut`, which ends it from another one."""
+
+    def __init__(self, server: RedisServer, seconds: float, cut: Cut) -> None:
+        """Connect, and log in. Raise OSError, ProbeError, or BackupError for a useless file of TLS."""
+        self._clock = SystemClock()
+        self._until = self._clock.monotonic() + seconds
+        self._left = MOST_BYTES
+        self._ahead = b""
+        context = context_of(server.tls) if server.tls is not None else None
+        if server.path is not None:
+            self._line = socket.socket(socket.AF_UNIX)
+            self._line.settimeout(seconds)
+        else:
+            self._line = socket.create_connection((server.host, server.port), seconds)
+        try:
+            cut.function = self.hang_up
+            if server.path is not None:
+                self._line.connect(server.path)
+            if context is not None:
+                tls = context.wrap_socket(self._line, server_hostname=server.host, do_handshake_on_connect=False)
+                self._line = tls
+                tls.do_handshake()
+            if password := server.env.get("REDISCLI_AUTH"):
+                self.ask("AUTH", *server.login[1:], password)
+        except BaseException:
+            self._line.close()
+            raise
+
+    def __enter__(self) -> Talk:
+        """Be closed at the end."""
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None) -> None:
+        """Close it."""
+        self._line.close()
+
+    def hang_up(self) -> None:
+        """End it under whoever waits for it, who sees the end of the stream."""
+        with suppress(OSError):  # not by SSLSocket.shutdown, which takes TLS away from under who waits
+            socket.socket.shutdown(self._line, socket.SHUT_RDWR)
+
+    def ask(self, *words: str) -> str:
+        """Return the answer to a command, which is a text. Raise OSError, or ProbeError for an error of the server."""
+        parts = [b"*%d\r\n" % len(words)]
+        parts += [b"$%d\r\n%s\r\n" % (len(word), word) for word in map(str.encode, words)]
+        self._line.settimeout(self._rest())
+        self._line.sendall(b"".join(parts))
+        kind, text = self._read_line()
+        if kind == "-":
+            raise ProbeError(text)
+        if kind == "$" and text.isdecimal():
+            return self._read(int(text) + 2)[:-2].decode("utf-8", "replace")
+        if kind not in "+:":
+            raise ProbeError("what answers is no Redis")
+        return text
+
+    def _read_line(self) -> tuple[str, str]:
+        while b"\r\n" not in self._ahead:
+            self._ahead += self._received()
+        line, _, self._ahead = self._ahead.partition(b"\r\n")
+        text = line.decode("utf-8", "replace")
+        return text[:1], text[1:]
+
+    def _read(self, count: int) -> bytes:
+        if count > self._left + len(self._ahead):
+            raise self._too_much()
+        while len(self._ahead) < count:
+            self._ahead += self._received()
+        data, self._ahead = self._ahead[:count], self._ahead[count:]
+        return data
+
+    def _received(self) -> bytes:
+        if not self._left:
+            raise self._too_much()
+        self._line.settimeout(self._rest())
+        piece = self._line.recv(min(PIECE_BYTES, self._left))
+        if not piece:
+            raise ProbeError("it hung up before it had answered")
+        self._left -= len(piece)
+        return piece
+
+    def _rest(self) -> float:
+        """Return how many seconds there are left. Raise TimeoutError when there are none."""
+        rest = self._until - self._clock.monotonic()
+        if rest <= 0:
+            raise TimeoutError("timed out")
+        return rest
+
+    def _too_much(self) -> ProbeError:
+        return ProbeError(f"it answers more than {MOST_BYTES // 1024} KiB: that is no Redis")
