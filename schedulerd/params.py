@@ -167,7 +167,7 @@ def _number(param: Param, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < BIGGEST:
         raise ValueError("a number")
     _bounded(param, value)
-    return value
+    return value + 0.0 if isinstance(value, float) else value  # no -0.0: it is not below 0, and its word begins with a '-'
 
 
 def _bounded(param: Param, value: float) -> None:

@@ -12,11 +12,12 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 LONGEST = 500  # characters of an expression
 MOST_STEPS = 2000  # of an expression with its counted repetitions written out
+MOST_CHARACTERS = 4096  # that a class remembers: Unicode has a million, and whoever gives values chooses them
 
 _parser: Any = importlib.import_module("re._parser")  # since Python 3.11; the name without _ is deprecated
 _FLAGS = re.IGNORECASE | re.DOTALL | re.ASCII
@@ -156,7 +157,7 @@ def _escaped(number: int) -> str:
 @lru_cache(maxsize=256)
 def _one(expression: str, flags: int) -> Callable[[str], bool]:
     match = re.compile(expression, flags).fullmatch  # of one character: there is nothing to go back to
-    return cache(lambda char: match(char) is not None)
+    return lru_cache(MOST_CHARACTERS)(lambda char: match(char) is not None)
 
 
 def _takes(step: _Step, char: str) -> bool:

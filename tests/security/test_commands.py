@@ -33,6 +33,9 @@ def running(tmp_path_factory):
         "argument": {"python": "ours:show", "python_path": str(folder), **PARAM},
         "bound": {"sql": statement, **PARAM},
         "line": {"command": ["/bin/true", {"param": "what"}], "params": {"what": {}}},
+        "fraction": {
+            "command": ["/usr/bin/printf", "%s", {"param": "size"}], "params": {"size": {"type": "number"}},
+        },
         "number": {"command": ["/usr/bin/printf", "%s", {"param": "count"}], **numbers},
         "signed": {"command": ["/usr/bin/printf", "%s", {"param": "count"}], "params": signed},
     }  # fmt: skip
@@ -75,6 +78,12 @@ def test_s22_a_number_is_no_option_of_a_command_unless_its_minimum_says_so(runni
         running.client.post("jobs/number/trigger", {"params": {"count": value}})
     assert str(written(running, "number", count=9)) == "9"
     assert str(written(running, "signed", count=value)) == "-9"
+
+
+@pytest.mark.parametrize("value", [-0.0, "-0.0", "-0"], ids=ascii)
+def test_s22_a_zero_has_no_sign(running, value):
+    assert float(str(written(running, "fraction", size=value))) == 0
+    assert "-" not in str(written(running, "fraction", size=value))
 
 
 @pytest.mark.parametrize("key", ["command", "shell", "env", "user", "cwd", "path", "url", "python_path"])
