@@ -87,10 +87,13 @@ class Config:
     skipped: tuple[Problem, ...] = field(default=(), compare=False)  # mistakes in files that were left out
 
     @property
-    def backup_folders(self) -> list[str]:
-        """Return where backups are: the usual place, and those of the jobs that make some."""
-        own = [job.options["directory"] for job in self.jobs.values() if job.action == "backup"]
-        return list(dict.fromkeys([os.path.join(self.state_dir, "backups"), *own]))
+    def backup_folders(self) -> dict[str, list[Job]]:
+        """Return where backups are, the usual place first, with the jobs that make some there."""
+        found: dict[str, list[Job]] = {os.path.join(self.state_dir, "backups"): []}
+        for job in self.jobs.values():
+            if job.action == "backup":
+                found.setdefault(job.options["directory"], []).append(job)
+        return found
 
 
 def load(path: str, files: Files | None = None) -> Config:

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 
 from .errors import ConfigError, Problem
-from .trust import trusted, why_untrusted
+from .trust import trusted, why_replaceable, why_untrusted
 
 LARGEST_FILE = 4 * 1024 * 1024  # bytes
 LARGEST_SUM = 16 * 1024 * 1024  # of all YAML files
@@ -93,12 +93,22 @@ def _read(path: str, largest: int, is_trusted: bool) -> bytes:
                 raise _mistake(path, "is not a regular file")
             if is_trusted and (why := why_untrusted(path, trusted(), file.fileno())):
                 raise _mistake(path, why)
+            if not is_trusted and (why := _why_led(path, found, file.fileno())):
+                raise _mistake(path, why)
             data = file.read(largest + 1)
     except OSError as error:
         raise _mistake(path, unreadable(error)) from None
     if len(data) > largest:
         raise _mistake(path, f"is larger than {largest // 1024 // 1024} MiB")
     return data
+
+
+def _why_led(path: str, found: os.stat_result, descriptor: int) -> str | None:
+    """Return why a file is not read that others may name: a link of theirs leads to what is not theirs to show."""
+    if os.readlink(f"/proc/self/fd/{descriptor}") == os.path.abspath(path) or found.st_uid not in trusted():
+        return None
+    why = why_replaceable(path, trusted())
+    return f"leads through a link that others can change: {why}" if why else None
 
 
 def _mistake(path: str, text: str) -> ConfigError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +29,7 @@ from .store.journal import Journal
 from .store.opening import SQLITE, is_sqlite, path_of, store_at
 from .store.standing import Standing
 from .tables import REFUSED, Options, fields, remark, show
+from .trust import trusted, why_replaceable
 
 Add = Callable[..., argparse.ArgumentParser]
 PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"
@@ -139,6 +141,7 @@ def _backup(_client: Client, options: Options) -> int:
         KIND.copy(order, partial)
         KIND.check(order, partial)
         with open(partial, "rb") as file:
+            os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())
             size = os.fstat(file.fileno()).st_size
         os.link(partial, target)  # unlike a rename, this replaces nothing
@@ -148,19 +151,23 @@ def _backup(_client: Client, options: Options) -> int:
 
 @contextmanager
 def _partial(target: str) -> Iterator[str]:
-    """Make an empty private file beside the target, and leave nothing of it. Raise DatabaseError."""
-    partial = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.partial")
+    """Lend a path in a private folder beside the target, and leave nothing of it. Raise DatabaseError.
+
+    In a folder of others the copy would go wherever they lead it, so none is made there.
+    """
+    folder = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.partial")
     try:
+        if why := why_replaceable(target, trusted()):
+            raise DatabaseError(f"{target}: {why}")
         if os.path.lexists(target):
             raise FileExistsError(0, "there is such a file already", target)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        yield partial
+        os.mkdir(folder, 0o700)
+        try:
+            yield os.path.join(folder, "copy")
+        finally:
+            shutil.rmtree(folder)
     except OSError as error:
         raise DatabaseError(f"{target}: {error.strerror}") from error
-    finally:
-        for left in (partial, partial + "-journal", partial + "-wal", partial + "-shm"):
-            with suppress(FileNotFoundError):
-                os.unlink(left)
 
 
 def _copy(_client: Client, options: Options) -> int:

@@ -213,7 +213,10 @@ class Daemon:
     def _on_finished(self, ends: list[Finished]) -> None:
         self.scheduler.on_finished(ends)
         bad = [end.job for end in ends if end.job.action in BACKUPS and end.result.status is not Status.SUCCESS]
-        folders = {job.options["directory"] for job in bad if "directory" in job.options}
+        folders: dict[str, list[Job]] = {}
+        for job in bad:
+            if "directory" in job.options:
+                folders.setdefault(job.options["directory"], []).append(job)
         if folders:
             self.shelf.clear_soon(folders)
 

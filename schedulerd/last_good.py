@@ -164,8 +164,12 @@ def _remove_outdated(state_dir: str, path: str) -> None:
     """Remove a copy of the same configuration from where the state directory was before."""
     folder = os.path.join(state_dir, FOLDER)
     with suppress(OSError, CopyError):
-        _read(folder, path)
-        os.unlink(os.path.join(folder, NAME))
+        opened = _open_folder(folder)
+        try:
+            _checked(_content(opened), path)
+            os.unlink(NAME, dir_fd=opened)
+        finally:
+            os.close(opened)
 
 
 def _record(path: str, contents: Contents, now: datetime) -> dict[str, Any]:
@@ -193,13 +197,17 @@ def _read(folder: str, path: str) -> dict[str, Any]:
     """Return the copy in a folder. Raise OSError, or CopyError when it is not to be trusted or not of the file `path`."""
     opened = _open_folder(folder)
     try:
-        descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=opened)
+        return _checked(_content(opened), path)
     finally:
         os.close(opened)
+
+
+def _content(opened: int) -> bytes:
+    """Return the bytes of the copy in an open folder. Raise OSError or CopyError."""
+    descriptor = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=opened)
     with open(descriptor, "rb") as file:
         _check_owner(os.fstat(descriptor), NAME)
-        data = file.read(LARGEST_COPY + 1)
-    return _checked(data, path)
+        return file.read(LARGEST_COPY + 1)
 
 
 def _checked(data: bytes, path: str) -> dict[str, Any]:

@@ -5,29 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from .actions.child import users_of
 from .backups import BackupError
-from .backups.catalogue import Catalogue, Entry, newest_first
+from .backups.catalogue import Catalogue
+from .backups.entry import Entry, newest_first
 from .backups.manifest import Maker, stamped
 from .backups.verifying import verify
 from .clock import Clock
 from .durations import BYTES
-from .errors import BusyError, ConflictError, NotFoundError, StoppingError
-from .model import Actor
+from .errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
+from .model import Actor, Job
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 30.0  # seconds for which a folder may be locked: who asks waits, and a thread with them
+Folders = Mapping[str, Iterable[Job]]  # with the jobs that make backups there
 
 
 class Shelf:
     """Looks into the folders that `folders` names; their manifests are the catalogue, nothing is remembered here."""
 
-    def __init__(
-        self, folders: Callable[[], Iterable[str]], maker: Maker, clock: Clock, is_stopping: Callable[[], bool]
-    ) -> None:
+    def __init__(self, folders: Callable[[], Folders], maker: Maker, clock: Clock, is_stopping: Callable[[], bool]) -> None:
         self._folders = folders
         self._maker = maker
         self._clock = clock
@@ -98,7 +101,7 @@ class Shelf:
         log.info("backup %s: forgotten by %s, its file was missing", filename, actor.name)
         return backup
 
-    def clear_soon(self, folders: Iterable[str] | None = None) -> None:
+    def clear_soon(self, folders: Folders | None = None) -> None:
         """Begin to take away what runs have left that were killed: what is half-made may be in the clear.
 
         In a thread of its own, which a folder that hangs may keep. All folders, unless some are named.
@@ -109,10 +112,10 @@ class Shelf:
         except RuntimeError as error:  # no thread is to be had: the next run of a job tries again
             log.warning("cannot remove what killed runs have left: %s", error)
 
-    def _clear(self, folders: Iterable[str] | None) -> None:
-        for folder in self._present() if folders is None else filter(os.path.isdir, folders):
+    def _clear(self, folders: Folders | None) -> None:
+        for folder, jobs in _present(self._folders() if folders is None else folders):
             try:
-                with Catalogue(folder) as catalogue:
+                with _opened(folder, jobs) as catalogue:
                     removed = catalogue.clear(self._maker)
             except Exception as error:  # one folder's trouble must not keep the copies in the others
                 log.warning("%s: cannot remove what killed runs have left: %s", folder, error)
@@ -134,22 +137,19 @@ class Shelf:
 
     def _entries(self) -> list[Entry]:
         found = []
-        for folder in self._present():
+        for folder, jobs in _present(self._folders()):
             try:
-                with Catalogue(folder) as catalogue:
+                with _opened(folder, jobs) as catalogue:
                     found += catalogue.entries()
             except (BackupError, OSError) as error:
                 log.warning("backups cannot be listed: %s", error)
         return found
 
-    def _present(self) -> list[str]:
-        return [folder for folder in dict.fromkeys(self._folders()) if os.path.isdir(folder)]
-
     @contextmanager
     def _folder_of(self, filename: str) -> Iterator[Catalogue]:
         """Lend the catalogue that has a backup. Raise NotFoundError."""
-        for folder in self._present():
-            with Catalogue(folder) as catalogue:
+        for folder, jobs in _present(self._folders()):
+            with _opened(folder, jobs) as catalogue:
                 try:
                     catalogue.get(filename)
                 except NotFoundError:
@@ -157,6 +157,19 @@ class Shelf:
                 yield catalogue
                 return
         raise NotFoundError(f"there is no backup {filename!r}")
+
+
+def _present(folders: Folders) -> list[tuple[str, Iterable[Job]]]:
+    return [(folder, jobs) for folder, jobs in folders.items() if os.path.isdir(folder)]
+
+
+def _opened(folder: str, jobs: Iterable[Job]) -> Catalogue:
+    """Return the catalogue of a folder, which may belong to those as whom jobs make backups there. Raise BackupError."""
+    makers: set[int] = set()
+    for job in jobs:
+        with suppress(StartError):  # there is no such user any more
+            makers.update(users_of(job))
+    return Catalogue(folder, makers=makers, patience=PATIENCE)
 
 
 def _check_acceptable(entry: Entry) -> None:

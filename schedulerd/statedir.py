@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -12,11 +13,13 @@ from .clock import Clock
 from .config import Config
 from .errors import SchedulerdError, UnsafeError
 from .files import free_name
+from .folders import make_folders
 from .last_good import FOLDER, NAME
 from .locks import PathLock
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of
 from .store.spool import Spool
+from .trust import trusted, why_replaceable, why_untrusted
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +47,16 @@ def spool_of(config: Config, clock: Clock) -> Spool | None:
 def lock(config: Config, clock: Clock) -> list[PathLock]:
     """Make the state directory; return the locks on it, the socket and the history, against a second daemon.
 
-    Raise SchedulerdError, or UnsafeError when others could write there.
+    Raise SchedulerdError, or UnsafeError when others could write there, or put something else there.
     """
     database = path_of(config.store)
     try:
-        os.makedirs(config.state_dir, 0o700, exist_ok=True)
-        os.makedirs(os.path.dirname(config.api.socket), 0o755, exist_ok=True)
-        found = os.stat(config.state_dir)
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-            raise UnsafeError(
-                f"state_dir {config.state_dir} (owner uid {found.st_uid}, mode {found.st_mode & 0o7777:o}) must belong "
-                "to the daemon's user and be writable by nobody else: chown and chmod go-w it"
-            )
+        _make(config.state_dir, 0o700, "state_dir")
+        _make(os.path.dirname(config.api.socket), 0o755, "api.socket")
+        _check_place("state_dir", why_untrusted(config.state_dir, trusted(), owner=os.geteuid()))
+        _check_place("api.socket", why_replaceable(config.api.socket, trusted()))
+        if database is not None:
+            _check_place("store", why_replaceable(database, trusted()))
         lock_file, socket_path = os.path.join(config.state_dir, "lock"), config.api.socket
         for path in (lock_file, socket_path + ".lock", *([database + ".lock"] if database is not None else [])):
             _clear_folder(path, clock)
@@ -67,6 +68,19 @@ def lock(config: Config, clock: Clock) -> list[PathLock]:
     except OSError as error:
         why = "is there and is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
+
+
+def _make(folder: str, mode: int, name: str) -> None:
+    """Make a folder that a setting names. Raise OSError: FileExistsError when something else is there."""
+    _check_place(name, make_folders(folder, mode, trusted()))
+    if not os.path.isdir(folder):
+        raise FileExistsError(errno.EEXIST, "", folder)
+
+
+def _check_place(name: str, why: str | None) -> None:
+    """Raise UnsafeError when others could lead the daemon to files of their choice."""
+    if why is not None:
+        raise UnsafeError(f"{name}: {why}")
 
 
 def _clear_folder(path: str, clock: Clock) -> None:

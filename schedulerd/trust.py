@@ -13,6 +13,7 @@ import os
 import pwd
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import PurePath
 
 from .accounts import name_of
@@ -23,36 +24,56 @@ def trusted(also: Iterable[int] = ()) -> frozenset[int]:
     return frozenset((0, os.geteuid(), *also))
 
 
-def why_untrusted(path: str, users: Collection[int], descriptor: int | None = None) -> str | None:
+def why_untrusted(path: str, users: Collection[int], descriptor: int | None = None, owner: int = 0) -> str | None:
     """Return in words who else may change what is at a path, and the command that mends it; None when it is trusted.
 
-    `descriptor` is the file as it was opened. Raise OSError when a folder cannot be looked at.
+    `descriptor` is the file as it was opened, `owner` whose it should be. Raise OSError when a folder cannot be looked at.
     """
     path = os.path.abspath(path)
-    if descriptor is not None and (why := _why(path, os.fstat(descriptor), users)):
+    if descriptor is not None and (why := _why(path, os.fstat(descriptor), users, owner)):
         return why
     real = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor is not None else os.path.realpath(path)
-    return _why_above(path, users) or (_why_above(real, users) if real != path else None)
+    return _why_at(path, users, owner) or (_why_at(real, users, owner) if real != path else None)
 
 
-def _why_above(path: str, users: Collection[int]) -> str | None:
+def why_replaceable(path: str, users: Collection[int]) -> str | None:
+    """Return in words who else may put something at a path, and the command that mends it; None when nobody may.
+
+    What is there may be anybody's, or nothing. Raise OSError when a folder cannot be looked at.
+    """
+    for each in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
+        with suppress(FileNotFoundError):  # it begins at the top: whatever is there was looked at
+            if why := _why_above(each, users):
+                return why
+            found = os.lstat(each)
+            is_shared = os.stat(os.path.dirname(each)).st_mode & stat.S_ISVTX  # who owns something may replace it
+            if found.st_uid not in users and (is_shared or stat.S_ISLNK(found.st_mode)):
+                return _why(each, found, users, 0)
+    return None
+
+
+def _why_at(path: str, users: Collection[int], owner: int) -> str | None:
     """Return what is wrong with the folders above a path, and with what is at it now.
 
     A file was looked at where it was opened, too; but a stranger may have had a link there then, and put a file there since.
     """
-    for each in (*map(str, reversed(PurePath(path).parents)), path):
+    return _why_above(path, users) or _why(path, os.lstat(path), users, owner)
+
+
+def _why_above(path: str, users: Collection[int]) -> str | None:
+    for each in map(str, reversed(PurePath(path).parents)):
         found = os.lstat(each)
         is_folder = stat.S_ISDIR(found.st_mode)
-        if is_folder and found.st_mode & stat.S_ISVTX and found.st_uid in users and each != path:
+        if is_folder and found.st_mode & stat.S_ISVTX and found.st_uid in users:
             continue
-        if why := _why(each, found, users):
-            return f"its folder {why}" if each != path else why
+        if why := _why(each, found, users, 0):
+            return f"its folder {why}"
     return None
 
 
-def _why(path: str, found: os.stat_result, users: Collection[int]) -> str | None:
-    """Return what is wrong with a file, folder or link by itself."""
-    mends = list(_mends(path, found, users))
+def _why(path: str, found: os.stat_result, users: Collection[int], owner: int) -> str | None:
+    """Return what is wrong with a file, folder or link by itself; `owner` is whose it should be."""
+    mends = list(_mends(path, found, users, owner))
     if not mends:
         return None
     known = f"(owner {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
@@ -60,9 +81,10 @@ def _why(path: str, found: os.stat_result, users: Collection[int]) -> str | None
     return f"{path} {known} can be changed by others than {others}: {' && '.join(mends)}"
 
 
-def _mends(path: str, found: os.stat_result, users: Collection[int]) -> Iterator[str]:
+def _mends(path: str, found: os.stat_result, users: Collection[int], owner: int) -> Iterator[str]:
     if found.st_uid not in users:
-        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{name_of(0 if 0 in users else min(users))} {path}"
+        to = name_of(owner if owner in users else min(users))
+        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{to} {path}"
     if stat.S_ISLNK(found.st_mode):
         return  # the mode of a link says nothing (symlink(7))
     if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, found.st_uid)):

@@ -31,6 +31,8 @@ FLOORS = (
         "results",
         "files",
         "trust",
+        "folders",
+        "rights",
         "children",
         "store",
         "keeper",

@@ -1,10 +1,12 @@
 """The catalogue of a folder: its backups are the manifests in it, and nothing that has none ever is touched.
 
-Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted is
-in that folder. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while its run lives, and
-enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a rename of its manifest,
-takes it out. Whatever a crash leaves behind is told by its name, and whoever comes next finishes it (`clear`). A manifest
-whose file somebody took away is a backup that is missing: it counts for nothing, and is told until it is forgotten.
+Everything goes through one descriptor of the folder, and no symbolic link is followed: what is listed, read and deleted
+is in that folder, which nobody but its maker or root can change (`place.py`). In the folder of a job's user, root has the
+rights of that user and no more. A backup is made in a folder of its own, `.JOB-RUN.MAKER.partial`, which is locked while
+its run lives, and enters with two renames: the manifest, then the file. It leaves in three steps, of which the first, a
+rename of its manifest, takes it out. Whatever a crash leaves behind is told by its name, and whoever comes next finishes
+it (`clear`). A manifest whose file somebody took away is a backup that is missing: it counts for nothing, and is told
+until it is forgotten.
 
 Several hosts may share a folder: all see all backups, and each counts, lets go and clears up after its own alone (`Maker`).
 """
@@ -16,108 +18,63 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from threading import Event
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from ..descriptors import SHORTAGES, in_words
 from ..errors import NotFoundError
 from ..faults import fault_point
 from ..files import lock_folder, read_regular
-from ..keeping import Kept
+from ..folders import FOLDER
 from ..model import to_micros
+from ..rights import has_rights_of_all, rights_of
 from . import BackupError
 from .clearing import remove_tree
+from .entry import Entry, newest_first
 from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
+from .place import opened
 
 log = logging.getLogger(__name__)
 
 GONE = ".gone"
 SCRATCH = ".new"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+POLL_SECONDS = 0.1
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`.
-
-    `alien` says why the file cannot be taken for ours any more, though it is there: it is neither opened nor deleted.
-    """
-
-    manifest: Manifest
-    path: str
-    size_bytes: int
-    is_missing: bool = False
-    alien: str | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether the file is as long as it was."""
-        return not self.is_missing and self.size_bytes == self.manifest.size_bytes
-
-    @property
-    def is_good(self) -> bool:
-        """Return whether it counts."""
-        return self.is_whole and self.alien is None and self.manifest.is_good
-
-    @property
-    def doubts(self) -> list[str]:
-        """Return why it is not good; nothing when it is."""
-        if self.is_missing:
-            return ["the file is missing"]
-        cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
-        return [*cut, *filter(None, [self.alien]), *self.manifest.doubts]
-
-    def kept(self, zone: ZoneInfo) -> Kept:
-        """Return what retention needs to know of it, its time on the clock of `zone`."""
-        one = self.manifest
-        made_at = instant(one.created_at).astimezone(zone)
-        return Kept(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
-
-
-def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return backups, of several jobs, too, the newest first: of each job in the order in which they were made.
-
-    Jobs are compared by dates, where one that is later than that of a newer backup counts as that: the clock was ahead.
-    """
-    ages = []
-    made: dict[tuple[str, Maker], datetime] = {}
-    for entry in sorted(entries, key=lambda each: each.manifest.sequence, reverse=True):
-        one = entry.manifest
-        key, at = (one.job_id, one.maker), instant(one.created_at)
-        made[key] = min(at, made.get(key, at))
-        ages.append((made[key], one.sequence, entry))
-    return [entry for *_, entry in sorted(ages, key=lambda each: each[:2], reverse=True)]
-
-
 class Catalogue:
-    """The backups of one folder. Use it as a context manager, or close it."""
+    """The backups of one folder. Use it as a context manager, in one thread, or close it.
 
-    def __init__(self, folder: str, is_made: bool = False) -> None:
-        """Open a folder, which is made (mode 0700) when it `is_made` by who asks. Raise BackupError when it is not safe."""
+    Who has the folder may keep it locked: others wait for at most `patience` seconds, or as long as it takes.
+    """
+
+    def __init__(
+        self, folder: str, is_made: bool = False, makers: Collection[int] = (), patience: float | None = None
+    ) -> None:
+        """Open a folder, which is made (mode 0700) when it `is_made` by who asks. Raise BackupError when it is not safe.
+
+        `makers` are the users as whom jobs make backups there: it may be theirs.
+        """
         self.folder = folder
-        try:
-            if is_made:
-                os.makedirs(folder, 0o700, exist_ok=True)
-            if os.path.islink(folder):
-                raise BackupError(f"{folder} is a symbolic link: name the real folder")
-            self._descriptor = os.open(folder, _FOLDER)
-        except OSError as error:
-            raise BackupError(f"{folder}: {error.strerror}") from error
-        found = os.fstat(self._descriptor)
-        self._uid = found.st_uid
-        if found.st_mode & 0o022 or (os.geteuid() and found.st_uid not in (0, os.geteuid())):
-            self.close()
-            raise BackupError(f"{folder} must belong to who makes backups and be writable by nobody else: chmod 700 it")
+        self._patience = patience
+        self._descriptor = opened(folder, is_made, makers)
+        self._uid = os.fstat(self._descriptor).st_uid
+        self._rights = ExitStack()
 
     def __enter__(self) -> Catalogue:
+        if self._uid and has_rights_of_all():
+            try:
+                self._rights.enter_context(rights_of(self._uid))
+            except OSError as error:
+                self.close()
+                raise BackupError(f"{self.folder}: {error.strerror}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._rights.close()
         self.close()
 
     def close(self) -> None:
@@ -206,12 +163,23 @@ class Catalogue:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against other changes of the catalogue."""
-        descriptor = lock_folder(".", self._descriptor, fcntl.LOCK_EX)
+        """Hold the folder against other changes of the catalogue. Raise BackupError when somebody else does for too long."""
+        descriptor = self._lock()
         try:
             yield
         finally:
             os.close(descriptor)
+
+    def _lock(self) -> int:
+        if self._patience is None:
+            return lock_folder(".", self._descriptor, fcntl.LOCK_EX)
+        for _ in range(max(1, int(self._patience / POLL_SECONDS))):
+            try:
+                return lock_folder(".", self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                Event().wait(POLL_SECONDS)
+        waited = f"for {self._patience:g} s now"
+        raise BackupError(f"{self.folder} is locked by another process {waited}: `fuser -v {self.folder}` shows whose")
 
     @contextmanager
     def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:
@@ -243,11 +211,14 @@ class Catalogue:
         return entered
 
     def _name(self, file: str, manifest: Manifest) -> None:
-        self._write(manifest, os.path.join(os.path.dirname(file), "manifest"))
-        fault_point("backup_named")
-        if os.geteuid() != self._uid:
-            os.chown(file, self._uid, -1, follow_symlinks=False)
-        os.rename(file, manifest.filename, dst_dir_fd=self._descriptor)
+        folder, name = os.path.split(file)
+        scratch = os.open(os.path.basename(folder), FOLDER, dir_fd=self._descriptor)
+        try:
+            self._write(manifest, "manifest", scratch)
+            fault_point("backup_named")
+            os.rename(name, manifest.filename, src_dir_fd=scratch, dst_dir_fd=self._descriptor)
+        finally:
+            os.close(scratch)
         os.fsync(self._descriptor)
 
     def _next_sequence(self, manifest: Manifest) -> int:
@@ -263,28 +234,29 @@ class Catalogue:
         """Replace fields of a backup's manifest. Raise NotFoundError."""
         with self.locked():
             changed = replace(self.get(filename).manifest, **changes)
-            scratch = os.path.join(self.folder, f".{filename}{SCRATCH}")
+            scratch = f".{filename}{SCRATCH}"
             with suppress(FileNotFoundError):
-                os.unlink(scratch)  # of a crash; the folder is locked
-            self._write(changed, scratch)
+                os.unlink(scratch, dir_fd=self._descriptor)  # of a crash; the folder is locked
+            self._write(changed, scratch, self._descriptor)
             os.fsync(self._descriptor)
         return changed
 
-    def _write(self, manifest: Manifest, scratch: str) -> None:
-        """Write a manifest beside, and put it in its place. Raise BackupError for one that could not be read again."""
+    def _write(self, manifest: Manifest, scratch: str, folder: int) -> None:
+        """Write a manifest as `scratch` of an open folder, and put it in its place.
+
+        Raise BackupError for one that could not be read again.
+        """
         data = to_json(manifest)
         if len(data) > MANIFEST_LIMIT:
             raise BackupError(
                 f"the manifest of {manifest.filename} would have {len(data)} bytes, more than {MANIFEST_LIMIT}"
             )
-        descriptor = os.open(scratch, _NEW, 0o600)
+        descriptor = os.open(scratch, _NEW, 0o600, dir_fd=folder)
         with open(descriptor, "wb") as file:
-            if os.geteuid() != self._uid:
-                os.fchown(descriptor, self._uid, -1)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.rename(scratch, manifest.filename + SUFFIX, dst_dir_fd=self._descriptor)
+        os.rename(scratch, manifest.filename + SUFFIX, src_dir_fd=folder, dst_dir_fd=self._descriptor)
 
     def remove(self, filename: str) -> None:
         """Take a backup out of the catalogue, and delete its file."""

@@ -1,26 +1,38 @@
-"""Remove a folder with all that is in it, also where it forbids that to its own owner."""
+"""Remove a folder with all that is in it, also where it forbids that to its own owner. No link is followed, and nothing is
+waited for: somebody else may be at work in it."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import stat
+from contextlib import suppress
+
+from ..folders import FOLDER
 
 
 def remove_tree(name: str, dir_fd: int) -> None:
-    """Remove the folder `name` of an open folder. Raise OSError.
+    """Remove the folder `name` of an open folder. Raise OSError: NotADirectoryError for what is none.
 
     What was unpacked in it may have folders that nobody may write in, or look into: who is not root opens them first.
     """
+    here = _opened(name, dir_fd)
     try:
-        shutil.rmtree(name, dir_fd=dir_fd)
-    except PermissionError:
-        _open_folders(name, dir_fd)
-        shutil.rmtree(name, dir_fd=dir_fd)
+        for each in os.listdir(here):
+            try:
+                os.unlink(each, dir_fd=here)
+            except IsADirectoryError:
+                remove_tree(each, here)
+    finally:
+        os.close(here)
+    os.rmdir(name, dir_fd=dir_fd)
 
 
-def _open_folders(name: str, dir_fd: int) -> None:
-    for _, folders, _, here in os.fwalk(name, dir_fd=dir_fd):  # one that was just opened is walked, too
-        for each in folders:
-            if stat.S_ISDIR(os.stat(each, dir_fd=here, follow_symlinks=False).st_mode):
-                os.chmod(each, 0o700, dir_fd=here)
+def _opened(name: str, dir_fd: int) -> int:
+    """Return a descriptor of a folder in which its owner may remove what is there."""
+    place = os.open(name, os.O_PATH | FOLDER, dir_fd=dir_fd)
+    try:
+        if os.fstat(place).st_mode & 0o700 != 0o700:
+            with suppress(PermissionError):
+                os.chmod(f"/proc/self/fd/{place}", 0o700)  # O_PATH has no fchmod(2)
+        return os.open(".", FOLDER, dir_fd=place)
+    finally:
+        os.close(place)

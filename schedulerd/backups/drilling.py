@@ -9,7 +9,8 @@ from typing import Any
 
 from ..clock import Clock
 from . import BackupError, Order, RefutedError
-from .catalogue import Catalogue, Entry
+from .catalogue import Catalogue
+from .entry import Entry
 from .manifest import Manifest, maker_of, shortened, stamped
 from .room import check_room
 from .sources import KINDS

@@ -14,7 +14,8 @@ from ..faults import fault_point
 from ..keeping import expired
 from ..model import to_text
 from . import Copied, Order
-from .catalogue import Catalogue, Entry
+from .catalogue import Catalogue
+from .entry import Entry
 from .manifest import Manifest, filename_of, maker_of
 from .room import check_room, expected_bytes
 from .sources import KINDS
@@ -82,7 +83,7 @@ def _wrapped(order: Order, content: str, digest: str, scratch: str) -> str:
 def _settled(path: str) -> tuple[int, str]:
     """Make a file private and durable; return its size and its SHA-256, as read again."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
         os.fchmod(file.fileno(), 0o600)
         os.fsync(file.fileno())
         while block := file.read(BLOCK):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import BackupError, Order
-from .catalogue import Entry
+from .entry import Entry
 from .sources import KINDS
 from .wrapping import is_wrapped
 

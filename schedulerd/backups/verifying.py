@@ -37,11 +37,12 @@ def verify(catalogue: Catalogue, filename: str, now: datetime, go_on: Callable[[
 
 
 def digest_of(descriptor: int, go_on: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of an open file, in hex."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of an open file, in hex: of as many bytes as it has now, though somebody may still write in it."""
+    digest, left = hashlib.sha256(), os.fstat(descriptor).st_size
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
-        while block := file.read(BLOCK):
+        while block := file.read(min(BLOCK, left)):
             digest.update(block)
+            left -= len(block)
             go_on()
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # a backup in the page cache helps nobody
     return digest.hexdigest()

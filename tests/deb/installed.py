@@ -455,6 +455,27 @@ def exposure(machine, most):
     return [re.search(r"(\d+\.\d+) \w+", done.stdout.splitlines()[-1])[0] for done in (files, running)]
 
 
+def told_by(machine, pattern):
+    """Return a command that the drop-in as-root.conf tells in its comment."""
+    text = machine.path("/usr/share/doc/schedulerd/examples/systemd/as-root.conf").read_text().replace("\n# ", " ")
+    return re.search(pattern, text)[0]
+
+
+def give_the_backups_to_root(machine):
+    for pattern in (r"printf 'd /var/backups/.*?\.conf", r"chown root:root \S+", r"find \S+ -user schedulerd -exec.*?{} \+"):
+        machine.run("sh", "-c", told_by(machine, pattern))
+    machine.run("systemd-tmpfiles", "--create")
+    assert {path.stat().st_uid for path in [machine.path(BACKUPS), *machine.path(BACKUPS).iterdir()]} == {0}
+
+
+def give_the_backups_back(machine):
+    machine.path("/etc/tmpfiles.d/schedulerd.conf").unlink()
+    machine.run("sh", "-c", told_by(machine, r"find \S+ -user root -exec.*?{} \+"))
+
+
+BACKUPS = "/var/backups/schedulerd"
+
+
 def test_as_root_jobs_may_have_users(machine):
     folder = machine.path("/etc/systemd/system/schedulerd.service.d")
     (folder / "as-root.conf").write_text(machine.path("/usr/share/doc/schedulerd/examples/systemd/as-root.conf").read_text())
@@ -466,13 +487,20 @@ def test_as_root_jobs_may_have_users(machine):
     assert machine.says("schedulerctl", "logs", row["run_id"]).split() == ["olga", "/home/olga"]
     assert machine.path("/home/olga/written").exists()
     assert ctl(machine, "list", user="olga")
+    refused = machine.run("schedulerctl", "run", "history_backup", check=False)
+    assert "chown root /var/backups/schedulerd" in refused.stdout + refused.stderr + json.dumps(
+        newest(machine, "history_backup")
+    )
+    give_the_backups_to_root(machine)
     machine.run("schedulerctl", "run", "history_backup")
     assert ctl(machine, "backups")[0]["job_id"] == "history_backup"
     print("FIGURE exposure as root, files and running:", exposure(machine, 3.5))
     (folder / "as-root.conf").unlink()
     (folder / "watchdog.conf").unlink()
     write_jobs(machine, JOBS)
+    give_the_backups_back(machine)
     begin_anew(machine)
+    machine.run("schedulerctl", "run", "history_backup")
     print("FIGURE exposure of the unit as shipped, files and running:", exposure(machine, 2.0))
 
 

@@ -31,7 +31,7 @@ def left_in(folder: Path) -> Path:
 
 
 def clear(*folders: Path) -> None:
-    Shelf(lambda: map(str, folders), HERE, SystemClock(), lambda: False).clear_soon()
+    Shelf(lambda: {str(folder): [] for folder in folders}, HERE, SystemClock(), lambda: False).clear_soon()
     until(lambda: all(thread.name != "clearing" for thread in threading.enumerate()), "the end of the clearing")
 
 

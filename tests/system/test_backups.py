@@ -131,7 +131,7 @@ def test_a_folder_that_others_can_write_is_refused(noted, tmp_path):
     (tmp_path / "open").chmod(0o777)
     running = noted(directory=str(tmp_path / "open"))
 
-    assert "writable by nobody else" in run(running, expected="failed")["message"]
+    assert f"chmod go-w {tmp_path}/open" in run(running, expected="failed")["message"]
 
 
 @pytest.mark.parametrize("content", [b"no database " * 1000, None])

@@ -335,7 +335,7 @@ def test_a_folder_of_backups_that_is_not_safe_hides_no_other_job(daemon, tmp_pat
     found = health_of(daemon({"health": {"health_check": {}}, **jobs}).start())["services"]["backups"]
 
     assert found["status"] == "degraded"
-    assert "writable by nobody else" in found["jobs"]["open"]["error"]
+    assert f"chmod go-w {tmp_path}/open" in found["jobs"]["open"]["error"]
     assert "symbolic link" in found["jobs"]["link"]["error"]
     assert (found["jobs"]["safe"]["count"], found["jobs"]["safe"]["error"]) == (
         0,

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from ...actions.child import users_of
 from ...backups import BackupError
-from ...backups.catalogue import Catalogue, Entry
+from ...backups.catalogue import Catalogue
+from ...backups.entry import Entry
 from ...backups.manifest import instant
 from ...durations import counted, format_duration
 from ...model import Job
@@ -53,7 +55,7 @@ def _entries(job: Job) -> list[Entry]:
     folder = job.options["directory"]
     if not os.path.isdir(folder):
         return []
-    with Catalogue(folder) as catalogue:
+    with Catalogue(folder, makers=users_of(job)) as catalogue:
         return catalogue.of_job(job.job_id, job.options["maker"])
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from . import HEALTHY, UNHEALTHY, WORST_FIRST, Answer, Cut, graded
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def grouped(answers: Mapping[str, Answer]) -> Answer:
@@ -38,7 +41,7 @@ def probe(folder: str, limits: Mapping[str, Any], run_id: str, _cut: Cut) -> Ans
     }  # fmt: skip
     if is_read_only:
         return {"status": UNHEALTHY, "error": "it is mounted read-only", **answer}
-    _write_and_read(os.path.join(folder, f".schedulerd-probe-{run_id}"))
+    _write_and_read(folder, f".schedulerd-probe-{run_id}")
     least = limits.get("min_free_percent") or 0
     return graded(
         answer,
@@ -53,9 +56,22 @@ def _little(what: str, free: int, total: int, least: float) -> str | None:
     return f"little free {what}: {100 * free / total:.1f} %, less than {least:g} %"
 
 
-def _write_and_read(path: str) -> None:
-    """Prove that the folder takes data. Raise OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _write_and_read(folder: str, name: str) -> None:
+    """Prove that the folder takes data. Raise OSError.
+
+    The file has no name, where there are such files: whoever has the folder cannot put another one in its place.
+    """
+    place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            descriptor = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=place)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+            descriptor = os.open(name, _NEW, 0o600, dir_fd=place)
+            os.unlink(name, dir_fd=place)
+    finally:
+        os.close(place)
     try:
         os.write(descriptor, b"schedulerd")
         os.fsync(descriptor)
@@ -63,4 +79,3 @@ def _write_and_read(path: str) -> None:
             raise OSError(0, "what was written could not be read again")
     finally:
         os.close(descriptor)
-        os.unlink(path)
