@@ -1,4 +1,4 @@
-"""S26, S39, P52: root follows nobody. Where others can put a link, a FIFO or a folder of theirs, nothing outside changes."""
+"""S26, S39 and P52: root follows nobody. Where others can put a link, a FIFO or a folder, nothing outside changes."""
 
 import fcntl
 import os
@@ -288,7 +288,7 @@ def test_s39_backups_in_a_strangers_folder_are_shown_only_when_a_job_makes_them_
 NO_BOUNDS = (None, None, None, True)
 
 
-def test_s14_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monkeypatch):
+def test_s26_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monkeypatch):
     monkeypatch.setattr(shelf, "PATIENCE", 0.2)
     kept = Shelf(lambda: {str(theirs): [a_job(user="nobody")]}, HERE, SystemClock(), bool)
     descriptor = os.open(theirs, os.O_RDONLY)
