@@ -25,10 +25,12 @@ jobs:
   tick: {every: 2s, shell: "echo tick"}
   long: {shell: "sleep 300; exit 7", kill_grace: 1, overlap: allow}
   patient: {shell: "sleep 4; echo done; exit 7", overlap: allow}
-  writes: {shell: "id -un; umask; touch /tmp/from-a-job; touch /usr/from-a-job"}
+  writes: {shell: "id -un; umask; ulimit -c; touch /tmp/from-a-job; touch /usr/from-a-job"}
   paused: {every: 1s, shell: "true"}
   forges: {shell: "printf 'a\\\\nPRIORITY=0\\\\nMESSAGE=forged\\\\n\\\\033[2J\\\\302\\\\205b'; exit 3"}
 """
+NEXT_JOB = "\n  "
+WRONG_LINE = JOBS.count("\n") + 1  # of what a test adds below them
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +77,9 @@ def newest(machine, job):
 
 
 def begin(machine, job):
-    """Start a run, and return its row once it runs."""
-    known = {run["run_id"] for run in ctl(machine, "running")}
-    machine.run("schedulerctl", "run", job, "--no-wait")
-    fresh = lambda: [run for run in ctl(machine, "running") if run["job_id"] == job and run["run_id"] not in known]  # noqa: E731
-    return until(fresh, f"a run of {job}")[0]
+    """Start a run, and return its row once it has begun."""
+    run_id = re.search(r"as run (\S+)", machine.says("schedulerctl", "run", job, "--no-wait"))[1]
+    return until(lambda: (row := ctl(machine, "show", run_id))["status"] != "queued" and row, f"a run of {job}")
 
 
 def ended(machine, run_id):
@@ -186,7 +186,7 @@ def test_a_reload_with_mistakes_changes_nothing_and_the_journal_has_where(machin
     refused = machine.run("systemctl", "reload", UNIT, check=False)
     errors = until(lambda: records(machine, "-p", "err", "--since", "-1min"), "an error in the journal")
 
-    assert any("jobs.d/test.yaml:8:" in each["MESSAGE"] for each in errors), errors
+    assert any(f"jobs.d/test.yaml:{WRONG_LINE}:" in each["MESSAGE"] for each in errors), errors
     assert {each["SYSLOG_IDENTIFIER"] for each in errors} <= {"schedulerd", "systemd"}
     assert refused.returncode != 0
     assert property_of(machine, "StatusText").endswith("not reloaded, 2 mistakes: see the journal")
@@ -244,7 +244,7 @@ def test_a_job_runs_as_the_daemons_user_and_within_the_units_restrictions(machin
     assert row["status"] == "failed"
     assert "touch: cannot touch '/usr/from-a-job'" in row["error_message"]
     output = machine.says("schedulerctl", "logs", row["run_id"])
-    assert output.split()[:2] == ["schedulerd", "0077"]
+    assert output.split()[:3] == ["schedulerd", "0077", "0"]
     assert machine.path("/tmp/from-a-job").exists()
 
 
@@ -393,12 +393,12 @@ def test_after_a_reboot_with_a_bad_file_the_jobs_run_and_a_reload_takes_the_mend
     assert "the configuration has 1 mistake; the last good one" in listed.stderr
     assert property_of(machine, "StatusText").endswith("the last good configuration is used, 1 mistake: see the journal")
     own = json.loads(machine.run("schedulerctl", "health", "--json", check=False).stdout)["scheduler"]
-    assert (own["config_is_copy"], "jobs.d/test.yaml:8:" in own["config_problems"][0]) == (True, True)
-    assert any("jobs.d/test.yaml:8:" in each["MESSAGE"] for each in records(machine, "-b", "-p", "err"))
+    assert (own["config_is_copy"], f"jobs.d/test.yaml:{WRONG_LINE}:" in own["config_problems"][0]) == (True, True)
+    assert any(f"jobs.d/test.yaml:{WRONG_LINE}:" in each["MESSAGE"] for each in records(machine, "-b", "-p", "err"))
     write_jobs(machine, JOBS)
     machine.run("systemctl", "reload", UNIT)
     until(lambda: not machine.run("schedulerctl", "list").stderr, "the mended configuration")
-    assert property_of(machine, "StatusText") == "9 jobs"
+    assert property_of(machine, "StatusText") == f"{4 + JOBS.count(NEXT_JOB)} jobs"
 
 
 def test_a_first_start_with_mistakes_fails_once_tells_who_asks_and_is_back_at_a_request_when_mended(machine):
@@ -504,29 +504,52 @@ def test_as_root_jobs_may_have_users(machine):
     print("FIGURE exposure of the unit as shipped, files and running:", exposure(machine, 2.0))
 
 
+PLANT = """
+for folder in $(find /var/lib/schedulerd /var/backups/schedulerd /run/schedulerd -type d -user schedulerd 2>/dev/null); do
+    for target in etc/shadow etc srv/precious; do ln -sfn /$target $folder/planted-$(basename $target); done
+    ! ln /etc/shadow $folder/hard 2>/dev/null || echo "a hard link: $folder"
+done
+"""
+DROP_INS = "/etc/systemd/system/schedulerd.service.d"
+BACKUPS = "/var/backups/schedulerd"
+WATCHED = "/etc/shadow /etc/passwd /etc/cron.d /srv/precious /srv/precious/file"
+
+
+def plant(machine):
+    """As the daemon's user, lead each folder of it elsewhere (S37); return how what must stay as it is looks now."""
+    machine.run("sh", "-c", "mkdir -p -m 0700 /srv/precious && echo precious >/srv/precious/file")
+    assert machine.says("sh", "-c", PLANT, user="schedulerd") == ""
+    assert machine.path("/var/lib/schedulerd/output/planted-shadow").is_symlink()
+    return watched(machine)
+
+
+def watched(machine):
+    return machine.says("sh", "-c", f"stat -c '%n %F %u:%g %a %s %i %Y' {WATCHED}; sha256sum /etc/shadow /srv/precious/file")
+
+
 def test_an_upgrade_leaves_state_configuration_and_running_jobs_alone(machine):
     config = machine.path("/etc/schedulerd/config.yaml")
     config.write_text(config.read_text().replace("timezone: UTC ", "timezone: Europe/Rome "))
-    shadow = machine.path("/etc/shadow").stat()
-    machine.run("ln", "-s", "/etc/shadow", "/var/lib/schedulerd/planted", user="schedulerd")
+    before = plant(machine)
     run = begin(machine, "patient")
     pid = main_pid(machine)
     machine.run("apt-get", "-q", "-y", "-o", "Dpkg::Options::=--force-confold", "install", f"/packages/{NEXT}")
     until(lambda: main_pid(machine) not in (0, pid) and is_ready(machine), "the next daemon")
 
+    assert watched(machine) == before
     assert "next" in machine.says("dpkg-query", "-W", "schedulerd")
     assert ("Europe/Rome" in config.read_text(), "of the next build" in config.read_text()) == (True, False)
     assert "of the next build" in config.with_suffix(".yaml.dpkg-dist").read_text()
     assert ended(machine, run["run_id"])["exit_code"] == 7
     assert next(job for job in ctl(machine, "list") if job["job_id"] == "paused")["is_paused"]
-    after = machine.path("/etc/shadow").stat()
-    assert (after.st_uid, after.st_mode, after.st_size) == (shadow.st_uid, shadow.st_mode, shadow.st_size)
 
 
 def test_removed_it_leaves_no_process_and_keeps_history_and_configuration(machine):
     begin(machine, "long")
+    before = plant(machine)
     machine.run("apt-get", "-q", "-y", "remove", "schedulerd")
 
+    assert watched(machine) == before
     assert of_user(machine) == []
     assert machine.path("/var/lib/schedulerd/history.db").exists()
     assert machine.path("/etc/schedulerd/config.yaml").exists()
@@ -553,18 +576,34 @@ def test_installed_again_it_has_its_history(machine):
     assert newest(machine, "long")["status"] == "cancelled"
 
 
-def test_purged_it_is_gone_but_for_backups_that_are_there(machine):
+def test_purged_it_is_gone_but_for_what_it_names(machine):
     machine.run("schedulerctl", "run", "history_backup")
     machine.run("rm", "/etc/schedulerd/jobs.d/test.yaml")
-    machine.run("ln", "-s", "/etc/shadow", "/var/lib/schedulerd/planted-again", user="schedulerd")
-    machine.run("apt-get", "-q", "-y", "purge", "schedulerd")
+    before = plant(machine)
+    machine.run("sh", "-c", "cd /var/lib/schedulerd && mv output aside && ln -s /srv/precious output", user="schedulerd")
+    machine.run("sh", "-c", f"mkdir -p {DROP_INS} && echo '[Service]' >{DROP_INS}/own.conf")
+    said = machine.run("apt-get", "-q", "-y", "purge", "schedulerd")
 
-    for path in ("/var/lib/schedulerd", "/etc/schedulerd", "/run/schedulerd", "/usr/lib/python3/dist-packages/schedulerd"):
-        assert not machine.path(path).exists(), path
-    assert list(machine.path("/var/backups/schedulerd").iterdir())
-    assert machine.run("id", "schedulerd", check=False).returncode == 0  # the backups are that user's
-    assert machine.path("/etc/shadow").exists()
-    machine.run("rm", "-r", "/var/backups/schedulerd")
+    assert watched(machine) == before
+    assert [path for path in machine.path(BACKUPS).iterdir() if not path.is_symlink()]
+    assert machine.run("id", "schedulerd").returncode == 0  # the backups are that user's
+    named = (
+        "the user and group schedulerd stay",
+        f"{DROP_INS} stay",
+        f"the backups in {BACKUPS} stay",
+    )
+    assert [words for words in named if words not in said.stdout + said.stderr] == []
+    machine.run("rm", "-r", BACKUPS, DROP_INS)
+    assert remains(machine) == {"/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow"}
+
+
+def remains(machine):
+    """Return what is of the package: by name, by owner, and what names it, but for logs and lists of packages."""
+    skipped = " -o ".join(f"-path {each}" for each in ("/proc", "/sys", "/packages", "/var/cache/apt", "/var/log"))
+    mine = "-name '*schedulerd*' -o -user schedulerd -o -group schedulerd"
+    found = machine.says("sh", "-c", f"find / \\( {skipped} \\) -prune -o \\( {mine} \\) -print 2>/dev/null || true")
+    naming = machine.run("grep", "-rls", "schedulerd", "/etc", "/var/lib/systemd", "/var/lib/dpkg/info", check=False).stdout
+    return {line.removesuffix("-") for line in (found + naming).splitlines()}
 
 
 def test_purged_again_it_leaves_its_user_and_what_is_mounted(machine):
