@@ -30,7 +30,7 @@ MOST_AHEAD = 128 * 1024  # bytes of requests that wait for the turn of another o
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 35.0  # with its trailer; a handler that reads it waits for 30 s, and says so
 REFUSED_SECONDS = 2.0  # for the caller to read why, before the connection is cut
-REFUSED_BYTES = 1 << 20  # that are thrown away meanwhile
+REFUSED_BYTES = 1 << 20  # that are thrown away meanwhile, and of bodies that were answered before they were read
 TELL_SECONDS = 60.0  # between two words about a crowd
 
 
@@ -209,6 +209,8 @@ class Guard(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         heads, was_in_body = self._framing.heads, self._framing.is_in_body
+        if was_in_body and heads == self.answers:  # it has its answer, and sends on what nobody will read
+            self._throw_away(data)
         try:
             ready, self._held = self._framing.feed(data)
             if len(self._held) > MOST_AHEAD:
@@ -233,6 +235,9 @@ class Guard(asyncio.Protocol):
         self._inner.data_received(ready)
 
     def _go_on_later(self) -> None:
+        """Go on with what is held in a later turn; until then nothing more is read, or it would be held, too."""
+        if self._transport is not None:
+            self._transport.hold()
         if self.caller.standing is Standing.STRANGER:
             self._gate.turns.queue(self._go_on, is_first=not self._framing.heads)
         else:
@@ -240,6 +245,8 @@ class Guard(asyncio.Protocol):
 
     def _go_on(self) -> None:
         held, self._held = self._held, b""
+        if self._transport is not None:
+            self._transport.let_go()
         if self._is_in:
             self._take(held)
 
@@ -315,6 +322,7 @@ class Guard(asyncio.Protocol):
         if not may_answer or self._transport.is_closing():
             self._transport.abort()
             return
+        self._transport.let_go()
         self._transport.resume_reading()
         self._transport.write(raw_refusal(error.status, error.reason))
         if self._transport.can_write_eof():

@@ -1,4 +1,4 @@
-"""A transport that ends when what is written to it is not taken, whatever wrote it."""
+"""A transport that ends when what is written to it is not taken, whatever wrote it; its reading waits for whom it should."""
 
 from __future__ import annotations
 
@@ -18,9 +18,32 @@ class Metered:
         self.is_closing, self.get_extra_info = inner.is_closing, inner.get_extra_info  # which are asked for often
         self._written = self._taken = self._quiet_looks = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._has_enough = self._is_held = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+    def pause_reading(self) -> None:
+        """Read no more for now: who reads has enough."""
+        self._has_enough = True
+        self.inner.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless it is on hold."""
+        self._has_enough = False
+        if not self._is_held:
+            self.inner.resume_reading()
+
+    def hold(self) -> None:
+        """Read no more, whoever wants to, until it is let go: what was read waits for its turn."""
+        self._is_held = True
+        self.inner.pause_reading()
+
+    def let_go(self) -> None:
+        """Read on, unless who reads has enough."""
+        self._is_held = False
+        if not self._has_enough:
+            self.inner.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write as the transport does."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 FIRST_AT_ONCE = 4  # first requests of connections, by which the caller may show who they are
 LATER_AT_ONCE = 2  # further ones
+SHARE_SECONDS = 0.003  # of a turn, after which no other one is begun: a body in a thousand chunks takes some milliseconds
 
 
 class Turns:
@@ -17,10 +18,11 @@ class Turns:
         self._waiting: tuple[deque[Callable[[], None]], ...] = (deque(), deque())  # later ones, first ones
         self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
         self._is_counted = False  # something was done or waits, so this turn has to end
+        self._until = 0.0  # when the strangers' share of this turn is over, by the loop's clock
 
     def take(self, *, is_first: bool) -> bool:
         """Return whether a request may be passed on in this turn, and count it."""
-        if self._waiting[is_first] or not self._left[is_first]:
+        if self._waiting[is_first] or not self._left[is_first] or (self._is_counted and self._is_over()):
             return False
         self._left[is_first] -= 1
         self._end_later()
@@ -33,15 +35,20 @@ class Turns:
 
     def _end_later(self) -> None:
         if not self._is_counted:
-            self._is_counted = True
-            asyncio.get_running_loop().call_soon(self._next)
+            loop = asyncio.get_running_loop()
+            self._is_counted, self._until = True, loop.time() + SHARE_SECONDS
+            loop.call_soon(self._next)
+
+    def _is_over(self) -> bool:
+        return asyncio.get_running_loop().time() > self._until
 
     def _next(self) -> None:
         self._is_counted = False
         self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
         for is_first in (True, False):
-            waiting = self._waiting[is_first]
-            while waiting and self._left[is_first]:
+            waiting, has_had = self._waiting[is_first], False
+            while waiting and self._left[is_first] and not (has_had and self._is_over()):  # at least one of each kind
                 self._left[is_first] -= 1
-                waiting.popleft()()
                 self._end_later()
+                waiting.popleft()()
+                has_had = True

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import crowd, metering
+from schedulerd import crowd, metering, turns
 from schedulerd.auth import MOST_FAILURES
 from schedulerd.client import PREFIX
-from schedulerd.connections import Gate
+from schedulerd.connections import REFUSED_BYTES, Gate
 from schedulerd.crowd import Caller, Standing
 from tests.support.daemon import RunningDaemon
 
@@ -204,3 +204,34 @@ def test_s14_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(tmp_path,
     taken, heard = asyncio.run(main())
     assert taken == 4 << 20
     assert heard < 4 << 20
+
+
+def test_s14_s15_who_was_answered_and_sends_on_is_cut_off(held, port):
+    connection, piece, sent = connect(held, port), b"a" * 65536, 0
+    connection.sendall(
+        f"POST {PREFIX}/jobs/job-1/trigger HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n".encode()
+    )
+    with suppress(ConnectionError):
+        while sent < 64 * REFUSED_BYTES:
+            connection.sendall(piece)
+            sent += len(piece)
+
+    assert sent < 32 * REFUSED_BYTES  # what the kernel keeps is taken, too
+
+
+def test_s14_what_takes_long_of_strangers_is_spread_over_turns(monkeypatch):
+    monkeypatch.setattr(turns, "SHARE_SECONDS", -1.0)  # each takes longer than all of them may
+
+    async def done_in_each_turn():
+        taken, done = turns.Turns(), []
+        assert [taken.take(is_first=True), taken.take(is_first=True), taken.take(is_first=False)] == [True, False, False]
+        for name in ("a", "b", "c"):
+            taken.queue(lambda name=name: done.append(name), is_first=True)
+        taken.queue(lambda: done.append("later"), is_first=False)
+        seen = []
+        for _ in range(4):
+            await asyncio.sleep(0)
+            seen.append("".join(done))
+        return seen
+
+    assert asyncio.run(done_in_each_turn()) == ["alater", "alaterb", "alaterbc", "alaterbc"]
