@@ -2,12 +2,13 @@
 
 A file is trusted when it and each folder above it belong to a trusted user, and nobody else may write there. A folder with
 the sticky bit (/tmp) may be written by others: they cannot touch what is not theirs (unlink(2), EACCES). A link is trusted
-like a file, and so is what it leads to. The group of a file may write when it is its owner's own, which has no other
-member (Debian's user private groups).
+like a file, and so is what it leads to. The group of a file may write when it is a trusted user's own, which has no other
+member (Debian's user private groups). With an ACL (acl(5)), the bits of the group are what it gives to anybody at most.
 """
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -87,8 +88,22 @@ def _mends(path: str, found: os.stat_result, users: Collection[int], owner: int)
         yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{to} {path}"
     if stat.S_ISLNK(found.st_mode):
         return  # the mode of a link says nothing (symlink(7))
-    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_private(found.st_gid, found.st_uid)):
+    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_own_group(path, found.st_gid, users)):
         yield f"chmod go-w {path}"
+
+
+def _is_own_group(path: str, gid: int, users: Collection[int]) -> bool:
+    """Return whether nobody but trusted users may do what a file's group may. Raise OSError."""
+    return any(_is_private(gid, uid) for uid in users) and not _has_acl(path)
+
+
+def _has_acl(path: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return False
 
 
 def _is_private(gid: int, uid: int) -> bool:

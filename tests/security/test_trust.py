@@ -1,7 +1,10 @@
 """S21, S39: what others can change decides nothing that runs; the error names path, owner, mode and the way out."""
 
 import os
+import pwd
 import re
+import struct
+import subprocess
 
 import pytest
 
@@ -59,7 +62,26 @@ def behind_a_link_into_a_folder_of_a_stranger(path):
     os.chown(place, STRANGER, STRANGER)
 
 
+def writable_by_a_stranger_with_an_acl(path):
+    give_by_acl(path.parent, STRANGER)
+
+
+def of_a_stranger_and_their_own_group(path):
+    other = pwd.getpwnam("www-data")
+    os.chown(path, other.pw_uid, other.pw_gid)
+    path.chmod(0o660)
+
+
+def give_by_acl(path, uid):
+    """Let a user write, as `setfacl --modify u:UID:rwx` does: its owner's group seems to."""
+    users, mask, nobody = 2, 16, 2**32 - 1
+    entries = [(1, 7, nobody), (users, 7, uid), (4, 0, nobody), (mask, 7, nobody), (32, 0, nobody)]
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries))
+
+
 DOUBTS = [
+    (writable_by_a_stranger_with_an_acl, r"its folder \S+/in \(owner root, mode 0770\).*: chmod go-w \S+/in$"),
+    (of_a_stranger_and_their_own_group, r"env \(owner www-data, mode 0660\).*: chown root (\S+/env) && chmod go-w \1$"),
     (of_a_stranger, r"env \(owner nobody, mode 0600\).*: chown root \S+/env$"),
     (writable_by_its_group, r"env \(owner root, mode 0664\).*: chmod go-w \S+/env$"),
     (writable_by_all, r"env \(owner root, mode 0646\).*: chmod go-w \S+/env$"),
@@ -106,7 +128,13 @@ def test_what_others_can_change_is_refused_with_the_command_that_mends_it(file, 
     with pytest.raises((StartError, SecretError, ConfigError)) as error:
         read(file)
     assert re.search(why, str(error.value))
-    assert "can be changed by others than root: " in str(error.value)
+    _, words, command = str(error.value).partition("can be changed by others than root: ")
+    assert words
+    subprocess.run(["sh", "-c", command], check=True)
+    try:
+        read(file)
+    except ConfigError as error:  # it is no configuration
+        assert "can be changed" not in str(error)
 
 
 @pytest.mark.parametrize("read", [env_file, secret, statement, configuration])
@@ -125,6 +153,15 @@ def test_s21_what_is_swapped_while_it_is_read_is_refused(file):
 
     with ours.open() as opened:
         assert "can be changed by others than root" in why_untrusted(str(file), {0}, opened.fileno())
+
+
+def test_the_group_that_the_user_of_the_daemon_alone_is_in_may_write(file):
+    other = pwd.getpwnam("www-data")
+    os.chown(file.parent, 0, other.pw_gid)
+    file.parent.chmod(0o770)
+
+    assert why_untrusted(str(file), {0, other.pw_uid}) is None
+    assert "chmod go-w" in why_untrusted(str(file), {0})
 
 
 def test_a_folder_of_modules_that_others_can_change_is_refused(file):
