@@ -133,7 +133,7 @@ def _all_spans(
     found: Iterable[bytes] | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Yield where secrets are (of `found`, when given), and the pieces of them where the data was cut off."""
-    yield from _spans(data, secrets if found is None else found)
+    yield from spans_of(secrets if found is None else found, data)
     if begins_cut and (length := _rest(data, secrets)) >= SHORTEST_MASKED:
         yield 0, length
     if begins_cut and ends_cut and len(data) >= SHORTEST_MASKED and any(data in secret for secret in secrets):
@@ -142,13 +142,31 @@ def _all_spans(
         yield len(data) - length, len(data)
 
 
-def _spans(data: bytes, secrets: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are, overlapping ones, too."""
+def spans_of(secrets: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where secrets are; of one that overlaps itself again and again, as in `aaaa…`, all of that at once."""
     for secret in filter(None, secrets):
         at = data.find(secret)
         while at >= 0:
-            yield at, at + len(secret)
-            at = data.find(secret, at + 1)
+            following = data.find(secret, at + 1)
+            if 0 <= following < at + len(secret):
+                period = following - at
+                end = _repeated_to(data, following + len(secret), period)
+                following = end - len(secret) - (end - len(secret) - at) % period  # the last one of them
+                yield at, following + len(secret)
+                following = data.find(secret, following + 1)
+            else:
+                yield at, at + len(secret)
+            at = following
+
+
+def _repeated_to(data: bytes, end: int, period: int) -> int:
+    """Return up to where the data goes on as before `end`, where it repeats itself after `period` bytes."""
+    size = 1
+    while size:
+        piece = data[end : end + size]
+        is_alike = len(piece) == size and piece == data[end - period : end - period + size]
+        end, size = (end + size, 2 * size) if is_alike else (end, size // 2)
+    return end
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schedulerd import masking
 from schedulerd.masking import Mask, masked_output, masked_value
 from schedulerd.secretforms import MOST_LINES, SHORTEST_MASKED_OF_FILE, forms_of
 from schedulerd.secretindex import Index
@@ -128,3 +129,25 @@ def test_what_repeats_itself_costs_no_more_than_its_length():
     data = b"a" * 1_000_000
 
     assert len(b"".join(mask.feed(data[at : at + 65536]) for at in range(0, len(data), 65536)) + mask.flush()) == len(data)
+
+
+def plainly_masked(data, secret):
+    found = bytearray(data)
+    for at in range(len(data)):
+        if data.startswith(secret, at):
+            found[at : at + len(secret)] = b"*" * len(secret)
+    return bytes(found)
+
+
+@given(st.text("ab", min_size=1, max_size=5), st.integers(1, 9), st.text("ab", max_size=40), st.data())
+def test_a_secret_that_overlaps_itself_is_masked_wherever_it_stands(unit, times, more, data):
+    text = (unit * times + more + unit * times).encode()
+    at = data.draw(st.integers(0, len(text) - 1))
+    secret = text[at : at + data.draw(st.integers(1, 12))]
+    mask = Mask([secret])
+
+    assert (mask.feed(text) + mask.flush())[: len(text) - len(secret)] == plainly_masked(text, secret)[: len(text) - len(secret)]
+
+
+def test_a_secret_that_repeats_itself_is_found_once_in_all_that_does():
+    assert list(masking.spans_of([b"abab", b"aa", b"abb"], b"ab" * 10_000)) == [(0, 20_000)]
