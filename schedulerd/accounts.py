@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -10,11 +11,12 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 NEVER = -1  # days
-_NO_ENTRY = (0, 2, 3)  # 0, ENOENT, ESRCH: what getspnam(3) says of a user who has no entry
+FIRST_SIZE = 1024  # bytes for the texts of an entry; more when that is too little
+_NO_ENTRY = (0, errno.ENOENT, errno.ESRCH)  # what getspnam_r(3) says of a user who has no entry
 
 
 class _Spwd(ctypes.Structure):
-    """struct spwd of getspnam(3)."""
+    """struct spwd of getspnam_r(3)."""
 
     _fields_ = (
         ("name", ctypes.c_char_p), ("password", ctypes.c_char_p),
@@ -23,7 +25,7 @@ class _Spwd(ctypes.Structure):
     )  # fmt: skip
 
 
-_libc = ctypes.PyDLL(None, use_errno=True)  # keeps Python's lock: the answer lies in a buffer that all threads share
+_libc = ctypes.CDLL(None)  # lets other threads go on: a server of accounts may take its time
 
 
 def user_of(name: str) -> pwd.struct_passwd:
@@ -64,11 +66,14 @@ def expired_on(user: pwd.struct_passwd, now: datetime) -> date | None:
 
 def _expiry_of(name: str) -> int:
     """Return the first day, counted from 1970 on, on which an account is no more; NEVER for one without such a day."""
-    _libc.getspnam.restype = ctypes.POINTER(_Spwd)
-    ctypes.set_errno(0)
-    found = _libc.getspnam(name.encode())
+    entry, found, size = _Spwd(), ctypes.POINTER(_Spwd)(), FIRST_SIZE
+    number = errno.ERANGE
+    while number == errno.ERANGE:
+        texts = ctypes.create_string_buffer(size)
+        number = _libc.getspnam_r(name.encode(), ctypes.byref(entry), texts, ctypes.c_size_t(size), ctypes.byref(found))
+        size *= 2
     if found:
-        return int(found.contents.expire)
-    if (number := ctypes.get_errno()) not in _NO_ENTRY:
+        return int(entry.expire)
+    if number not in _NO_ENTRY:
         raise OSError(number, os.strerror(number))
     return NEVER
