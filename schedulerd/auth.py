@@ -41,24 +41,24 @@ class Tokens:
     """The tokens in `tokens.json` of the state directory; a change of the file is seen at the next request."""
 
     def __init__(self, state_dir: str, clock: Clock) -> None:
-        """Raise UnsafeError when others could read or change the file, or when it has a mistake."""
+        """Raise UnsafeError when others could read or change the file. Another mistake there stops no job: see `trouble`."""
         self._path = os.path.join(state_dir, TOKENS_FILE)
         self._admin_path = os.path.join(state_dir, ADMIN_TOKEN_FILE)
         self._clock = clock
         self._seen: tuple[int, int, int] | None = None
         self._by_digest: dict[bytes, Token] = {}
         self._mistake: str | None = None
-        self._read()
-        if self._mistake is not None:
-            raise UnsafeError(self._mistake)
+        self._is_unsafe = False
+        self._look()
+        if self._is_unsafe:
+            raise UnsafeError(self._mistake or "")
 
     def actor_of(self, text: str) -> Actor:
         """Return whose token `text` is. Raise UnauthenticatedError when it is nobody's, or has expired.
 
         Raise UnsafeError as long as the file has a mistake, which is logged when it is new.
         """
-        if self._read():
-            log.error("%s; no token is taken until that is mended", self._mistake)
+        self._look()
         if self._mistake is not None:
             raise UnsafeError(self._mistake)
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
@@ -71,7 +71,7 @@ class Tokens:
 
     def make_first(self) -> str | None:
         """When there is no token at all, make one for an admin; return the 0600 file with its text, else None."""
-        if self._by_digest:
+        if self._by_digest or self._mistake is not None:
             return None
         text = PREFIX + secrets.token_urlsafe(32)
         entry = {
@@ -89,38 +89,47 @@ class Tokens:
     @property
     def trouble(self) -> str | None:
         """Why nobody gets in by a token, in words for everybody; None when the file is as it should be."""
+        self._look()
         return f"{TOKENS_FILE} has mistakes, and no token is taken: see the log" if self._mistake is not None else None
+
+    def _look(self) -> None:
+        """Read the file when it has changed, and log a mistake that is new."""
+        if self._read():
+            log.error("%s; no token is taken until that is mended", self._mistake)
 
     def _read(self) -> bool:
         """Read the file when it has changed; return whether it has another mistake than before."""
         try:
             found = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
-            self._by_digest, self._mistake, self._seen = {}, None, None
+            self._by_digest, self._mistake, self._is_unsafe, self._seen = {}, None, False, None
             return False
         mark: tuple[int, int, int] | None = (found.st_ctime_ns, found.st_size, found.st_ino)
         if mark == self._seen:
             return False
-        before, mistake, tokens = self._mistake, None, []
+        before, mistake, is_unsafe, tokens = self._mistake, None, False, []
         try:
             tokens = _kept_in(self._path)
+        except UnsafeError as error:
+            mistake, is_unsafe = f"{self._path}: {error}", True
         except ValueError as error:
             mistake = f"{self._path}: {error}"
         except OSError as error:  # it may go by: the next request tries again
             mistake, mark = f"{self._path} cannot be read: {error.strerror or error}", None
-        self._by_digest, self._mistake, self._seen = {token.digest: token for token in tokens}, mistake, mark
+        self._by_digest, self._seen = {token.digest: token for token in tokens}, mark
+        self._mistake, self._is_unsafe = mistake, is_unsafe
         return mistake is not None and mistake != before
 
 
 def _kept_in(path: str) -> list[Token]:
-    """Return the tokens in a file. Raise OSError, or ValueError with all mistakes."""
+    """Return the tokens in a file. Raise OSError, UnsafeError for one of others, or ValueError with all mistakes."""
     if os.path.islink(path):
-        raise ValueError("it is a link: put the file itself there")
+        raise UnsafeError("it is a link: put the file itself there")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-            raise ValueError(f"it must be a file of the daemon's user that nobody else can read: chmod 600 {path}")
+            raise UnsafeError(f"it must be a file of the daemon's user that nobody else can read: chmod 600 {path}")
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 1024} KiB")

@@ -13,10 +13,11 @@ from .trust import trusted
 SIZE_LIMIT = 1024 * 1024  # bytes
 
 # Variables that are commands to the program that reads them: they say what it runs, loads or begins with (compare
-# sudoers(5), env_delete, and ld.so(8), secure-execution mode).
+# sudoers(5), env_delete, and ld.so(8), secure-execution mode). Not ENV, which only a shell at a terminal reads, and which
+# many a file of settings has (ENV=production).
 _DECIDING = re.compile("|".join((
-    "PATH|IFS|ENV|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|PS4|CDPATH|ZDOTDIR",
-    "LD_.*|GLIBC_TUNABLES|MALLOC_.*|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|TZDIR|TERMINFO|TERMINFO_DIRS|TERMCAP",
+    "PATH|IFS|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|PS4|CDPATH|ZDOTDIR",
+    "LD_.*|GLIBC_TUNABLES|MALLOC_TRACE|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|TZDIR|TERMINFO|TERMINFO_DIRS|TERMCAP",
     "HOSTALIASES|LOCALDOMAIN|RES_OPTIONS|RESOLV_HOST_CONF",
     "PYTHON.*|PERLLIB|PERL5.*|RUBYOPT|RUBYLIB|NODE_OPTIONS|NODE_PATH|LUA_(C?PATH|INIT).*|PHPRC|PHP_INI_SCAN_DIR",
     "CLASSPATH|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|JAVA_TOOL_OPTIONS|DOTNET_STARTUP_HOOKS|OPENSSL_(CONF|MODULES|ENGINES)",

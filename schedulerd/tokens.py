@@ -19,7 +19,8 @@ KNOWN = ("id", "sha256", "role", "created_at", "expires_at")
 NEEDED = ("id", "sha256", "role")
 LARGEST = 1024 * 1024  # bytes
 FORM = '{"tokens": [{"id": "…", "sha256": "64 hex digits", "role": "viewer|operator|admin", "expires_at": null}]}'
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@:-]{0,63}")
+LONGEST_NAME = 64  # characters
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@:-]{0,63}")  # a name that is shown with a mistake; another one is counted
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")  # a key that is shown: another one may be a token, or its hash
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _ROLES = {role.name.lower(): role for role in Role}
@@ -75,8 +76,8 @@ def _problems(entry: Any) -> Iterator[str]:
         return
     yield from _wrong_keys(entry, KNOWN, NEEDED)
     value = dict(entry.pairs)
-    if "id" in value and not _is(value["id"], _NAME):
-        yield f"id: expected a name of at most 64 letters, digits and . _ @ : -, not {_shown(value['id'])}"
+    if "id" in value and not _is_name(value["id"]):
+        yield f"id: expected a name of at most {LONGEST_NAME} characters on one line, not {_shown(value['id'])}"
     if "sha256" in value and not _is(value["sha256"], _DIGEST):
         yield f"sha256: expected the 64 hex digits of `printf %s TEXT | sha256sum`, not {_shown(value['sha256'])}"
     if "role" in value and not (isinstance(value["role"], str) and value["role"].lower() in _ROLES):
@@ -112,6 +113,10 @@ def _doubles(key: str, entries: list[Any]) -> Iterator[str]:
 def _token(value: dict[str, Any]) -> Token:
     digest, role = bytes.fromhex(value["sha256"]), _ROLES[value["role"].lower()]
     return Token(value["id"], digest, role, _instant(value.get("expires_at")))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= len(value) <= LONGEST_NAME
 
 
 def _is(value: Any, pattern: re.Pattern[str]) -> bool:

@@ -252,10 +252,11 @@ def test_s24_s33_who_triggers_a_job_chooses_no_variable_no_second_line_and_no_us
     [
         *(
             (name, True)
-            for name in ("PATH", "LD_AUDIT", "PYTHONSTARTUP", "BASH_ENV", "ENV", "IFS", "NODE_OPTIONS", "PERL5LIB")
+            for name in ("PATH", "LD_AUDIT", "PYTHONSTARTUP", "BASH_ENV", "MALLOC_TRACE", "IFS", "NODE_OPTIONS", "PERL5LIB")
         ),
         *((name, True) for name in ("PERL5OPT", "RUBYOPT", "GIT_SSH_COMMAND", "JAVA_TOOL_OPTIONS", "GCONV_PATH")),
-        *((name, False) for name in ("NODE_ENV", "http_proxy", "GIT_AUTHOR_NAME", "MY_PATH", "PGPASSWORD", "OLD_X")),
+        *((name, False) for name in ("NODE_ENV", "ENV", "MALLOC_ARENA_MAX", "http_proxy")),
+        *((name, False) for name in ("GIT_AUTHOR_NAME", "MY_PATH", "PGPASSWORD", "OLD_X")),
     ],
 )
 def test_s24_what_decides_is_told_from_what_does_not(name, decides):

@@ -22,4 +22,3 @@ def test_who_has_no_entry_never_expires():
     nobody = pwd.struct_passwd(("no-such-user-here", "x", 65000, 65000, "", "/", "/bin/false"))
 
     assert accounts.expired_on(nobody, NOW) is None
-
