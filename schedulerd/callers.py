@@ -48,7 +48,8 @@ class SocketCallers:
             log.warning("a connection whose user cannot be known counts as a stranger's: %s", error.strerror or error)
             return Caller("an unknown user")
         own = uid in (0, os.geteuid())
-        return Caller(f"uid {uid}", Standing.OWN if own else Standing.KNOWN if actor else Standing.STRANGER)
+        standing = Standing.OWN if own else Standing.KNOWN if actor else Standing.STRANGER
+        return Caller(f"uid {uid}", standing, is_final=standing is Standing.STRANGER)
 
     def behind(self, _request: web.Request) -> str | None:
         """Return None: here a proxy would be who calls."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from .answers import raw_refusal
-from .crowd import FEWEST, IN, Caller, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
+from .crowd import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
 from .descriptors import capacity, is_spare
 from .errors import BusyError
 from .framing import Framing, RefusedError
@@ -31,6 +31,7 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 35.0  # with its trailer; a handler that reads it waits for 30 s, and says so
 REFUSED_SECONDS = 2.0  # for the caller to read why, before the connection is cut
 REFUSED_BYTES = 1 << 20  # that are thrown away meanwhile, and of bodies that were answered before they were read
+PACE = (200.0, 300.0)  # of those who stay strangers: a second, and at once. They get nothing but a 401
 TELL_SECONDS = 60.0  # between two words about a crowd
 
 
@@ -51,9 +52,10 @@ class Gate:
         self._guards: dict[Metered, Guard] = {}
         self._of_caller: dict[Caller, Guard] = {}
         self.turns = Turns()  # of strangers
+        self._pace = Pace(*PACE)
         self._changed = asyncio.Event()
         self._is_short = False  # the last connection was refused for want of descriptors
-        self._untold, self._tell_at = 0, 0.0  # connections that were closed for the crowd
+        self._told: dict[bool, tuple[int, float]] = {}  # by whether it was for the pace: closed and not told, when to tell
 
     def __call__(self) -> Guard:
         """Return the protocol of a new connection (what `loop.create_server` asks for)."""
@@ -119,6 +121,10 @@ class Gate:
 
     def turn_of(self, connection: socket.socket, speaks: Callable[[socket.socket], bool]) -> Turn:
         """Return what is done with a connection that was just accepted; `speaks` tells whether a whole head has come."""
+        if self._look(connection).is_final and not self._pace.takes(asyncio.get_running_loop().time()):
+            reason = f"users without a role come more than {PACE[0]:g} times a second"
+            self._tell(Verdict(False, reason=reason), is_for_pace=True)
+            return Turn.OUT
         if len(self._of_caller) < FEWEST and is_spare(connection.fileno()):
             return Turn.IN
         caller, found = self._verdict(connection)
@@ -146,14 +152,15 @@ class Gate:
             self._of_caller[found.leaves].leave()
         self._tell(found)
 
-    def _tell(self, found: Verdict) -> None:
+    def _tell(self, found: Verdict, *, is_for_pace: bool = False) -> None:
         if not found.reason:
             return
         now = asyncio.get_running_loop().time()
-        self._untold += 1
-        if now >= self._tell_at:
-            log.warning("connections are closed to make room, or refused: %s (%d times)", found.reason, self._untold)
-            self._untold, self._tell_at = 0, now + TELL_SECONDS
+        untold, tell_at = self._told.get(is_for_pace, (0, 0.0))
+        if now >= tell_at:
+            log.warning("connections are closed to make room, or refused: %s (%d times)", found.reason, untold + 1)
+            untold, tell_at = -1, now + TELL_SECONDS
+        self._told[is_for_pace] = (untold + 1, tell_at)
 
     def forget(self, guard: Guard, transport: Metered) -> None:
         """Take a connection off the list."""

@@ -39,6 +39,24 @@ class Caller:
     standing: Standing = Standing.STRANGER
     is_idle: bool = True  # no request of it is under way, or it does not take its answer
     came: float = 0.0  # when, in seconds of the loop's clock
+    is_final: bool = False  # a stranger stays one, whatever they say: the kernel has said who they are
+
+
+class Pace:
+    """How fast those may come who stay strangers: so many a second, and some at once."""
+
+    def __init__(self, a_second: float, at_once: float) -> None:
+        self._a_second, self._at_once = a_second, at_once
+        self._left, self._at = at_once, 0.0
+
+    def takes(self, now: float) -> bool:
+        """Return whether one more may come, and count them; `now` is in seconds and never goes back."""
+        self._left = min(self._at_once, self._left + (now - self._at) * self._a_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Turn(Enum):

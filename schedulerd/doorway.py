@@ -15,7 +15,7 @@ from typing import Any
 
 from .crowd import Turn
 
-MOST_LOOKS = 16  # at those who come, in one turn of the loop
+MOST_LOOKS = 128  # at those who come, in one turn of the loop: root may be behind 2,000 others, and a look is cheap
 MOST_WAITING = 128  # in the lobby
 LOBBY_SECONDS = 1.0
 POLL_SECONDS = 0.003

@@ -235,3 +235,14 @@ def test_s14_what_takes_long_of_strangers_is_spread_over_turns(monkeypatch):
         return seen
 
     assert asyncio.run(done_in_each_turn()) == ["alater", "alaterb", "alaterbc", "alaterbc"]
+
+
+@needs_root
+def test_s14_users_without_a_role_who_come_again_and_again_wait_for_nobody_and_nobody_for_them(running):
+    storm = (
+        "import socket, sys\nfor _ in range(1500):\n    s = socket.socket(1)\n    s.connect(sys.argv[1])\n    s.close()\n"
+    )
+    subprocess.run(["/usr/bin/python3", "-c", storm, running.socket_path], user=NOBODY, group=NOBODY, check=True)
+
+    assert running.client.get("running") == []
+    assert "users without a role come more than 200 times a second" in running.log()

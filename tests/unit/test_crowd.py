@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd import crowd
-from schedulerd.crowd import Caller, Standing, Turn, turn_of, verdict
+from schedulerd.crowd import Caller, Pace, Standing, Turn, turn_of, verdict
 
 STRANGER, KNOWN, OWN = Standing
 
@@ -126,3 +126,11 @@ def test_s14_whoever_comes_the_bounds_hold_and_nobody_better_leaves(those):
     for peer in "abcdefgh":
         assert sum(each.peer == peer for each in strangers) <= crowd.MOST_STRANGERS_OF_A_PEER
         assert sum(each.peer == peer for each in others) <= crowd.MOST_OF_A_PEER
+
+
+def test_s14_those_who_stay_strangers_come_at_a_pace():
+    pace = Pace(a_second=10, at_once=3)
+
+    assert [pace.takes(100.0) for _ in range(4)] == [True, True, True, False]
+    assert [pace.takes(100.15 + each / 1000) for each in range(2)] == [True, False]
+    assert [pace.takes(200.0) for _ in range(4)] == [True, True, True, False]
