@@ -121,19 +121,19 @@ class Gate:
 
     def turn_of(self, connection: socket.socket, speaks: Callable[[socket.socket], bool]) -> Turn:
         """Return what is done with a connection that was just accepted; `speaks` tells whether a whole head has come."""
-        if self._look(connection).is_final and not self._pace.takes(asyncio.get_running_loop().time()):
+        is_final = self._look(connection).is_final
+        if is_final and not self._pace.takes(asyncio.get_running_loop().time()):
             reason = f"users without a role come more than {PACE[0]:g} times a second"
             self._tell(Verdict(False, reason=reason), is_for_pace=True)
             return Turn.OUT
+        let_in = Turn.ASIDE if is_final else Turn.IN
         if len(self._of_caller) < FEWEST and is_spare(connection.fileno()):
-            return Turn.IN
+            return let_in
         caller, found = self._verdict(connection)
-        if found is IN:
-            return Turn.IN
-        turn = turn_of(found, caller, speaks=speaks(connection))
+        turn = Turn.IN if found is IN else turn_of(found, caller, speaks=speaks(connection))
         if turn is Turn.OUT:
             self._tell(found)
-        return turn
+        return let_in if turn is Turn.IN else turn
 
     def _verdict(self, connection: socket.socket) -> tuple[Caller, Verdict]:
         caller = self._look(connection)

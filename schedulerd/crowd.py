@@ -63,6 +63,7 @@ class Turn(Enum):
     """What is done with who comes."""
 
     IN = "let in"
+    ASIDE = "let in, and who stands behind is looked at now"
     OUT = "turned away"
     WAIT = "to say something first"
 

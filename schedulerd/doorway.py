@@ -54,10 +54,13 @@ class Lobby:
         self._entering: set[asyncio.Task[Any]] = set()
 
     def sees(self, connection: socket.socket) -> bool:
-        """Return whether a connection is let in now; else it waits here, or is closed."""
+        """Return whether a connection is to be let in by who asks; else it comes in aside, waits here, or is closed."""
         turn = self._look(connection, _speaks)
         if turn is Turn.IN:
             return True
+        if turn is Turn.ASIDE:
+            self._let_in(asyncio.get_running_loop(), connection)
+            return False
         if turn is Turn.OUT:
             connection.close()
             return False
@@ -87,7 +90,7 @@ class Lobby:
             speaks = connection.fileno() in readable and _speaks(connection)
             if not speaks and until > now:
                 self._waiting.append((until, connection))
-            elif speaks and self._look(connection, _speaks) is Turn.IN:
+            elif speaks and self._look(connection, _speaks) in (Turn.IN, Turn.ASIDE):
                 self._let_in(loop, connection)
             else:
                 connection.close()
