@@ -11,10 +11,11 @@ import pwd
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
 from .accounts import name_of
+from .backups import BackupError
 from .config import DEFAULT_CONFIG, load
 from .daemon import Daemon
 from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
@@ -27,6 +28,7 @@ from .privacy import hide
 from .process import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
+from .shelf import Folders, catalogue_of
 from .systemd import passed_sockets
 
 log = logging.getLogger(__package__)
@@ -48,10 +50,21 @@ def _check(path: str) -> int:
     check_listen(config.api)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
+    for line in backup_warnings(config.backup_folders):
+        print(line, file=sys.stderr)
     print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
     if (note := own_user_note(config.jobs.values(), os.geteuid())) is not None:
         print(note, file=sys.stderr)
     return 0
+
+
+def backup_warnings(folders: Folders) -> Iterator[str]:
+    """Yield a line on each job whose folder of backups is refused; one that is not there is looked at when it is made."""
+    for folder, job in ((folder, job) for folder, jobs in folders.items() if os.path.isdir(folder) for job in jobs):
+        try:
+            catalogue_of(folder, [job]).close()
+        except BackupError as error:
+            yield f"warning: {job.job_id}: {error}"
 
 
 def own_user_note(jobs: Iterable[Job], uid: int) -> str | None:

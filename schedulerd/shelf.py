@@ -115,7 +115,7 @@ class Shelf:
     def _clear(self, folders: Folders | None) -> None:
         for folder, jobs in _present(self._folders() if folders is None else folders):
             try:
-                with _opened(folder, jobs) as catalogue:
+                with catalogue_of(folder, jobs) as catalogue:
                     removed = catalogue.clear(self._maker)
             except Exception as error:  # one folder's trouble must not keep the copies in the others
                 log.warning("%s: cannot remove what killed runs have left: %s", folder, error)
@@ -139,7 +139,7 @@ class Shelf:
         found = []
         for folder, jobs in _present(self._folders()):
             try:
-                with _opened(folder, jobs) as catalogue:
+                with catalogue_of(folder, jobs) as catalogue:
                     found += catalogue.entries()
             except (BackupError, OSError) as error:
                 log.warning("backups cannot be listed: %s", error)
@@ -149,7 +149,7 @@ class Shelf:
     def _folder_of(self, filename: str) -> Iterator[Catalogue]:
         """Lend the catalogue that has a backup. Raise NotFoundError."""
         for folder, jobs in _present(self._folders()):
-            with _opened(folder, jobs) as catalogue:
+            with catalogue_of(folder, jobs) as catalogue:
                 try:
                     catalogue.get(filename)
                 except NotFoundError:
@@ -163,7 +163,7 @@ def _present(folders: Folders) -> list[tuple[str, Iterable[Job]]]:
     return [(folder, jobs) for folder, jobs in folders.items() if os.path.isdir(folder)]
 
 
-def _opened(folder: str, jobs: Iterable[Job]) -> Catalogue:
+def catalogue_of(folder: str, jobs: Iterable[Job]) -> Catalogue:
     """Return the catalogue of a folder, which may belong to those as whom jobs make backups there. Raise BackupError."""
     makers: set[int] = set()
     for job in jobs:

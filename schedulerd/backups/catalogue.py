@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 GONE = ".gone"
 SCRATCH = ".new"
+PATIENCE = 600.0  # seconds: what a killed run has left is removed under the lock, and may be large
 POLL_SECONDS = 0.1
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -48,12 +49,10 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Catalogue:
     """The backups of one folder. Use it as a context manager, in one thread, or close it.
 
-    Who has the folder may keep it locked: others wait for at most `patience` seconds, or as long as it takes.
+    Who may read the folder may keep it locked: others wait for at most `patience` seconds.
     """
 
-    def __init__(
-        self, folder: str, is_made: bool = False, makers: Collection[int] = (), patience: float | None = None
-    ) -> None:
+    def __init__(self, folder: str, is_made: bool = False, makers: Collection[int] = (), patience: float = PATIENCE) -> None:
         """Open a folder, which is made (mode 0700) when it `is_made` by who asks. Raise BackupError when it is not safe.
 
         `makers` are the users as whom jobs make backups there: it may be theirs.
@@ -171,15 +170,15 @@ class Catalogue:
             os.close(descriptor)
 
     def _lock(self) -> int:
-        if self._patience is None:
-            return lock_folder(".", self._descriptor, fcntl.LOCK_EX)
         for _ in range(max(1, int(self._patience / POLL_SECONDS))):
             try:
                 return lock_folder(".", self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 Event().wait(POLL_SECONDS)
-        waited = f"for {self._patience:g} s now"
-        raise BackupError(f"{self.folder} is locked by another process {waited}: `fuser -v {self.folder}` shows whose")
+        is_open = os.fstat(self._descriptor).st_mode & 0o044
+        mend = f"; who may read it may lock it: chmod 700 {self.folder}" if is_open else ""
+        waited = f"by another process for {self._patience:g} s now"
+        raise BackupError(f"{self.folder} is locked {waited}: `fuser -v {self.folder}` shows whose{mend}")
 
     @contextmanager
     def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:

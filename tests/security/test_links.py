@@ -6,11 +6,13 @@ import re
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from schedulerd import ctl, shelf
+from schedulerd.__main__ import backup_warnings
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.making import make
@@ -142,7 +144,7 @@ def test_s39_a_folder_of_roots_in_a_place_where_all_may_add_is_made_and_used(tmp
     (tmp_path / "data").mkdir()
 
     back_up(shared / "new" / "backups", tmp_path / "data")
-    assert [path.stat().st_mode & 0o777 for path in (shared / "new", shared / "new" / "backups")] == [0o700, 0o700]
+    assert [path.stat().st_mode & 0o777 for path in (shared / "new", shared / "new" / "backups")] == [0o755, 0o700]
 
 
 def test_s39_no_folder_is_made_through_a_link_that_was_put_there(tmp_path, victim):
@@ -300,6 +302,23 @@ def test_s26_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monke
         os.close(descriptor)
 
 
+def test_s39_whoever_reads_a_folder_and_locks_it_stops_no_backup_without_a_word(tmp_path):
+    folder = tmp_path / "backups"
+    folder.mkdir(mode=0o755)
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with (
+            Catalogue(str(folder), patience=0.2) as catalogue,
+            pytest.raises(BackupError, match=rf"fuser -v {folder}` shows whose; .*: chmod 700 {folder}$"),
+            catalogue.partial("b", new_run_id(NOW), HERE),
+        ):
+            pass
+    finally:
+        os.close(descriptor)
+    assert 0 < signature(Catalogue).parameters["patience"].default <= 600
+
+
 # Other places that others can change
 
 
@@ -338,3 +357,11 @@ def test_p52_a_copy_of_the_history_is_not_made_in_a_strangers_folder(tmp_path, t
     assert [ctl.main(["db", "backup", str(place / "copy"), f"sqlite://{history}"]) for place in (tmp_path, theirs)] == [0, 1]
     assert "chown root" in capsys.readouterr().err
     assert (os.listdir(theirs), stat.S_IMODE((tmp_path / "copy").stat().st_mode)) == ([], 0o600)
+
+
+def test_s39_a_check_of_the_configuration_warns_of_a_folder_that_is_refused(theirs):
+    jobs = [a_job("roots"), a_job("theirs", user="nobody")]
+
+    warnings = list(backup_warnings({str(theirs): jobs, f"{theirs}/new": jobs}))
+    assert len(warnings) == 1
+    assert re.search(rf"^warning: roots: {theirs} is not used for backups: .*: chown root {theirs}; or", warnings[0])
