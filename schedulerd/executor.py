@@ -282,6 +282,9 @@ class Executor:
         reported, tail = take_result(result_path(self._output.path_of(run.run_id), job)), None
         try:
             details |= self._settled(job, run.run_id)
+        except OSError as error:  # whatever is wrong with the output, what it said itself is masked
+            details["output_error"] = str(error)
+        try:
             if status is not Status.SUCCESS or reported != Reported():
                 secrets = self._secrets_of(job)
                 reported = shown(reported, secrets)

@@ -175,12 +175,18 @@ class OutputFolder:
         return found.st_size if found is not None else 0
 
     def kept(self, run_id: str) -> Kept:
-        """Return how much a run has written so far, and what was dropped of it."""
-        with self._opened(run_id) as file:
-            return _kept(file) if file is not None else Kept(0)
+        """Return how much a run has written so far, and what was dropped of it, as far as it can be opened now."""
+        try:
+            with self._opened(run_id) as file:
+                return _kept(file) if file is not None else Kept(0)
+        except BlockingIOError:  # a process of its user has a lease on it
+            return Kept(self.size(run_id))
 
     def stretch(self, run_id: str, offset: int) -> Stretch:
-        """Return the first stretch of output at or after `offset`; an empty one at the end when there is none."""
+        """Return the first stretch of output at or after `offset`; an empty one at the end when there is none.
+
+        Raise BlockingIOError while a process of the run's user has a lease on it (fcntl(2)).
+        """
         with self._opened(run_id) as file:
             return _stretch(file, offset) if file is not None else Stretch(0, 0, 0)
 

@@ -11,7 +11,7 @@ from .actions import PREPARE
 from .board import Board
 from .clock import Clock
 from .durations import counted
-from .errors import BusyError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
+from .errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
 from .figures import percentile
 from .keepsakes import Keepsakes
 from .lookup import run_of
@@ -144,7 +144,10 @@ class Runs:
         return self._output.size(run.run_id)
 
     def stretch(self, run: Run, offset: int) -> Stretch:
-        """Return the first stretch of output at or after `offset`. Raise GoneError when it was removed or replaced."""
+        """Return the first stretch of output at or after `offset`.
+
+        Raise GoneError when it was removed or replaced, and ConflictError when it cannot be opened now.
+        """
         if self._is_removed(run):
             written = run.details.get("output_bytes")
             size = f" of {counted(written, 'byte')}" if written else ""
@@ -152,7 +155,11 @@ class Runs:
             if instead := self._output.instead(run.run_id):
                 raise GoneError(f"{what} was replaced by somebody: {instead}, and is not read")
             raise GoneError(f"{what} was removed: by `cleanup`, or by somebody else")
-        return self._output.stretch(run.run_id, offset)
+        try:
+            return self._output.stretch(run.run_id, offset)
+        except BlockingIOError:
+            held = f"a process of its user has a lease on the output of run {run.run_id}, so that nobody can open it"
+            raise ConflictError(f"{held}: try again when that process has ended, or in a minute") from None
 
     def _is_removed(self, run: Run) -> bool:
         """Return whether somebody has removed the output that a run has written, or may be writing."""
