@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -147,15 +147,22 @@ class Shelf:
 
     @contextmanager
     def _folder_of(self, filename: str) -> Iterator[Catalogue]:
-        """Lend the catalogue that has a backup. Raise NotFoundError."""
+        """Lend the catalogue that has a backup. Raise NotFoundError, or BackupError when it may be where nobody can look."""
+        unseen = []
         for folder, jobs in _present(self._folders()):
-            with catalogue_of(folder, jobs) as catalogue:
+            with ExitStack() as stack:
                 try:
+                    catalogue = stack.enter_context(catalogue_of(folder, jobs))
                     catalogue.get(filename)
                 except NotFoundError:
                     continue
+                except (BackupError, OSError) as error:  # which must not keep those in the other folders
+                    unseen.append(str(error))
+                    continue
                 yield catalogue
                 return
+        if unseen:
+            raise BackupError(f"there is no backup {filename!r} in the folders that can be looked into: {'; '.join(unseen)}")
         raise NotFoundError(f"there is no backup {filename!r}")
 
 

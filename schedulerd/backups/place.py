@@ -40,6 +40,6 @@ def _check(folder: str, descriptor: int, makers: Collection[int]) -> None:
         why = why_untrusted(folder, trusted([owner]), descriptor)
     if why is None:
         return
-    is_theirs = os.geteuid() == 0 != owner  # of somebody as whom jobs can be run
+    is_theirs = os.geteuid() == 0 != owner and owner not in makers  # of somebody as whom jobs could be run
     or_else = f"; or, if the backups are theirs, say `user: {name_of(owner)}` where they are made" if is_theirs else ""
     raise BackupError(f"{folder} is not used for backups: {why}{or_else}")

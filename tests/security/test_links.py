@@ -287,6 +287,18 @@ def test_s39_backups_in_a_strangers_folder_are_shown_only_when_a_job_makes_them_
     assert "chown root" in caplog.text
 
 
+def test_s39_a_folder_that_is_refused_keeps_no_backup_in_another_one(theirs, backup, tmp_path):
+    (tmp_path / "open").mkdir()
+    os.chown(tmp_path / "open", STRANGER, GAMES)
+    (tmp_path / "open").chmod(0o770)
+    job = a_job(user="nobody")
+    kept = Shelf(lambda: {str(tmp_path / "open"): [job], str(theirs): [job]}, HERE, SystemClock(), bool)
+
+    assert kept.hold(backup, Actor("x", Role.ADMIN), "why")["hold"]["reason"] == "why"
+    with pytest.raises(BackupError, match=rf"no backup 'other'.*: chmod go-w {tmp_path}/open$"):
+        kept.show("other")
+
+
 NO_BOUNDS = (None, None, None, True)
 
 
