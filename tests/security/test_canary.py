@@ -28,7 +28,7 @@ def secret(kind):
 
 
 class Watcher(threading.Thread):
-    """Reads the command lines of all new processes, each millisecond."""
+    """Reads the command lines of all new processes, a hundred times a second."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -36,7 +36,7 @@ class Watcher(threading.Thread):
         self.old = set(os.listdir("/proc"))
 
     def run(self):
-        while not self.is_over.wait(0.001):
+        while not self.is_over.wait(0.01):
             for name in set(os.listdir("/proc")) - self.old:
                 try:
                     words = Path(f"/proc/{name}/cmdline").read_bytes()
