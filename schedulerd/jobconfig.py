@@ -9,6 +9,8 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
+from functools import cache
 from typing import Any, TypeVar
 
 from .accounts import expired_on, is_known, user_of
@@ -48,6 +50,7 @@ class ActionReader:
         self._sources = sources
         self._is_known = is_known
         self._found_commands: dict[tuple[str, str], bool] = {}
+        self._end_of = cache(_end_of)  # thousands of jobs may run as one user
         self._state_dir = ""
         self._store: str | Secret = ""
         self._schema = ""
@@ -147,8 +150,8 @@ class ActionReader:
         """Report what is wrong with a job that was read from `given`, what stood under the key of its action."""
         action = (*path, job.action)
         _check_identity(job, path, warn if self._is_known else report)
-        if job.user not in (None, "root") and os.geteuid() == 0:
-            _check_expiry(job.user, path, warn)
+        if job.user not in (None, "root") and os.geteuid() == 0 and (end := self._end_of(job.user)):
+            warn((*path, "user"), f"the account of {job.user} expired on {end}: each run would fail")
         for name, schemes in SOURCE_SCHEMES.get(job.action, {}).items():
             source = given.get(name) if isinstance(given, Mapping) else None
             if source and not isinstance(source, Secret):
@@ -309,8 +312,8 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
 
 
-def _check_expiry(name: str, path: Path, warn: Report) -> None:
-    """Warn of an account that has ended. What cannot be known now is told when a run is to start."""
+def _end_of(name: str) -> date | None:
+    """Return the day on which an account has ended; None also when that cannot be known now, and a run will tell."""
     with suppress(KeyError, OSError):
-        if end := expired_on(user_of(name), SystemClock().now()):
-            warn((*path, "user"), f"the account of {name} expired on {end}: each run would fail")
+        return expired_on(user_of(name), SystemClock().now())
+    return None
