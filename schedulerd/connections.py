@@ -113,7 +113,9 @@ class Gate:
 
     def admit(self, guard: Guard, transport: Metered) -> bool:
         """Take a connection in, for which another one may have to go, or say that it is one too many."""
-        guard.caller, found = self._verdict(transport.get_extra_info("socket"))
+        connection = transport.get_extra_info("socket")
+        guard.caller = self._look(connection)
+        found = self._verdict(connection, guard.caller)
         self._make_way(found)
         if found.is_in:
             self._guards[transport] = self._of_caller[guard.caller] = guard
@@ -121,22 +123,21 @@ class Gate:
 
     def turn_of(self, connection: socket.socket, speaks: Callable[[socket.socket], bool]) -> Turn:
         """Return what is done with a connection that was just accepted; `speaks` tells whether a whole head has come."""
-        is_final = self._look(connection).is_final
-        if is_final and not self._pace.takes(asyncio.get_running_loop().time()):
+        caller = self._look(connection)
+        if caller.is_final and not self._pace.takes(asyncio.get_running_loop().time()):
             reason = f"users without a role come more than {PACE[0]:g} times a second"
             self._tell(Verdict(False, reason=reason), is_for_pace=True)
             return Turn.OUT
-        let_in = Turn.ASIDE if is_final else Turn.IN
-        if len(self._of_caller) < FEWEST and is_spare(connection.fileno()):
+        let_in = Turn.ASIDE if caller.is_final else Turn.IN
+        if len(self._of_caller) < FEWEST:
             return let_in
-        caller, found = self._verdict(connection)
+        found = self._verdict(connection, caller)
         turn = Turn.IN if found is IN else turn_of(found, caller, speaks=speaks(connection))
         if turn is Turn.OUT:
             self._tell(found)
         return let_in if turn is Turn.IN else turn
 
-    def _verdict(self, connection: socket.socket) -> tuple[Caller, Verdict]:
-        caller = self._look(connection)
+    def _verdict(self, connection: socket.socket, caller: Caller) -> Verdict:
         caller.came = asyncio.get_running_loop().time()
         is_short = not is_spare(connection.fileno())
         found = verdict(caller, self._of_caller, is_short=is_short)
@@ -144,7 +145,7 @@ class Gate:
         if is_refused and not self._is_short:
             log.error("connections are refused: %s", capacity(())["trouble"] or "too few descriptors were left")
         self._is_short = is_refused
-        return caller, found
+        return found
 
     def _make_way(self, found: Verdict) -> None:
         """Close the connection that has to go, and say now and then that there is a crowd."""
@@ -254,20 +255,20 @@ class Guard(asyncio.Protocol):
         held, self._held = self._held, b""
         if self._transport is not None:
             self._transport.let_go()
-        if self._is_in:
+        if self._is_in and self._transport is not None and not self._transport.is_closing():
             self._take(held)
 
     def watch(self) -> None:
         """Start the time of a head or a body that has begun, and stop it when it has come; a head waits for an answer."""
         self._note_idle()
-        framing = self._framing
-        is_in_head = (framing.is_in_head and not self.is_busy) or not framing.heads
-        due = (framing.heads, framing.is_in_body) if framing.is_in_body or is_in_head else None
+        framing, is_in_body = self._framing, self._framing.is_in_body
+        is_in_head = not framing.heads or (not self.is_busy and framing.is_in_head)
+        due = (framing.heads, is_in_body) if is_in_body or is_in_head else None
         if due == self._timed or not self._is_in:
             return
         self._stop_waiting()
         if due is not None:
-            self._wait(BODY_SECONDS if framing.is_in_body else HEAD_SECONDS)
+            self._wait(BODY_SECONDS if is_in_body else HEAD_SECONDS)
         self._timed = due
 
     def _note_idle(self) -> None:

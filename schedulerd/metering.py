@@ -49,7 +49,9 @@ class Metered:
         """Write as the transport does."""
         self._written += len(data)
         self.inner.write(data)
-        self._watch()
+        if self._timer is None and self.inner.get_write_buffer_size():
+            self._quiet_looks, self._taken = 0, self._taken_now()
+            self._look_later()
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write as the transport does, in one piece."""
@@ -60,11 +62,6 @@ class Metered:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-
-    def _watch(self) -> None:
-        if self._timer is None and self.inner.get_write_buffer_size():
-            self._quiet_looks, self._taken = 0, self._taken_now()
-            self._look_later()
 
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(STALL_SECONDS / LOOKS, self._look)

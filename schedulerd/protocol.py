@@ -54,6 +54,20 @@ class Protocol(web.RequestHandler):
             if self.transport is not None:
                 self.transport.abort()
 
+    async def start(self) -> None:
+        """Answer the requests of the connection, until it ends; when it has ended before one was begun, there is none."""
+        try:
+            await super().start()
+        except (AssertionError, TypeError) as error:
+            if self.transport is not None:
+                raise
+            log.debug("a connection has ended before its request was begun: %r", error)
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Tell of an error, unless it is that of `start`: 3.8 catches it on its own."""
+        if self.transport is not None or not isinstance(more.get("exc_info"), AssertionError):
+            super().log_exception(*args, **more)
+
     async def finish_response(self, request: web.BaseRequest, resp: web.StreamResponse, *more: Any) -> Any:
         """Send an answer, with ours in place of one that aiohttp has raised before any of our code was asked."""
         if isinstance(resp, web.HTTPException):

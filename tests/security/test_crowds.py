@@ -3,20 +3,25 @@
 import asyncio
 import os
 import re
+import select
 import socket
 import subprocess
 import tempfile
 from contextlib import ExitStack, suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from schedulerd import crowd, metering, turns
 from schedulerd.auth import MOST_FAILURES
 from schedulerd.client import PREFIX
+from schedulerd.clock import SystemClock
+from schedulerd.config import ApiSettings
 from schedulerd.connections import REFUSED_BYTES, Gate
 from schedulerd.crowd import Caller, Standing
+from schedulerd.server import Server, unix_api
 from tests.support.daemon import RunningDaemon
 
 NOBODY = 65534
@@ -44,9 +49,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be some
 def running():
     with tempfile.TemporaryDirectory(prefix="doors-") as place:  # others can come to it, unlike to pytest's
         os.chmod(place, 0o755)
-        made = RunningDaemon(
-            Path(place), {"jobs": {f"job-{number}": {"shell": "true"} for number in range(300)}, "api": API}
-        )
+        many = {f"job-{number}": {"shell": "true"} for number in range(299)}
+        made = RunningDaemon(Path(place), {"jobs": {**many, "long": {"shell": "sleep 60"}}, "api": API})
         made.start()
         yield made
         made.close()
@@ -139,6 +143,43 @@ def test_s14_behind_a_trusted_proxy_each_caller_has_their_own_limits(held, port,
     assert ask(proxy, token, X_Forwarded_For="198.51.100.1") == 200
 
 
+def test_s14_a_caller_behind_a_proxy_has_so_many_requests_under_way_and_no_more(running, held, port, token):
+    fields = f"Authorization: Bearer {token}\r\nX-Forwarded-For: 198.51.100.9\r\nIdempotency-Key: one\r\n"
+    head = f"POST {PREFIX}/jobs/long/trigger?wait=30s HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 0\r\n\r\n"
+    waiting = {connect(held, port, PROXY) for _ in range(crowd.MOST_OF_A_PEER + 1)}
+    for connection in waiting:
+        connection.sendall(head.encode())
+    (refused,) = select.select(waiting, [], [], 20)[0]
+    other = connect(held, port, PROXY)
+
+    assert statuses(refused, 1) == (429,)
+    assert ask(other, token, X_Forwarded_For="198.51.100.8") == 200
+    running.client.post(f"runs/{running.client.get('running')[0]['run_id']}/cancel")
+    assert {statuses(each, 1) for each in waiting - {refused}} == {(200,)}
+
+
+def test_s14_what_strangers_say_in_pieces_and_at_once_is_answered_whole_and_in_order(held, port):
+    body = b'{"reason": "x"}'
+    post = f"POST {PREFIX}/jobs/long/pause HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    asked = HEALTHZ + post + body + HEALTHZ.replace(b"/healthz", b"/nothing")
+    several = [connect(held, port, f"127.0.0.{number % 3 + 2}") for number in range(45)]
+    middle = asked.index(b"eason")
+    for connection in several:
+        connection.sendall(asked[:middle])
+    for connection in several:
+        connection.sendall(asked[middle:] + asked)
+
+    assert {statuses(connection, 6) for connection in several} == {(200, 401, 401) * 2}
+
+
+def statuses(connection, count):
+    heard, found = b"", []
+    while len(found) < count and (piece := connection.recv(65536)):
+        heard += piece
+        found = re.findall(rb"HTTP/1\.1 (\d+) ", heard)
+    return tuple(map(int, found))
+
+
 def test_s14_who_is_no_trusted_proxy_cannot_say_who_they_are(held, port):
     liar = connect(held, port, "127.0.0.10")
     heard = [ask(liar, "x", X_Forwarded_For=f"198.51.100.{number}") for number in range(100, 111)]
@@ -204,6 +245,40 @@ def test_s14_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(tmp_path,
     taken, heard = asyncio.run(main())
     assert taken == 4 << 20
     assert heard < 4 << 20
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
+def test_s14_a_caller_who_reads_no_list_is_cut_and_one_who_reads_it_slowly_has_it_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(metering, "STALL_SECONDS", 0.3)
+    whole = b"[" + b"1," * (2 << 20) + b"1]"
+    service = SimpleNamespace(list_jobs=lambda: (whole, '"1"'), config_notice=None, waits_for=None)
+    path = str(tmp_path / "s")
+
+    async def main():
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        server = Server()
+        await server.open(listener, unix_api(service, ApiSettings(socket=path), SystemClock()))
+        loop, taken, heard = asyncio.get_running_loop(), b"", b""
+        with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as slow:
+            for each in (deaf, slow):
+                each.setblocking(False)
+                await loop.sock_connect(each, path)
+                await loop.sock_sendall(each, f"GET {PREFIX}/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            while not taken.endswith(b"]"):
+                taken += await asyncio.wait_for(loop.sock_recv(slow, 256 << 10), 5)
+                await asyncio.sleep(0.03)
+            await server.close_doors()
+            while piece := await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), 5):
+                heard += piece
+        await server.close()
+        return taken, heard
+
+    taken, heard = asyncio.run(main())
+    assert taken.endswith(b"\r\n\r\n" + whole)
+    assert heard.startswith(b"HTTP/1.1 200 ")
+    assert len(heard) < len(whole)
 
 
 def test_s14_s15_who_was_answered_and_sends_on_is_cut_off(held, port):
