@@ -13,6 +13,7 @@ import logging
 import os
 import pwd
 import secrets
+import shlex
 import stat
 import threading
 from collections import deque
@@ -129,7 +130,8 @@ def _kept_in(path: str) -> list[Token]:
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-            raise UnsafeError(f"it must be a file of the daemon's user that nobody else can read: chmod 600 {path}")
+            mend = f"chmod 600 {shlex.quote(path)}"
+            raise UnsafeError(f"it must be a file of the daemon's user that nobody else can read: {mend}")
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"it is larger than {LARGEST // 1024} KiB")

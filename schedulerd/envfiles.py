@@ -47,7 +47,7 @@ def variables_for(path: str, own: Collection[int], allowed: Collection[str]) -> 
     if refused:
         name = path.removeprefix("-")
         text = f"the env_file {name} sets {refused}, which decides what runs, and the job's user may change it"
-        raise StartError(f"{text}: allow_env: [{refused}] lets it, or chown root {name}, and its folder if need be")
+        raise StartError(f"{text}: take {refused} out of it, or say allow_env: [{refused}]")
     return found
 
 

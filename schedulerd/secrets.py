@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -71,7 +72,7 @@ def _warn_of_readers(path: str) -> None:
     """Log, once for each file, that all users may read a secret."""
     if path not in _WARNED and os.stat(path).st_mode & stat.S_IROTH:
         _WARNED.add(path)
-        log.warning("the secret %s can be read by all users: chmod o-r %s", path, path)
+        log.warning("the secret %s can be read by all users: chmod o-r %s", path, shlex.quote(path))
 
 
 def scrubbed(text: str, url: str) -> str:

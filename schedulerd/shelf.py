@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from .action_options import HISTORY
 from .actions.child import users_of
 from .backups import BackupError
 from .backups.catalogue import Catalogue
@@ -24,7 +25,7 @@ from .model import Actor, Job
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds for which a folder may be locked: who asks waits, and a thread with them
-Folders = Mapping[str, Iterable[Job]]  # with the jobs that make backups there
+Folders = Mapping[str, Collection[Job]]  # with the jobs that make backups there
 
 
 class Shelf:
@@ -166,17 +167,18 @@ class Shelf:
         raise NotFoundError(f"there is no backup {filename!r}")
 
 
-def _present(folders: Folders) -> list[tuple[str, Iterable[Job]]]:
+def _present(folders: Folders) -> list[tuple[str, Collection[Job]]]:
     return [(folder, jobs) for folder, jobs in folders.items() if os.path.isdir(folder)]
 
 
-def catalogue_of(folder: str, jobs: Iterable[Job]) -> Catalogue:
+def catalogue_of(folder: str, jobs: Collection[Job]) -> Catalogue:
     """Return the catalogue of a folder, which may belong to those as whom jobs make backups there. Raise BackupError."""
     makers: set[int] = set()
     for job in jobs:
         with suppress(StartError):  # there is no such user any more
             makers.update(users_of(job))
-    return Catalogue(folder, makers=makers, patience=PATIENCE)
+    may_be_theirs = any(job.options.get("source") != HISTORY for job in jobs)  # the history is for the daemon's user alone
+    return Catalogue(folder, makers=makers, patience=PATIENCE, may_be_theirs=may_be_theirs)
 
 
 def _check_acceptable(entry: Entry) -> None:

@@ -13,11 +13,12 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import PurePath
 
 from .accounts import name_of
+from .mending import way_out
 
 
 def trusted(also: Iterable[int] = ()) -> frozenset[int]:
@@ -26,19 +27,24 @@ def trusted(also: Iterable[int] = ()) -> frozenset[int]:
 
 
 def why_untrusted(path: str, users: Collection[int], descriptor: int | None = None, owner: int = 0) -> str | None:
-    """Return in words who else may change what is at a path, and the command that mends it; None when it is trusted.
+    """Return in words who else may change what is at a path, and the way out; None when it is trusted.
 
     `descriptor` is the file as it was opened, `owner` whose it should be. Raise OSError when a folder cannot be looked at.
     """
     path = os.path.abspath(path)
+    real = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor is not None else os.path.realpath(path)
+    places = tuple(dict.fromkeys((path, real)))
+    for each in places:  # the folders first: a file in a folder of somebody else is not mended by what is done to the file
+        if why := _why_above(each, users):
+            return why
     if descriptor is not None and (why := _why(path, os.fstat(descriptor), users, owner)):
         return why
-    real = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor is not None else os.path.realpath(path)
-    return _why_at(path, users, owner) or (_why_at(real, users, owner) if real != path else None)
+    # What is there now, too: a stranger may have had a link there when it was opened, and put a file there since.
+    return next(filter(None, (_why(each, os.lstat(each), users, owner) for each in places)), None)
 
 
 def why_replaceable(path: str, users: Collection[int]) -> str | None:
-    """Return in words who else may put something at a path, and the command that mends it; None when nobody may.
+    """Return in words who else may put something at a path, and the way out; None when nobody may.
 
     What is there may be anybody's, or nothing. Raise OSError when a folder cannot be looked at.
     """
@@ -53,43 +59,32 @@ def why_replaceable(path: str, users: Collection[int]) -> str | None:
     return None
 
 
-def _why_at(path: str, users: Collection[int], owner: int) -> str | None:
-    """Return what is wrong with the folders above a path, and with what is at it now.
-
-    A file was looked at where it was opened, too; but a stranger may have had a link there then, and put a file there since.
-    """
-    return _why_above(path, users) or _why(path, os.lstat(path), users, owner)
-
-
 def _why_above(path: str, users: Collection[int]) -> str | None:
     for each in map(str, reversed(PurePath(path).parents)):
         found = os.lstat(each)
         is_folder = stat.S_ISDIR(found.st_mode)
         if is_folder and found.st_mode & stat.S_ISVTX and found.st_uid in users:
             continue
-        if why := _why(each, found, users, 0):
+        if why := _why(each, found, users, 0, below=path):
             return f"its folder {why}"
     return None
 
 
-def _why(path: str, found: os.stat_result, users: Collection[int], owner: int) -> str | None:
-    """Return what is wrong with a file, folder or link by itself; `owner` is whose it should be."""
-    mends = list(_mends(path, found, users, owner))
-    if not mends:
+def _why(path: str, found: os.stat_result, users: Collection[int], owner: int, below: str | None = None) -> str | None:
+    """Return what is wrong with a file, folder or link by itself; `owner` is whose it should be, `below` what is wanted."""
+    is_link = stat.S_ISLNK(found.st_mode)  # whose mode says nothing (symlink(7))
+    is_open = not is_link and _is_open(path, found, users)
+    if found.st_uid in users and not is_open:
         return None
     known = f"(owner {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
     others = " and ".join(sorted(map(name_of, users), key=lambda name: (name != "root", name)))
-    return f"{path} {known} can be changed by others than {others}: {' && '.join(mends)}"
+    return f"{path} {known} can be changed by others than {others}: {way_out(path, found, users, owner, below, is_open)}"
 
 
-def _mends(path: str, found: os.stat_result, users: Collection[int], owner: int) -> Iterator[str]:
-    if found.st_uid not in users:
-        to = name_of(owner if owner in users else min(users))
-        yield f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{to} {path}"
-    if stat.S_ISLNK(found.st_mode):
-        return  # the mode of a link says nothing (symlink(7))
-    if found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_own_group(path, found.st_gid, users)):
-        yield f"chmod go-w {path}"
+def _is_open(path: str, found: os.stat_result, users: Collection[int]) -> bool:
+    """Return whether others than `users` may write to a file or folder by its mode."""
+    by_group = found.st_mode & stat.S_IWGRP and not _is_own_group(path, found.st_gid, users)
+    return bool(found.st_mode & stat.S_IWOTH or by_group)
 
 
 def _is_own_group(path: str, gid: int, users: Collection[int]) -> bool:

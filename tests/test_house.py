@@ -31,6 +31,7 @@ FLOORS = (
         "results",
         "files",
         "trust",
+        "mending",
         "folders",
         "rights",
         "children",

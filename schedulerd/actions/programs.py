@@ -57,7 +57,7 @@ def check_trusted(setting: str, path: str, job: Job) -> None:
     except OSError as error:
         raise StartError(f"the {setting} {path} cannot be looked at: {error.strerror}") from error
     if why is not None:
-        raise StartError(f"the {setting} {why}")
+        raise StartError(f"the {setting} {path} is not used: {why}")
 
 
 def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:

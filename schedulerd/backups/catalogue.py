@@ -21,6 +21,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from shlex import quote
 from threading import Event
 from typing import Any
 
@@ -52,14 +53,17 @@ class Catalogue:
     Who may read the folder may keep it locked: others wait for at most `patience` seconds.
     """
 
-    def __init__(self, folder: str, is_made: bool = False, makers: Collection[int] = (), patience: float = PATIENCE) -> None:
+    def __init__(
+        self, folder: str, is_made: bool = False, makers: Collection[int] = (), patience: float = PATIENCE,
+        may_be_theirs: bool = True,
+    ) -> None:  # fmt: skip
         """Open a folder, which is made (mode 0700) when it `is_made` by who asks. Raise BackupError when it is not safe.
 
-        `makers` are the users as whom jobs make backups there: it may be theirs.
+        `makers` are the users as whom jobs make backups there: it may be theirs. `may_be_theirs`: others could make them.
         """
         self.folder = folder
         self._patience = patience
-        self._descriptor = opened(folder, is_made, makers)
+        self._descriptor = opened(folder, is_made, makers, may_be_theirs)
         self._uid = os.fstat(self._descriptor).st_uid
         self._rights = ExitStack()
 
@@ -176,9 +180,9 @@ class Catalogue:
             except BlockingIOError:
                 Event().wait(POLL_SECONDS)
         is_open = os.fstat(self._descriptor).st_mode & 0o044
-        mend = f"; who may read it may lock it: chmod 700 {self.folder}" if is_open else ""
+        mend = f"; who may read it may lock it: chmod 700 {quote(self.folder)}" if is_open else ""
         waited = f"by another process for {self._patience:g} s now"
-        raise BackupError(f"{self.folder} is locked {waited}: `fuser -v {self.folder}` shows whose{mend}")
+        raise BackupError(f"{self.folder} is locked {waited}: `fuser -v {quote(self.folder)}` shows whose{mend}")
 
     @contextmanager
     def partial(self, job_id: str, run_id: str, maker: Maker) -> Iterator[str]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ..action_options import HISTORY
 from ..faults import fault_point
 from ..keeping import expired
 from ..model import to_text
@@ -34,7 +35,7 @@ class Made:
 
 def make(order: Order, now: datetime) -> Made:
     """Make a backup and enter it. Raise BackupError; then nothing of it is left."""
-    with Catalogue(order["directory"], is_made=True) as catalogue:
+    with Catalogue(order["directory"], is_made=True, may_be_theirs=order["source"] != HISTORY) as catalogue:
         catalogue.clear(maker_of(order))
         earlier = catalogue.of_job(order["job_id"], maker_of(order))
         check_room(order, expected_bytes(order, earlier))

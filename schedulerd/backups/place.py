@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from pathlib import PurePath
 
 from ..accounts import name_of
 from ..folders import FOLDER, make_folders
+from ..mending import DROP_INS, OWN_BACKUPS
 from ..trust import trusted, why_untrusted
 from . import BackupError
 
 
-def opened(folder: str, is_made: bool, makers: Collection[int]) -> int:
+def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: bool = True) -> int:
     """Return a descriptor of a folder, which is made (mode 0700) when it `is_made` by who asks.
 
     It must be ours or root's, or that of one of the `makers`, as whom jobs make backups there; and so each folder above it.
-    Raise BackupError with the command that mends it.
+    `may_be_theirs`: a job could make them as a user of its own. Raise BackupError with the way out.
     """
     try:
         if is_made and (why := make_folders(folder, 0o700, trusted())):
@@ -24,7 +26,7 @@ def opened(folder: str, is_made: bool, makers: Collection[int]) -> int:
             raise BackupError(f"{folder} is a symbolic link: name the real folder")
         descriptor = os.open(folder, FOLDER)
         try:
-            _check(folder, descriptor, makers)
+            _check(folder, descriptor, makers, may_be_theirs)
         except (BackupError, OSError):
             os.close(descriptor)
             raise
@@ -33,13 +35,20 @@ def opened(folder: str, is_made: bool, makers: Collection[int]) -> int:
     return descriptor
 
 
-def _check(folder: str, descriptor: int, makers: Collection[int]) -> None:
+def _check(folder: str, descriptor: int, makers: Collection[int], may_be_theirs: bool) -> None:
     owner = os.fstat(descriptor).st_uid
     why = why_untrusted(folder, trusted(), descriptor, os.geteuid())
     if why is not None and owner in makers:
         why = why_untrusted(folder, trusted([owner]), descriptor)
-    if why is None:
-        return
-    is_theirs = os.geteuid() == 0 != owner and owner not in makers  # of somebody as whom jobs could be run
-    or_else = f"; or, if the backups are theirs, say `user: {name_of(owner)}` where they are made" if is_theirs else ""
-    raise BackupError(f"{folder} is not used for backups: {why}{or_else}")
+    if why is not None:
+        or_else = _or_else(folder, owner, may_be_theirs and owner not in makers)
+        raise BackupError(f"{folder} is not used for backups: {why}{or_else}")
+
+
+def _or_else(folder: str, owner: int, may_be_theirs: bool) -> str:
+    """Return what a daemon that is root can do with a folder of somebody else, besides what mends it."""
+    if os.geteuid() != 0 or owner == 0:
+        return ""
+    if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # it was made for the package's user
+        return f"; see as-root.conf ({DROP_INS})"
+    return f"; or, if the backups are theirs, say `user: {name_of(owner)}` where they are made" if may_be_theirs else ""
