@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from . import __version__, logs
 from .accounts import name_of
 from .backups import BackupError
-from .config import DEFAULT_CONFIG, load
+from .config import DEFAULT_CONFIG, Config, load
 from .daemon import Daemon
 from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
 from .durations import counted
-from .errors import ConfigError, SchedulerdError
+from .errors import ConfigError, SchedulerdError, UnsafeError
 from .last_good import load_to_start
 from .model import Job
 from .options import json_schema
@@ -29,6 +29,7 @@ from .process import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
 from .shelf import Folders, catalogue_of
+from .statedir import refused_places
 from .systemd import passed_sockets
 
 log = logging.getLogger(__package__)
@@ -45,6 +46,8 @@ def _check(path: str) -> int:
     config = load(path)
     if _become_owner_of(config.state_dir):
         config = load(path)
+        if (name := name_of(os.geteuid())) != __package__:  # the package's user
+            print(f"note: looked at as {name}, whose state directory it is", file=sys.stderr)
     if config.skipped:
         raise ConfigError(list(config.skipped))
     check_listen(config.api)
@@ -52,10 +55,26 @@ def _check(path: str) -> int:
         print(warning, file=sys.stderr)
     for line in backup_warnings(config.backup_folders):
         print(line, file=sys.stderr)
+    _check_places(config)
     print(f"{path}: {counted(len(config.jobs), 'job')}, no mistakes")
     if (note := own_user_note(config.jobs.values(), os.geteuid())) is not None:
         print(note, file=sys.stderr)
     return 0
+
+
+def _check_places(config: Config) -> None:
+    """Raise UnsafeError when the daemon would not start where its files are to be.
+
+    Whose state directory it is shows as whom the daemon runs. Warn when it is not there, or somebody else's.
+    """
+    problems = refused_places(config)
+    if not problems:
+        return
+    if os.path.isdir(config.state_dir) and os.stat(config.state_dir).st_uid == os.geteuid():
+        raise UnsafeError("; ".join(problems))
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(f"warning: the user of the daemon is not known; this holds for {name_of(os.geteuid())}", file=sys.stderr)
 
 
 def backup_warnings(folders: Folders) -> Iterator[str]:

@@ -70,6 +70,23 @@ def lock(config: Config, clock: Clock) -> list[PathLock]:
         raise SchedulerdError(f"{error.filename}: {why}: the daemon needs it (state_dir, api.socket)") from error
 
 
+def refused_places(config: Config) -> list[str]:
+    """Return why a daemon of this user would not start where its files are to be, a line a setting. Nothing is made."""
+    wanted = {"state_dir": config.state_dir, "api.socket": config.api.socket, "store": path_of(config.store)}
+    lines = []
+    for name, path in wanted.items():
+        is_folder = name == "state_dir" and path is not None and os.path.isdir(path)
+        try:
+            if path is None:  # the history is on a server
+                continue
+            why = why_untrusted(path, trusted(), owner=os.geteuid()) if is_folder else why_replaceable(path, trusted())
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}"
+        if why is not None:
+            lines.append(f"{name}: {why}")
+    return lines
+
+
 def _make(folder: str, mode: int, name: str) -> None:
     """Make a folder that a setting names. Raise OSError: FileExistsError when something else is there."""
     _check_place(name, make_folders(folder, mode, trusted()))

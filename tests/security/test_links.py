@@ -4,6 +4,8 @@ import fcntl
 import os
 import re
 import stat
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from inspect import signature
@@ -348,10 +350,16 @@ def test_p52_a_probe_of_a_folder_puts_no_name_into_it(theirs):
 def test_p52_root_does_not_start_on_files_that_others_could_put_elsewhere(daemon, theirs, setting):
     values = {"state_dir": f"{theirs}/state", "store": f"sqlite://{theirs}/history.db", "api": {"socket": f"{theirs}/s"}}
     running = daemon({}, **{setting: values[setting]})
+    if setting != "state_dir":
+        (running.config_path.parent / "state").mkdir(mode=0o700)  # by which the daemon's user is known
+    command = [sys.executable, "-m", "schedulerd", "--check-config", "--config", running.config_path]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
     running.spawn()
 
-    assert running.wait() == 78
-    assert re.search(rf"{setting}\S*: its folder \S+ \(owner nobody, mode 0700\).*: name a path", running.log())
+    assert (running.wait(), checked.returncode) == (78, 0 if setting == "state_dir" else 78)
+    for text in (running.log(), checked.stderr):
+        assert re.search(rf"{setting}\S*: its folder \S+ \(owner nobody, mode 0700\).*: name a path", text)
+    assert ("the user of the daemon is not known" in checked.stderr) == (setting == "state_dir")
     assert os.listdir(theirs) == []
 
 
