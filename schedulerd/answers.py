@@ -63,6 +63,10 @@ class TooManyFailuresError(SchedulerdError):
     """Too many failed logins from one address."""
 
 
+class UncheckedError(SchedulerdError):
+    """Nobody's token can be checked now: it is not the caller's fault."""
+
+
 class WrongHostError(SchedulerdError):
     """The Host header names another server (a page may have tricked a browser into asking us)."""
 
@@ -79,6 +83,7 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
     TooManyFailuresError: 429,
     BusyError: 429,
     StoppingError: 503,
+    UncheckedError: 503,
     StoreError: 503,
     UnsafeError: 503,
     BackupError: 503,

@@ -13,8 +13,6 @@ import logging
 import os
 import pwd
 import secrets
-import shlex
-import stat
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -25,7 +23,8 @@ from .config import Peer
 from .errors import UnauthenticatedError, UnsafeError
 from .files import write_private
 from .model import Actor, Role, to_text
-from .tokens import LARGEST, Token, tokens_from
+from .tokenfile import kept_in
+from .tokens import Token
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Tokens:
     """The tokens in `tokens.json` of the state directory; a change of the file is seen at the next request."""
 
     def __init__(self, state_dir: str, clock: Clock) -> None:
-        """Raise UnsafeError when others could read or change the file. Another mistake there stops no job: see `trouble`."""
+        """Raise UnsafeError when others can read or change the file. Whatever else is wrong stops no job: see `trouble`."""
         self._path = os.path.join(state_dir, TOKENS_FILE)
         self._admin_path = os.path.join(state_dir, ADMIN_TOKEN_FILE)
         self._clock = clock
@@ -50,6 +49,7 @@ class Tokens:
         self._by_digest: dict[bytes, Token] = {}
         self._mistake: str | None = None
         self._is_unsafe = False
+        self._was_there = False
         self._look()
         if self._is_unsafe:
             raise UnsafeError(self._mistake or "")
@@ -91,7 +91,7 @@ class Tokens:
     def trouble(self) -> str | None:
         """Why nobody gets in by a token, in words for everybody; None when the file is as it should be."""
         self._look()
-        return f"{TOKENS_FILE} has mistakes, and no token is taken: see the log" if self._mistake is not None else None
+        return f"{TOKENS_FILE} cannot be used, and no token is taken: see the log" if self._mistake is not None else None
 
     def _look(self) -> None:
         """Read the file when it has changed, and log a mistake that is new."""
@@ -100,42 +100,27 @@ class Tokens:
 
     def _read(self) -> bool:
         """Read the file when it has changed; return whether it has another mistake than before."""
+        before, mistake, is_unsafe, tokens = self._mistake, None, False, []
+        mark: tuple[int, int, int] | None = None
         try:
             found = os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
-            self._by_digest, self._mistake, self._is_unsafe, self._seen = {}, None, False, None
-            return False
-        mark: tuple[int, int, int] | None = (found.st_ctime_ns, found.st_size, found.st_ino)
-        if mark == self._seen:
-            return False
-        before, mistake, is_unsafe, tokens = self._mistake, None, False, []
-        try:
-            tokens = _kept_in(self._path)
+            mark, self._was_there = (found.st_ctime_ns, found.st_size, found.st_ino), True
+            if mark == self._seen:
+                return False
+            tokens = kept_in(self._path)
         except UnsafeError as error:
             mistake, is_unsafe = f"{self._path}: {error}", True
         except ValueError as error:
             mistake = f"{self._path}: {error}"
+        except FileNotFoundError:
+            mark = None
+            if self._was_there:
+                mistake = f"{self._path} was removed: put it back, or restart, and a new token of an admin is made"
         except OSError as error:  # it may go by: the next request tries again
             mistake, mark = f"{self._path} cannot be read: {error.strerror or error}", None
         self._by_digest, self._seen = {token.digest: token for token in tokens}, mark
         self._mistake, self._is_unsafe = mistake, is_unsafe
         return mistake is not None and mistake != before
-
-
-def _kept_in(path: str) -> list[Token]:
-    """Return the tokens in a file. Raise OSError, UnsafeError for one of others, or ValueError with all mistakes."""
-    if os.path.islink(path):
-        raise UnsafeError("it is a link: put the file itself there")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if found.st_uid not in (0, os.geteuid()) or not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-            mend = f"chmod 600 {shlex.quote(path)}"
-            raise UnsafeError(f"it must be a file of the daemon's user that nobody else can read: {mend}")
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST // 1024} KiB")
-    return tokens_from(data)
 
 
 class Peers:

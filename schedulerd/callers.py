@@ -10,6 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from .addresses import peer_of
+from .answers import UncheckedError
 from .auth import Peers, Throttle, Tokens
 from .clock import Clock
 from .crowd import Caller, Standing
@@ -30,7 +31,7 @@ class Callers(Protocol):
         """Return for whose limit a request counts that came through a trusted proxy; None when it did not."""
 
     def identify(self, request: web.Request) -> Actor:
-        """Return who makes a request. Raise UnauthenticatedError or TooManyFailuresError."""
+        """Return who makes a request. Raise UnauthenticatedError, TooManyFailuresError or UncheckedError."""
 
 
 class SocketCallers:
@@ -106,4 +107,4 @@ class TokenCallers:
         try:
             return self._tokens.actor_of(text)
         except UnsafeError:  # it is logged, for the operator's eyes: the caller learns nothing of our files
-            raise UnauthenticatedError("tokens cannot be checked now: see the daemon's log") from None
+            raise UncheckedError("tokens cannot be checked now: see the daemon's log") from None

@@ -202,8 +202,8 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._soon, self._look)
 
     def _troubles(self) -> list[str]:
-        tokens = [self.tokens.trouble] if self.tokens.trouble is not None else []
-        return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles(), *tokens]
+        tokens = self.tokens.trouble
+        return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles(), *([tokens] if tokens is not None else [])]
 
     def _loop_trouble(self) -> str | None:
         """Return what of the planner's loop fails, in words, or None."""
@@ -321,7 +321,7 @@ class Daemon:
         if tcp is not None:
             first = self.tokens.make_first()
             if first is not None:
-                log.info("first start: the token of an admin is in %s", first)
+                log.info("there was no token: a new one of an admin is in %s", first)
             address = await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
             host = f"[{settings.host}]" if ":" in (settings.host or "") else settings.host
             log.info("listening on http://%s:%d (tokens: %s)", host, address[1], self.config.state_dir)

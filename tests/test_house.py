@@ -70,6 +70,7 @@ FLOORS = (
     {
         "auth",
         "tokens",
+        "tokenfile",
         "connections",
         "parsing",
         "answers",

@@ -3,20 +3,27 @@
 import hashlib
 import json
 import os
+import pwd
 import re
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.auth import Tokens
+from schedulerd.auth import FAILURES, Tokens
 from schedulerd.client import PREFIX, Client
 from schedulerd.clock import SystemClock
 from schedulerd.errors import UnsafeError
 from schedulerd.files import write_private
+from schedulerd.tokenfile import kept_in
 from schedulerd.tokens import tokens_from
 
 TEXT = "a-token-of-4711-of-ours"
 DIGEST = hashlib.sha256(TEXT.encode()).hexdigest()
 GOOD = {"id": "grafana", "sha256": DIGEST, "role": "viewer", "expires_at": None}
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 OTHER = {**GOOD, "id": "other", "sha256": "0" * 64}
 
 
@@ -95,16 +102,41 @@ def _link(path):
     path.symlink_to(path.with_name("away"))
 
 
+def _given(path):
+    os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+
+
+def _given_to_all(path):
+    _given(path)
+    path.chmod(0o644)
+
+
+@pytest.fixture
+def shared_folder():
+    """A folder that everybody gets to; pytest's own are for their owner alone."""
+    with TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        yield Path(place)
+
+
+@contextmanager
+def as_nobody():
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda path: path.chmod(0o640), "chmod 600"),
-        (lambda path: path.chmod(0o604), "chmod 600"),
-        (_fifo, "chmod 600"),
-        (_link, "it is a link"),
+        (lambda path: path.chmod(0o640), "its mode 0640; .*: chmod 600 /"),
+        (lambda path: path.chmod(0o604), "its mode 0604; .*: chmod 600 /"),
+        pytest.param(_given_to_all, "is nobody and its mode 0644; .*: chown -h root /.* && chmod 600 /", marks=needs_root),
     ],
 )
-def test_s5_a_file_of_tokens_that_is_not_the_daemons_alone_is_refused(tmp_path, change, words):
+def test_s5_a_file_of_tokens_that_others_can_read_is_refused(tmp_path, change, words):
     tokens = Tokens(str(tmp_path), SystemClock())
     tokens.make_first()
     text = (tmp_path / "admin.token").read_text().strip()
@@ -115,7 +147,53 @@ def test_s5_a_file_of_tokens_that_is_not_the_daemons_alone_is_refused(tmp_path, 
     for ask in (lambda: tokens.actor_of(text), lambda: Tokens(str(tmp_path), SystemClock())):
         with pytest.raises(UnsafeError, match=words):
             ask()
-    assert "tokens.json has mistakes" in tokens.trouble
+    assert "tokens.json cannot be used" in tokens.trouble
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_fifo, "it is no file"),
+        (_link, "it is a link"),
+        pytest.param(_given, "is nobody and its mode 0600; it must be root's, .*: chown -h root /", marks=needs_root),
+    ],
+)
+def test_s5_a_file_in_a_wrong_place_or_of_another_owner_lets_nobody_in_and_stops_no_job(tmp_path, change, words, caplog):
+    Tokens(str(tmp_path), SystemClock()).make_first()
+    change(tmp_path / "tokens.json")
+    tokens = Tokens(str(tmp_path), SystemClock())
+
+    assert tokens.make_first() is None
+    with pytest.raises(UnsafeError, match=words):
+        tokens.actor_of((tmp_path / "admin.token").read_text().strip())
+    assert caplog.text.count("no token is taken until that is mended") == 1
+    assert "tokens.json cannot be used" in tokens.trouble
+
+
+@needs_root
+def test_s5_what_root_moved_there_and_the_daemon_cannot_read_is_told_with_the_commands_that_mend_it(shared_folder):
+    path = shared_folder / "tokens.json"
+    path.write_text(written(GOOD))
+    path.chmod(0o600)
+
+    with as_nobody(), pytest.raises(ValueError, match="its owner is root and its mode 0600; it must be nobody's") as told:
+        kept_in(str(path))
+    subprocess.run(str(told.value).partition("to read: ")[2], shell=True, check=True)
+    with as_nobody():
+        assert [each.token_id for each in kept_in(str(path))] == ["grafana"]
+
+
+def test_s5_a_file_that_is_removed_meanwhile_is_told_once_and_a_start_makes_a_new_one(tmp_path, caplog):
+    tokens = Tokens(str(tmp_path), SystemClock())
+    assert tokens.trouble is None
+    tokens.make_first()
+    (tmp_path / "tokens.json").unlink()
+
+    assert [bool(tokens.trouble) for _ in range(3)] == [True] * 3
+    assert tokens.make_first() is None
+    assert caplog.text.count(f"{tmp_path}/tokens.json was removed: put it back, or restart") == 1
+    assert Tokens(str(tmp_path), SystemClock()).make_first() is not None
+    assert tokens.trouble is None
 
 
 @pytest.mark.parametrize("text", [changed(scope=1), "", written(GOOD) + " " * 2_000_000])
@@ -130,7 +208,7 @@ def test_s5_a_mistake_at_the_start_lets_nobody_in_and_stays_as_it_was_written(tm
     with pytest.raises(UnsafeError):
         tokens.actor_of(TEXT)
     assert caplog.text.count("no token is taken until that is mended") == 1
-    assert "tokens.json has mistakes" in tokens.trouble
+    assert "tokens.json cannot be used" in tokens.trouble
     path.write_text(written(GOOD))
     assert tokens.trouble is None
     assert tokens.actor_of(TEXT).name == "token:grafana"
@@ -145,16 +223,18 @@ def test_s4_s5_a_mistake_lets_nobody_in_and_stops_no_job_but_a_file_of_others_en
     client = Client(url=re.search(r"listening on (http://\S+)", running.log())[1], token=TEXT)
 
     assert running.client.post("jobs/j/trigger").body["result"]["status"] == "success"
-    answers = [client.ask("GET", f"{PREFIX}/jobs") for _ in range(3)]
-    assert [answer.status for answer in answers] == [401] * 3
+    answers = [client.ask("GET", f"{PREFIX}/jobs") for _ in range(FAILURES + 2)]  # none of them is a failed login
+    assert {(answer.status, answer.body["detail"]) for answer in answers} == {
+        (503, "tokens cannot be checked now: see the daemon's log")
+    }
     assert "scope" not in str([answer.body for answer in answers])
     assert running.log().count("tokens.json: token 1 (grafana): unknown key 'scope': known are") == 1
-    assert any("tokens.json has mistakes" in each for each in running.client.get("health")["scheduler"]["troubles"])
+    assert any("tokens.json cannot be used" in each for each in running.client.get("health")["scheduler"]["troubles"])
 
     path.write_text(written(GOOD))
     assert client.ask("GET", f"{PREFIX}/jobs").status == 200
     path.write_text(changed(role="operater"))
-    assert client.ask("GET", f"{PREFIX}/jobs").status == 401
+    assert client.ask("GET", f"{PREFIX}/jobs").status == 503
     path.write_text(written(GOOD))
     assert client.ask("GET", f"{PREFIX}/jobs").status == 200
     path.write_text(written())  # taken out: it ends at once
