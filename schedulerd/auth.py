@@ -134,37 +134,47 @@ class Peers:
         self._peers = tuple(peers)
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[tuple[int, int], tuple[float, Actor | None]] = {}
+        self._known: dict[tuple[int, int], tuple[float, Actor | None, str]] = {}
 
     def actor_of(self, uid: int, gid: int) -> Actor:
         """Return who a peer is. Raise UnauthenticatedError when they have no role."""
         actor = self.find(uid, gid)
         if actor is None:
-            raise UnauthenticatedError(f"uid {uid} has no role here: join the group {self._socket_group!r}")
+            name = self._known_as(uid, gid)
+            if name == str(uid):
+                raise UnauthenticatedError(f"uid {uid} has no role here: see api.peers")
+            way_out = f"as root: adduser {name} {self._socket_group}, or see api.peers"
+            raise UnauthenticatedError(f"{name} (uid {uid}) has no role here: {way_out}")
         return actor
 
     def find(self, uid: int, gid: int) -> Actor | None:
         """Return who a peer is; None when they have no role."""
         now = self._clock.monotonic()
         with self._lock:
-            until, actor = self._known.get((uid, gid), (0.0, None))
+            until, actor, _ = self._known.get((uid, gid), (0.0, None, ""))
             if until <= now:
-                actor = self._look_up(uid, gid)
+                actor, name = self._look_up(uid, gid)
                 if len(self._known) >= MOST_REMEMBERED:
                     self._known.clear()
-                self._known[uid, gid] = (now + PEER_SECONDS, actor)
+                self._known[uid, gid] = (now + PEER_SECONDS, actor, name)
         return actor
 
-    def _look_up(self, uid: int, gid: int) -> Actor | None:
+    def _known_as(self, uid: int, gid: int) -> str:
+        """Return the name that was found of a peer when they were looked up."""
+        with self._lock:
+            return self._known.get((uid, gid), (0.0, None, str(uid)))[2]
+
+    def _look_up(self, uid: int, gid: int) -> tuple[Actor | None, str]:
+        """Return who a peer is, when they have a role, and their name (the uid, when they have no account)."""
         name, groups = _groups_of(uid, gid)
         if uid in (0, os.geteuid()):
-            return Actor(f"user:{name}", Role.ADMIN)
+            return Actor(f"user:{name}", Role.ADMIN), name
         own = [Role[peer.role.upper()] for peer in self._peers if peer.user in (name, str(uid))]
         by_group = [Role[peer.role.upper()] for peer in self._peers if peer.group in groups]
         if self._socket_group in groups:
             by_group.append(Role.OPERATOR)
         roles = own or by_group  # what is said of a user counts more than what is said of their groups
-        return Actor(f"user:{name}", max(roles)) if roles else None
+        return (Actor(f"user:{name}", max(roles)) if roles else None), name
 
 
 def _groups_of(uid: int, gid: int) -> tuple[str, set[str]]:

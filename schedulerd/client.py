@@ -151,6 +151,8 @@ class Client:
         detail = body.get("detail", f"HTTP status {answer.status}") if isinstance(body, dict) else body
         if isinstance(detail, list):
             detail = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail)
+        if answer.status == 401 and self._url is not None and not self._token:
+            detail = f"{detail} (schedulerctl takes it from SCHEDULERD_TOKEN)"
         raise ClientError(str(detail), answer.status)
 
     def _connection(self) -> http.client.HTTPConnection:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from schedulerd.auth import FAILURES, Tokens
-from schedulerd.client import PREFIX, Client
+from schedulerd.client import PREFIX, Client, ClientError
 from schedulerd.clock import SystemClock
 from schedulerd.errors import UnsafeError
 from schedulerd.files import write_private
@@ -239,6 +239,8 @@ def test_s4_s5_a_mistake_lets_nobody_in_and_stops_no_job_but_a_file_of_others_en
     assert client.ask("GET", f"{PREFIX}/jobs").status == 200
     path.write_text(written())  # taken out: it ends at once
     assert client.ask("GET", f"{PREFIX}/jobs").status == 401
+    with pytest.raises(ClientError, match=r"^a token is needed: .* \(schedulerctl takes it from SCHEDULERD_TOKEN\)$"):
+        Client(url=re.search(r"listening on (http://\S+)", running.log())[1]).get("jobs")
     path.chmod(0o644)
     running.stop()
     running.spawn()

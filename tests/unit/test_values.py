@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pwd
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -165,8 +166,17 @@ def test_a_peer_has_their_own_role_or_the_highest_of_their_groups(clock):
     assert peers.actor_of(os.geteuid(), os.getegid()).role is Role.ADMIN
     assert peers.actor_of(12345, 65534).role is Role.VIEWER  # what is said of the user decides
     assert peers.actor_of(65534, 65534).role is Role.ADMIN
-    with pytest.raises(UnauthenticatedError):
+    with pytest.raises(UnauthenticatedError, match=r"^uid 54321 has no role here: see api\.peers$"):
         peers.actor_of(54321, 54321)
+
+
+def test_who_has_no_role_is_named_with_the_way_to_one(clock):
+    who = next(each for each in pwd.getpwall() if each.pw_uid not in (0, os.geteuid()))
+    words = rf"^{who.pw_name} \(uid {who.pw_uid}\) has no role here: as root: adduser {who.pw_name} no-such-group, or see"
+
+    for _ in range(2):
+        with pytest.raises(UnauthenticatedError, match=words):
+            Peers("no-such-group", (), clock).actor_of(who.pw_uid, who.pw_gid)
 
 
 def test_s6_guessing_is_throttled_for_a_minute(clock):
