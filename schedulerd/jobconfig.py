@@ -18,6 +18,7 @@ from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEME
 from .backup_options import CIPHERS, BackupContent
 from .backups.manifest import maker_at
 from .clock import SystemClock
+from .mending import DROP_INS
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .params import params_from, without_options, words_that_run
@@ -305,11 +306,17 @@ def _check_identity(job: Job, path: Path, report: Report) -> None:
         if name is None:
             continue
         if os.geteuid() != 0:
-            report((*path, key), f"only a daemon that is root can start processes of another {key}")
+            report((*path, key), _why_not_root(key, name))
         elif not is_known(key, name):
             report((*path, key), f"there is no {key} {name!r} on this host")
         elif key == "user" and name != "root" and user_of(name).pw_uid == 0:
             report((*path, key), f"{name!r} is root: expected root, spelt so, if that is meant")
+
+
+def _why_not_root(key: str, name: str) -> str:
+    if key == "user" and is_known(key, name) and user_of(name).pw_uid == os.geteuid():
+        return f"{name} is the daemon's own user: leave `user:` out"
+    return f"only a daemon that is root can start processes of another {key}: see as-root.conf ({DROP_INS})"
 
 
 def _end_of(name: str) -> date | None:

@@ -78,6 +78,12 @@ def _has_too_many_processes(error: OSError | ValueError) -> bool:
     return isinstance(error, ChildError) and error.errno == errno.EAGAIN
 
 
+def _whom(order: Mapping[str, Any]) -> str | None:
+    """Return what the child calls its user, None when it is ours. Accounts are not looked up: their server may be slow."""
+    identity = order.get("identity")
+    return None if not identity else order["env"].get("USER") or f"uid {identity[0]}"
+
+
 def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     program, cwd = order["argv"][0], order.get("cwd")
     if _has_too_many_processes(error):
@@ -86,7 +92,11 @@ def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
         return f"{program!r} could not be started: {in_words(error)}"
     if cwd is not None and not os.path.isdir(cwd):
         return f"cwd {cwd!r} is not a folder"
-    if not order.get("identity"):
+    who = _whom(order)
+    if who is not None:
+        if cwd is not None and isinstance(error, ChildError) and error.strerror == f"cwd: {os.strerror(errno.EACCES)}":
+            return f"{who} may not enter the cwd {cwd}"
+    else:
         if cwd is not None and not os.access(cwd, os.X_OK):
             return f"cwd {cwd!r} may not be entered by the daemon's user"
         if isinstance(error, PermissionError) and not os.path.exists(program):
@@ -96,4 +106,4 @@ def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     if not os.access(program, os.X_OK):
         return f"{program!r} may not be executed: chmod +x it, or name its interpreter first"
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{program!r} could not be started: {reason}"
+    return f"{program!r} could not be started{f' as {who}' if who else ''}: {reason}"

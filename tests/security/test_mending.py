@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.envfiles import variables_for
 from schedulerd.errors import StartError
+from schedulerd.keeper.launch import NotStartedError, launch
 from schedulerd.mending import way_out
 from schedulerd.trust import why_untrusted
 
@@ -95,3 +97,31 @@ def test_s39_no_user_is_proposed_for_a_backup_of_the_history(tmp_path):
 
     with pytest.raises(BackupError, match=f": chown root {tmp_path}$"):
         Catalogue(str(tmp_path), may_be_theirs=False)
+
+
+def started_as_nobody(folder, **order):
+    output = str(folder / f"out{len(order)}")
+    order = {"env": {"USER": "nobody"}, "output": output, "identity": (STRANGER, STRANGER, (STRANGER,)), **order}
+    with pytest.raises(NotStartedError) as error:
+        launch(order)
+    return str(error.value)
+
+
+def test_s33_who_may_not_start_a_program_or_enter_its_folder_is_named(tmp_path):
+    (tmp_path / "private").mkdir(mode=0o700)
+    program = tmp_path / "private" / "program"
+    program.touch(mode=0o755)
+
+    assert started_as_nobody(tmp_path, argv=[str(program)]).endswith("could not be started as nobody: Permission denied")
+    why = started_as_nobody(tmp_path, argv=["/bin/true"], cwd=f"{tmp_path}/private")
+    assert why == f"nobody may not enter the cwd {tmp_path}/private"
+
+
+@pytest.mark.parametrize(
+    ("user", "why"), [("nobody", "is the daemon's own user: leave"), ("games", r"see as-root.conf \(/usr/")]
+)
+def test_s33_a_daemon_that_is_not_root_names_what_it_needs_for_a_user(user, why):
+    code = f"import os; from schedulerd.jobconfig import _why_not_root as w; os.setuid(65534); print(w('user', '{user}'))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert re.search(why, told.stdout)
