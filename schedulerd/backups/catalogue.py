@@ -25,6 +25,7 @@ from shlex import quote
 from threading import Event
 from typing import Any
 
+from ..accounts import name_of
 from ..descriptors import SHORTAGES, in_words
 from ..errors import NotFoundError
 from ..faults import fault_point
@@ -189,7 +190,10 @@ class Catalogue:
         """Lend an empty private folder to work in, which is gone afterwards; it is held against `clear` meanwhile."""
         name = _partial_name(job_id, run_id, maker)
         with self.locked():  # so that `clear` does not come between
-            os.mkdir(name, 0o700, dir_fd=self._descriptor)
+            try:
+                os.mkdir(name, 0o700, dir_fd=self._descriptor)
+            except PermissionError as error:
+                raise BackupError(f"{name_of(os.geteuid())} may not write in {self.folder}") from error
             descriptor = lock_folder(name, self._descriptor, fcntl.LOCK_EX)
         try:
             yield os.path.join(self.folder, name)

@@ -30,6 +30,10 @@ def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: b
         except (BackupError, OSError):
             os.close(descriptor)
             raise
+    except PermissionError as error:
+        at = str(error.filename or folder)
+        may_not = f"read {at}" if os.path.lexists(at) else f"write in {os.path.dirname(at)}"
+        raise BackupError(f"{folder}: {name_of(os.geteuid())} may not {may_not}") from error
     except OSError as error:
         raise BackupError(f"{folder}: {error.strerror}") from error
     return descriptor
