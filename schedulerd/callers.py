@@ -14,11 +14,15 @@ from .answers import UncheckedError
 from .auth import Peers, Throttle, Tokens
 from .clock import Clock
 from .crowd import Caller, Standing
+from .durations import counted
 from .errors import UnauthenticatedError, UnsafeError
 from .model import Actor
 from .proxies import Network, caller_of, is_trusted, peer_of_address
+from .tally import Tally
 
 log = logging.getLogger(__name__)
+
+MOST_TOLD = 5  # addresses of failed logins in a minute that have a line of their own in the log
 
 
 class Callers(Protocol):
@@ -72,6 +76,7 @@ class TokenCallers:
         """`proxies` are those whose word is taken for whom a request is."""
         self._tokens = tokens
         self._throttle = Throttle(clock)
+        self._failed = Tally(_tell_failed)
         self._proxies = proxies
 
     def look(self, connection: socket.socket) -> Caller:
@@ -99,8 +104,11 @@ class TokenCallers:
             if scheme.lower() != "bearer" or not text.strip():
                 raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
             return self._known(text.strip())
-        except UnauthenticatedError:
-            self._throttle.failed(self.behind(request) or peer_of_address(request.remote or ""))
+        except UnauthenticatedError as error:
+            peer = self.behind(request) or peer_of_address(request.remote or "")
+            if self._failed.add(peer):
+                log.warning("a failed login from %s: %s", peer, error)
+            self._throttle.failed(peer)
             raise
 
     def _known(self, text: str) -> Actor:
@@ -108,3 +116,11 @@ class TokenCallers:
             return self._tokens.actor_of(text)
         except UnsafeError:  # it is logged, for the operator's eyes: the caller learns nothing of our files
             raise UncheckedError("tokens cannot be checked now: see the daemon's log") from None
+
+
+def _tell_failed(count: int, found: list[tuple[str, int]]) -> None:
+    for peer, times in found[:MOST_TOLD]:
+        log.warning("%s from %s in the last minute", counted(times, "failed login"), peer)
+        count -= times
+    if count:
+        log.warning("%s from other addresses in the last minute", counted(count, "failed login"))

@@ -71,6 +71,7 @@ FLOORS = (
         "auth",
         "tokens",
         "tokenfile",
+        "tally",
         "connections",
         "parsing",
         "answers",

@@ -1,0 +1,44 @@
+"""What is told in sum: the first at once, the others when the minute is over."""
+
+import asyncio
+
+from schedulerd.callers import _tell_failed
+from schedulerd.tally import MOST_NAMED, Tally
+
+
+def test_the_first_is_told_at_once_and_the_sum_with_whose_it_was_when_the_minute_is_over():
+    async def told():
+        said = asyncio.Queue()
+        tally = Tally(lambda *what: said.put_nowait(what), seconds=0.01)
+        firsts = [tally.add(whose) for whose in ("a", "b", "b")]
+        return firsts, await said.get(), tally.add("c"), await said.get()
+
+    assert asyncio.run(told()) == ([True, False, False], (3, [("b", 2), ("a", 1)]), False, (1, [("c", 1)]))
+
+
+def test_of_many_only_some_are_named_and_all_are_counted(caplog):
+    async def told():
+        said = asyncio.Queue()
+        tally = Tally(lambda *what: said.put_nowait(what), seconds=0.01)
+        for number in range(MOST_NAMED + 50):
+            tally.add(f"192.0.2.{number}")
+        return await said.get()
+
+    count, found = asyncio.run(told())
+    assert (count, len(found)) == (MOST_NAMED + 50, MOST_NAMED)
+    _tell_failed(count, found)
+    assert len(caplog.messages) == 6
+    assert caplog.messages[0] == "1 failed login from 192.0.2.0 in the last minute"
+    assert caplog.messages[-1] == f"{count - 5} failed logins from other addresses in the last minute"
+
+
+def test_one_alone_is_told_once():
+    async def told():
+        said = []
+        tally = Tally(lambda *what: said.append(what), seconds=0)
+        tally.add("a")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return said
+
+    assert asyncio.run(told()) == []
