@@ -15,12 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from .accounts import name_of
 from .answers import raw_refusal
 from .crowd import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
 from .descriptors import capacity, is_spare
+from .durations import counted
 from .errors import BusyError
 from .framing import Framing, RefusedError
 from .metering import Metered
+from .tally import Tally
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,6 @@ BODY_SECONDS = 35.0  # with its trailer; a handler that reads it waits for 30 s,
 REFUSED_SECONDS = 2.0  # for the caller to read why, before the connection is cut
 REFUSED_BYTES = 1 << 20  # that are thrown away meanwhile, and of bodies that were answered before they were read
 PACE = (200.0, 300.0)  # of those who stay strangers: a second, and at once. They get nothing but a 401
-TELL_SECONDS = 60.0  # between two words about a crowd
 
 
 Look = Callable[[socket.socket], Caller]
@@ -55,7 +57,7 @@ class Gate:
         self._pace = Pace(*PACE)
         self._changed = asyncio.Event()
         self._is_short = False  # the last connection was refused for want of descriptors
-        self._told: dict[bool, tuple[int, float]] = {}  # by whether it was for the pace: closed and not told, when to tell
+        self._closed = {is_for_pace: Tally(_tell_closed) for is_for_pace in (False, True)}
 
     def __call__(self) -> Guard:
         """Return the protocol of a new connection (what `loop.create_server` asks for)."""
@@ -96,7 +98,7 @@ class Gate:
         guard = self._guards.get(transport)
         if guard is not None and guard.is_lent:
             found = peer_verdict(guard.caller, self._of_caller)
-            self._make_way(found)
+            self._make_way(found, guard.caller)
             if not found.is_in:
                 raise BusyError(f"too many requests at once: {found.reason}")
 
@@ -116,7 +118,7 @@ class Gate:
         connection = transport.get_extra_info("socket")
         guard.caller = self._look(connection)
         found = self._verdict(connection, guard.caller)
-        self._make_way(found)
+        self._make_way(found, guard.caller)
         if found.is_in:
             self._guards[transport] = self._of_caller[guard.caller] = guard
         return found.is_in
@@ -126,7 +128,7 @@ class Gate:
         caller = self._look(connection)
         if caller.is_final and not self._pace.takes(asyncio.get_running_loop().time()):
             reason = f"users without a role come more than {PACE[0]:g} times a second"
-            self._tell(Verdict(False, reason=reason), is_for_pace=True)
+            self._tell(Verdict(False, reason=reason), caller, is_for_pace=True)
             return Turn.OUT
         let_in = Turn.ASIDE if caller.is_final else Turn.IN
         if len(self._of_caller) < FEWEST:
@@ -134,7 +136,7 @@ class Gate:
         found = self._verdict(connection, caller)
         turn = Turn.IN if found is IN else turn_of(found, caller, speaks=speaks(connection))
         if turn is Turn.OUT:
-            self._tell(found)
+            self._tell(found, caller)
         return let_in if turn is Turn.IN else turn
 
     def _verdict(self, connection: socket.socket, caller: Caller) -> Verdict:
@@ -147,27 +149,29 @@ class Gate:
         self._is_short = is_refused
         return found
 
-    def _make_way(self, found: Verdict) -> None:
+    def _make_way(self, found: Verdict, comer: Caller) -> None:
         """Close the connection that has to go, and say now and then that there is a crowd."""
         if found.leaves is not None:
             self._of_caller[found.leaves].leave()
-        self._tell(found)
+        self._tell(found, comer)
 
-    def _tell(self, found: Verdict, *, is_for_pace: bool = False) -> None:
-        if not found.reason:
-            return
-        now = asyncio.get_running_loop().time()
-        untold, tell_at = self._told.get(is_for_pace, (0, 0.0))
-        if now >= tell_at:
-            log.warning("connections are closed to make room, or refused: %s (%d times)", found.reason, untold + 1)
-            untold, tell_at = -1, now + TELL_SECONDS
-        self._told[is_for_pace] = (untold + 1, tell_at)
+    def _tell(self, found: Verdict, comer: Caller, *, is_for_pace: bool = False) -> None:
+        """Count who is closed for another one, or refused; the first one is told at once."""
+        if found.reason and self._closed[is_for_pace].add((found.leaves or comer).peer):
+            log.warning("connections are closed to make room, or refused: %s", found.reason)
 
     def forget(self, guard: Guard, transport: Metered) -> None:
         """Take a connection off the list."""
         self._changed.set()
         self._guards.pop(transport, None)
         self._of_caller.pop(guard.caller, None)
+
+
+def _tell_closed(count: int, found: list[tuple[str, int]]) -> None:
+    peer, times = found[0]
+    uid = peer.removeprefix("uid ")
+    who = f"{name_of(int(uid))} ({peer})" if uid != peer else peer or "a trusted proxy"
+    log.warning("closed or refused %s in the last minute, %d of them of %s", counted(count, "connection"), times, who)
 
 
 class Guard(asyncio.Protocol):

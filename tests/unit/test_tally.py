@@ -3,6 +3,7 @@
 import asyncio
 
 from schedulerd.callers import _tell_failed
+from schedulerd.connections import _tell_closed
 from schedulerd.tally import MOST_NAMED, Tally
 
 
@@ -42,3 +43,13 @@ def test_one_alone_is_told_once():
         return said
 
     assert asyncio.run(told()) == []
+
+
+def test_who_was_closed_most_is_named(caplog):
+    for found in ([("127.0.0.4", 178), ("uid 0", 2)], [("uid 0", 180)], [("", 180)]):
+        _tell_closed(180, found)
+
+    assert caplog.messages == [
+        f"closed or refused 180 connections in the last minute, {words}"
+        for words in ("178 of them of 127.0.0.4", "180 of them of root (uid 0)", "180 of them of a trusted proxy")
+    ]
