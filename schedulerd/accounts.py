@@ -41,6 +41,11 @@ def name_of(uid: int) -> str:
         return f"uid {uid}"
 
 
+def argument_of(uid: int) -> str:
+    """Return a user as chown(1) takes one: the name, or the number when there is none."""
+    return name_of(uid).removeprefix("uid ")
+
+
 def group_of(name: str) -> grp.struct_group:
     """Return a group by name or number. Raise KeyError."""
     return grp.getgrgid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else grp.getgrnam(name)

@@ -25,7 +25,7 @@ from shlex import quote
 from threading import Event
 from typing import Any
 
-from ..accounts import name_of
+from ..accounts import argument_of, name_of
 from ..descriptors import SHORTAGES, in_words
 from ..errors import NotFoundError
 from ..faults import fault_point
@@ -196,10 +196,17 @@ class Catalogue:
                 raise BackupError(f"{name_of(os.geteuid())} may not write in {self.folder}") from error
             descriptor = lock_folder(name, self._descriptor, fcntl.LOCK_EX)
         try:
+            self._check_owner(os.fstat(descriptor).st_uid)
             yield os.path.join(self.folder, name)
         finally:
             remove_tree(name, self._descriptor)
             os.close(descriptor)
+
+    def _check_owner(self, uid: int) -> None:
+        """Raise BackupError when what we make is not the folder's owner's: who may write by its group makes such files."""
+        if uid != self._uid:
+            wanted = f"chown {argument_of(uid)} {quote(self.folder)}"
+            raise BackupError(f"{self.folder} is not {name_of(uid)}'s, as the backups in it would be: {wanted}")
 
     def enter(self, file: str, manifest: Manifest) -> Manifest:
         """Give a finished, fsynced file of a `partial` folder its name; return its manifest with its place in the order."""

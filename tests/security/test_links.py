@@ -2,14 +2,16 @@
 
 import fcntl
 import os
+import pwd
 import re
 import stat
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -150,6 +152,36 @@ def test_s39_a_folder_of_roots_in_a_place_where_all_may_add_is_made_and_used(tmp
 
     back_up(shared / "new" / "backups", tmp_path / "data")
     assert [path.stat().st_mode & 0o777 for path in (shared / "new", shared / "new" / "backups")] == [0o755, 0o700]
+
+
+def test_s39_a_folder_of_roots_that_a_group_may_write_holds_no_backup_that_would_be_doubted():
+    other = pwd.getpwnam("www-data")
+    with (
+        TemporaryDirectory() as folder,
+        as_user(other, folder),
+        Catalogue(folder) as catalogue,
+        pytest.raises(BackupError, match=rf"not www-data's, as the backups in it would be: chown www-data {folder}$"),
+        catalogue.partial("b", new_run_id(NOW), HERE),
+    ):
+        pass
+
+
+@contextmanager
+def as_user(user, folder):
+    """Do as a process of another user does, who may write a folder by its group alone; leave nothing there."""
+    os.chown(folder, 0, user.pw_gid)
+    os.chmod(folder, 0o770)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+    assert os.listdir(folder) == []
 
 
 def test_s39_no_folder_is_made_through_a_link_that_was_put_there(tmp_path, victim):
