@@ -1,6 +1,7 @@
 """Of what databases and their programs say, nothing is kept that may quote a value."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -69,14 +70,14 @@ def test_no_value_is_kept(said):
 
 
 def sqlite_error(statement, *values):
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(
-        "CREATE TABLE t (a TEXT UNIQUE, b INTEGER NOT NULL DEFAULT 1, CONSTRAINT short CHECK (length(a) < 9));"
-        "INSERT INTO t (a) VALUES ('SECRET');"
-        "CREATE TRIGGER no BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'SECRET'); END;"
-    )
-    with pytest.raises(sqlite3.Error) as raised:
-        connection.execute(statement, values).fetchall()
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(
+            "CREATE TABLE t (a TEXT UNIQUE, b INTEGER NOT NULL DEFAULT 1, CONSTRAINT short CHECK (length(a) < 9));"
+            "INSERT INTO t (a) VALUES ('SECRET');"
+            "CREATE TRIGGER no BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'SECRET'); END;"
+        )
+        with pytest.raises(sqlite3.Error) as raised:
+            connection.execute(statement, values).fetchall()
     return sqlite_words(str(raised.value), raised.value)
 
 
