@@ -12,7 +12,7 @@ import shlex
 import stat
 from collections.abc import Collection
 
-from .accounts import name_of
+from .accounts import argument_of
 
 # Folders that other programs need as they are (hier(7), file-hierarchy(7)).
 _OF_ROOT = "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
@@ -49,14 +49,14 @@ def way_out(path: str, found: os.stat_result, users: Collection[int], owner: int
         return _own_folder(path, to) if is_shared else "name another folder"
     commands = []
     if is_theirs:
-        commands.append(f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{name_of(to)} {shlex.quote(path)}")
+        commands.append(f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{argument_of(to)} {shlex.quote(path)}")
     if is_open:
         commands.append(f"chmod go-w {shlex.quote(path)}")
     return " && ".join(commands)
 
 
 def _own_folder(path: str, owner: int) -> str:
-    whose = f"-o {name_of(owner)} " if owner else ""
+    whose = f"-o {argument_of(owner)} " if owner else ""
     return f"make a folder of its own below it: install -d {whose}-m 700 {shlex.quote(os.path.join(path, 'NAME'))}"
 
 

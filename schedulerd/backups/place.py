@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from pathlib import PurePath
 
-from ..accounts import name_of
+from ..accounts import argument_of, name_of
 from ..folders import FOLDER, make_folders
 from ..mending import DROP_INS, OWN_BACKUPS
 from ..trust import trusted, why_untrusted
@@ -55,4 +55,4 @@ def _or_else(folder: str, owner: int, may_be_theirs: bool) -> str:
         return ""
     if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # it was made for the package's user
         return f"; see as-root.conf ({DROP_INS})"
-    return f"; or, if the backups are theirs, say `user: {name_of(owner)}` where they are made" if may_be_theirs else ""
+    return f"; or, if the backups are theirs, say `user: {argument_of(owner)}` where they are made" if may_be_theirs else ""

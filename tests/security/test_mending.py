@@ -50,6 +50,11 @@ def test_s39_a_daemon_of_its_own_user_has_that_folder_made_for_it():
     assert "install -d -o nobody -m 700 /tmp/NAME" in way_out("/tmp", found(0o1777, 0), {0, STRANGER}, STRANGER, None, True)
 
 
+def test_s21_a_user_without_a_name_stands_in_a_command_by_number():
+    nameless = 4_000_000
+    assert way_out("/srv/x", found(0o755, STRANGER), {nameless}, nameless, None, False) == "chown 4000000 /srv/x"
+
+
 def test_s21_the_home_of_somebody_else_stays_theirs(tmp_path):
     (tmp_path / "job env").touch()
     os.chown(tmp_path / "job env", STRANGER, STRANGER)
