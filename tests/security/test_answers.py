@@ -8,7 +8,6 @@ import re
 import socket
 import sys
 import termios
-from contextlib import suppress
 
 import pytest
 from aiohttp import web
@@ -21,6 +20,7 @@ from schedulerd.clock import SystemClock
 from schedulerd.server import Server
 from schedulerd.service import Service
 from tests.support.daemon import RunningDaemon
+from tests.support.raw_http import heard
 from tests.support.waiting import until
 
 HEADERS = {
@@ -64,14 +64,6 @@ def ask(request, running, token):
             return heard(connection)
 
     return say
-
-
-def heard(connection):
-    said = b""
-    with suppress(ConnectionError):
-        while piece := connection.recv(65536):
-            said += piece
-    return said
 
 
 def unread(connection):

@@ -14,6 +14,7 @@ import pytest
 from schedulerd import connections
 from schedulerd.connections import Gate
 from tests.support.daemon import RunningDaemon
+from tests.support.raw_http import heard
 
 CONNECTIONS = int(os.environ.get("SCHEDULERD_TEST_FLOODS", "20"))
 MEGABYTE = 1 << 20
@@ -69,15 +70,6 @@ def flooded(connection, begin, part, most=8 * MEGABYTE, *, is_deaf=False):
             if not is_deaf and select.select([connection], [], [], 0)[0]:
                 break
     return heard(connection)
-
-
-def heard(connection):
-    """Return all that is said until the connection ends."""
-    said = b""
-    with suppress(ConnectionError):
-        while piece := connection.recv(65536):
-            said += piece
-    return said
 
 
 def ask(connection, said):
