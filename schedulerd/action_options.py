@@ -19,7 +19,6 @@ SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be n
     "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
     "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
 }
-HISTORY = "history"  # the source that is schedulerd's own database
 
 ARGV = ListOf(
     Word(), at_least=1, expected="a list of words such as [/usr/bin/find, /srv, -delete] (for a shell line use shell:)"

@@ -23,9 +23,10 @@ from .model import Job, Secret
 from .occurrences import Trigger
 from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
 from .proxies import Network
-from .schema import Path, Record, Report, did_you_mean, hidden, one_of, shown
+from .schema import Path, Record, Report, one_of
 from .schema import Text as TextKind
 from .spans import Calendar
+from .text import did_you_mean, hidden, shown
 from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links

@@ -13,6 +13,8 @@ from typing import Any
 
 ELSEWHERE = "what else was said is in the run's output, for admins"
 LONGEST = 600  # characters
+# Actions whose output may quote the contents of a database: it is for admins only, and no message repeats it.
+OF_CONTENTS = frozenset({"sql", "backup", "restore_drill"})
 
 _NAME = r'(?:"[^"]*"|[\w.$]+)'
 # How PostgreSQL's words begin that name objects, and no values. What follows them is left out.

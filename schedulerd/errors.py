@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .escapes import one_line
+from .text import one_line
 
 LONGEST_QUOTE = 200  # characters of a value that an error shows
 _LONGEST = 2000

@@ -14,15 +14,17 @@ from functools import cache
 from typing import Any, TypeVar
 
 from .accounts import expired_on, is_known, user_of
-from .action_options import BACKED_UP, HISTORY, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
+from .action_options import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
+from .backups import HISTORY
 from .backups.manifest import maker_at
 from .clock import SystemClock
+from .declarations import params_from, without_options, words_that_run
 from .mending import DROP_INS
 from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
-from .params import params_from, without_options, words_that_run
-from .schema import Path, Report, did_you_mean, hidden
+from .schema import Path, Report
+from .text import did_you_mean, hidden
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .admission import MUTEX
-from .schema import Path, Report, did_you_mean
+from .schema import Path, Report
+from .text import did_you_mean
 
 
 def policy_of(value: Mapping[str, Any]) -> dict[str, Any]:

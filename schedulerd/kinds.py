@@ -9,7 +9,8 @@ from typing import Any
 
 from .model import ParamWord
 from .proxies import Network, network_from
-from .schema import Kind, Path, Record, Report, Text, shown
+from .schema import Kind, Path, Record, Report, Text
+from .text import shown
 
 
 @dataclass(frozen=True)

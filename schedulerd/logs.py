@@ -23,9 +23,9 @@ from typing import Any
 
 from .clock import SystemClock
 from .durations import counted
-from .escapes import escaped, one_line
 from .failures import Failures
 from .outlet import Outlet, to_descriptor, to_socket
+from .text import escaped, one_line
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from .errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
 from .model import Status
 from .options import JOB_ID
 from .params import echo as echo
-from .schema import did_you_mean
+from .text import did_you_mean
 
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
 BODY_SECONDS = 30.0

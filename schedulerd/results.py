@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .dberrors import OF_CONTENTS
 from .files import read_regular
 from .masking import masked_value
 from .model import Job, Result, Run, Status
@@ -28,8 +29,6 @@ DEEPEST = 20
 MOST_WARNINGS = 20
 # Actions whose process is ours, and says itself why it failed.
 OWN_PROGRAMS = frozenset({"python", "http", "sql", "backup", "restore_drill"})
-# Those whose output may quote the contents of a database, see `dberrors.py`: it is for admins only, no message repeats it.
-OF_CONTENTS = frozenset({"sql", "backup", "restore_drill"})
 # Details by which we decide what follows a run, and say why it is as it is.
 RESERVED = OWN_DETAILS | {"retry", "params", "after", "rules", "cause", "again", "blocking_run", "cancelled_by"}
 

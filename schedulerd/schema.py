@@ -6,15 +6,15 @@ one reading of a file finds all of its mistakes.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 from .durations import parse_duration, parse_size
 from .model import Secret
+from .text import did_you_mean, hidden, shown
 
 Path = tuple[str | int, ...]
 Report = Callable[[Path, str], None]
@@ -30,25 +30,6 @@ class Kind(Protocol):
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of what `read` takes."""
         ...
-
-
-def shown(value: Any) -> str:
-    """Return `value` as an error shows it: short, and on one line."""
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "nothing"
-    text = repr(value) if isinstance(value, str) else str(value).lower()
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def hidden(value: Any) -> str:
-    """Return `value` as an error tells of what may be a secret, or a place where one was put by mistake."""
-    if isinstance(value, str):
-        return f"a text of {len(value)} characters" if value else "an empty text"
-    return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else shown(value)
 
 
 class HiddenKey(str):
@@ -75,18 +56,6 @@ def told_key(kind: Any, key: str) -> tuple[str, str]:
     if re.fullmatch(_PLAIN_KEY, key) or not may_hold_secret(kind):
         return key, repr(key)
     return HiddenKey(key), f"a key of {len(key)} characters"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or nothing.
-
-    Of those that are near, one with as many parts comes first: `retry` is meant as `retries`, not as `retry_on`.
-    """
-    if not word or len(word) > LONGEST_WORD:
-        return ""
-    near = difflib.get_close_matches(word, list(known), NEAREST)
-    near.sort(key=lambda each: each.count("_") != word.count("_"))
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 @dataclass(frozen=True)
@@ -274,8 +243,6 @@ class MapOf:
 
 
 _PLAIN_KEY = r"[A-Za-z0-9_.<-]{1,64}"  # what no URL or pair of a name and a value is
-NEAREST = 5  # known words that are looked at when one is unknown
-LONGEST_WORD = 100  # characters of an unknown word for which that is done
 # Where secrets are, and what names one there: no URL that was put in its place
 SECRET_SOURCES = {"env": r"[A-Za-z_][A-Za-z0-9_]*", "file": r"(?!.*://)[\s\S]+", "credential": r"[^/=@]+"}
 

@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from .action_options import HISTORY
 from .actions.child import users_of
-from .backups import BackupError
+from .backups import HISTORY, BackupError
 from .backups.catalogue import Catalogue
 from .backups.entry import Entry, newest_first
 from .backups.manifest import Maker, stamped

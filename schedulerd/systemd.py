@@ -13,7 +13,7 @@ import threading
 import sdnotify
 
 from .clock import Clock
-from .escapes import one_line
+from .text import one_line
 
 log = logging.getLogger(__name__)
 

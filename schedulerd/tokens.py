@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .model import Role
-from .schema import did_you_mean, hidden
+from .text import did_you_mean, hidden
 
 KNOWN = ("id", "sha256", "role", "created_at", "expires_at")
 NEEDED = ("id", "sha256", "role")

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from .errors import TriggerError
 from .model import EPOCH
-from .schema import did_you_mean, shown
 from .spans import Calendar, Coverage, Found, Span, coverage_of, piece_of
+from .text import did_you_mean, shown
 from .zones import DAY, stretch_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY

@@ -1,7 +1,8 @@
-"""The house stands as it was drawn: floors, clocks, options, routes and commands."""
+"""The house stands as it was drawn: packages, clocks, settings, routes and commands."""
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,140 +17,86 @@ from schedulerd.trigger_options import TRIGGERS
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
-FLOORS = (
-    {"errors", "escapes", "occurrences", "model", "clock", "durations", "figures", "zones", "faults", "failures"}
-    | {"descriptors"},
-    {"triggers", "spans", "windows", "icalendars", "policy", "admission", "retrying", "jobpolicy", "simulation", "retention"}
-    | {"schema", "kinds", "params", "patterns", "keeping", "trends", "masking", "secretforms", "secretindex"}
-    | {"dberrors", "proxies"}
-    | {"options", "action_options", "trigger_options", "backup_options", "health_options"},
-    {
-        "yamlfile",
-        "config",
-        "jobconfig",
-        "secrets",
-        "results",
-        "files",
-        "trust",
-        "mending",
-        "folders",
-        "rights",
-        "children",
-        "store",
-        "keeper",
-        "link",
-        "process",
-    }
-    | {
-        "accounts",
-        "addresses",
-        "config_files",
-        "last_good",
-        "backups",
-        "envfiles",
-        "keepsakes",
-        "locks",
-        "owner",
-        "output",
-        "systemd",
-        "logs",
-        "outlet",
-        "parts",
-        "privacy",
-        "calendars",
-        "load",
-        "subtree",
-        "summoning",
-        "summons",
-        "supervisor",
-    },
-    {"actions", "builtin"},
-    {"planner", "executor", "board", "entries", "chains", "pauses", "waiters", "asking", "scheduler", "roster", "recovery"}
-    | {"preparing", "seating", "hindrances", "endings", "ends", "cancelling", "entering", "lookup", "loop", "pool"},
-    {"views", "forecast", "outlook", "reading", "runs", "shelf", "config_state", "service"},
-    {
-        "auth",
-        "tokens",
-        "tokenfile",
-        "tally",
-        "connections",
-        "parsing",
-        "answers",
-        "api",
-        "runs_api",
-        "backups_api",
-        "following",
-        "server",
-        "statedir",
-    }
-    | {"callers", "crowd", "doorway", "framing", "metering", "turns", "protocol", "upkeep", "refusal", "reloading"}
-    | {"client", "explain", "tables", "terminal", "watching", "ctl_runs", "ctl_builtin", "ctl_db", "ctl"},
-    {"daemon", "__main__"},
+# What each package may import, beside itself. Modules at the top may import everything, and nothing imports them.
+MAY_IMPORT: dict[str, str] = {}
+OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
+OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these
+NOT_PURE = {"clock", "faults", "failures", "loop_steps"}  # modules of core that read a clock or log
+PURE_BESIDE_CORE = (
+    "triggers/*.py",
+    "config/fields.py",
+    "config/composites.py",
+    "config/settings*.py",
+    "config/params.py",
+    "config/policy_reader.py",
+    "config/icalendar.py",
+    "backups/retention.py",
+    "actions/anomalies.py",
+    "service/simulation.py",
+    "api/connections/admission.py",
+    "api/connections/framing.py",
 )
-FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PURE = (
-    *(
-        "triggers",
-        "spans",
-        "windows",
-        "icalendars",
-        "simulation",
-        "policy",
-        "admission",
-        "retrying",
-        "jobpolicy",
-        "schema",
-        "options",
-    ),
-    *("kinds", "params", "patterns", "action_options", "trigger_options", "backup_options", "health_options", "occurrences"),
-    *("crowd", "framing", "proxies", "retention", "keeping", "trends"),
-    *("figures", "durations", "model", "errors", "escapes", "zones", "failures"),
-)
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+HANDS = {"threading", "socket", "sqlite3", "subprocess", "time", "asyncio", "aiohttp"}
 
 
 def sources() -> list[Path]:
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Return the rooms that a file imports from, wherever in it the import stands."""
-    found = set()
-    depth = len(path.relative_to(PACKAGE).parts) - 1
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth + 1:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-        assert not [name for name in names if name.split(".")[0] == "schedulerd"], f"{path}: imports of our own are relative"
-    return found - {"__version__"}
+def every_source(test):
+    return pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))(test)
 
 
-def test_every_room_is_on_a_floor():
-    assert {room_of(path) for path in sources()} == set(FLOOR_OF)
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+MODULES = {module_of(path) for path in sources()}
+
+
+def imported(path: Path, within: ast.AST | None = None) -> Iterator[str]:
+    """Yield the modules of our own that a file imports, wherever in it: also in functions, and for types alone."""
+    package = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(within or ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join((*package[: len(package) - node.level + 1], *(node.module or "").split("."))).strip(".")
+            for alias in node.names:
+                name = f"{base}.{alias.name}".strip(".")
+                yield name if name in MODULES else base
+
+
+def imported_elsewhere(path: Path, within: ast.AST | None = None) -> Iterator[str]:
+    """Yield the names that a file imports from the standard library and from other distributions."""
+    for node in ast.walk(within or ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0]
+
+
+def package_of(module: str) -> str:
+    return module.split(".")[0] if module.split(".")[0] in MAY_IMPORT else ""
+
+
+@every_source
 def test_imports_never_point_up(path):
-    upward = {room for room in imported_rooms(path) if FLOOR_OF[room] > FLOOR_OF[room_of(path)]}
+    package = package_of(module_of(path))
+    allowed = {package, *MAY_IMPORT.get(package, "").split()}
+    modules = set(imported(path)) - {""}  # the package itself: its version
 
-    assert not upward
+    assert not package or {module for module in modules if package_of(module) not in allowed} == set()
 
 
-def test_imports_that_would_point_up_elsewhere_are_seen():
-    assert {"service", "parsing"} <= {
-        room for room in imported_rooms(PACKAGE / "api.py") if FLOOR_OF[room] > FLOOR_OF["store"]
-    }
-    assert "model" in imported_rooms(PACKAGE / "store" / "sqlite.py")
+@every_source
+def test_imports_of_our_own_are_relative(path):
+    assert "schedulerd" not in set(imported_elsewhere(path))
 
 
 CLOCKS = re.compile(r"\b(datetime\.(now|utcnow|today)|date\.today|time\.(time|monotonic|time_ns|perf_counter|sleep))\(")
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@every_source
 def test_the_clock_is_read_in_clock_py_only(path):
     if path.name != "clock.py":
         assert not CLOCKS.search(path.read_text())
@@ -157,17 +104,14 @@ def test_the_clock_is_read_in_clock_py_only(path):
         assert CLOCKS.search(path.read_text())
 
 
-@pytest.mark.parametrize("room", PURE)
-def test_pure_rooms_import_no_hands(room):
-    paths = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).glob("*.py"))
-    for path in paths:
-        names = {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-            for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
-        }
-        assert not names & {"threading", "socket", "sqlite3", "subprocess", "time", "asyncio", "aiohttp"}
+def pure() -> list[Path]:
+    core = [path for path in (PACKAGE / "core").glob("*.py") if path.stem not in NOT_PURE]
+    return sorted(core) + [path for pattern in PURE_BESIDE_CORE for path in sorted(PACKAGE.glob(pattern))]
+
+
+@pytest.mark.parametrize("path", pure(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_modules_have_no_hands(path):
+    assert not set(imported_elsewhere(path)) & HANDS
 
 
 def test_schedule_is_imported_by_the_planner_only():

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import SchedulerdError
 
+HISTORY = "history"  # the source that is schedulerd's own database
 Order = Mapping[str, Any]  # what a program of ours is told to do: JSON, see actions/backups.py
 
 

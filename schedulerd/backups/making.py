@@ -10,11 +10,10 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..action_options import HISTORY
 from ..faults import fault_point
 from ..keeping import expired
 from ..model import to_text
-from . import Copied, Order
+from . import HISTORY, Copied, Order
 from .catalogue import Catalogue
 from .entry import Entry
 from .manifest import Manifest, filename_of, maker_of

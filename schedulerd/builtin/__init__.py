@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..action_options import HISTORY
+from ..backups import HISTORY
 from ..clock import Clock, SteadyTime
 from ..config import Config
 from ..errors import SchedulerdError

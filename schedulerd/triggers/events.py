@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import TriggerError
 from ..occurrences import After, Events, Trigger, When
-from ..schema import did_you_mean
+from ..text import did_you_mean
 from .rule import Rule
 
 EXPECTED = "expected {job: NAME, when: success|failure|always}, or with all: [NAMES] or any: [NAMES] instead of job"
