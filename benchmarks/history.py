@@ -25,7 +25,7 @@ import psycopg
 from figures import percentile, print_table, say
 from machine import print_machine
 
-from schedulerd.model import from_micros, new_run_id, to_micros
+from schedulerd.core.models import from_micros, new_run_id, to_micros
 from schedulerd.store import Store
 from schedulerd.store.postgres import PostgresStore
 from schedulerd.store.queries import load_migrations

@@ -20,8 +20,8 @@ from croniter import croniter
 from cronsim import CronSim
 from figures import print_table, say
 
-from schedulerd.clock import ManualClock
-from schedulerd.errors import TriggerError
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.errors import TriggerError
 from schedulerd.planner import Planner
 from schedulerd.triggers import CronTrigger, trigger_from
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schedulerd import __main__ as program
 from schedulerd import __version__, ctl, options
-from schedulerd.durations import format_duration, format_size
+from schedulerd.core.units import format_duration, format_size
 from schedulerd.schema import Option, Record
 
 HERE = Path(__file__).parent

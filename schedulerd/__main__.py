@@ -17,12 +17,12 @@ from . import __version__, logs
 from .accounts import name_of
 from .backups import BackupError
 from .config import DEFAULT_CONFIG, Config, load
+from .core.errors import ConfigError, SchedulerdError, UnsafeError
+from .core.models import Job
+from .core.units import counted
 from .daemon import Daemon
 from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
-from .durations import counted
-from .errors import ConfigError, SchedulerdError, UnsafeError
 from .last_good import load_to_start
-from .model import Job
 from .options import json_schema
 from .privacy import hide
 from .process import keep_descriptors_private

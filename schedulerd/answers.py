@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from .backups import BackupError
-from .errors import (
+from .core.errors import (
     BusyError,
     ConflictError,
     ForbiddenError,
@@ -29,7 +29,7 @@ from .errors import (
     UnsafeError,
     WrongTypeError,
 )
-from .model import Actor, Role
+from .core.models import Actor, Role
 from .views import to_bytes
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,9 @@ from .answers import (
 )
 from .callers import Callers
 from .connections import Gate
-from .durations import format_duration
-from .errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
-from .model import Actor, Role, Run, Status, to_text
+from .core.errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
+from .core.models import Actor, Role, Run, Status, to_text
+from .core.units import format_duration
 from .parsing import (
     flag_from,
     host_name,

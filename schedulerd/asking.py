@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .errors import SchedulerdError, StoppingError, StoreError
+from .core.errors import SchedulerdError, StoppingError, StoreError
+from .core.models import Actor, Origin, Run, Status
+from .core.params import check_params
+from .core.retries import is_followed
 from .lookup import run_of
-from .model import Actor, Origin, Run, Status
-from .params import check_params
-from .retrying import is_followed
 from .scheduler import Scheduler
 
 

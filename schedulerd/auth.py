@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from .answers import TooManyFailuresError
-from .clock import Clock
 from .config import Peer
-from .errors import UnauthenticatedError, UnsafeError
+from .core.clock import Clock
+from .core.errors import UnauthenticatedError, UnsafeError
+from .core.models import Actor, Role, to_text
 from .files import write_private
-from .model import Actor, Role, to_text
 from .tokenfile import kept_in
 from .tokens import Token
 

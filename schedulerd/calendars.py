@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .config_files import Files
-from .errors import ConfigError, Problem, SchedulerdError
+from .core.errors import ConfigError, Problem, SchedulerdError
+from .core.text import shown
 from .icalendars import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
 from .schema import Path
 from .spans import Calendar, Span
-from .text import shown
 from .windows import span_from
 from .yamlfile import Document
 

@@ -12,12 +12,12 @@ from aiohttp import web
 from .addresses import peer_of
 from .answers import UncheckedError
 from .auth import Peers, Throttle, Tokens
-from .clock import Clock
+from .core.clock import Clock
+from .core.errors import UnauthenticatedError, UnsafeError
+from .core.models import Actor
+from .core.proxies import Network, caller_of, is_trusted, peer_of_address
+from .core.units import counted
 from .crowd import Caller, Standing
-from .durations import counted
-from .errors import UnauthenticatedError, UnsafeError
-from .model import Actor
-from .proxies import Network, caller_of, is_trusted, peer_of_address
 from .tally import Tally
 
 log = logging.getLogger(__name__)

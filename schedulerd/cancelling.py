@@ -9,13 +9,13 @@ from functools import partial
 from itertools import takewhile
 
 from .board import Board, JobState
+from .core.errors import NotFoundError
+from .core.models import Origin, Overlap, Result, Run, Status
+from .core.retries import is_superseded
 from .endings import Endings
 from .ends import Ends
-from .errors import NotFoundError
 from .lookup import run_of
-from .model import Origin, Overlap, Result, Run, Status
 from .process import Cause
-from .retrying import is_superseded
 from .seating import Seating
 from .store import Store
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .model import ENDED, Job, Origin, Run, Status
-from .occurrences import After
+from .core.misfires import follows, is_wanted
+from .core.models import ENDED, Job, Origin, Run, Status
+from .core.retention import FOLLOWED_FOR
+from .core.retries import is_followed, outcome_of
+from .core.trigger import After
 from .planner import Planner
-from .policy import follows, is_wanted
-from .retention import FOLLOWED_FOR
-from .retrying import is_followed, outcome_of
 from .store import Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start

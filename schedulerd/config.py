@@ -16,17 +16,17 @@ from typing import Any
 from .action_options import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
 from .calendars import CalendarFileError, read_calendar
 from .config_files import Files, unreadable
-from .errors import ConfigError, Problem, TriggerError
+from .core.errors import ConfigError, Problem, TriggerError
+from .core.models import Job, Secret
+from .core.proxies import Network
+from .core.text import did_you_mean, hidden, shown
+from .core.trigger import Trigger
 from .jobconfig import ActionReader, settings_of
 from .jobpolicy import limits_of, policy_of, uses_of
-from .model import Job, Secret
-from .occurrences import Trigger
 from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
-from .proxies import Network
 from .schema import Path, Record, Report, one_of
 from .schema import Text as TextKind
 from .spans import Calendar
-from .text import did_you_mean, hidden, shown
 from .trigger_options import MOVERS, TRIGGERS
 from .triggers import trigger_from
 from .triggers.events import mistaken_links

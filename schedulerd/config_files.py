@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from .errors import ConfigError, Problem
+from .core.errors import ConfigError, Problem
 from .trust import trusted, why_replaceable, why_untrusted
 
 LARGEST_FILE = 4 * 1024 * 1024  # bytes

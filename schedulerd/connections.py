@@ -17,10 +17,10 @@ from typing import Any
 
 from .accounts import name_of
 from .answers import raw_refusal
+from .core.errors import BusyError
+from .core.units import counted
 from .crowd import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
 from .descriptors import capacity, is_spare
-from .durations import counted
-from .errors import BusyError
 from .framing import Framing, RefusedError
 from .metering import Metered
 from .tally import Tally

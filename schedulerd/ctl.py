@@ -11,11 +11,11 @@ from typing import Any
 
 from . import __version__, ctl_builtin, ctl_db, ctl_runs
 from .client import NOTICE, Client, ClientError, is_run_id, job_path, run_path
-from .clock import SystemClock
-from .durations import counted, parse_duration
-from .errors import SchedulerdError
+from .core.clock import SystemClock
+from .core.errors import SchedulerdError
+from .core.models import to_text
+from .core.units import counted, parse_duration
 from .explain import add_arguments, explained
-from .model import to_text
 from .tables import (
     REFUSED,
     Options,

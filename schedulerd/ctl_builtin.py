@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .client import Client, ClientError, job_path
-from .durations import BYTES, format_duration
+from .core.units import BYTES, format_duration
 from .tables import REFUSED, Options, fields, moment, plain, printable_lines, remark, seconds, show
 
 Add = Callable[..., argparse.ArgumentParser]

@@ -14,13 +14,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from .backups.sqlite import KIND
 from .client import Client
-from .clock import SystemClock
 from .config import DEFAULT_CONFIG, load
-from .durations import counted
-from .errors import SchedulerdError
+from .core.clock import SystemClock
+from .core.errors import SchedulerdError
+from .core.models import Secret
+from .core.units import counted
 from .files import fsync_folder
 from .locks import check_name, lock_file
-from .model import Secret
 from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .secrets import masked
 from .store import care

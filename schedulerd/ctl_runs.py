@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .client import PREFIX, Client, ClientError, is_run_id, job_path, run_path
-from .clock import SystemClock
-from .durations import counted, format_duration, parse_duration
-from .retrying import is_followed
+from .core.clock import SystemClock
+from .core.retries import is_followed
+from .core.units import counted, format_duration, parse_duration
 from .tables import REFUSED, Options, done, moment, percent, printable_lines, remark, seconds, show, waiting_text
 from .terminal import Controls
 from .watching import PASSING, Watch, awaited, watched

@@ -37,21 +37,21 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
 from .chains import Chains
-from .clock import Clock, SteadyTime, SystemClock
 from .config import Config
 from .config_files import Files
 from .config_state import ConfigState
+from .core.clock import Clock, SteadyTime, SystemClock
+from .core.errors import StartError, StoreAwayError
+from .core.loop_steps import Parts
+from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
+from .core.units import counted
 from .descriptors import capacity, limit, limit_at_start
-from .durations import counted
-from .errors import StartError, StoreAwayError
 from .executor import Executor, Finished, Function
 from .keepsakes import Keepsakes
 from .last_good import Loaded
 from .locks import PathLock
 from .lookup import last_success_at
-from .model import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .output import OutputFolder
-from .parts import Parts
 from .planner import Planner
 from .process import Cause
 from .recovery import close_open_runs, queue_again, start_unstarted, watch_again

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .board import Board
-from .clock import Clock
-from .errors import StoppingError
-from .model import Job, Result, Run, Status
-from .parts import Part
+from .core.clock import Clock
+from .core.errors import StoppingError
+from .core.loop_steps import Part
+from .core.models import Job, Result, Run, Status
 from .process import Cause
 
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from functools import partial
 
 from .board import Board, JobState
-from .clock import Clock
+from .core.clock import Clock
+from .core.loop_steps import Part
+from .core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
+from .core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .endings import Endings
-from .model import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
-from .parts import Part
-from .retrying import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .seating import Seating
 from .store import Store
 from .waiters import Waiters

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from .board import Board, JobState
-from .clock import Clock
+from .core.clock import Clock
+from .core.errors import PartWrittenError
+from .core.faults import fault_point
+from .core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from .entries import DueJob, Undecided, new_run
-from .errors import PartWrittenError
-from .faults import fault_point
-from .model import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from .seating import Seating
 from .store import Store
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 
-from .errors import StartError
+from .core.errors import StartError
 from .files import read_text
 from .trust import trusted
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .clock import Clock
-from .durations import counted, format_size
-from .errors import SchedulerdError, SecretError, StartError, StoppingError
-from .faults import fault_point
-from .model import Job, Result, Run, Status
+from .core.clock import Clock
+from .core.errors import SchedulerdError, SecretError, StartError, StoppingError
+from .core.faults import fault_point
+from .core.models import Job, Result, Run, Status
+from .core.units import counted, format_size
 from .output import OutputFolder
 from .pool import Pool
 from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .clock import Clock
-from .errors import SchedulerdError
-from .model import to_text
-from .occurrences import Occurrence, Trigger
+from .core.clock import Clock
+from .core.errors import SchedulerdError
+from .core.models import to_text
+from .core.trigger import Occurrence, Trigger
 from .triggers import Timetable, trigger_from
 from .triggers.calendar import CalendarTrigger
 from .triggers.date import instant_from

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from .answers import in_thread
-from .model import Run
+from .core.models import Run
 from .reading import Piece, Reader
 from .runs import Runs
 

@@ -8,10 +8,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from .board import Board
-from .clock import Clock
-from .errors import BusyError, InvalidError
-from .figures import percentile
-from .model import to_text
+from .core.clock import Clock
+from .core.errors import BusyError, InvalidError
+from .core.models import to_text
+from .core.stats import percentile
 from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
 from .store import Store

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .admission import MUTEX, FullPool, most_at_once
 from .board import Board, JobState
-from .durations import counted
-from .model import Origin, Pause, Run, to_text
-from .policy import pause_is_over
-from .retrying import retry_at_of
+from .core.concurrency import MUTEX, FullPool, most_at_once
+from .core.misfires import pause_is_over
+from .core.models import Origin, Pause, Run, to_text
+from .core.retries import retry_at_of
+from .core.units import counted
 from .seating import Seating, since
 
 MOST_NAMED = 5  # runs, in words

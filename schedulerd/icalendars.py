@@ -16,8 +16,8 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from .core.text import shown
 from .spans import Span
-from .text import shown
 from .windows import YEARS
 from .zones import to_instant, zone_named
 

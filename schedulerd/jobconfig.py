@@ -18,13 +18,13 @@ from .action_options import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
 from .backups import HISTORY
 from .backups.manifest import maker_at
-from .clock import SystemClock
+from .core.clock import SystemClock
+from .core.models import Job, ParamWord, Secret
+from .core.text import did_you_mean, hidden
 from .declarations import params_from, without_options, words_that_run
 from .mending import DROP_INS
-from .model import Job, ParamWord, Secret
 from .options import SAFE_PATH, Leftovers
 from .schema import Path, Report
-from .text import did_you_mean, hidden
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"

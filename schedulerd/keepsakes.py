@@ -15,11 +15,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from .core.errors import SecretError, StartError
+from .core.models import Job, Secret
 from .dberrors import OF_CONTENTS
 from .envfiles import variables_in
-from .errors import SecretError, StartError
 from .files import free_name, write_private
-from .model import Job, Secret
 from .secrets import known_secrets, resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .model import ParamWord
-from .proxies import Network, network_from
+from .core.models import ParamWord
+from .core.proxies import Network, network_from
+from .core.text import shown
 from .schema import Kind, Path, Record, Report, Text
-from .text import shown
 
 
 @dataclass(frozen=True)

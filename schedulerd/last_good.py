@@ -21,9 +21,9 @@ from typing import Any
 from . import __version__
 from .config import Config, load
 from .config_files import Contents, CopiedFiles, Files
-from .errors import ConfigError, Problem, SchedulerdError
+from .core.errors import ConfigError, Problem, SchedulerdError
+from .core.models import to_text
 from .files import fsync_folder, write_private
-from .model import to_text
 from .options import TOP
 from .yamlfile import Document
 

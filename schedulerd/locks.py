@@ -15,7 +15,7 @@ import socket
 from contextlib import suppress
 
 from .addresses import drain, hold, holder_of
-from .errors import AlreadyRunningError, SchedulerdError
+from .core.errors import AlreadyRunningError, SchedulerdError
 from .files import lock_folder, make_private
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from .clock import SystemClock
-from .durations import counted
-from .failures import Failures
+from .core.clock import SystemClock
+from .core.failures import Failures
+from .core.text import escaped, one_line
+from .core.units import counted
 from .outlet import Outlet, to_descriptor, to_socket
-from .text import escaped, one_line
 
 log = logging.getLogger(__name__)
 

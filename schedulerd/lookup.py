@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 
 from .board import Board
-from .errors import StoreError
-from .model import Run
+from .core.errors import StoreError
+from .core.models import Run
 from .store import Store
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Any
 
 from .action_options import ACTIONS
+from .core.misfires import MOST_DUE
+from .core.models import CatchUp, Overlap, ParamType
+from .core.params import BIGGEST
+from .core.params import NAME as PARAM_NAME
 from .kinds import Addresses, IoPriority, Number, OneOrMore, Umask
-from .model import CatchUp, Overlap, ParamType
-from .params import BIGGEST
-from .params import NAME as PARAM_NAME
-from .policy import MOST_DUE
 from .schema import (
     Anything,
     Choice,

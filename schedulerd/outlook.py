@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .board import Board, JobState
-from .clock import Clock
-from .durations import format_duration
-from .errors import InvalidError, StoreError, TriggerError
+from .core.clock import Clock
+from .core.errors import InvalidError, StoreError, TriggerError
+from .core.misfires import newest_started, pause_is_over
+from .core.models import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
+from .core.retries import retry_at_of
+from .core.trigger import Occurrence, Trigger
+from .core.units import format_duration
 from .forecast import local_text, within_reach
 from .hindrances import Hindrance, hindrances, waiting_view
-from .model import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
-from .occurrences import Occurrence, Trigger
-from .policy import newest_started, pause_is_over
-from .retrying import retry_at_of
 from .seating import Seating
 from .store import Store
 from .triggers.date import instant_from

@@ -21,10 +21,10 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TypeVar
 
+from .core.models import EPOCH
+from .core.retention import Output
 from .files import free_name, make_private
 from .masking import masked_tail, reach_of
-from .model import EPOCH
-from .retention import Output
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 
 from .board import Board, JobState
-from .model import Pause
-from .policy import pause_is_over
+from .core.misfires import pause_is_over
+from .core.models import Pause
 from .store import Store
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from .faults import VARIABLE as FAULT
+from .core.faults import VARIABLE as FAULT
 from .subtree import VARIABLE as CGROUP
 
 log = logging.getLogger(__name__)

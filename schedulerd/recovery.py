@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .admission import most_at_once
 from .board import Board, JobState
-from .clock import Clock
+from .core.clock import Clock
+from .core.concurrency import most_at_once
+from .core.misfires import pause_is_over, why_left_unstarted
+from .core.models import Job, JobRecord, Origin, Result, Run, Status, finish
+from .core.retries import rebased
 from .ends import next_row
-from .model import Job, JobRecord, Origin, Result, Run, Status, finish
-from .policy import pause_is_over, why_left_unstarted
 from .process import WHO, Kept
-from .retrying import rebased
 from .roster import GONE, rule_of
 from .scheduler import Scheduler
 from .store import Store, durable

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from . import subtree
-from .clock import Clock
 from .config import FIXED_AT_START, Config, load
 from .config_files import Files
 from .config_state import ConfigState
-from .durations import counted
-from .errors import ConfigError, SchedulerdError
-from .faults import fault_point
+from .core.clock import Clock
+from .core.errors import ConfigError, SchedulerdError
+from .core.faults import fault_point
+from .core.models import to_text
+from .core.units import counted
 from .keepsakes import Keepsakes
 from .last_good import CopyError, keep
-from .model import to_text
 from .roster import Changes, Roster
 from .systemd import Notifier
 

@@ -13,10 +13,10 @@ from datetime import datetime
 
 from .board import Board, JobState
 from .chains import Chains
-from .clock import Clock, Jump
-from .model import Job, JobRecord, Origin, Run, Status
+from .core.clock import Clock, Jump
+from .core.misfires import CHANGED, most_needed
+from .core.models import Job, JobRecord, Origin, Run, Status
 from .planner import Planner
-from .policy import CHANGED, most_needed
 from .scheduler import Scheduler
 from .store import Store, durable
 

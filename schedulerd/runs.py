@@ -9,13 +9,13 @@ from typing import Any
 
 from .actions import PREPARE
 from .board import Board
-from .clock import Clock
-from .durations import counted
-from .errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
-from .figures import percentile
+from .core.clock import Clock
+from .core.errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
+from .core.models import UNFINISHED, Job, Run, Secret, Status
+from .core.stats import percentile
+from .core.units import counted
 from .keepsakes import Keepsakes
 from .lookup import run_of
-from .model import UNFINISHED, Job, Run, Secret, Status
 from .output import OutputFolder, Stretch
 from .reading import Reader
 from .results import read_result, result_path

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from .answers import HEADERS, answer, in_thread, settled
-from .errors import NotFoundError
+from .core.errors import NotFoundError
+from .core.models import UNFINISHED, Run, Status
+from .core.retries import is_followed
 from .following import Sender, follow, send_stretch
-from .model import UNFINISHED, Run, Status
 from .output import Stretch
 from .parsing import (
     RangeError,
@@ -27,7 +28,6 @@ from .parsing import (
     wait_from,
     whole_from,
 )
-from .retrying import is_followed
 
 if TYPE_CHECKING:
     from .api import Api

@@ -18,17 +18,10 @@ from functools import partial
 
 from .board import Board, JobState
 from .cancelling import Cancelling
-from .clock import Clock
-from .endings import Endings, Launcher
-from .ends import NO_JOB, Ends
-from .entering import LOOK_AGAIN, Entering, Entry
-from .entries import DueJob, Undecided, details_of, new_run, passed_run
-from .errors import StartError
-from .executor import Finished
-from .model import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
-from .parts import Parts
-from .pauses import Pauses
-from .policy import (
+from .core.clock import Clock
+from .core.errors import StartError
+from .core.loop_steps import Parts
+from .core.misfires import (
     CHANGED,
     PAUSED,
     Decision,
@@ -40,7 +33,14 @@ from .policy import (
     still_starts,
     why_too_late,
 )
-from .retrying import within_deadline
+from .core.models import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
+from .core.retries import within_deadline
+from .endings import Endings, Launcher
+from .ends import NO_JOB, Ends
+from .entering import LOOK_AGAIN, Entering, Entry
+from .entries import DueJob, Undecided, details_of, new_run, passed_run
+from .executor import Finished
+from .pauses import Pauses
 from .seating import Seating
 from .store import Store
 from .waiters import Waiters

@@ -13,13 +13,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from . import load
-from .admission import Admission, FullPool, Load, Waiting, admit, choose, is_gated, most_at_once, unmet, waits_for
 from .board import Board, JobState
-from .clock import Clock
-from .durations import counted, format_duration
+from .core.clock import Clock
+from .core.concurrency import (
+    Admission,
+    FullPool,
+    Load,
+    Waiting,
+    admit,
+    choose,
+    is_gated,
+    most_at_once,
+    unmet,
+    waits_for,
+)
+from .core.models import CatchUp, Job, Origin, Overlap, Result, Run, Status
+from .core.retries import deadline_of, rebased, retry_at_of
+from .core.units import counted, format_duration
 from .entries import not_started
-from .model import CatchUp, Job, Origin, Overlap, Result, Run, Status
-from .retrying import deadline_of, rebased, retry_at_of
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
+from .core.errors import SecretError, StartError
+from .core.models import Job, Secret
 from .envfiles import variables_in
-from .errors import SecretError, StartError
 from .files import read_text
-from .model import Job, Secret
 from .secretforms import SHORTEST_MASKED_OF_FILE, as_bytes, forms_of
 from .trust import trusted
 

@@ -20,11 +20,11 @@ from .addresses import peer_of, socket_identity
 from .api import Api
 from .auth import Peers, Tokens
 from .callers import SocketCallers, TokenCallers
-from .clock import Clock
 from .config import ApiSettings
 from .connections import Gate
+from .core.clock import Clock
+from .core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from .doorway import Doorway, Lobby
-from .errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from .protocol import protocols
 from .service import Service
 

@@ -13,15 +13,15 @@ from .asking import Asked, Asking
 from .board import Board
 from .builtin.analytics import anomalies
 from .builtin.checks import LastChecks, is_check
-from .clock import Clock
 from .config_state import ConfigState
-from .errors import ForbiddenError, InvalidError, NotFoundError, SecretError
-from .figures import percentile_of_classes
+from .core.clock import Clock
+from .core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError
+from .core.misfires import PAUSED
+from .core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
+from .core.stats import percentile_of_classes
 from .forecast import Forecast
-from .model import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .outlook import Outlook
 from .output import Stretch
-from .policy import PAUSED
 from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf

@@ -16,10 +16,10 @@ from .backups.catalogue import Catalogue
 from .backups.entry import Entry, newest_first
 from .backups.manifest import Maker, stamped
 from .backups.verifying import verify
-from .clock import Clock
-from .durations import BYTES
-from .errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
-from .model import Actor, Job
+from .core.clock import Clock
+from .core.errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
+from .core.models import Actor, Job
+from .core.units import BYTES
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import stat
 from collections.abc import Callable, Iterator
 
 from .auth import ADMIN_TOKEN_FILE
-from .clock import Clock
 from .config import Config
-from .errors import SchedulerdError, UnsafeError
+from .core.clock import Clock
+from .core.errors import SchedulerdError, UnsafeError
 from .files import free_name
 from .folders import make_folders
 from .last_good import FOLDER, NAME

@@ -19,8 +19,8 @@ from typing import Any
 
 from . import __version__
 from .addresses import holder_of
+from .core.errors import StartError
 from .descriptors import in_words, is_readable, limit_at_start, raise_shortage
-from .errors import StartError
 from .locks import address_of
 from .privacy import for_keepers
 

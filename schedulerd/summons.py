@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import StartError
+from .core.errors import StartError
 from .link import Link
 
 log = logging.getLogger(__name__)

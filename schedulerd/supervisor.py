@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .clock import Clock
-from .errors import StartError
+from .core.clock import Clock
+from .core.errors import StartError
+from .core.loop_steps import Part
 from .link import Link
-from .parts import Part
 from .process import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
 from .summons import Found, Summons
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from .accounts import argument_of, name_of
-from .errors import UnsafeError
+from .core.errors import UnsafeError
 from .tokens import LARGEST, Token, tokens_from
 
 

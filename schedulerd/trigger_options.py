@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .occurrences import When
+from .core.trigger import When
 from .schema import Anything, Choice, Duration, Option, Record
 
 _A_TEXT = {"type": "string"}

@@ -7,8 +7,8 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from .clock import Clock
-from .errors import SchedulerdError
+from .core.clock import Clock
+from .core.errors import SchedulerdError
 from .locks import PathLock
 from .output import OutputFolder
 from .server import Listeners

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from .board import Board, JobState
-from .model import Run, to_text
+from .core.models import Run, to_text
 from .seating import since
 from .store import DayOfJob
 from .store.journal import Backlog

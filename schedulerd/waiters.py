@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from .board import Board
-from .model import Run
+from .core.models import Run
 
 
 class _Waiter(NamedTuple):

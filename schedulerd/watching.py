@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import Any
 
 from .client import PREFIX, Client, ClientError, Streamed, run_path
-from .clock import SystemClock
-from .durations import format_duration
-from .model import UNFINISHED
+from .core.clock import SystemClock
+from .core.models import UNFINISHED
+from .core.units import format_duration
 from .tables import percent, printable, printable_lines
 from .terminal import Controls, TerminalText
 

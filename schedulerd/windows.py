@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from .errors import TriggerError
-from .model import EPOCH
+from .core.errors import TriggerError
+from .core.models import EPOCH
+from .core.text import did_you_mean, shown
 from .spans import Calendar, Coverage, Found, Span, coverage_of, piece_of
-from .text import did_you_mean, shown
 from .zones import DAY, stretch_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY

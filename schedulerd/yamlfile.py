@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
-from .errors import ConfigError, Problem
+from .core.errors import ConfigError, Problem
 from .schema import HiddenKey, Path
 
 MOST_VALUES = 300_000  # of one file, keys among them; also after aliases are followed

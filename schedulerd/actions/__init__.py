@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from ..model import Job, Run, to_text
+from ..core.models import Job, Run, to_text
 from ..process import ProcessSpec
 from .backups import prepare_backup, prepare_restore_drill
 from .child import LAST_SUCCESS_AT

@@ -10,8 +10,8 @@ import os
 
 from ..action_options import BACKED_UP, POSTGRESQL, SQLITE
 from ..backup_options import BackupContent
-from ..errors import StartError
-from ..model import Job, Run
+from ..core.errors import StartError
+from ..core.models import Job, Run
 from ..process import ProcessSpec
 from ..secrets import resolve
 from .programs import check_trusted, own_program

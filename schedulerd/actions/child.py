@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Any
 
 from ..accounts import expired_on, group_of, user_of
-from ..clock import SystemClock
+from ..core.clock import SystemClock
+from ..core.errors import InvalidError, StartError
+from ..core.faults import VARIABLE as FAULT
+from ..core.models import Job, Run, to_text
+from ..core.params import as_text, check_params
 from ..envfiles import variables_for
-from ..errors import InvalidError, StartError
-from ..faults import VARIABLE as FAULT
-from ..model import Job, Run, to_text
 from ..options import OWN_PREFIX, SAFE_PATH
-from ..params import as_text, check_params
 from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
 from ..secrets import resolve

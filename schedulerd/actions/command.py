@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 
-from ..errors import StartError
-from ..model import Job, ParamWord, Run
-from ..params import as_text
+from ..core.errors import StartError
+from ..core.models import Job, ParamWord, Run
+from ..core.params import as_text
 from ..process import ProcessSpec
 from .child import SHELL, environment, spec_of, values_of
 

@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..action_options import POSTGRESQL, SQLITE
-from ..errors import StartError
+from ..core.errors import StartError
+from ..core.models import Job, Run, Secret
 from ..files import read_text
-from ..model import Job, Run, Secret
 from ..process import ProcessSpec
 from ..secretforms import SHORTEST_MASKED_OF_FILE
 from ..secrets import parts_of, passwords_in, resolve, resolve_to_mask

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import SchedulerdError
+from ..core.errors import SchedulerdError
 
 HISTORY = "history"  # the source that is schedulerd's own database
 Order = Mapping[str, Any]  # what a program of ours is told to do: JSON, see actions/backups.py

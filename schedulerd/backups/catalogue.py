@@ -26,12 +26,12 @@ from threading import Event
 from typing import Any
 
 from ..accounts import argument_of, name_of
+from ..core.errors import NotFoundError
+from ..core.faults import fault_point
+from ..core.models import to_micros
 from ..descriptors import SHORTAGES, in_words
-from ..errors import NotFoundError
-from ..faults import fault_point
 from ..files import lock_folder, read_regular
 from ..folders import FOLDER
-from ..model import to_micros
 from ..rights import has_rights_of_all, rights_of
 from . import BackupError
 from .clearing import remove_tree

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..clock import Clock
+from ..core.clock import Clock
 from . import BackupError, Order, RefutedError
 from .catalogue import Catalogue
 from .entry import Entry

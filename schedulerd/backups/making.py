@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..faults import fault_point
+from ..core.faults import fault_point
+from ..core.models import to_text
 from ..keeping import expired
-from ..model import to_text
 from . import HISTORY, Copied, Order
 from .catalogue import Catalogue
 from .entry import Entry

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..model import to_text
+from ..core.models import to_text
 from ..owner import owner_at
 
 VERSION = 1

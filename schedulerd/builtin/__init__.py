@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backups import HISTORY
-from ..clock import Clock, SteadyTime
 from ..config import Config
-from ..errors import SchedulerdError
-from ..model import Job, Run, Secret
+from ..core.clock import Clock, SteadyTime
+from ..core.errors import SchedulerdError
+from ..core.models import Job, Run, Secret
 from ..output import OutputFolder
 from ..secrets import resolve
 from ..store import Store

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from ..durations import counted
-from ..figures import percentile
-from ..model import Result, Status
+from ..core.models import Result, Status
+from ..core.stats import percentile
+from ..core.units import counted
 from ..results import LARGEST_COUNT
 from ..store import DayOfJob, Ended, durable
 from ..trends import Figures, unusual

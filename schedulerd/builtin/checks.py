@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..model import Place, Run, Status
+from ..core.models import Place, Run, Status
 from ..store import Store
 
 LOOKED_AT = 100  # runs of a job, newest first, among which its last check is looked for

@@ -1,7 +1,7 @@
 """The built-in `cleanup`: what is too old or too much goes, in small batches that leave the store free for others between.
 
-The rules are in `retention.py`. Rows go with their outputs; then outputs by their own rules. One that the history has no
-row of goes when it is a day old. With `acts=False` nothing is changed, and the plan says what would go.
+The rules are in `core/retention.py`. Rows go with their outputs; then outputs by their own rules. One that the history
+has no row of goes when it is a day old. With `acts=False` nothing is changed, and the plan says what would go.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from ..clock import DOUBTED_AHEAD, DOUBTED_SECONDS
-from ..durations import counted, format_duration
-from ..model import UNFINISHED, Place, Result, Status, to_text
+from ..core.clock import DOUBTED_AHEAD, DOUBTED_SECONDS
+from ..core.models import UNFINISHED, Place, Result, Status, to_text
+from ..core.retention import Rules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
+from ..core.units import counted, format_duration
 from ..output import OutputFolder
-from ..retention import Rules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
 from ..store import Store, durable
 from . import Context
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from ..action_options import SOURCE_SCHEMES
+from ..core.models import Result, Status, to_text
 from ..health_options import FailWhen
-from ..model import Result, Status, to_text
 from ..secrets import scrubbed
 from . import Context
 from .checks import Check

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..backups import Order
 from ..backups.making import Made, make
-from ..clock import SystemClock
-from ..errors import SchedulerdError
+from ..core.clock import SystemClock
+from ..core.errors import SchedulerdError
 from . import ends_tidily, fail, order, report
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..backups.drilling import drill
-from ..clock import SystemClock
-from ..durations import counted, format_duration
-from ..errors import SchedulerdError
+from ..core.clock import SystemClock
+from ..core.errors import SchedulerdError
+from ..core.units import counted, format_duration
 from . import ends_tidily, fail, order, report
 
 

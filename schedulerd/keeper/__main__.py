@@ -38,9 +38,9 @@ from contextlib import suppress
 from typing import Any
 
 from .. import __version__
-from ..clock import SystemClock
+from ..core.clock import SystemClock
+from ..core.faults import fault_point
 from ..descriptors import raise_limit
-from ..faults import fault_point
 from .capping import POLL_SECONDS, Capping
 from .children import Child, Children, end_values, lost
 from .connection import CHUNK, Connection

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..clock import SystemClock
+from ..core.clock import SystemClock
 from ..descriptors import in_words, is_spare
 from .family import Process, children_of_mine, family, process, processes, run_of, send
 from .groups import Groups

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from ..clock import SystemClock
+from ..core.clock import SystemClock
 from ..descriptors import in_words
 
 REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start

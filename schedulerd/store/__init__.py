@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from ..errors import StoreError
-from ..model import JobRecord, Pause, Place, Run, Status
-from ..retention import Needed, Old
+from ..core.errors import StoreError
+from ..core.models import JobRecord, Pause, Place, Run, Status
+from ..core.retention import Needed, Old
 from .journal import Backlog
 
 PATIENCE = 30.0  # seconds

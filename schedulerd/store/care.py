@@ -7,9 +7,9 @@ import sqlite3
 from contextlib import closing
 from urllib.parse import quote
 
-from ..clock import Clock
-from ..errors import StoreError
-from ..model import Secret
+from ..core.clock import Clock
+from ..core.errors import StoreError
+from ..core.models import Secret
 from .damage import COMPANIONS, check_kind, damage_of_header
 from .opening import is_sqlite, needing_psycopg, path_of, store_at
 from .queries import load_migrations, load_queries

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from ..model import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
+from ..core.models import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
 from . import DayOfJob
 
 

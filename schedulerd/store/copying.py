@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..model import UNFINISHED, Run, Status
+from ..core.models import UNFINISHED, Run, Status
 from . import Store, durable
 
 PAGE = 2000  # rows

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from .. import files
-from ..errors import StoreError
+from ..core.errors import StoreError
 from ..files import fsync_folder
 
 log = logging.getLogger(__name__)

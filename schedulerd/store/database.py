@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from ..errors import PartWrittenError, StoreAwayError, StoreError
+from ..core.errors import PartWrittenError, StoreAwayError, StoreError
 from .changes import Change, Finish, Record, without_texts
 
 log = logging.getLogger(__name__)

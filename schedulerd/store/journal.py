@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import StoreError
+from ..core.errors import StoreError
+from ..core.models import from_micros, to_micros
 from ..files import fsync_folder
-from ..model import from_micros, to_micros
 from .damage import free_name
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

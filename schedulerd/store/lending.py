@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
-from ..errors import StoreError
+from ..core.errors import StoreError
 
 
 class Closable(Protocol):

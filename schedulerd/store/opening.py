@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..clock import Clock
-from ..errors import StoreError
-from ..model import Secret
+from ..core.clock import Clock
+from ..core.errors import StoreError
+from ..core.models import Secret
 from ..owner import owner_at
 from .spool import Spool
 from .sqlite import SqliteStore

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from ..model import Place, Run, token_of
+from ..core.models import Place, Run, token_of
 
 
 class Order:

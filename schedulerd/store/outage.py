@@ -19,8 +19,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from ..durations import counted
-from ..errors import StoreAwayError, StoreError
+from ..core.errors import StoreAwayError, StoreError
+from ..core.units import counted
 from .changes import Change, Claim, Finish, Record
 from .database import Database, Item, answer, outcomes, refuse
 from .hand import Hand

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from ..clock import Clock, SystemClock
-from ..errors import StoreAwayError
-from ..model import Secret
+from ..core.clock import Clock, SystemClock
+from ..core.errors import StoreAwayError
+from ..core.models import Secret
 from ..owner import Owner
 from .lending import Lending
 from .postgres_access import Access, Connection, Deadlines, LateError, told

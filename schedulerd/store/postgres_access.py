@@ -20,9 +20,9 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import TextLoader
 
-from ..clock import Clock
-from ..errors import SchedulerdError, StoreAwayError, StoreError
-from ..model import Secret
+from ..core.clock import Clock
+from ..core.errors import SchedulerdError, StoreAwayError, StoreError
+from ..core.models import Secret
 from ..secrets import resolve, scrubbed
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
-from ..clock import Clock
-from ..errors import StoreError
-from ..model import Secret
+from ..core.clock import Clock
+from ..core.errors import StoreError
+from ..core.models import Secret
 from .postgres_access import Access, Connection, Deadlines, told
 from .postgres_schema import newest_version, version_of
 from .queries import load_queries

@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 
-from ..clock import Clock
-from ..errors import StoreAwayError, StoreError
-from ..model import Secret
+from ..core.clock import Clock
+from ..core.errors import StoreAwayError, StoreError
+from ..core.models import Secret
 from ..owner import Owner
 from .postgres_access import DURABLE, Access, Connection, told
 from .queries import load_queries

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from ..errors import StoreAwayError, StoreError
+from ..core.errors import StoreAwayError, StoreError
 from .postgres_access import DURABLE, Access, Connection, told
 from .queries import load_migrations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from ..errors import StoreAwayError, StoreError
+from ..core.errors import StoreAwayError, StoreError
 from ..owner import Owner
 from .changes import Change
 from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..model import JobRecord, Origin, Pause, Place, Run, Status, to_micros
-from ..retention import Needed, Old
+from ..core.models import JobRecord, Origin, Pause, Place, Run, Status, to_micros
+from ..core.retention import Needed, Old
 from . import DayOfJob, Ended
 
 PAGE = 1000  # rows that are read at once of what is read in pages

@@ -15,9 +15,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import TypeGuard, TypeVar
 
-from ..clock import Clock
-from ..errors import PartWrittenError, StoreAwayError, StoreError
-from ..model import Run, to_micros
+from ..core.clock import Clock
+from ..core.errors import PartWrittenError, StoreAwayError, StoreError
+from ..core.models import Run, to_micros
 from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
 from .journal import Backlog, Journal, JournalError, framed_size
 

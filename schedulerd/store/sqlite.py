@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from ..clock import Clock, SystemClock
-from ..errors import StoreError
-from ..model import from_micros, to_micros
+from ..core.clock import Clock, SystemClock
+from ..core.errors import StoreError
+from ..core.models import from_micros, to_micros
 from . import damage
 from .lending import Lending
 from .queries import load_queries

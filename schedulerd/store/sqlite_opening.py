@@ -10,8 +10,8 @@ import logging
 import os
 import sqlite3
 
-from ..clock import Clock
-from ..errors import StoreAwayError, StoreError
+from ..core.clock import Clock
+from ..core.errors import StoreAwayError, StoreError
 from . import damage
 from .queries import load_migrations
 from .sqlite_place import keep_apart

@@ -8,20 +8,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..clock import Clock
-from ..errors import StoreAwayError
-from ..faults import fault_point
-from ..model import Run, to_micros
-from .changes import (
-    Change,
-    Claim,
-    DeleteRuns,
-    Finish,
-    Record,
-    SaveDay,
-    SaveJobs,
-    SetPause,
-)  # fmt: skip
+from ..core.clock import Clock
+from ..core.errors import StoreAwayError
+from ..core.faults import fault_point
+from ..core.models import Run, to_micros
+from .changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
 from .damage import is_damage, mark_suspect
 from .queries import load_queries
 from .sqlite_opening import is_away, is_in_the_log, open_history

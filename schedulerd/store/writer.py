@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import StoreAwayError, StoreError
+from ..core.errors import StoreAwayError, StoreError
 from .changes import Change
 from .database import Database, Item
 from .journal import Backlog

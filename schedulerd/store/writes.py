@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from ..model import JobRecord, Pause, Place, Run
+from ..core.models import JobRecord, Pause, Place, Run
 from . import DayOfJob
 from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
 from .database import Database

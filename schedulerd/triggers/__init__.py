@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..durations import parse_duration
-from ..errors import TriggerError
-from ..model import EPOCH, MICROSECOND
-from ..occurrences import NO_EVENTS, Trigger
+from ..core.errors import TriggerError
+from ..core.models import EPOCH, MICROSECOND
+from ..core.trigger import NO_EVENTS, Trigger
+from ..core.units import parse_duration
 from ..spans import Calendar
 from ..windows import blackout_from
 from ..zones import zone_named

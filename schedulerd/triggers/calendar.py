@@ -25,8 +25,8 @@ from functools import lru_cache
 from math import gcd
 from typing import ClassVar, NamedTuple
 
-from ..errors import TriggerError
-from ..model import EPOCH
+from ..core.errors import TriggerError
+from ..core.models import EPOCH
 from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import bits_below, lowest_bit
 from .oncalendar import FIRST_YEAR, HOUR, LAST_DAY, LAST_YEAR, MINUTE, SECOND, Chain, Maybe, Part, Spec, parse

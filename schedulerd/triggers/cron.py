@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
 
-from ..errors import TriggerError
+from ..core.errors import TriggerError
 from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import bits_below, lowest_bit
 from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from ..errors import TriggerError
-from ..model import to_text
+from ..core.errors import TriggerError
+from ..core.models import to_text
 from ..zones import to_instant
 from .rule import Rule
 from .wallclock import FIXED, Daylight, gap_around

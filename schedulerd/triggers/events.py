@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..errors import TriggerError
-from ..occurrences import After, Events, Trigger, When
-from ..text import did_you_mean
+from ..core.errors import TriggerError
+from ..core.text import did_you_mean
+from ..core.trigger import After, Events, Trigger, When
 from .rule import Rule
 
 EXPECTED = "expected {job: NAME, when: success|failure|always}, or with all: [NAMES] or any: [NAMES] instead of job"

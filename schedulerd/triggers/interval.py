@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..durations import format_duration
-from ..errors import TriggerError
-from ..model import from_micros, to_micros
+from ..core.errors import TriggerError
+from ..core.models import from_micros, to_micros
+from ..core.units import format_duration
 from .rule import Rule
 
 SHORTEST = 1.0  # seconds

@@ -11,8 +11,8 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..errors import TriggerError
-from ..model import EPOCH
+from ..core.errors import TriggerError
+from ..core.models import EPOCH
 from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import lowest_bit
 

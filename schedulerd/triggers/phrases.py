@@ -29,9 +29,9 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import NamedTuple
 
-from ..durations import LONGEST
-from ..errors import TriggerError
-from ..model import from_micros, to_micros
+from ..core.errors import TriggerError
+from ..core.models import from_micros, to_micros
+from ..core.units import LONGEST
 from ..zones import DAY, FIRST_YEAR, LAST_YEAR, stretch_at, zone_named
 from .interval import IntervalTrigger
 from .rule import Rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import datetime
 
-from ..occurrences import NO_EVENTS, Events, Occurrence
+from ..core.trigger import NO_EVENTS, Events, Occurrence
 
 
 class Rule(ABC):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..model import MICROSECOND
-from ..occurrences import Events
+from ..core.models import MICROSECOND
+from ..core.trigger import Events
 from .rule import Rule
 
 MOST_WALKED = 2000  # times of a rule: more are not counted one by one

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..durations import format_duration
-from ..model import EPOCH, MICROSECOND, to_micros, to_text
-from ..occurrences import Events, Occurrence
+from ..core.models import EPOCH, MICROSECOND, to_micros, to_text
+from ..core.trigger import Events, Occurrence
+from ..core.units import format_duration
 from ..windows import Blackout
 from .rule import Rule
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from ..errors import TriggerError
-from ..model import EPOCH, to_micros
+from ..core.errors import TriggerError
+from ..core.models import EPOCH, to_micros
 from ..zones import DAY, FIRST_YEAR, LAST_YEAR, Stretch, stretch_at, wall, zone_named
 from .rule import Rule
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.clock import SystemClock
-from schedulerd.model import ENDED, Origin, Result, Status, finish
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.models import ENDED, Origin, Result, Status, finish
 from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
 from schedulerd.store.copying import copy
 from schedulerd.store.postgres import PostgresStore

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.errors import StoreError
-from schedulerd.model import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
-from schedulerd.retention import Needed, Old
+from schedulerd.core.errors import StoreError
+from schedulerd.core.models import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
+from schedulerd.core.retention import Needed, Old
 from schedulerd.store import DayOfJob
 from tests.support.builders import NOON, a_run
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.asking import Asking
-from schedulerd.clock import ManualClock, SystemClock
-from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import Actor, CatchUp, Overlap, Pause, Role, Status
+from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.errors import StoreAwayError, StoreError
+from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.store.journal import Journal
 from schedulerd.store.spool import Spool
 from schedulerd.store.sqlite import SqliteStore

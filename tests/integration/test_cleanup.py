@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.builtin.cleanup import Cleaning
-from schedulerd.model import Origin, Result, Status, finish
+from schedulerd.core.models import Origin, Result, Status, finish
+from schedulerd.core.retention import Rules
 from schedulerd.output import OutputFolder
-from schedulerd.retention import Rules
 from tests.support.builders import NOON, a_run
 
 DAY = timedelta(days=1)

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.errors import StoreError
-from schedulerd.model import Result, Status, finish
+from schedulerd.core.errors import StoreError
+from schedulerd.core.models import Result, Status, finish
 from schedulerd.store import damage
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_run

@@ -16,7 +16,7 @@ import pytest
 
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.files import read_regular
 from schedulerd.keeper.family import process
 from schedulerd.owner import owner_at

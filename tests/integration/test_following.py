@@ -9,11 +9,11 @@ from aiohttp import web
 
 from schedulerd import connections, metering
 from schedulerd.board import Board, JobState
-from schedulerd.clock import SystemClock
 from schedulerd.connections import Gate
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.models import Status
 from schedulerd.following import Sender, follow
 from schedulerd.keepsakes import Keepsakes
-from schedulerd.model import Status
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs
 from tests.support.builders import a_job, a_run

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from schedulerd import subtree
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.keeper.groups import Groups
 from schedulerd.logs import subjects
 from schedulerd.process import Cause, Limits

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.admission import Load
 from schedulerd.asking import Asking
-from schedulerd.clock import ManualClock
-from schedulerd.model import Actor, Overlap, Pause, Role, Status
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.concurrency import Load
+from schedulerd.core.models import Actor, Overlap, Pause, Role, Status
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd import link
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.process import ProcessSpec
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.keeper.family import Process, boot_id, processes
 from schedulerd.keeper.journal import Journal
 from schedulerd.process import Cause, ProcessSpec

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from schedulerd import summoning, summons, supervisor
-from schedulerd.clock import SystemClock
 from schedulerd.config import ApiSettings
-from schedulerd.errors import SchedulerdError, StartError
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import SchedulerdError, StartError
 from schedulerd.process import Cause, ProcessSpec
 from schedulerd.server import bind_unix
 from schedulerd.supervisor import Supervisor

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from schedulerd.addresses import drain, hold, holder_of
-from schedulerd.errors import AlreadyRunningError
+from schedulerd.core.errors import AlreadyRunningError
 from schedulerd.locks import PathLock, address_of, check_name, is_at, lock_file
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")

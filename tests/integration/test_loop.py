@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.planner import Planner
 from schedulerd.triggers import IntervalTrigger
 from tests.support.waiting import until

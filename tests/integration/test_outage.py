@@ -9,10 +9,10 @@ import pytest
 
 from schedulerd.asking import Asking
 from schedulerd.board import MOST_ENDED, Board, JobState
-from schedulerd.clock import ManualClock, SystemClock
-from schedulerd.errors import NotFoundError, StoreAwayError, StoreError
+from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
+from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
 from schedulerd.keepsakes import Keepsakes
-from schedulerd.model import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
 from schedulerd.outlook import UNASKED
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 
 from schedulerd import ends as ends_module
-from schedulerd.admission import Load
 from schedulerd.asking import Asking
-from schedulerd.clock import ManualClock
-from schedulerd.errors import NotFoundError, StoppingError
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.concurrency import Load
+from schedulerd.core.errors import NotFoundError, StoppingError
+from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.executor import Finished
-from schedulerd.model import Actor, Overlap, Pause, Result, Role, Status
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -3,7 +3,7 @@
 import queue
 import threading
 
-from schedulerd.clock import ManualClock, SystemClock
+from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.pool import Pool
 from tests.support.builders import NOON
 from tests.support.waiting import until

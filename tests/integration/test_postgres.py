@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schedulerd.clock import SystemClock
-from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import Result, Secret, Status, finish
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import StoreAwayError, StoreError
+from schedulerd.core.models import Result, Secret, Status, finish
 from schedulerd.store import postgres, postgres_writing
 from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
 from schedulerd.store.postgres import PostgresStore

@@ -6,9 +6,9 @@ from itertools import count
 import psycopg
 import pytest
 
-from schedulerd.clock import SystemClock
-from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import Result, Status, finish
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import StoreAwayError, StoreError
+from schedulerd.core.models import Result, Status, finish
 from schedulerd.store.journal import Journal
 from schedulerd.store.postgres import PostgresStore
 from schedulerd.store.spool import Spool

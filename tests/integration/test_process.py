@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from schedulerd import __version__
-from schedulerd.clock import SystemClock
-from schedulerd.errors import StartError
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import StartError
 from schedulerd.process import Cause, Identity, Limits, ProcessSpec, keep_descriptors_private
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers

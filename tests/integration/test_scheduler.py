@@ -7,10 +7,10 @@ import pytest
 
 from schedulerd.asking import Asking
 from schedulerd.board import Board, JobState
-from schedulerd.clock import ManualClock
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.entries import DueJob
 from schedulerd.executor import Finished
-from schedulerd.model import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.scheduler import Scheduler
 from tests.support.builders import NOON, a_job, due_at
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from schedulerd.auth import Peers
 from schedulerd.callers import SocketCallers
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.server import Server
 
 

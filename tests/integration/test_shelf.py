@@ -11,8 +11,8 @@ import pytest
 
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
-from schedulerd.clock import SystemClock
-from schedulerd.model import new_run_id
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.models import new_run_id
 from schedulerd.shelf import Shelf
 from tests.support.waiting import until
 

@@ -8,8 +8,8 @@ import pytest
 
 from schedulerd.answers import in_thread
 from schedulerd.builtin.probes.probing import Planned, probe_all
-from schedulerd.clock import ManualClock, SystemClock
-from schedulerd.errors import BusyError, StartError, StoreAwayError
+from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.errors import BusyError, StartError, StoreAwayError
 from schedulerd.pool import Pool
 from schedulerd.store.opening import store_at
 from tests.support.builders import NOON

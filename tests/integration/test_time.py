@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from schedulerd.builtin.cleanup import Cleaning
-from schedulerd.clock import ManualClock
-from schedulerd.errors import BusyError
-from schedulerd.model import CatchUp, Origin, Overlap, Pause, Status
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.errors import BusyError
+from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
+from schedulerd.core.retention import Rules
 from schedulerd.output import OutputFolder
-from schedulerd.retention import Rules
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -5,8 +5,8 @@ from itertools import count
 import psycopg
 import pytest
 
-from schedulerd.errors import StoreAwayError, StoreError
-from schedulerd.model import Secret
+from schedulerd.core.errors import StoreAwayError, StoreError
+from schedulerd.core.models import Secret
 from schedulerd.store.postgres import PostgresStore
 from tests.support.builders import a_run
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.clock import ManualClock
-from schedulerd.model import CatchUp, Origin, Overlap, Pause, Status
-from schedulerd.retrying import retry_at_of
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
+from schedulerd.core.retries import retry_at_of
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine

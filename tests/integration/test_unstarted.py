@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.asking import Asking
-from schedulerd.clock import ManualClock
-from schedulerd.model import Actor, CatchUp, Overlap, Pause, Role, Status
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.recovery import STARTED_LATE
 from schedulerd.store.spool import COME_AGAIN
 from tests.support.builders import NOON, a_job, a_run

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.clock import ManualClock
-from schedulerd.model import CatchUp, JobRecord, Origin, Status
-from schedulerd.occurrences import Occurrence
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.models import CatchUp, JobRecord, Origin, Status
+from schedulerd.core.trigger import Occurrence
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -16,7 +16,7 @@ from schedulerd import api
 from schedulerd.auth import Peers
 from schedulerd.callers import SocketCallers
 from schedulerd.client import PREFIX, Client, job_path, run_path
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.server import Server
 from schedulerd.service import Service
 from tests.support.daemon import RunningDaemon

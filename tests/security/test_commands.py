@@ -9,7 +9,7 @@ import pytest
 
 from schedulerd.client import ClientError
 from schedulerd.config import load
-from schedulerd.errors import ConfigError
+from schedulerd.core.errors import ConfigError
 from tests.support.daemon import RunningDaemon
 
 PARAM = {"params": {"what": {"multiline": True}}}

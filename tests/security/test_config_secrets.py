@@ -11,7 +11,7 @@ import yaml
 
 from schedulerd.client import Client
 from schedulerd.config import load
-from schedulerd.errors import ConfigError
+from schedulerd.core.errors import ConfigError
 
 CANARY = "Tr0ub4dor"
 URL = f"postgresql//u:{CANARY}@h"

@@ -17,9 +17,9 @@ import pytest
 from schedulerd import crowd, metering, turns
 from schedulerd.auth import MOST_FAILURES
 from schedulerd.client import PREFIX
-from schedulerd.clock import SystemClock
 from schedulerd.config import ApiSettings
 from schedulerd.connections import REFUSED_BYTES, Gate
+from schedulerd.core.clock import SystemClock
 from schedulerd.crowd import Caller, Standing
 from schedulerd.server import Server, unix_api
 from tests.support.daemon import RunningDaemon

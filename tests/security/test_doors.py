@@ -14,7 +14,7 @@ import pytest
 from aiohttp import http_parser
 
 from schedulerd.api import OPEN_PATHS, PREFIX, ROUTES, Api, Route
-from schedulerd.model import Role
+from schedulerd.core.models import Role
 from tests.support.daemon import RunningDaemon
 
 OPERATOR, VIEWER, NOBODY = 54321, 54322, 54323

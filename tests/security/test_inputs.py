@@ -14,7 +14,7 @@ import pytest
 import schedulerd
 from schedulerd.api import PREFIX, ROUTES
 from schedulerd.client import Client
-from schedulerd.model import Role
+from schedulerd.core.models import Role
 from schedulerd.options import JOB_ID
 from tests.support.daemon import RunningDaemon
 

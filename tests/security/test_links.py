@@ -23,10 +23,10 @@ from schedulerd.backups.making import make
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.verifying import verify
 from schedulerd.builtin.probes.storage import probe
-from schedulerd.clock import SystemClock
 from schedulerd.config_files import Files
-from schedulerd.errors import ConfigError, NotFoundError
-from schedulerd.model import Actor, Role, new_run_id
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import ConfigError, NotFoundError
+from schedulerd.core.models import Actor, Role, new_run_id
 from schedulerd.shelf import Shelf
 from schedulerd.store.sqlite import SqliteStore
 from tests.support.builders import a_job

@@ -12,8 +12,8 @@ import pytest
 
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
+from schedulerd.core.errors import StartError
 from schedulerd.envfiles import variables_for
-from schedulerd.errors import StartError
 from schedulerd.keeper.launch import NotStartedError, launch
 from schedulerd.mending import way_out
 from schedulerd.trust import why_untrusted

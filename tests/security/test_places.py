@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from schedulerd.config import ApiSettings, load
-from schedulerd.errors import AlreadyRunningError, SchedulerdError, UnsafeError
+from schedulerd.core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from schedulerd.server import bind_tcp, bind_unix
 from tests.support.daemon import RunningDaemon
 

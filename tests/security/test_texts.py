@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.logs import Stderr
 from schedulerd.systemd import Notifier
 from tests.support.daemon import RunningDaemon

@@ -12,8 +12,8 @@ from schedulerd.actions.backups import prepare_backup, prepare_restore_drill
 from schedulerd.actions.child import environment
 from schedulerd.actions.programs import prepare_python, prepare_sql
 from schedulerd.config import load
-from schedulerd.errors import ConfigError, SecretError, StartError
-from schedulerd.model import Secret
+from schedulerd.core.errors import ConfigError, SecretError, StartError
+from schedulerd.core.models import Secret
 from schedulerd.secrets import resolve
 from schedulerd.trust import why_untrusted
 from tests.support.builders import a_job, a_run

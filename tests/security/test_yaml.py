@@ -10,7 +10,7 @@ import pytest
 from schedulerd import config_files
 from schedulerd.config import load
 from schedulerd.config_files import LARGEST_FILE, Files
-from schedulerd.errors import LONGEST_QUOTE, ConfigError, Problem, brief
+from schedulerd.core.errors import LONGEST_QUOTE, ConfigError, Problem, brief
 from schedulerd.options import JOB, TOP
 from schedulerd.yamlfile import DEEPEST, MOST_MISTAKES, MOST_VALUES, Document
 
@@ -21,7 +21,7 @@ LONG = "xY" * 200_000
 READING = """
 import json, resource, sys, time
 from schedulerd.config import load
-from schedulerd.errors import ConfigError
+from schedulerd.core.errors import ConfigError
 usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
 before = usage()
 try:

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from schedulerd.model import Job, Origin, Run, Status, new_run_id
-from schedulerd.occurrences import Occurrence
-from schedulerd.policy import Due, Gap
+from schedulerd.core.misfires import Due, Gap
+from schedulerd.core.models import Job, Origin, Run, Status, new_run_id
+from schedulerd.core.trigger import Occurrence
 from schedulerd.triggers import trigger_from
 
 RULE = (

@@ -1,13 +1,13 @@
 """Planner, policy, ledger and chains as the daemon builds them, with an executor that the test holds in its hand."""
 
-from schedulerd.admission import Load
 from schedulerd.board import Board
 from schedulerd.chains import Chains
-from schedulerd.errors import StoppingError
+from schedulerd.core.concurrency import Load
+from schedulerd.core.errors import StoppingError
+from schedulerd.core.models import Result, Status
 from schedulerd.executor import Finished
 from schedulerd.forecast import Forecast
 from schedulerd.lookup import last_success_at
-from schedulerd.model import Result, Status
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
 from schedulerd.process import Kept

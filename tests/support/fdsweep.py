@@ -17,9 +17,10 @@ from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
 from schedulerd.builtin.probes import storage
-from schedulerd.clock import SystemClock
 from schedulerd.config import ApiSettings
-from schedulerd.errors import SchedulerdError, StartError, StoreError
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.errors import SchedulerdError, StartError, StoreError
+from schedulerd.core.models import new_run_id
 from schedulerd.files import fsync_folder, read_regular, write_private
 from schedulerd.keeper.capping import Capping
 from schedulerd.keeper.family import children_of_mine, marked, process, processes, send
@@ -28,7 +29,6 @@ from schedulerd.keeper.journal import Journal
 from schedulerd.keeper.launch import NotStartedError, launch
 from schedulerd.keepsakes import Keepsakes
 from schedulerd.locks import PathLock
-from schedulerd.model import new_run_id
 from schedulerd.output import OutputFolder
 from schedulerd.owner import owner_at
 from schedulerd.server import bind_tcp, bind_unix

@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schedulerd.clock import SystemClock
-from schedulerd.model import JobRecord, Pause, Result, Status, finish
+from schedulerd.core.clock import SystemClock
+from schedulerd.core.models import JobRecord, Pause, Result, Status, finish
 from schedulerd.store import DayOfJob
 from schedulerd.store.changes import Record
 from schedulerd.store.journal import Journal

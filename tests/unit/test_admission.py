@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.admission import (
+from schedulerd.core.concurrency import (
     MOST_QUEUED,
     Admission,
     Load,
@@ -19,9 +19,9 @@ from schedulerd.admission import (
     unmet,
     waits_for,
 )
+from schedulerd.core.models import Overlap
 from schedulerd.jobpolicy import limits_of, uses_of
 from schedulerd.load import measure
-from schedulerd.model import Overlap
 from tests.support.builders import a_job
 
 POOLS = {"a": 1, "b": 3, "c": 10}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.triggers.calendar import CalendarTrigger
 from schedulerd.triggers.wallclock import Daylight
 from tests.support.servers import find

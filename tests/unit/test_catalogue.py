@@ -25,8 +25,8 @@ from schedulerd.backups.clearing import remove_tree
 from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verifying import verify
-from schedulerd.errors import NotFoundError
-from schedulerd.model import new_run_id, to_text
+from schedulerd.core.errors import NotFoundError
+from schedulerd.core.models import new_run_id, to_text
 from tests.support.builders import NOON
 
 HERE, THERE = Maker("here", "d1"), Maker("there", "d2")

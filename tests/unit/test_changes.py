@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import Origin, Run, Status, new_run_id
+from schedulerd.core.models import Origin, Run, Status, new_run_id
 from schedulerd.store.changes import Claim, Finish, Record, from_json, to_json
 from tests.support.builders import a_run
 

@@ -15,8 +15,8 @@ from schedulerd.children import call
 from schedulerd.children.http_request import _hidden
 from schedulerd.children.sql_statement import statements, to_percent
 from schedulerd.config import load
-from schedulerd.errors import ConfigError, StartError
-from schedulerd.model import Param, ParamType, ParamWord, Secret
+from schedulerd.core.errors import ConfigError, StartError
+from schedulerd.core.models import Param, ParamType, ParamWord, Secret
 from schedulerd.process import Limits
 from schedulerd.secrets import known_secrets
 from tests.support.builders import a_job, a_run

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from schedulerd.clock import DOUBTED_SECONDS, ManualClock, SteadyTime
+from schedulerd.core.clock import DOUBTED_SECONDS, ManualClock, SteadyTime
 from tests.support.builders import NOON
 
 DAY = timedelta(days=1)

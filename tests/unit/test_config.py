@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from schedulerd.config import load
-from schedulerd.errors import ConfigError
-from schedulerd.model import CatchUp, Overlap, Secret
+from schedulerd.core.errors import ConfigError
+from schedulerd.core.models import CatchUp, Overlap, Secret
 from schedulerd.options import json_schema
 from schedulerd.yamlfile import DEEPEST, Document
 from tests.support.builders import NOON

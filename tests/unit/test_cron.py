@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.triggers import CronTrigger, trigger_from
 
 ROME = "Europe/Rome"

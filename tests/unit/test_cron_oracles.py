@@ -14,7 +14,7 @@ from croniter.croniter import CroniterError, croniter
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.triggers import CronTrigger
 from schedulerd.zones import stretch_at
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from schedulerd.clock import ManualClock
-from schedulerd.failures import Failures
-from schedulerd.parts import Parts
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.failures import Failures
+from schedulerd.core.loop_steps import Parts
 from tests.support.builders import NOON
 
 

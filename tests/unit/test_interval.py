@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.triggers import IntervalTrigger, trigger_from
 
 

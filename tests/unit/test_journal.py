@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.store.changes import Record
 from schedulerd.store.journal import Journal, JournalError
 from schedulerd.store.spool import Spool

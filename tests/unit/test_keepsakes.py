@@ -4,9 +4,9 @@ import stat
 
 import pytest
 
-from schedulerd.errors import SecretError
+from schedulerd.core.errors import SecretError
+from schedulerd.core.models import Secret
 from schedulerd.keepsakes import MOST_GONE, Keepsakes
-from schedulerd.model import Secret
 from schedulerd.secretforms import forms_of
 from schedulerd.secrets import known_secrets
 from tests.support.builders import a_job

@@ -13,7 +13,7 @@ import pytest
 
 from schedulerd.config import load
 from schedulerd.config_files import Files
-from schedulerd.errors import ConfigError
+from schedulerd.core.errors import ConfigError
 from schedulerd.last_good import CopyError, keep, load_to_start
 from tests.support.builders import NOON
 
@@ -249,7 +249,7 @@ def test_a_file_of_any_bytes_is_copied_as_it_is(place):
 
 KEEP = """
 import sys
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.config import load
 from schedulerd.config_files import Files
 from schedulerd.last_good import keep

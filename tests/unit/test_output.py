@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedulerd.core.models import Secret, new_run_id
 from schedulerd.masking import Mask, masked_output
-from schedulerd.model import Secret, new_run_id
 from schedulerd.output import Chunk, Kept, OutputFolder, Stretch
 from schedulerd.reading import Reader
 from schedulerd.secretforms import SHORTEST_MASKED, forms_of

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.config import load
-from schedulerd.errors import ConfigError, InvalidError
-from schedulerd.model import Param, ParamType
-from schedulerd.params import as_text, check_params, checked
+from schedulerd.core.errors import ConfigError, InvalidError
+from schedulerd.core.models import Param, ParamType
+from schedulerd.core.params import as_text, check_params, checked
 
 INTEGER, NUMBER, TEXT, DATE = ParamType.INTEGER, ParamType.NUMBER, ParamType.TEXT, ParamType.DATE
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from schedulerd.patterns import LONGEST, PatternError, compiled, matches
+from schedulerd.core.patterns import LONGEST, PatternError, compiled, matches
 
 ATOMS = st.sampled_from([
     "a", "b", "ab", ".", "[ab]", "[^a]", "[a-c0-9_]", r"\d", r"\w", r"\s", r"\W", "^", "$", r"\A", r"\Z", r"\b", "\\n", "ü",

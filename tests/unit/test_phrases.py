@@ -11,7 +11,7 @@ import schedule
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.triggers import CronTrigger, IntervalTrigger
 from schedulerd.triggers.phrases import UNITS, WEEKDAYS, phrase_from
 from schedulerd.triggers.wallclock import Daylight

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 import schedule
 
-from schedulerd.clock import ManualClock
-from schedulerd.model import Origin
-from schedulerd.occurrences import Occurrence
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.models import Origin
+from schedulerd.core.trigger import Occurrence
 from schedulerd.planner import Planner
 from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON

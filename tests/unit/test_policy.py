@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import CatchUp, Status
-from schedulerd.occurrences import After, Occurrence, When
-from schedulerd.policy import (
+from schedulerd.core.misfires import (
     BLACKOUT,
     MOST_DUE,
     PAUSED,
@@ -24,6 +22,8 @@ from schedulerd.policy import (
     pause_is_over,
     spread_out,
 )
+from schedulerd.core.models import CatchUp, Status
+from schedulerd.core.trigger import After, Occurrence, When
 from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON, a_job, due_at
 

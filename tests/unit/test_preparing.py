@@ -2,8 +2,8 @@
 
 import pytest
 
-from schedulerd.clock import ManualClock
-from schedulerd.errors import StartError
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.errors import StartError
 from schedulerd.preparing import PREPARE_SECONDS, Preparing
 from tests.support.builders import NOON, a_job, a_run
 

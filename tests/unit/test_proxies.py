@@ -2,7 +2,7 @@
 
 import pytest
 
-from schedulerd.proxies import caller_of, network_from, peer_of_address
+from schedulerd.core.proxies import caller_of, network_from, peer_of_address
 
 TRUSTED = (network_from("10.0.0.0/28"), network_from("fd00::1"))
 

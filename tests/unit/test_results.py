@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import Result, Status
+from schedulerd.core.models import Result, Status
 from schedulerd.output import OutputFolder
-from schedulerd.results import RESULT_LIMIT, Reported, make_result_file, merged, read_result, result_path, shown, take_result
+from schedulerd.results import (
+    RESULT_LIMIT,
+    Reported,
+    make_result_file,
+    merged,
+    read_result,
+    result_path,
+    shown,
+    take_result,
+)
 from tests.support.builders import a_job, a_run
 
 PLAIN = st.recursive(

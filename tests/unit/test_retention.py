@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.model import ENDED, UNFINISHED, Origin, Status
-from schedulerd.retention import (
+from schedulerd.core.models import ENDED, UNFINISHED, Origin, Status
+from schedulerd.core.retention import (
     FOLLOWED_KEPT,
     Needed,
     Old,

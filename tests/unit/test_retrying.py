@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.ends import next_row
-from schedulerd.model import Origin, Result, Status, finish, to_text
-from schedulerd.retrying import (
+from schedulerd.core.models import Origin, Result, Status, finish, to_text
+from schedulerd.core.retries import (
     MOST_RERUNS,
     delay_seconds,
     is_superseded,
@@ -18,6 +17,7 @@ from schedulerd.retrying import (
     retry_at_of,
     within_deadline,
 )
+from schedulerd.ends import next_row
 from tests.support.builders import NOON, a_job, a_run
 
 SECOND = timedelta(seconds=1)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.model import Origin, Overlap, Pause
+from schedulerd.core.models import Origin, Overlap, Pause
 from schedulerd.simulation import Actor, load_of, play, skips
 from tests.support.builders import NOON, a_job
 

@@ -1,6 +1,6 @@
 """The steps of a keeper's round, some of which fail."""
 
-from schedulerd.clock import ManualClock
+from schedulerd.core.clock import ManualClock
 from schedulerd.keeper.steps import LONGEST_PAUSE, Steps
 from tests.support.builders import NOON
 

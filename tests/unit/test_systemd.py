@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from schedulerd.clock import SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.systemd import Notifier
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
-from schedulerd.model import MICROSECOND
-from schedulerd.occurrences import After, When
+from schedulerd.core.errors import TriggerError
+from schedulerd.core.models import MICROSECOND
+from schedulerd.core.trigger import After, When
 from schedulerd.spans import Calendar, Span
 from schedulerd.triggers import trigger_from
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from schedulerd.answers import TooManyFailuresError
 from schedulerd.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
-from schedulerd.clock import ManualClock
 from schedulerd.config import Peer
-from schedulerd.errors import SecretError, UnauthenticatedError, UnsafeError
-from schedulerd.figures import percentile
+from schedulerd.core.clock import ManualClock
+from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError
+from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text
+from schedulerd.core.stats import percentile
 from schedulerd.logs import _OneLine
-from schedulerd.model import Role, Secret, from_micros, new_run_id, to_micros, to_text
 from schedulerd.secrets import masked, resolve, scrubbed
 from tests.support.builders import NOON
 

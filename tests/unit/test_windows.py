@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.errors import TriggerError
+from schedulerd.core.errors import TriggerError
 from schedulerd.spans import Calendar, Span
 from schedulerd.windows import blackout_from, span_from
 

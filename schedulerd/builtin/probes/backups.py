@@ -12,8 +12,8 @@ from ...backups import BackupError
 from ...backups.catalogue import Catalogue
 from ...backups.entry import Entry
 from ...backups.manifest import instant
-from ...durations import counted, format_duration
-from ...model import Job
+from ...core.models import Job
+from ...core.units import counted, format_duration
 from . import DEGRADED, HEALTHY, Answer, Cut, told
 
 MOST_AHEAD = 3600.0  # seconds: clocks differ, and are set

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...clock import SystemClock
+from ...core.clock import SystemClock
 from . import Answer, Cut, ProbeError, above, graded, standby
 
 if TYPE_CHECKING:

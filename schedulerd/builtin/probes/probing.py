@@ -10,8 +10,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...clock import Clock
-from ...durations import format_duration
+from ...core.clock import Clock
+from ...core.units import format_duration
 from . import HEALTHY, UNHEALTHY, Answer, Cut, Probe, told
 
 _hanging: dict[str, _Call] = {}  # by key, of this process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ...model import from_micros, to_text
+from ...core.models import from_micros, to_text
 from . import Answer, Cut
 
 CPU_SAMPLE_SECONDS = 0.1

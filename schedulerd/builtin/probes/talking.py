@@ -13,7 +13,7 @@ from types import TracebackType
 
 from ...backups.tunnel import context_of
 from ...backups.urls import RedisServer
-from ...clock import SystemClock
+from ...core.clock import SystemClock
 from . import Cut, ProbeError
 
 MOST_BYTES = 1024 * 1024  # INFO of a Redis with many databases and modules has some 10 KB

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .model import Job, Origin, Overlap, Run
+from .models import Job, Origin, Overlap, Run
 
 MUTEX = "mutex "  # before a mutex's name, where it is a pool: no pool's name has a space
 MOST_QUEUED = 100  # runs of one job that wait for their turn; more are skipped

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from .durations import format_duration
-from .model import MICROSECOND, CatchUp, Job, Origin, Run, Status, to_text
-from .occurrences import NO_EVENTS, After, Occurrence, Trigger, When
-from .retrying import deadline_of
+from .models import MICROSECOND, CatchUp, Job, Origin, Run, Status, to_text
+from .retries import deadline_of
+from .trigger import NO_EVENTS, After, Occurrence, Trigger, When
+from .units import format_duration
 
 MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
 OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody

@@ -7,7 +7,7 @@ part that fails at each of its calls, or at every other one, does not fill the l
 from __future__ import annotations
 
 from .clock import Clock
-from .durations import counted
+from .units import counted
 
 LOG_EVERY = (60.0, 600.0, 3600.0)  # seconds between two lines; when none failed for the longest, it begins anew
 FIRST_PAUSE_SECONDS = 0.2

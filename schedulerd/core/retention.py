@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .model import UNFINISHED, Job, Origin, Place, Status, time_of
+from .models import UNFINISHED, Job, Origin, Place, Status, time_of
 
 PLANNED = (Origin.SCHEDULE, Origin.CATCH_UP)
 CLOCK_WRONG_FOR = timedelta(days=1)  # so far the clock may be set back, and nothing that was due then is started again

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .durations import format_duration
-from .model import Job, Origin, Run, Status, to_text
+from .models import Job, Origin, Run, Status, to_text
+from .units import format_duration
 
 MOST_RERUNS = 5  # of one occurrence: it may be the job itself that brings the host down
 HOPELESS = 1e300  # a delay that is longer is not calculated: the cap holds anyway

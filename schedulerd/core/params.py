@@ -14,7 +14,7 @@ from typing import Any
 
 from . import patterns
 from .errors import InvalidError
-from .model import Param, ParamType
+from .models import Param, ParamType
 from .text import did_you_mean
 
 NAME = r"[a-z][a-z0-9_]{0,31}"

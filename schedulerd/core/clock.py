@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from .durations import format_duration
+from .units import format_duration
 
 DOUBTED_AHEAD = timedelta(days=1)
 DOUBTED_SECONDS = 12 * 3600.0

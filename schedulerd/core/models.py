@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
-from .occurrences import Trigger
+from .trigger import Trigger
 
 Place = tuple[int, str]  # sequence and run_id; rows from before there were sequences have 0, and the order of their ids
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
