@@ -14,23 +14,23 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
-from .accounts import name_of
 from .backups import BackupError
 from .config import DEFAULT_CONFIG, Config, load
 from .core.errors import ConfigError, SchedulerdError, UnsafeError
 from .core.models import Job
 from .core.units import counted
 from .daemon import Daemon
-from .descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
+from .host.accounts import name_of
+from .host.descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
+from .host.hardening import hide
+from .host.systemd import passed_sockets
 from .last_good import load_to_start
 from .options import json_schema
-from .privacy import hide
 from .process import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
 from .shelf import Folders, catalogue_of
 from .statedir import refused_places
-from .systemd import passed_sockets
 
 log = logging.getLogger(__package__)
 

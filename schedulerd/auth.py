@@ -22,7 +22,7 @@ from .config import Peer
 from .core.clock import Clock
 from .core.errors import UnauthenticatedError, UnsafeError
 from .core.models import Actor, Role, to_text
-from .files import write_private
+from .host.files import write_private
 from .tokenfile import kept_in
 from .tokens import Token
 

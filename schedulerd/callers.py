@@ -9,7 +9,6 @@ from typing import Protocol
 
 from aiohttp import web
 
-from .addresses import peer_of
 from .answers import UncheckedError
 from .auth import Peers, Throttle, Tokens
 from .core.clock import Clock
@@ -18,6 +17,7 @@ from .core.models import Actor
 from .core.proxies import Network, caller_of, is_trusted, peer_of_address
 from .core.units import counted
 from .crowd import Caller, Standing
+from .host.unix_sockets import peer_of
 from .tally import Tally
 
 log = logging.getLogger(__name__)

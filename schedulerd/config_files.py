@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass, field
 
 from .core.errors import ConfigError, Problem
-from .trust import trusted, why_replaceable, why_untrusted
+from .host.trust import trusted, why_replaceable, why_untrusted
 
 LARGEST_FILE = 4 * 1024 * 1024  # bytes
 LARGEST_SUM = 16 * 1024 * 1024  # of all YAML files

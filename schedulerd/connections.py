@@ -15,13 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .accounts import name_of
 from .answers import raw_refusal
 from .core.errors import BusyError
 from .core.units import counted
 from .crowd import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
-from .descriptors import capacity, is_spare
 from .framing import Framing, RefusedError
+from .host.accounts import name_of
+from .host.descriptors import capacity, is_spare
 from .metering import Metered
 from .tally import Tally
 from .turns import Turns

@@ -19,8 +19,9 @@ from .core.clock import SystemClock
 from .core.errors import SchedulerdError
 from .core.models import Secret
 from .core.units import counted
-from .files import fsync_folder
-from .locks import check_name, lock_file
+from .host.files import fsync_folder
+from .host.locks import check_name, lock_file
+from .host.trust import trusted, why_replaceable
 from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .secrets import masked
 from .store import care
@@ -29,7 +30,6 @@ from .store.journal import Journal
 from .store.opening import SQLITE, is_sqlite, path_of, store_at
 from .store.standing import Standing
 from .tables import REFUSED, Options, fields, remark, show
-from .trust import trusted, why_replaceable
 
 Add = Callable[..., argparse.ArgumentParser]
 PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"

@@ -28,7 +28,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from . import __version__, logs, subtree
+from . import __version__, logs
 from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
@@ -45,11 +45,13 @@ from .core.errors import StartError, StoreAwayError
 from .core.loop_steps import Parts
 from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .core.units import counted
-from .descriptors import capacity, limit, limit_at_start
 from .executor import Executor, Finished, Function
+from .host import cgroups
+from .host.descriptors import capacity, limit, limit_at_start
+from .host.locks import PathLock
+from .host.systemd import Notifier
 from .keepsakes import Keepsakes
 from .last_good import Loaded
-from .locks import PathLock
 from .lookup import last_success_at
 from .output import OutputFolder
 from .planner import Planner
@@ -65,7 +67,6 @@ from .service import Service
 from .shelf import Shelf
 from .statedir import clear_the_way, lock, spool_of
 from .store.opening import store_at
-from .systemd import Notifier
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -294,7 +295,7 @@ class Daemon:
 
     def _recover(self) -> None:
         try:
-            subtree.settle()
+            cgroups.settle()
         except OSError as error:
             log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from .core.errors import StartError
-from .files import read_text
-from .trust import trusted
+from .host.files import read_text
+from .host.trust import trusted
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 

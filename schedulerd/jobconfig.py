@@ -13,7 +13,6 @@ from datetime import date
 from functools import cache
 from typing import Any, TypeVar
 
-from .accounts import expired_on, is_known, user_of
 from .action_options import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
 from .backups import HISTORY
@@ -22,7 +21,8 @@ from .core.clock import SystemClock
 from .core.models import Job, ParamWord, Secret
 from .core.text import did_you_mean, hidden
 from .declarations import params_from, without_options, words_that_run
-from .mending import DROP_INS
+from .host.accounts import expired_on, is_known, user_of
+from .host.remedies import DROP_INS
 from .options import SAFE_PATH, Leftovers
 from .schema import Path, Report
 

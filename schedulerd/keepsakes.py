@@ -19,7 +19,7 @@ from .core.errors import SecretError, StartError
 from .core.models import Job, Secret
 from .dberrors import OF_CONTENTS
 from .envfiles import variables_in
-from .files import free_name, write_private
+from .host.files import free_name, write_private
 from .secrets import known_secrets, resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from .config import Config, load
 from .config_files import Contents, CopiedFiles, Files
 from .core.errors import ConfigError, Problem, SchedulerdError
 from .core.models import to_text
-from .files import fsync_folder, write_private
+from .host.files import fsync_folder, write_private
 from .options import TOP
 from .yamlfile import Document
 

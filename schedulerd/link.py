@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from .addresses import peer_of
+from .host.unix_sockets import peer_of
 from .summoning import CHUNK, Summoner
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from .core.clock import SystemClock
 from .core.failures import Failures
 from .core.text import escaped, one_line
 from .core.units import counted
-from .outlet import Outlet, to_descriptor, to_socket
+from .host.nonblocking import Outlet, to_descriptor, to_socket
 
 log = logging.getLogger(__name__)
 

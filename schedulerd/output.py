@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from .core.models import EPOCH
 from .core.retention import Output
-from .files import free_name, make_private
+from .host.files import free_name, make_private
 from .masking import masked_tail, reach_of
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from . import subtree
 from .config import FIXED_AT_START, Config, load
 from .config_files import Files
 from .config_state import ConfigState
@@ -18,10 +17,11 @@ from .core.errors import ConfigError, SchedulerdError
 from .core.faults import fault_point
 from .core.models import to_text
 from .core.units import counted
+from .host import cgroups
+from .host.systemd import Notifier
 from .keepsakes import Keepsakes
 from .last_good import CopyError, keep
 from .roster import Changes, Roster
-from .systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ class Reloader:
             log.error("%s (its file is left out, since include_errors is skip)", problem)
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
-        controllers = subtree.available()
-        unkept = {job_id: subtree.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
+        controllers = cgroups.available()
+        unkept = {job_id: cgroups.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
         self._config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
         for job_id, limits in self._config_state.limits_not_kept.items():
             log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",

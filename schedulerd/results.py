@@ -19,7 +19,7 @@ from typing import Any
 from .core.models import Job, Result, Run, Status
 from .core.retries import OWN_DETAILS
 from .dberrors import OF_CONTENTS
-from .files import read_regular
+from .host.files import read_regular
 from .masking import masked_value
 
 RESULT_LIMIT = 64 * 1024  # bytes

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from . import load
 from .board import Board, JobState
 from .core.clock import Clock
 from .core.concurrency import (
@@ -31,6 +30,7 @@ from .core.models import CatchUp, Job, Origin, Overlap, Result, Run, Status
 from .core.retries import deadline_of, rebased, retry_at_of
 from .core.units import counted, format_duration
 from .entries import not_started
+from .host import load
 
 log = logging.getLogger(__name__)
 

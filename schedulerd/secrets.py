@@ -19,9 +19,9 @@ from urllib.parse import unquote
 from .core.errors import SecretError, StartError
 from .core.models import Job, Secret
 from .envfiles import variables_in
-from .files import read_text
+from .host.files import read_text
+from .host.trust import trusted
 from .secretforms import SHORTEST_MASKED_OF_FILE, as_bytes, forms_of
-from .trust import trusted
 
 log = logging.getLogger(__name__)
 

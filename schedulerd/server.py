@@ -16,7 +16,6 @@ from typing import Any
 
 from aiohttp import web
 
-from .addresses import peer_of, socket_identity
 from .api import Api
 from .auth import Peers, Tokens
 from .callers import SocketCallers, TokenCallers
@@ -25,6 +24,7 @@ from .connections import Gate
 from .core.clock import Clock
 from .core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from .doorway import Doorway, Lobby
+from .host.unix_sockets import peer_of, socket_identity
 from .protocol import protocols
 from .service import Service
 

@@ -12,14 +12,14 @@ from .auth import ADMIN_TOKEN_FILE
 from .config import Config
 from .core.clock import Clock
 from .core.errors import SchedulerdError, UnsafeError
-from .files import free_name
-from .folders import make_folders
+from .host.files import free_name
+from .host.folders import make_folders
+from .host.locks import PathLock
+from .host.trust import trusted, why_replaceable, why_untrusted
 from .last_good import FOLDER, NAME
-from .locks import PathLock
 from .store.journal import Journal, NoRoomError
 from .store.opening import path_of
 from .store.spool import Spool
-from .trust import trusted, why_replaceable, why_untrusted
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from contextlib import suppress
 from typing import Any
 
 from . import __version__
-from .addresses import holder_of
 from .core.errors import StartError
-from .descriptors import in_words, is_readable, limit_at_start, raise_shortage
-from .locks import address_of
-from .privacy import for_keepers
+from .host.descriptors import in_words, is_readable, limit_at_start, raise_shortage
+from .host.hardening import for_keepers
+from .host.locks import address_of
+from .host.unix_sockets import holder_of
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .core.clock import Clock
 from .core.errors import SchedulerdError
-from .locks import PathLock
+from .host.locks import PathLock
 from .output import OutputFolder
 from .server import Listeners
 

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "schedulerd"
 # What each package may import, beside itself. Modules at the top may import everything, and nothing imports them.
 MAY_IMPORT: dict[str, str] = {
     "core": "",
+    "host": "core",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

@@ -18,11 +18,11 @@ from urllib.parse import unquote
 from ..action_options import POSTGRESQL, SQLITE
 from ..core.errors import StartError
 from ..core.models import Job, Run, Secret
-from ..files import read_text
+from ..host.files import read_text
+from ..host.trust import trusted, why_untrusted
 from ..process import ProcessSpec
 from ..secretforms import SHORTEST_MASKED_OF_FILE
 from ..secrets import parts_of, passwords_in, resolve, resolve_to_mask
-from ..trust import trusted, why_untrusted
 from .child import environment, spec_of, users_of, values_of
 from .command import find_program
 

@@ -25,14 +25,14 @@ from shlex import quote
 from threading import Event
 from typing import Any
 
-from ..accounts import argument_of, name_of
 from ..core.errors import NotFoundError
 from ..core.faults import fault_point
 from ..core.models import to_micros
-from ..descriptors import SHORTAGES, in_words
-from ..files import lock_folder, read_regular
-from ..folders import FOLDER
-from ..rights import has_rights_of_all, rights_of
+from ..host.accounts import argument_of, name_of
+from ..host.descriptors import SHORTAGES, in_words
+from ..host.files import lock_folder, read_regular
+from ..host.folders import FOLDER
+from ..host.impersonation import has_rights_of_all, rights_of
 from . import BackupError
 from .clearing import remove_tree
 from .entry import Entry, newest_first

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from ..folders import FOLDER
+from ..host.folders import FOLDER
 
 
 def remove_tree(name: str, dir_fd: int) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..core.models import to_text
-from ..owner import owner_at
+from ..host.identity import owner_at
 
 VERSION = 1
 MANIFEST_LIMIT = 64 * 1024  # bytes; a larger one is not read
@@ -25,7 +25,7 @@ RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 class Maker(NamedTuple):
     """Whose backups they are: a daemon on a host of that name. Hosts may share a folder, and the names of their jobs.
 
-    Both count: machines that were cloned have the same `daemon` (see `owner.py`), hosts may have the same name. A
+    Both count: machines that were cloned have the same `daemon` (see `host/identity.py`), hosts may have the same name. A
     host that was given a new name has left its backups to nobody, which is better than to delete another's last good one.
     """
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Collection
 from pathlib import PurePath
 
-from ..accounts import argument_of, name_of
-from ..folders import FOLDER, make_folders
-from ..mending import DROP_INS, OWN_BACKUPS
-from ..trust import trusted, why_untrusted
+from ..host.accounts import argument_of, name_of
+from ..host.folders import FOLDER, make_folders
+from ..host.remedies import DROP_INS, OWN_BACKUPS
+from ..host.trust import trusted, why_untrusted
 from . import BackupError
 
 

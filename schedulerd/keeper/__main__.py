@@ -40,7 +40,7 @@ from typing import Any
 from .. import __version__
 from ..core.clock import SystemClock
 from ..core.faults import fault_point
-from ..descriptors import raise_limit
+from ..host.descriptors import raise_limit
 from .capping import POLL_SECONDS, Capping
 from .children import Child, Children, end_values, lost
 from .connection import CHUNK, Connection

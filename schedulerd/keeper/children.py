@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..core.clock import SystemClock
-from ..descriptors import in_words, is_spare
+from ..host.descriptors import in_words, is_spare
 from .family import Process, children_of_mine, family, process, processes, run_of, send
 from .groups import Groups
 from .remains import killed_in_group, named, unkilled

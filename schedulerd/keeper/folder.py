@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import suppress
 
-from ..addresses import drain, hold, holder_of, socket_identity
+from ..host.unix_sockets import drain, hold, holder_of, socket_identity
 from .family import process
 
 BACKLOG = 4

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..descriptors import SHORTAGES, in_words
+from ..host.descriptors import SHORTAGES, in_words
 from .forking import ChildError, fork
 from .spawn import CAN_ENTER_GROUPS, spawn
 

@@ -16,9 +16,9 @@ import threading
 from contextlib import suppress
 from datetime import datetime
 
-from .. import files
 from ..core.errors import StoreError
-from ..files import fsync_folder
+from ..host import files
+from ..host.files import fsync_folder
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.clock import Clock
 from ..core.errors import StoreError
 from ..core.models import Secret
-from ..owner import owner_at
+from ..host.identity import owner_at
 from .spool import Spool
 from .sqlite import SqliteStore
 

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from ..core.clock import Clock, SystemClock
 from ..core.errors import StoreAwayError
 from ..core.models import Secret
-from ..owner import Owner
+from ..host.identity import Owner
 from .lending import Lending
 from .postgres_access import Access, Connection, Deadlines, LateError, told
 from .postgres_changes import storable

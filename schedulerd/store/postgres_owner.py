@@ -12,7 +12,7 @@ import psycopg
 from ..core.clock import Clock
 from ..core.errors import StoreAwayError, StoreError
 from ..core.models import Secret
-from ..owner import Owner
+from ..host.identity import Owner
 from .postgres_access import DURABLE, Access, Connection, told
 from .queries import load_queries
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from ..core.errors import StoreAwayError, StoreError
-from ..owner import Owner
+from ..host.identity import Owner
 from .changes import Change
 from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
 from .postgres_changes import Made, Maker

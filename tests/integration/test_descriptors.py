@@ -17,9 +17,9 @@ import pytest
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.core.clock import SystemClock
-from schedulerd.files import read_regular
+from schedulerd.host.files import read_regular
+from schedulerd.host.identity import owner_at
 from schedulerd.keeper.family import process
-from schedulerd.owner import owner_at
 from schedulerd.process import Cause, ProcessSpec
 from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers

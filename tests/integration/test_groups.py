@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from schedulerd import subtree
 from schedulerd.core.clock import SystemClock
+from schedulerd.host import cgroups
 from schedulerd.keeper.groups import Groups
 from schedulerd.logs import subjects
 from schedulerd.process import Cause, Limits
@@ -36,7 +36,7 @@ ESCAPE = (
 @pytest.fixture
 def tree(monkeypatch):
     made = make_subtree()
-    monkeypatch.setenv(subtree.VARIABLE, str(made))
+    monkeypatch.setenv(cgroups.VARIABLE, str(made))
     yield made
     remove_subtree(made)
 
@@ -151,11 +151,11 @@ def test_groups_that_an_earlier_keeper_left_empty_are_removed(tree):
 
 
 def test_without_a_subtree_there_are_no_groups(monkeypatch, tmp_path):
-    monkeypatch.setenv(subtree.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cgroups.VARIABLE, str(tmp_path))
     none = Groups("0")
 
     assert (none.available, none.make("r", {}), none.members("r"), none.is_populated("r")) == (False, None, set(), None)
     assert none.unkept("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]
     none.kill("r")
     none.remove("r")
-    assert subtree.available() == frozenset()
+    assert cgroups.available() == frozenset()

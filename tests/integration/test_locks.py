@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from schedulerd.addresses import drain, hold, holder_of
 from schedulerd.core.errors import AlreadyRunningError
-from schedulerd.locks import PathLock, address_of, check_name, is_at, lock_file
+from schedulerd.host.locks import PathLock, address_of, check_name, is_at, lock_file
+from schedulerd.host.unix_sockets import drain, hold, holder_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 

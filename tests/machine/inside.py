@@ -48,7 +48,7 @@ Type=notify
 Environment=PYTHONPATH={HERE}
 ExecStart=/usr/bin/python3 -m schedulerd --config /etc/schedulerd.yaml
 ExecReload=/bin/kill -HUP $MAINPID
-ExecStopPost=-/usr/bin/python3 -m schedulerd.subtree
+ExecStopPost=-/usr/bin/python3 -m schedulerd.host.cgroups
 Restart=always
 RestartSec=1
 Delegate=yes

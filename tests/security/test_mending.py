@@ -14,9 +14,9 @@ from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.core.errors import StartError
 from schedulerd.envfiles import variables_for
+from schedulerd.host.remedies import way_out
+from schedulerd.host.trust import why_untrusted
 from schedulerd.keeper.launch import NotStartedError, launch
-from schedulerd.mending import way_out
-from schedulerd.trust import why_untrusted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
 STRANGER = 65534

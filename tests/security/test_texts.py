@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from schedulerd.core.clock import SystemClock
+from schedulerd.host.systemd import Notifier
 from schedulerd.logs import Stderr
-from schedulerd.systemd import Notifier
 from tests.support.daemon import RunningDaemon
 
 TEMPLATES = "{x.__class__} {0} ${jndi:ldap://h/a} $HOME %n%s%(a)s {{7*7}} <%= 7*7 %> #{7*7}"

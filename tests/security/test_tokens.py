@@ -16,7 +16,7 @@ from schedulerd.auth import FAILURES, Tokens
 from schedulerd.client import PREFIX, Client, ClientError
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import UnsafeError
-from schedulerd.files import write_private
+from schedulerd.host.files import write_private
 from schedulerd.tokenfile import kept_in
 from schedulerd.tokens import tokens_from
 

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd import accounts
 from schedulerd.__main__ import own_user_note
 from schedulerd.actions.child import environment
 from schedulerd.client import PREFIX
 from schedulerd.core.errors import StartError
 from schedulerd.envfiles import decides_what_runs
-from schedulerd.privacy import blanked
+from schedulerd.host import accounts
+from schedulerd.host.hardening import blanked
 from tests.support.builders import a_job, a_run
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until

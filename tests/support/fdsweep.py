@@ -21,16 +21,16 @@ from schedulerd.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError, StoreError
 from schedulerd.core.models import new_run_id
-from schedulerd.files import fsync_folder, read_regular, write_private
+from schedulerd.host.files import fsync_folder, read_regular, write_private
+from schedulerd.host.identity import owner_at
+from schedulerd.host.locks import PathLock
 from schedulerd.keeper.capping import Capping
 from schedulerd.keeper.family import children_of_mine, marked, process, processes, send
 from schedulerd.keeper.groups import Groups
 from schedulerd.keeper.journal import Journal
 from schedulerd.keeper.launch import NotStartedError, launch
 from schedulerd.keepsakes import Keepsakes
-from schedulerd.locks import PathLock
 from schedulerd.output import OutputFolder
-from schedulerd.owner import owner_at
 from schedulerd.server import bind_tcp, bind_unix
 from schedulerd.store.journal import Journal as OutageJournal
 from schedulerd.store.journal import JournalError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.subtree import is_ours
+from schedulerd.host.cgroups import is_ours
 
 
 def _mounts() -> list[str]:

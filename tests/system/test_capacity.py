@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from schedulerd.client import ClientError
-from schedulerd.descriptors import FEWEST
+from schedulerd.host.descriptors import FEWEST
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schedulerd import accounts
+from schedulerd.host import accounts
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 

@@ -20,8 +20,8 @@ from schedulerd.core.concurrency import (
     waits_for,
 )
 from schedulerd.core.models import Overlap
+from schedulerd.host.load import measure
 from schedulerd.jobpolicy import limits_of, uses_of
-from schedulerd.load import measure
 from tests.support.builders import a_job
 
 POOLS = {"a": 1, "b": 3, "c": 10}

@@ -30,7 +30,7 @@ CATCHES = {
     "icalendars.py": (2, "a library's error becomes a mistake of the file, with its line"),
     "keeper/forking.py": (1, "in the child, before exec: the parent is told, and the child ends"),
     "keeper/steps.py": (1, "a step of the keeper: the file errors and health, boundedly"),
-    "locks.py": (1, "closes what it has opened, and raises again"),
+    "host/locks.py": (1, "closes what it has opened, and raises again"),
     "logs.py": (2, "a message that cannot be formatted is told in its place"),
     "planner.py": (2, "what is due is handed over again, a job's times are computed again: log and health, boundedly"),
     "pool.py": (1, "a task of the pool: the log; its thread lives"),
@@ -48,13 +48,13 @@ CATCHES = {
 
 # suppress(OSError): file -> why nobody need be told
 SUPPRESSED = {
-    "addresses.py": "who is asked is gone",
+    "host/unix_sockets.py": "who is asked is gone",
     "backups/tunnel.py": "the program at this end tells its own trouble; a connection that ends",
     "builtin/probes/network.py": "a connection that is given up",
     "builtin/probes/postgresql.py": "a connection that is given up",
     "builtin/probes/talking.py": "a connection that is given up",
-    "descriptors.py": "a figure that the kernel does not tell",
-    "files.py": "a temporary file that is given up",
+    "host/descriptors.py": "a figure that the kernel does not tell",
+    "host/files.py": "a temporary file that is given up",
     "keeper/children.py": "a shortage: looked at again",
     "keeper/connection.py": "a daemon that is gone",
     "keeper/folder.py": "the lock file has to do; a socket that is gone",
@@ -65,14 +65,14 @@ SUPPRESSED = {
     "jobconfig.py": "an account that cannot be looked up now is told when a run starts",
     "last_good.py": "a copy that is not there",
     "link.py": "a connection that ends: its reader notices",
-    "locks.py": "a folder that is not there",
+    "host/locks.py": "a folder that is not there",
     "output.py": "what is only there sometimes; a figure for an error that is told",
     "process.py": "the descriptor that lists the others",
     "refusal.py": "a caller who is gone",
     "results.py": "a file that goes with its output later",
     "server.py": "a socket that is gone",
     "store/postgres_access.py": "a connection that is given up",
-    "subtree.py": "a controller that is not to be had: told as a limit that is not kept",
+    "host/cgroups.py": "a controller that is not to be had: told as a limit that is not kept",
     "summoning.py": "a keeper not waited for; a file that grows on for a while",
 }
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from schedulerd.folders import make_folders
-from schedulerd.trust import trusted
+from schedulerd.host.folders import make_folders
+from schedulerd.host.trust import trusted
 
 
 def test_the_folders_above_let_others_through(tmp_path, monkeypatch):

@@ -232,7 +232,7 @@ def test_a_copy_that_the_state_directory_of_before_still_has_is_removed(place, m
 def test_a_user_who_is_gone_costs_only_their_jobs(place, monkeypatch):
     write(place / "jobs.d" / "a.yaml", "jobs: {a: {shell: x, user: daemon}}")
     keep_as_it_is(place)
-    monkeypatch.setattr("schedulerd.accounts.user_of", lambda name: {}[name])
+    monkeypatch.setattr("schedulerd.host.accounts.user_of", lambda name: {}[name])
     loaded = start(place)
 
     assert [problem.text for problem in loaded.problems] == ["there is no user 'daemon' on this host"]

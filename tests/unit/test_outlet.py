@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from schedulerd.outlet import Outlet, to_descriptor
+from schedulerd.host.nonblocking import Outlet, to_descriptor
 
 F_SETPIPE_SZ = 1031
 

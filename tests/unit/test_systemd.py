@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.systemd import Notifier
+from schedulerd.host.systemd import Notifier
 
 
 @pytest.fixture

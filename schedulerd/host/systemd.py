@@ -12,8 +12,8 @@ import threading
 
 import sdnotify
 
-from .core.clock import Clock
-from .core.text import one_line
+from ..core.clock import Clock
+from ..core.text import one_line
 
 log = logging.getLogger(__name__)
 

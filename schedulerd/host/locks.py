@@ -14,9 +14,9 @@ import os
 import socket
 from contextlib import suppress
 
-from .addresses import drain, hold, holder_of
-from .core.errors import AlreadyRunningError, SchedulerdError
+from ..core.errors import AlreadyRunningError, SchedulerdError
 from .files import lock_folder, make_private
+from .unix_sockets import drain, hold, holder_of
 
 log = logging.getLogger(__name__)
 

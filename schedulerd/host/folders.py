@@ -1,4 +1,4 @@
-"""Make a folder where nobody but trusted users could lead us elsewhere; see `trust.py`."""
+"""Make a folder where nobody but trusted users could lead us elsewhere; see `host/trust.py`."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from .core.faults import VARIABLE as FAULT
-from .subtree import VARIABLE as CGROUP
+from ..core.faults import VARIABLE as FAULT
+from .cgroups import VARIABLE as CGROUP
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import PurePath
 
 from .accounts import name_of
-from .mending import way_out
+from .remedies import way_out
 
 
 def trusted(also: Iterable[int] = ()) -> frozenset[int]:

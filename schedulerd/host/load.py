@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from .core.concurrency import Load
+from ..core.concurrency import Load
 
 MEMINFO = "/proc/meminfo"
 
