@@ -23,7 +23,7 @@ from .host.files import fsync_folder
 from .host.locks import check_name, lock_file
 from .host.trust import trusted, why_replaceable
 from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
-from .secrets import masked
+from .secrets.references import masked
 from .store import care
 from .store.copying import Copied, copy
 from .store.journal import Journal

@@ -50,7 +50,6 @@ from .host import cgroups
 from .host.descriptors import capacity, limit, limit_at_start
 from .host.locks import PathLock
 from .host.systemd import Notifier
-from .keepsakes import Keepsakes
 from .last_good import Loaded
 from .lookup import last_success_at
 from .output import OutputFolder
@@ -62,6 +61,7 @@ from .roster import Roster
 from .runs import Runs
 from .scheduler import Scheduler
 from .schema import Record
+from .secrets.history import Keepsakes
 from .server import Listeners, Server, tcp_api, unix_api
 from .service import Service
 from .shelf import Shelf

@@ -24,7 +24,7 @@ from typing import TypeVar
 from .core.models import EPOCH
 from .core.retention import Output
 from .host.files import free_name, make_private
-from .masking import masked_tail, reach_of
+from .secrets.masking import masked_tail, reach_of
 
 log = logging.getLogger(__name__)
 

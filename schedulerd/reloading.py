@@ -19,9 +19,9 @@ from .core.models import to_text
 from .core.units import counted
 from .host import cgroups
 from .host.systemd import Notifier
-from .keepsakes import Keepsakes
 from .last_good import CopyError, keep
 from .roster import Changes, Roster
+from .secrets.history import Keepsakes
 
 log = logging.getLogger(__name__)
 

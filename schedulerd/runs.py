@@ -14,12 +14,12 @@ from .core.errors import BusyError, ConflictError, GoneError, NotFoundError, Sec
 from .core.models import UNFINISHED, Job, Run, Secret, Status
 from .core.stats import percentile
 from .core.units import counted
-from .keepsakes import Keepsakes
 from .lookup import run_of
 from .output import OutputFolder, Stretch
 from .reading import Reader
 from .results import read_result, result_path
-from .secrets import known_secrets
+from .secrets.history import Keepsakes
+from .secrets.references import known_secrets
 from .store import Store
 from .views import run_view
 

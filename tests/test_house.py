@@ -21,6 +21,7 @@ PACKAGE = ROOT / "schedulerd"
 MAY_IMPORT: dict[str, str] = {
     "core": "",
     "host": "core",
+    "secrets": "core host",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

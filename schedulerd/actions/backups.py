@@ -13,7 +13,7 @@ from ..backup_options import BackupContent
 from ..core.errors import StartError
 from ..core.models import Job, Run
 from ..process import ProcessSpec
-from ..secrets import resolve
+from ..secrets.references import resolve
 from .programs import check_trusted, own_program
 
 

@@ -12,13 +12,13 @@ from ..core.errors import InvalidError, StartError
 from ..core.faults import VARIABLE as FAULT
 from ..core.models import Job, Run, to_text
 from ..core.params import as_text, check_params
-from ..envfiles import variables_for
 from ..host.accounts import expired_on, group_of, user_of
 from ..host.cgroups import CONTROLLER_OF
 from ..options import OWN_PREFIX, SAFE_PATH
 from ..process import Identity, Limits, ProcessSpec
 from ..results import make_result_file, result_path
-from ..secrets import resolve
+from ..secrets.env_files import variables_for
+from ..secrets.references import resolve
 
 SHELL = "/bin/sh"
 LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success

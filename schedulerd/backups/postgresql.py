@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from ..dberrors import postgresql_program
+from ..secrets.database_errors import postgresql_program
 from . import BackupError, Copied, Kind, Order
 from .tools import Tool, call, text_of
 from .urls import postgresql

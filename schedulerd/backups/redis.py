@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from ..dberrors import redis_words
+from ..secrets.database_errors import redis_words
 from . import BackupError, Copied, Kind, Order, RefutedError
 from .tools import Tool, call, tell, text_of
 from .tunnel import tunnel

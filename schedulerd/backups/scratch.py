@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from ..dberrors import postgresql_error
-from ..secrets import scrubbed
+from ..secrets.database_errors import postgresql_error
+from ..secrets.references import scrubbed
 from . import BackupError, RefutedError
 from .tools import tell
 from .urls import with_database

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
-from ..dberrors import sqlite_words
+from ..secrets.database_errors import sqlite_words
 from . import BackupError, Copied, Kind, Order, RefutedError
 from .tools import tell
 

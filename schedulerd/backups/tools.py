@@ -2,7 +2,7 @@
 
 What they need to know that is secret goes into their environment, never into an argument. What they say on stderr goes to
 ours, which is the run's output, and its end into the error when one of them fails (of what may quote the contents of a
-database only what names objects, see `dberrors.py`): each of a row is asked for its status.
+database only what names objects, see `secrets/database_errors.py`): each of a row is asked for its status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..secrets import masked
+from ..secrets.references import masked
 from . import BackupError
 
 TOLD_BYTES = 64 * 1024  # of stderr that go into the output

@@ -16,7 +16,7 @@ from ..core.clock import Clock, SteadyTime
 from ..core.errors import SchedulerdError
 from ..core.models import Job, Run, Secret
 from ..output import OutputFolder
-from ..secrets import resolve
+from ..secrets.references import resolve
 from ..store import Store
 from .checks import LastChecks
 

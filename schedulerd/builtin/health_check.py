@@ -15,7 +15,7 @@ from typing import Any
 from ..action_options import SOURCE_SCHEMES
 from ..core.models import Result, Status, to_text
 from ..health_options import FailWhen
-from ..secrets import scrubbed
+from ..secrets.references import scrubbed
 from . import Context
 from .checks import Check
 from .probes import (

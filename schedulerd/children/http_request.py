@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from ..masking import masked_output
-from ..secretforms import forms_of
+from ..secrets.forms import forms_of
+from ..secrets.masking import masked_output
 from . import fail, order, report
 
 MOST = 1024 * 1024  # bytes of a body

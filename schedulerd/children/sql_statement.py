@@ -15,8 +15,8 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from ..dberrors import ELSEWHERE, postgresql_error, sqlite_words
-from ..secrets import scrubbed
+from ..secrets.database_errors import ELSEWHERE, postgresql_error, sqlite_words
+from ..secrets.references import scrubbed
 from . import fail, order, report
 
 SHOWN_ROWS = 100

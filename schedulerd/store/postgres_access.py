@@ -23,7 +23,7 @@ from psycopg.types.string import TextLoader
 from ..core.clock import Clock
 from ..core.errors import SchedulerdError, StoreAwayError, StoreError
 from ..core.models import Secret
-from ..secrets import resolve, scrubbed
+from ..secrets.references import resolve, scrubbed
 
 log = logging.getLogger(__name__)
 

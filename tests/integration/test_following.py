@@ -13,9 +13,9 @@ from schedulerd.connections import Gate
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
 from schedulerd.following import Sender, follow
-from schedulerd.keepsakes import Keepsakes
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs
+from schedulerd.secrets.history import Keepsakes
 from tests.support.builders import a_job, a_run
 
 SILENCE_SECONDS = 0.5  # longer than the time that a request's head has here

@@ -12,10 +12,10 @@ from schedulerd.board import MOST_ENDED, Board, JobState
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
-from schedulerd.keepsakes import Keepsakes
 from schedulerd.outlook import UNASKED
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs
+from schedulerd.secrets.history import Keepsakes
 from schedulerd.store.journal import Journal
 from schedulerd.store.spool import COME_AGAIN, Spool
 from schedulerd.store.sqlite import SqliteStore

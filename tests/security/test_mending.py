@@ -13,10 +13,10 @@ import pytest
 from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.core.errors import StartError
-from schedulerd.envfiles import variables_for
 from schedulerd.host.remedies import way_out
 from schedulerd.host.trust import why_untrusted
 from schedulerd.keeper.launch import NotStartedError, launch
+from schedulerd.secrets.env_files import variables_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
 STRANGER = 65534

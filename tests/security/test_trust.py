@@ -15,7 +15,7 @@ from schedulerd.config import load
 from schedulerd.core.errors import ConfigError, SecretError, StartError
 from schedulerd.core.models import Secret
 from schedulerd.host.trust import why_untrusted
-from schedulerd.secrets import resolve
+from schedulerd.secrets.references import resolve
 from tests.support.builders import a_job, a_run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")

@@ -14,9 +14,9 @@ from schedulerd.__main__ import own_user_note
 from schedulerd.actions.child import environment
 from schedulerd.client import PREFIX
 from schedulerd.core.errors import StartError
-from schedulerd.envfiles import decides_what_runs
 from schedulerd.host import accounts
 from schedulerd.host.hardening import blanked
+from schedulerd.secrets.env_files import decides_what_runs
 from tests.support.builders import a_job, a_run
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until

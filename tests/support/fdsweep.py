@@ -29,8 +29,8 @@ from schedulerd.keeper.family import children_of_mine, marked, process, processe
 from schedulerd.keeper.groups import Groups
 from schedulerd.keeper.journal import Journal
 from schedulerd.keeper.launch import NotStartedError, launch
-from schedulerd.keepsakes import Keepsakes
 from schedulerd.output import OutputFolder
+from schedulerd.secrets.history import Keepsakes
 from schedulerd.server import bind_tcp, bind_unix
 from schedulerd.store.journal import Journal as OutageJournal
 from schedulerd.store.journal import JournalError

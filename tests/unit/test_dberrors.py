@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from schedulerd.dberrors import ELSEWHERE, postgresql_program, redis_words, sqlite_words
+from schedulerd.secrets.database_errors import ELSEWHERE, postgresql_program, redis_words, sqlite_words
 
 KEPT = [
     (

@@ -6,9 +6,9 @@ import pytest
 
 from schedulerd.core.errors import SecretError
 from schedulerd.core.models import Secret
-from schedulerd.keepsakes import MOST_GONE, Keepsakes
-from schedulerd.secretforms import forms_of
-from schedulerd.secrets import known_secrets
+from schedulerd.secrets.forms import forms_of
+from schedulerd.secrets.history import MOST_GONE, Keepsakes
+from schedulerd.secrets.references import known_secrets
 from tests.support.builders import a_job
 
 HEADERS = {"X-Key": Secret("env", "KEY"), "X-Too": Secret("env", "KEY")}

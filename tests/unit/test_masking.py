@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd import masking
-from schedulerd.masking import Mask, masked_output, masked_value
-from schedulerd.secretforms import MOST_LINES, SHORTEST_MASKED_OF_FILE, forms_of
-from schedulerd.secretindex import Index
+from schedulerd.secrets import masking
+from schedulerd.secrets.forms import MOST_LINES, SHORTEST_MASKED_OF_FILE, forms_of
+from schedulerd.secrets.index import Index
+from schedulerd.secrets.masking import Mask, masked_output, masked_value
 
 ODD = "p@ss w/rd'$%\"<x>\\\té"
 LINES = [base64.b64encode(bytes(range(start, start + 48))).decode() for start in range(0, 200, 7)]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.models import Secret, new_run_id
-from schedulerd.masking import Mask, masked_output
 from schedulerd.output import Chunk, Kept, OutputFolder, Stretch
 from schedulerd.reading import Reader
-from schedulerd.secretforms import SHORTEST_MASKED, forms_of
-from schedulerd.secrets import known_secrets
+from schedulerd.secrets.forms import SHORTEST_MASKED, forms_of
+from schedulerd.secrets.masking import Mask, masked_output
+from schedulerd.secrets.references import known_secrets
 from tests.support.builders import NOON, a_job
 
 BLOCK = 4096

@@ -18,7 +18,7 @@ from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeErro
 from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text
 from schedulerd.core.stats import percentile
 from schedulerd.logs import _OneLine
-from schedulerd.secrets import masked, resolve, scrubbed
+from schedulerd.secrets.references import masked, resolve, scrubbed
 from tests.support.builders import NOON
 
 INSTANTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import SchedulerdError
-from ...secrets import masked
+from ...secrets.references import masked
 
 HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy", "not_configured"
 WORST_FIRST = (UNHEALTHY, DEGRADED, HEALTHY)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 
-from .core.errors import StartError
-from .host.files import read_text
-from .host.trust import trusted
+from ..core.errors import StartError
+from ..host.files import read_text
+from ..host.trust import trusted
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 

@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
-from .core.errors import SecretError, StartError
-from .core.models import Job, Secret
-from .envfiles import variables_in
-from .host.files import read_text
-from .host.trust import trusted
-from .secretforms import SHORTEST_MASKED_OF_FILE, as_bytes, forms_of
+from ..core.errors import SecretError, StartError
+from ..core.models import Job, Secret
+from ..host.files import read_text
+from ..host.trust import trusted
+from .env_files import variables_in
+from .forms import SHORTEST_MASKED_OF_FILE, as_bytes, forms_of
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def known_secrets(job: Job | None, sources: Iterable[str | Secret] = ()) -> tupl
 
     What its files of variables set counts as secret from SHORTEST_MASKED_OF_FILE bytes on, and passwords in URLs there.
     All is looked up now, so what was changed since the run is not known any more; what is not to be had is left out, as
-    is what is too short. Each is there in all its forms, see `secretforms.py`.
+    is what is too short. Each is there in all its forms, see `secrets/forms.py`.
     """
     values_of_job = [text for secret in (secrets_in([job.env, job.options]) if job else ()) for text in _values(secret)]
     found = [part for text in values_of_job for part in (text, *parts_of(text))]

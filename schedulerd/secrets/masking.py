@@ -1,6 +1,6 @@
 """Put stars in the place of secrets, in texts that are there as a whole and in output that comes in pieces. Pure.
 
-The cost grows with the length of the data, and hardly with the number of secrets, see `secretindex.py`.
+The cost grows with the length of the data, and hardly with the number of secrets, see `secrets/index.py`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from .secretforms import SHORTEST_MASKED
-from .secretindex import Index, beginning_in
+from .forms import SHORTEST_MASKED
+from .index import Index, beginning_in
 
 LONG_TEXT = 1000  # bytes
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .secretforms import SHORTEST_MASKED
+from .forms import SHORTEST_MASKED
 
 SHORT = 256  # bytes: most lines and passwords are, in any form
 SHORTEST_ANCHOR = 4  # bytes: what is shorter is in most texts
 
-# What stands between letters and digits that no form of a secret changes, see `secretforms.py`.
+# What stands between letters and digits that no form of a secret changes, see `secrets/forms.py`.
 _ESCAPES = re.compile(rb"%[0-9A-Fa-f]{2}|\\u[0-9a-f]{4}|\\.|&#?[0-9a-z]+;|[^A-Za-z0-9_.-]", re.DOTALL)
 
 

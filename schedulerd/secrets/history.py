@@ -15,12 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from .core.errors import SecretError, StartError
-from .core.models import Job, Secret
-from .dberrors import OF_CONTENTS
-from .envfiles import variables_in
-from .host.files import free_name, write_private
-from .secrets import known_secrets, resolve_to_mask, secrets_in
+from ..core.errors import SecretError, StartError
+from ..core.models import Job, Secret
+from ..host.files import free_name, write_private
+from .database_errors import OF_CONTENTS
+from .env_files import variables_in
+from .references import known_secrets, resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)
 
