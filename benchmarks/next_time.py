@@ -23,7 +23,7 @@ from figures import print_table, say
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import TriggerError
 from schedulerd.planner import Planner
-from schedulerd.triggers import CronTrigger, trigger_from
+from schedulerd.triggers.factory import CronTrigger, trigger_from
 
 ROME = "Europe/Rome"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,8 +9,8 @@ from .core.errors import ConfigError, Problem, SchedulerdError
 from .core.text import shown
 from .icalendars import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
 from .schema import Path
-from .spans import Calendar, Span
-from .windows import span_from
+from .triggers.blackouts import span_from
+from .triggers.spans import Calendar, Span
 from .yamlfile import Document
 
 MOST_TOLD = 3  # mistakes in one file

@@ -26,13 +26,13 @@ from .jobpolicy import limits_of, policy_of, uses_of
 from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
 from .schema import Path, Record, Report, one_of
 from .schema import Text as TextKind
-from .spans import Calendar
 from .trigger_options import MOVERS, TRIGGERS
-from .triggers import trigger_from
+from .triggers.blackouts import blackout_from
 from .triggers.events import mistaken_links
-from .windows import blackout_from
+from .triggers.factory import trigger_from
+from .triggers.spans import Calendar
+from .triggers.timezones import zone_named
 from .yamlfile import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
-from .zones import zone_named
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 # What a reload cannot change

@@ -11,9 +11,9 @@ from .core.clock import Clock
 from .core.errors import SchedulerdError
 from .core.models import to_text
 from .core.trigger import Occurrence, Trigger
-from .triggers import Timetable, trigger_from
 from .triggers.calendar import CalendarTrigger
 from .triggers.date import instant_from
+from .triggers.factory import Timetable, trigger_from
 from .triggers.wallclock import WallClockRule
 
 EXPRESSIONS = ("cron", "calendar", "every", "at")

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, str] = {
     "core": "",
     "host": "core",
     "secrets": "core host",
+    "triggers": "core",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

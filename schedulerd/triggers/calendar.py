@@ -27,9 +27,9 @@ from typing import ClassVar, NamedTuple
 
 from ..core.errors import TriggerError
 from ..core.models import EPOCH
-from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import bits_below, lowest_bit
 from .oncalendar import FIRST_YEAR, HOUR, LAST_DAY, LAST_YEAR, MINUTE, SECOND, Chain, Maybe, Part, Spec, parse
+from .timezones import EPOCH_ORDINAL, zone_named
 from .wallclock import Daylight, WallClockRule
 
 _MOST_FINE = 8  # counting several progressions at once takes time exponential in their number

@@ -21,8 +21,8 @@ from datetime import date
 from functools import lru_cache
 
 from ..core.errors import TriggerError
-from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import bits_below, lowest_bit
+from .timezones import EPOCH_ORDINAL, zone_named
 from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 
 MACROS = {

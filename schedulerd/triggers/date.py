@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 
 from ..core.errors import TriggerError
 from ..core.models import to_text
-from ..zones import to_instant
-from .rule import Rule
+from .base import Rule
+from .timezones import to_instant
 from .wallclock import FIXED, Daylight, gap_around
 
 YEARS = range(1900, 2501)

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import TriggerError
 from ..core.text import did_you_mean
 from ..core.trigger import After, Events, Trigger, When
-from .rule import Rule
+from .base import Rule
 
 EXPECTED = "expected {job: NAME, when: success|failure|always}, or with all: [NAMES] or any: [NAMES] instead of job"
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from ..core.errors import TriggerError
 from ..core.models import from_micros, to_micros
 from ..core.units import format_duration
-from .rule import Rule
+from .base import Rule
 
 SHORTEST = 1.0  # seconds
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ..core.errors import TriggerError
 from ..core.models import EPOCH
-from ..zones import EPOCH_ORDINAL, zone_named
 from .masks import lowest_bit
+from .timezones import EPOCH_ORDINAL, zone_named
 
 SECOND = 1_000_000  # ticks
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND

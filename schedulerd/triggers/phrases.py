@@ -32,9 +32,9 @@ from typing import NamedTuple
 from ..core.errors import TriggerError
 from ..core.models import from_micros, to_micros
 from ..core.units import LONGEST
-from ..zones import DAY, FIRST_YEAR, LAST_YEAR, stretch_at, zone_named
+from .base import Rule
 from .interval import IntervalTrigger
-from .rule import Rule
+from .timezones import DAY, FIRST_YEAR, LAST_YEAR, stretch_at, zone_named
 from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 
 HOUR, MINUTE = 3600, 60

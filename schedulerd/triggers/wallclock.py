@@ -15,8 +15,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..core.errors import TriggerError
 from ..core.models import EPOCH, to_micros
-from ..zones import DAY, FIRST_YEAR, LAST_YEAR, Stretch, stretch_at, wall, zone_named
-from .rule import Rule
+from .base import Rule
+from .timezones import DAY, FIRST_YEAR, LAST_YEAR, Stretch, stretch_at, wall, zone_named
 
 HORIZON_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
 GAPS, REPEATS = ("run", "skip"), ("once", "both")

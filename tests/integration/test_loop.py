@@ -7,7 +7,7 @@ import pytest
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.planner import Planner
-from schedulerd.triggers import IntervalTrigger
+from schedulerd.triggers.factory import IntervalTrigger
 from tests.support.waiting import until
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from schedulerd.core.misfires import Due, Gap
 from schedulerd.core.models import Job, Origin, Run, Status, new_run_id
 from schedulerd.core.trigger import Occurrence
-from schedulerd.triggers import trigger_from
+from schedulerd.triggers.factory import trigger_from
 
 RULE = (
     "cron",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schedulerd.calendars import CalendarFileError, read_calendar
 from schedulerd.config_files import Files
-from schedulerd.windows import blackout_from
+from schedulerd.triggers.blackouts import blackout_from
 
 ROME = ZoneInfo("Europe/Rome")
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schedulerd.core.errors import TriggerError
-from schedulerd.triggers import CronTrigger, trigger_from
+from schedulerd.triggers.factory import CronTrigger, trigger_from
 
 ROME = "Europe/Rome"
 

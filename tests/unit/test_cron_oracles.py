@@ -15,8 +15,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schedulerd.core.errors import TriggerError
-from schedulerd.triggers import CronTrigger
-from schedulerd.zones import stretch_at
+from schedulerd.triggers.factory import CronTrigger
+from schedulerd.triggers.timezones import stretch_at
 
 CronSim = pytest.importorskip("cronsim", reason="Debian 12 has none").CronSim
 

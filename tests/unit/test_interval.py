@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.errors import TriggerError
-from schedulerd.triggers import IntervalTrigger, trigger_from
+from schedulerd.triggers.factory import IntervalTrigger, trigger_from
 
 
 def test_ten_minutes_are_due_at_each_full_ten_minutes():

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schedulerd.core.errors import TriggerError
-from schedulerd.triggers import CronTrigger, IntervalTrigger
+from schedulerd.triggers.factory import CronTrigger, IntervalTrigger
 from schedulerd.triggers.phrases import UNITS, WEEKDAYS, phrase_from
 from schedulerd.triggers.wallclock import Daylight
 

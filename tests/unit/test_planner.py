@@ -10,7 +10,7 @@ from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Origin
 from schedulerd.core.trigger import Occurrence
 from schedulerd.planner import Planner
-from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
+from schedulerd.triggers.factory import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON
 
 MINUTE = timedelta(minutes=1)

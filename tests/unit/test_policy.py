@@ -24,7 +24,7 @@ from schedulerd.core.misfires import (
 )
 from schedulerd.core.models import CatchUp, Status
 from schedulerd.core.trigger import After, Occurrence, When
-from schedulerd.triggers import CronTrigger, IntervalTrigger, trigger_from
+from schedulerd.triggers.factory import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON, a_job, due_at
 
 MINUTE = timedelta(minutes=1)

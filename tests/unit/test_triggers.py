@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from schedulerd.core.errors import TriggerError
 from schedulerd.core.models import MICROSECOND
 from schedulerd.core.trigger import After, When
-from schedulerd.spans import Calendar, Span
-from schedulerd.triggers import trigger_from
+from schedulerd.triggers.factory import trigger_from
+from schedulerd.triggers.spans import Calendar, Span
 
 ROME = "Europe/Rome"
 START = datetime(2026, 3, 1, tzinfo=UTC)

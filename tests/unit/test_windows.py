@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedulerd.core.errors import TriggerError
-from schedulerd.spans import Calendar, Span
-from schedulerd.windows import blackout_from, span_from
+from schedulerd.triggers.blackouts import blackout_from, span_from
+from schedulerd.triggers.spans import Calendar, Span
 
 ROME = "Europe/Rome"
 LORD_HOWE = "Australia/Lord_Howe"

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ..core.models import MICROSECOND
 from ..core.trigger import Events
-from .rule import Rule
+from .base import Rule
 
 MOST_WALKED = 2000  # times of a rule: more are not counted one by one
 

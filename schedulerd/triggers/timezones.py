@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .core.models import EPOCH, MICROSECOND
+from ..core.models import EPOCH, MICROSECOND
 
 PROBE = 43_200  # seconds: no zone of the tz database has two transitions nearer to one another that cancel out
 FIRST_YEAR, LAST_YEAR = 2, 9997  # what is asked for outside is told as nothing

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from ..core.models import EPOCH, MICROSECOND, to_micros, to_text
 from ..core.trigger import Events, Occurrence
 from ..core.units import format_duration
-from ..windows import Blackout
-from .rule import Rule
+from .base import Rule
+from .blackouts import Blackout
 
 MOST_BLACKOUTS = 1000  # that are looked beyond for a start; a rule that is always in one has none
 FURTHEST_BACK = timedelta(days=20_000)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from .core.models import EPOCH
+from ..core.models import EPOCH
 
 _SECOND = timedelta(seconds=1)
 _NAIVE_EPOCH = EPOCH.replace(tzinfo=None)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-from .core.errors import TriggerError
-from .core.models import EPOCH
-from .core.text import did_you_mean, shown
+from ..core.errors import TriggerError
+from ..core.models import EPOCH
+from ..core.text import did_you_mean, shown
 from .spans import Calendar, Coverage, Found, Span, coverage_of, piece_of
-from .zones import DAY, stretch_at, to_instant, wall, zone_named
+from .timezones import DAY, stretch_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY
 FURTHEST = 50 * 366 * DAY  # seconds: a rule that is not free within this is never
