@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
-from .backups import BackupError
+from .backups.source import BackupError
 from .config import DEFAULT_CONFIG, Config, load
 from .core.errors import ConfigError, SchedulerdError, UnsafeError
 from .core.models import Job

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from .backups import BackupError
+from .backups.source import BackupError
 from .core.errors import (
     BusyError,
     ConflictError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from .keeping import KEEP_PERIODS
+from .backups.retention import KEEP_PERIODS
 from .kinds import ExactlyOne
 from .schema import Choice, Duration, ListOf, Option, Record, Size, Text, TextOrSecret, Whole
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from .action_options import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .backup_options import CIPHERS, BackupContent
-from .backups import HISTORY
 from .backups.manifest import maker_at
+from .backups.source import HISTORY
 from .core.clock import SystemClock
 from .core.models import Job, ParamWord, Secret
 from .core.text import did_you_mean, hidden

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from .actions.child import users_of
-from .backups import HISTORY, BackupError
 from .backups.catalogue import Catalogue
 from .backups.entry import Entry, newest_first
 from .backups.manifest import Maker, stamped
-from .backups.verifying import verify
+from .backups.source import HISTORY, BackupError
+from .backups.verify import verify
 from .core.clock import Clock
 from .core.errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
 from .core.models import Actor, Job

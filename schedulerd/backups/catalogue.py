@@ -33,11 +33,11 @@ from ..host.descriptors import SHORTAGES, in_words
 from ..host.files import lock_folder, read_regular
 from ..host.folders import FOLDER
 from ..host.impersonation import has_rights_of_all, rights_of
-from . import BackupError
 from .clearing import remove_tree
 from .entry import Entry, newest_first
 from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
 from .place import opened
+from .source import BackupError
 
 log = logging.getLogger(__name__)
 

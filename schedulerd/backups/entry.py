@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from ..keeping import Kept
 from .manifest import Maker, Manifest, instant
+from .retention import Kept
 
 
 @dataclass(frozen=True, slots=True)

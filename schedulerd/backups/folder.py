@@ -7,8 +7,8 @@ import os
 import re
 import stat
 
-from . import BackupError, Copied, Kind, Order, RefutedError
-from .tools import Tool, call, text_of
+from .commands import Tool, call, text_of
+from .source import BackupError, Copied, Kind, Order, RefutedError
 
 _FLAGS = ("--numeric-owner", "--acls", "--xattrs", "--sparse")
 _ALL_XATTRS = "--xattrs-include=*"  # without it, tar gives back only those of the namespace `user`

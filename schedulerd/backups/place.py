@@ -10,7 +10,7 @@ from ..host.accounts import argument_of, name_of
 from ..host.folders import FOLDER, make_folders
 from ..host.remedies import DROP_INS, OWN_BACKUPS
 from ..host.trust import trusted, why_untrusted
-from . import BackupError
+from .source import BackupError
 
 
 def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: bool = True) -> int:

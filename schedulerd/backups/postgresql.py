@@ -9,8 +9,8 @@ import os
 import re
 
 from ..secrets.database_errors import postgresql_program
-from . import BackupError, Copied, Kind, Order
-from .tools import Tool, call, text_of
+from .commands import Tool, call, text_of
+from .source import BackupError, Copied, Kind, Order
 from .urls import postgresql
 
 CONNECT_SECONDS = "30"

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ..secrets.database_errors import redis_words
-from . import BackupError, Copied, Kind, Order, RefutedError
-from .tools import Tool, call, tell, text_of
-from .tunnel import tunnel
+from .commands import Tool, call, tell, text_of
+from .source import BackupError, Copied, Kind, Order, RefutedError
+from .tls_tunnel import tunnel
 from .urls import RedisServer, redis
 
 MAGIC = b"REDIS"

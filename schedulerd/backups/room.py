@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import BackupError, Order
+from .codec import is_wrapped
 from .entry import Entry
+from .source import BackupError, Order
 from .sources import KINDS
-from .wrapping import is_wrapped
 
 GROWTH = 1.1  # a backup may be that much larger than the one before
 

@@ -12,8 +12,8 @@ from psycopg import sql
 
 from ..secrets.database_errors import postgresql_error
 from ..secrets.references import scrubbed
-from . import BackupError, RefutedError
-from .tools import tell
+from .commands import tell
+from .source import BackupError, RefutedError
 from .urls import with_database
 
 CONNECT_SECONDS = 30

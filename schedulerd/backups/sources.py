@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import Kind, folder, postgresql, redis, sqlite
+from . import folder, postgresql, redis, sqlite
+from .source import Kind
 
 KINDS: Mapping[str, Kind] = {
     "postgresql": postgresql.DATABASE,

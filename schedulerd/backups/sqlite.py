@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..secrets.database_errors import sqlite_words
-from . import BackupError, Copied, Kind, Order, RefutedError
-from .tools import tell
+from .commands import tell
+from .source import BackupError, Copied, Kind, Order, RefutedError
 
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 0.5  # signals are heard in between

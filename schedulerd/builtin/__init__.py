@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backups import HISTORY
+from ..backups.source import HISTORY
 from ..config import Config
 from ..core.clock import Clock, SteadyTime
 from ..core.errors import SchedulerdError

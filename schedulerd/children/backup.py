@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..backups import Order
-from ..backups.making import Made, make
+from ..backups.create import Made, make
+from ..backups.source import Order
 from ..core.clock import SystemClock
 from ..core.errors import SchedulerdError
 from . import ends_tidily, fail, order, report

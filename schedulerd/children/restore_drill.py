@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..backups.drilling import drill
+from ..backups.drill import drill
 from ..core.clock import SystemClock
 from ..core.errors import SchedulerdError
 from ..core.units import counted, format_duration

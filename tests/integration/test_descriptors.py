@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
+from schedulerd.backups.source import BackupError
 from schedulerd.core.clock import SystemClock
 from schedulerd.host.files import read_regular
 from schedulerd.host.identity import owner_at

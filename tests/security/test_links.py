@@ -17,11 +17,11 @@ import pytest
 
 from schedulerd import ctl, shelf
 from schedulerd.__main__ import backup_warnings
-from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.making import make
+from schedulerd.backups.create import make
 from schedulerd.backups.manifest import Maker
-from schedulerd.backups.verifying import verify
+from schedulerd.backups.source import BackupError
+from schedulerd.backups.verify import verify
 from schedulerd.builtin.probes.storage import probe
 from schedulerd.config_files import Files
 from schedulerd.core.clock import SystemClock

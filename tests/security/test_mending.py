@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.backups import BackupError
 from schedulerd.backups.catalogue import Catalogue
+from schedulerd.backups.source import BackupError
 from schedulerd.core.errors import StartError
 from schedulerd.host.remedies import way_out
 from schedulerd.host.trust import why_untrusted

@@ -422,7 +422,7 @@ def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
         _flip(folder_of(running) / name)
     script = (
         "import sys; from datetime import datetime, timezone; from schedulerd.backups.catalogue import Catalogue\n"
-        "from schedulerd.backups.verifying import verify\n"
+        "from schedulerd.backups.verify import verify\n"
         "verify(Catalogue(sys.argv[1]), sys.argv[2], datetime.now(timezone.utc))"
     )
     mount = 'mount --bind "$2" "$2" && mount -o remount,ro,bind "$2" && exec "$0" -c "$1" "$2" "$3"'

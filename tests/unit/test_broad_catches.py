@@ -49,7 +49,7 @@ CATCHES = {
 # suppress(OSError): file -> why nobody need be told
 SUPPRESSED = {
     "host/unix_sockets.py": "who is asked is gone",
-    "backups/tunnel.py": "the program at this end tells its own trouble; a connection that ends",
+    "backups/tls_tunnel.py": "the program at this end tells its own trouble; a connection that ends",
     "builtin/probes/network.py": "a connection that is given up",
     "builtin/probes/postgresql.py": "a connection that is given up",
     "builtin/probes/talking.py": "a connection that is given up",

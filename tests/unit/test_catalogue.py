@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from schedulerd.backups import BackupError, sqlite
+from schedulerd.backups import sqlite
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.clearing import remove_tree
 from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
+from schedulerd.backups.source import BackupError
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
-from schedulerd.backups.verifying import verify
+from schedulerd.backups.verify import verify
 from schedulerd.core.errors import NotFoundError
 from schedulerd.core.models import new_run_id, to_text
 from tests.support.builders import NOON

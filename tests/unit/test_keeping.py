@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.keeping import KEEP_PERIODS, MOST_SUSPECTS, Kept, expired
+from schedulerd.backups.retention import KEEP_PERIODS, MOST_SUSPECTS, Kept, expired
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
 DAYS = [Kept(f"d{day:03}", day, START + timedelta(days=day)) for day in range(100)]

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from ...actions.child import users_of
-from ...backups import BackupError
 from ...backups.catalogue import Catalogue
 from ...backups.entry import Entry
 from ...backups.manifest import instant
+from ...backups.source import BackupError
 from ...core.models import Job
 from ...core.units import counted, format_duration
 from . import DEGRADED, HEALTHY, Answer, Cut, told

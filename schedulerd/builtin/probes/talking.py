@@ -11,7 +11,7 @@ import socket
 from contextlib import suppress
 from types import TracebackType
 
-from ...backups.tunnel import context_of
+from ...backups.tls_tunnel import context_of
 from ...backups.urls import RedisServer
 from ...core.clock import SystemClock
 from . import Cut, ProbeError

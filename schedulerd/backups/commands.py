@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from ..secrets.references import masked
-from . import BackupError
+from .source import BackupError
 
 TOLD_BYTES = 64 * 1024  # of stderr that go into the output
 MESSAGE_CHARACTERS = 600

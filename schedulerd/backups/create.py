@@ -12,14 +12,14 @@ from zoneinfo import ZoneInfo
 
 from ..core.faults import fault_point
 from ..core.models import to_text
-from ..keeping import expired
-from . import HISTORY, Copied, Order
 from .catalogue import Catalogue
+from .codec import check_wrapped, is_wrapped, suffix_of, wrap
 from .entry import Entry
 from .manifest import Manifest, filename_of, maker_of
+from .retention import expired
 from .room import check_room, expected_bytes
+from .source import HISTORY, Copied, Order
 from .sources import KINDS
-from .wrapping import check_wrapped, is_wrapped, suffix_of, wrap
 
 BLOCK = 1024 * 1024
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tempfile
 
-from . import BackupError, Order
+from .commands import Tool, call_all
 from .manifest import Manifest
-from .tools import Tool, call_all
+from .source import BackupError, Order
 
 COMPRESS = {"gzip": (".gz", ["gzip", "-c"]), "zstd": (".zst", ["zstd", "-q", "-c", "-T0"])}
 DECOMPRESS = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-q", "-dc"]}

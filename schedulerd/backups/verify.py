@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 
-from . import BackupError
 from .catalogue import Catalogue
 from .manifest import Manifest, stamped
+from .source import BackupError
 
 BLOCK = 1024 * 1024
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.clock import Clock
-from . import BackupError, Order, RefutedError
 from .catalogue import Catalogue
+from .codec import unwrap
 from .entry import Entry
 from .manifest import Manifest, maker_of, shortened, stamped
 from .room import check_room
+from .source import BackupError, Order, RefutedError
 from .sources import KINDS
-from .verifying import digest_of, verify
-from .wrapping import unwrap
+from .verify import digest_of, verify
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from . import BackupError
+from .source import BackupError
 from .urls import RedisTls
 
 CONNECT_SECONDS = 30
