@@ -26,10 +26,10 @@ from figures import percentile, print_table, say
 from machine import print_machine
 
 from schedulerd.core.models import from_micros, new_run_id, to_micros
-from schedulerd.store import Store
-from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.postgres.store import PostgresStore
+from schedulerd.store.protocol import Store
 from schedulerd.store.queries import load_migrations
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.servers import PostgresServer
 
 YEAR = 365 * 86400.0

@@ -17,7 +17,7 @@ from .ends import Ends
 from .lookup import run_of
 from .process import Cause
 from .seating import Seating
-from .store import Store
+from .store.protocol import Store
 
 
 class Cancelling:

@@ -17,7 +17,7 @@ from .core.retention import FOLLOWED_FOR
 from .core.retries import is_followed, outcome_of
 from .core.trigger import After
 from .planner import Planner
-from .store import Store
+from .store.protocol import Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
 

@@ -24,11 +24,11 @@ from .host.locks import check_name, lock_file
 from .host.trust import trusted, why_replaceable
 from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .secrets.references import masked
-from .store import care
-from .store.copying import Copied, copy
-from .store.journal import Journal
-from .store.opening import SQLITE, is_sqlite, path_of, store_at
-from .store.standing import Standing
+from .store import admin
+from .store.copy import Copied, copy
+from .store.factory import SQLITE, is_sqlite, path_of, store_at
+from .store.outage_journal import Journal
+from .store.status import Standing
 from .tables import REFUSED, Options, fields, remark, show
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -90,7 +90,7 @@ def add_commands(add: Add) -> None:
 
 def _status(_client: Client, options: Options) -> int:
     place = _place(options.place, options)
-    found = care.standing(place.url, place.schema, SystemClock())
+    found = admin.standing(place.url, place.schema, SystemClock())
     value = {
         "store": place.text, "schema": place.schema, **asdict(found), "users": list(found.users),
         "is_up_to_date": found.is_up_to_date,
@@ -111,9 +111,9 @@ def _advice(found: Standing) -> str:
 def _migrate(_client: Client, options: Options) -> int:
     place, clock = _place(options.place, options), SystemClock()
     with _alone(place):
-        before = care.standing(place.url, place.schema, clock).version
-        care.migrate(place.url, place.schema, clock)
-        after = care.standing(place.url, place.schema, clock).version
+        before = admin.standing(place.url, place.schema, clock).version
+        admin.migrate(place.url, place.schema, clock)
+        after = admin.standing(place.url, place.schema, clock).version
     done = f"from version {before} to {after}" if before != after else f"it was of version {after} already"
     value = {"store": place.text, "before": before, "after": after}
     return show(options, value, ("STORE", "MIGRATED"), [(place.text, done)])
@@ -122,7 +122,7 @@ def _migrate(_client: Client, options: Options) -> int:
 def _release(_client: Client, options: Options) -> int:
     place = _place(options.place, options)
     with _alone(place):
-        name = care.release(place.url, place.schema, SystemClock())
+        name = admin.release(place.url, place.schema, SystemClock())
     value = {"store": place.text, "schema": place.schema, "released": name}
     return show(options, value, ("STORE", "BELONGED TO"), [(place.text, name or "nobody")])
 
@@ -134,7 +134,7 @@ def _backup(_client: Client, options: Options) -> int:
             f"a PostgreSQL is backed up by its own tools: pg_dump --format=custom --schema={place.schema} --file=FILE URL,"
             " or by a job backup: {source: history}"
         )
-    care.standing(place.url, place.schema, SystemClock())  # so that a file that is none is told, and not copied
+    admin.standing(place.url, place.schema, SystemClock())  # so that a file that is none is told, and not copied
     target = os.path.abspath(options.file)
     with _partial(target) as partial:
         order = {"url": place.url, "source": "history"}
@@ -174,7 +174,7 @@ def _copy(_client: Client, options: Options) -> int:
     clock = SystemClock()
     source, target = _place(options.place, options), _place(options.target, options)
     with _alone(source), _alone(target):
-        found = care.standing(source.url, source.schema, clock)
+        found = admin.standing(source.url, source.schema, clock)
         if not found.is_up_to_date:
             raise DatabaseError(f"{source.text}: {_advice(found)}")
         with (
@@ -247,7 +247,7 @@ def _alone(place: Place) -> Iterator[None]:
             if os.path.exists(lock):  # one that is not there, nobody has; made here, it might not be the daemon's
                 locks.callback(os.close, lock_file(lock, what))
         if path is None:
-            users = care.standing(place.url, place.schema, SystemClock()).users
+            users = admin.standing(place.url, place.schema, SystemClock()).users
             if users:
                 raise DatabaseError(
                     f"{place.text}: a daemon on {' and '.join(users)} uses the schema {place.schema}: stop it, or, when it"

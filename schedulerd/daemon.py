@@ -66,7 +66,7 @@ from .server import Listeners, Server, tcp_api, unix_api
 from .service import Service
 from .shelf import Shelf
 from .statedir import clear_the_way, lock, spool_of
-from .store.opening import store_at
+from .store.factory import store_at
 from .upkeep import Upkeep
 
 log = logging.getLogger(__name__)

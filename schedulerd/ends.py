@@ -16,7 +16,7 @@ from .core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to
 from .core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from .endings import Endings
 from .seating import Seating
-from .store import Store
+from .store.protocol import Store
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from .core.faults import fault_point
 from .core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from .entries import DueJob, Undecided, new_run
 from .seating import Seating
-from .store import Store
+from .store.protocol import Store
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from .core.models import to_text
 from .core.stats import percentile
 from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
-from .store import Store
+from .store.protocol import Store
 
 MOST_SCENES = 50_000  # that are played
 MOST_TOLD = 10_000  # ... and that are told one by one

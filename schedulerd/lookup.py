@@ -8,7 +8,7 @@ from datetime import datetime
 from .board import Board
 from .core.errors import StoreError
 from .core.models import Run
-from .store import Store
+from .store.protocol import Store
 
 log = logging.getLogger(__name__)
 

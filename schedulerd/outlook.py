@@ -17,7 +17,7 @@ from .core.units import format_duration
 from .forecast import local_text, within_reach
 from .hindrances import Hindrance, hindrances, waiting_view
 from .seating import Seating
-from .store import Store
+from .store.protocol import Store
 from .triggers.date import instant_from
 from .triggers.wallclock import gap_around
 from .views import run_view

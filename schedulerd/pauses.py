@@ -11,7 +11,7 @@ from functools import partial
 from .board import Board, JobState
 from .core.misfires import pause_is_over
 from .core.models import Pause
-from .store import Store
+from .store.protocol import Store
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from .ends import next_row
 from .process import WHO, Kept
 from .roster import GONE, rule_of
 from .scheduler import Scheduler
-from .store import Store, durable
-from .store.spool import COME_AGAIN
+from .store.outage_spool import COME_AGAIN
+from .store.protocol import Store, durable
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from .core.misfires import CHANGED, most_needed
 from .core.models import Job, JobRecord, Origin, Run, Status
 from .planner import Planner
 from .scheduler import Scheduler
-from .store import Store, durable
+from .store.protocol import Store, durable
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from .reading import Reader
 from .results import read_result, result_path
 from .secrets.history import Keepsakes
 from .secrets.references import known_secrets
-from .store import Store
+from .store.protocol import Store
 from .views import run_view
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,7 @@ from .entries import DueJob, Undecided, details_of, new_run, passed_run
 from .executor import Finished
 from .pauses import Pauses
 from .seating import Seating
-from .store import Store
+from .store.protocol import Store
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from .output import Stretch
 from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf
-from .store import Store, durable
+from .store.protocol import Store, durable
 from .views import JobList, backlog_view, health_point, queue_view, series, unwritten_view
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from .host.folders import make_folders
 from .host.locks import PathLock
 from .host.trust import trusted, why_replaceable, why_untrusted
 from .last_good import FOLDER, NAME
-from .store.journal import Journal, NoRoomError
-from .store.opening import path_of
-from .store.spool import Spool
+from .store.factory import path_of
+from .store.outage_journal import Journal, NoRoomError
+from .store.outage_spool import Spool
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 from .board import Board, JobState
 from .core.models import Run, to_text
 from .seating import since
-from .store import DayOfJob
-from .store.journal import Backlog
+from .store.outage_journal import Backlog
+from .store.protocol import DayOfJob
 
 
 def run_view(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.certificates import Authority
 from tests.support.daemon import RunningDaemon
 from tests.support.servers import PostgresServer, RedisServer

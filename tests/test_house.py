@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, str] = {
     "secrets": "core host",
     "triggers": "core",
     "backups": "core host secrets",
+    "store": "core host secrets",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

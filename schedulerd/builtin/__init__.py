@@ -17,7 +17,7 @@ from ..core.errors import SchedulerdError
 from ..core.models import Job, Run, Secret
 from ..output import OutputFolder
 from ..secrets.references import resolve
-from ..store import Store
+from ..store.protocol import Store
 from .checks import LastChecks
 
 

@@ -15,7 +15,7 @@ from ..core.models import Result, Status
 from ..core.stats import percentile
 from ..core.units import counted
 from ..results import LARGEST_COUNT
-from ..store import DayOfJob, Ended, durable
+from ..store.protocol import DayOfJob, Ended, durable
 from ..trends import Figures, unusual
 from . import Context
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from ..core.models import Place, Run, Status
-from ..store import Store
+from ..store.protocol import Store
 
 LOOKED_AT = 100  # runs of a job, newest first, among which its last check is looked for
 MADE_BY = (Status.SUCCESS, Status.FAILED)  # runs that can be checks: one that was ended from outside has found nothing

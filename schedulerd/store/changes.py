@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..core.models import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
-from . import DayOfJob
+from .protocol import DayOfJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from typing import Any
 
 from ..core.errors import StoreAwayError, StoreError
 from ..core.units import counted
+from .backend import Database, Item, answer, outcomes, refuse
 from .changes import Change, Claim, Finish, Record
-from .database import Database, Item, answer, outcomes, refuse
 from .hand import Hand
-from .journal import Backlog, JournalError
-from .spool import Spool, come_again
+from .outage_journal import Backlog, JournalError
+from .outage_spool import Spool, come_again
 
 log = logging.getLogger(__name__)
 

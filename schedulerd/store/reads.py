@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.models import JobRecord, Origin, Pause, Place, Run, Status, to_micros
 from ..core.retention import Needed, Old
-from . import DayOfJob, Ended
+from .protocol import DayOfJob, Ended
 
 PAGE = 1000  # rows that are read at once of what is read in pages
 LAST = "~"  # sorts behind every run_id

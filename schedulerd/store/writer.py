@@ -14,11 +14,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..core.errors import StoreAwayError, StoreError
+from .backend import Database, Item
 from .changes import Change
-from .database import Database, Item
-from .journal import Backlog
 from .outage import Outage
-from .spool import Spool
+from .outage_journal import Backlog
+from .outage_spool import Spool
 
 log = logging.getLogger(__name__)
 

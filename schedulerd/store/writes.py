@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from ..core.models import JobRecord, Pause, Place, Run
-from . import DayOfJob
+from .backend import Database
 from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
-from .database import Database
-from .journal import Backlog
 from .order import Order
-from .spool import Spool
+from .outage_journal import Backlog
+from .outage_spool import Spool
+from .protocol import DayOfJob
 from .writer import Writer
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.store import Store
-from schedulerd.store.postgres import PostgresStore
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.postgres.store import PostgresStore
+from schedulerd.store.protocol import Store
+from schedulerd.store.sqlite.store import SqliteStore
 
 KINDS = ("sqlite", "postgres")
 SCHEMAS = count()

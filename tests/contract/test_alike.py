@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import ENDED, Origin, Result, Status, finish
 from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
-from schedulerd.store.copying import copy
-from schedulerd.store.postgres import PostgresStore
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.copy import copy
+from schedulerd.store.postgres.store import PostgresStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_run
 
 TEXTS = st.text(max_size=8).filter(lambda text: "\0" not in text)

@@ -12,7 +12,7 @@ import pytest
 from schedulerd.core.errors import StoreError
 from schedulerd.core.models import Result, Status, finish
 from schedulerd.store.queries import load_migrations, load_schema
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_run
 
 MINUTE = timedelta(minutes=1)
@@ -70,7 +70,7 @@ def test_that_a_history_begins_is_said_and_that_one_goes_on_is_not(tmp_path, cap
 
 
 def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.05)
     impatient = SqliteStore(store.path)
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schedulerd.core.errors import StoreError
 from schedulerd.core.models import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
 from schedulerd.core.retention import Needed, Old
-from schedulerd.store import DayOfJob
+from schedulerd.store.protocol import DayOfJob
 from tests.support.builders import NOON, a_run
 
 MINUTE, HOUR, AHEAD = timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)

@@ -8,8 +8,7 @@ import pytest
 
 from schedulerd.core.errors import StoreError
 from schedulerd.core.models import Result, Status, finish
-from schedulerd.store import damage
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore, damage
 from tests.support.builders import NOON, a_run
 
 PAGE = 4096

@@ -16,9 +16,9 @@ from schedulerd.outlook import UNASKED
 from schedulerd.output import OutputFolder
 from schedulerd.runs import Runs
 from schedulerd.secrets.history import Keepsakes
-from schedulerd.store.journal import Journal
-from schedulerd.store.spool import COME_AGAIN, Spool
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.outage_journal import Journal
+from schedulerd.store.outage_spool import COME_AGAIN, Spool
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
 from tests.support.waiting import until
@@ -57,8 +57,8 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
-    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.protocol.outage.RETRY_SECONDS", 0.02)
     made = World(tmp_path)
     yield made
     made.close()
@@ -161,7 +161,7 @@ def test_a_run_of_an_occurrence_that_the_history_has_is_kept_as_one_of_its_own(w
 
 @pytest.mark.parametrize("what", ["the file", "its folder", "the file, with another in its place"])
 def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_put_back(tmp_path, monkeypatch, what):
-    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.protocol.outage.RETRY_SECONDS", 0.02)
     clock, place, aside = SystemClock(), tmp_path / "place", tmp_path / "aside"
     place.mkdir()
     path = place / "history.db"
@@ -292,7 +292,7 @@ def test_what_was_brought_into_the_history_already_is_not_there_twice(world):
 
 
 def test_while_it_is_away_a_start_says_so_and_can_be_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
     SqliteStore(str(tmp_path / "h.db")).close()
     other = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
     other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -359,7 +359,7 @@ def _place_of(descriptor):
 
 
 def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
     store = SqliteStore(str(tmp_path / "h.db"))
     other = sqlite3.connect(tmp_path / "h.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
@@ -375,7 +375,7 @@ def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_written_down_is_not_started_and_follows_its_policy_when_it_can(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.sqlite_opening.BUSY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
     clock = ManualClock(NOON)
     store = SqliteStore(str(tmp_path / "h.db"))
     engine = Engine(store, clock, [a_job("latest", every="1m"), a_job("all", every="1m", catch_up=CatchUp.ALL)])

@@ -13,11 +13,12 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Result, Secret, Status, finish
-from schedulerd.store import postgres, postgres_writing
 from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
-from schedulerd.store.postgres import PostgresStore
-from schedulerd.store.postgres_access import Access, Deadlines
-from schedulerd.store.postgres_writing import PostgresDatabase
+from schedulerd.store.postgres import apply
+from schedulerd.store.postgres import store as postgres_store
+from schedulerd.store.postgres.apply import PostgresDatabase
+from schedulerd.store.postgres.connection import Access, Deadlines
+from schedulerd.store.postgres.store import PostgresStore
 from schedulerd.store.queries import load_migrations, load_schema
 from tests.support.builders import NOON, a_run
 from tests.support.pooler import Pooler
@@ -183,8 +184,8 @@ def test_readers_fail_at_once_while_the_server_is_away_and_writes_go_through_aft
 
 
 def test_a_server_that_takes_questions_and_never_answers_holds_up_nobody_for_long(proxy, schema, monkeypatch):
-    monkeypatch.setattr(postgres, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(postgres_writing, "APPLY_SECONDS", 0.5)
+    monkeypatch.setattr(postgres_store, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(apply, "APPLY_SECONDS", 0.5)
     store = PostgresStore(f"{proxy.url}&connect_timeout=2", schema)
     assert store.recent(1) == []
     proxy.freezes = True
@@ -199,7 +200,7 @@ def test_a_server_that_takes_questions_and_never_answers_holds_up_nobody_for_lon
 
 
 def test_a_read_that_takes_too_long_is_stopped_by_the_server(postgres, schema, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.postgres.STATEMENT_SECONDS", 0.2)
+    monkeypatch.setattr("schedulerd.store.postgres.store.STATEMENT_SECONDS", 0.2)
     store = PostgresStore(postgres.url, schema)
     store._sql["slow"] = "SELECT pg_sleep(30)"
 
@@ -210,7 +211,7 @@ def test_a_read_that_takes_too_long_is_stopped_by_the_server(postgres, schema, m
 
 
 def test_what_is_locked_is_waited_for_and_then_told(postgres, schema, monkeypatch):
-    monkeypatch.setattr(postgres_writing, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(apply, "LOCK_SECONDS", 0.2)
     store = PostgresStore(postgres.url, schema)
     with psycopg.connect(postgres.url) as other:
         other.execute(f"LOCK TABLE {schema}.runs")

@@ -9,9 +9,9 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Result, Status, finish
-from schedulerd.store.journal import Journal
-from schedulerd.store.postgres import PostgresStore
-from schedulerd.store.spool import Spool
+from schedulerd.store.outage_journal import Journal
+from schedulerd.store.outage_spool import Spool
+from schedulerd.store.postgres.store import PostgresStore
 from tests.support.builders import NOON, a_run
 from tests.support.servers import PostgresServer, StandbyServer
 from tests.support.waiting import until

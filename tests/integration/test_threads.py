@@ -11,7 +11,7 @@ from schedulerd.builtin.probes.probing import Planned, probe_all
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
 from schedulerd.pool import Pool
-from schedulerd.store.opening import store_at
+from schedulerd.store.factory import store_at
 from tests.support.builders import NOON
 from tests.support.threads import no_more_threads
 

@@ -7,7 +7,7 @@ import pytest
 
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Secret
-from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.postgres.store import PostgresStore
 from tests.support.builders import a_run
 
 SCHEMAS = count()

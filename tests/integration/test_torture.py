@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
 from schedulerd.core.retries import retry_at_of
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

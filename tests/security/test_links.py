@@ -28,7 +28,7 @@ from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError
 from schedulerd.core.models import Actor, Role, new_run_id
 from schedulerd.shelf import Shelf
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import a_job
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what is not its own")

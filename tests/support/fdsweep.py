@@ -32,9 +32,9 @@ from schedulerd.keeper.launch import NotStartedError, launch
 from schedulerd.output import OutputFolder
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.server import bind_tcp, bind_unix
-from schedulerd.store.journal import Journal as OutageJournal
-from schedulerd.store.journal import JournalError
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.outage_journal import Journal as OutageJournal
+from schedulerd.store.outage_journal import JournalError
+from schedulerd.store.sqlite.store import SqliteStore
 from schedulerd.summoning import Summoner
 from tests.support.fdfault import EVERYTHING, Faults
 

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from schedulerd.builtin.analytics import anomalies, bounds, merged, new_days, summary
-from schedulerd.store import DayOfJob, Ended
+from schedulerd.store.protocol import DayOfJob, Ended
 from tests.support.waiting import until
 
 

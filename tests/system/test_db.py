@@ -17,13 +17,13 @@ import pytest
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import JobRecord, Pause, Result, Status, finish
-from schedulerd.store import DayOfJob
 from schedulerd.store.changes import Record
-from schedulerd.store.journal import Journal
-from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.outage_journal import Journal
+from schedulerd.store.outage_spool import Spool
+from schedulerd.store.postgres.store import PostgresStore
+from schedulerd.store.protocol import DayOfJob
 from schedulerd.store.queries import load_migrations
-from schedulerd.store.spool import Spool
-from schedulerd.store.sqlite import SqliteStore
+from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_run
 from tests.support.pooler import Pooler
 from tests.support.waiting import until

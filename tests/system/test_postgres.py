@@ -10,7 +10,7 @@ import pytest
 
 from schedulerd.client import ClientError, run_path
 from schedulerd.ctl import main as schedulerctl
-from schedulerd.store.postgres import PostgresStore
+from schedulerd.store.postgres.store import PostgresStore
 from tests.support.servers import PostgresServer, StandbyServer
 from tests.support.waiting import until
 

@@ -49,7 +49,7 @@ MUTANTS = [
         ("clock",), ("DOUBLE",),
     ),
     Mutant(
-        "ignored unique violation", "store/sqlite_writing.py",
+        "ignored unique violation", "store/sqlite/apply.py",
         "        if number == len(rows):\n            return ids\n", "        return ids\n",
         ("clock",), ("DOUBLE",),
     ),

@@ -37,11 +37,11 @@ CATCHES = {
     "reloading.py": (1, "a reload that fails: log, STATUS and health"),
     "scheduler.py": (3, "a decision: the log, tried again, or the places are given back; a launch: the run's row"),
     "shelf.py": (1, "one folder of backups: the log, and the others are cleared"),
-    "store/database.py": (1, "a change that the database refuses fails alone: its future and the log"),
+    "store/backend.py": (1, "a change that the database refuses fails alone: its future and the log"),
     "store/hand.py": (1, "the error is for the future of who asked"),
     "store/outage.py": (1, "waits, and raises again"),
-    "store/postgres_writing.py": (2, "gives the connection up, and raises again"),
-    "store/sqlite_opening.py": (1, "closes the file, and raises again"),
+    "store/postgres/apply.py": (2, "gives the connection up, and raises again"),
+    "store/sqlite/open.py": (1, "closes the file, and raises again"),
     "store/writer.py": (1, "the writer's loop: the log and the futures of the changes"),
     "summons.py": (1, "no keeper to be had: log and health, tried again"),
 }
@@ -71,7 +71,7 @@ SUPPRESSED = {
     "refusal.py": "a caller who is gone",
     "results.py": "a file that goes with its output later",
     "server.py": "a socket that is gone",
-    "store/postgres_access.py": "a connection that is given up",
+    "store/postgres/connection.py": "a connection that is given up",
     "host/cgroups.py": "a controller that is not to be had: told as a limit that is not kept",
     "summoning.py": "a keeper not waited for; a file that grows on for a while",
 }

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.store.changes import Record
-from schedulerd.store.journal import Journal, JournalError
-from schedulerd.store.spool import Spool
+from schedulerd.store.outage_journal import Journal, JournalError
+from schedulerd.store.outage_spool import Spool
 from tests.support.builders import NOON, a_run
 
 SIZE = 512 * 1024
@@ -155,7 +155,7 @@ def test_a_file_that_is_a_link_is_refused(tmp_path):
 FULL_DISK = """
 import sys
 from datetime import datetime, UTC
-from schedulerd.store.journal import Journal
+from schedulerd.store.outage_journal import Journal
 journal = Journal(sys.argv[1] + "/outage.journal", 1 << 20)
 try:
     with open(sys.argv[1] + "/filler", "wb") as filler:

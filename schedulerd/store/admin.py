@@ -10,11 +10,11 @@ from urllib.parse import quote
 from ..core.clock import Clock
 from ..core.errors import StoreError
 from ..core.models import Secret
-from .damage import COMPANIONS, check_kind, damage_of_header
-from .opening import is_sqlite, needing_psycopg, path_of, store_at
+from .factory import is_sqlite, needing_psycopg, path_of, store_at
 from .queries import load_migrations, load_queries
-from .sqlite_place import has_log_of_another
-from .standing import Standing
+from .sqlite.damage import COMPANIONS, check_kind, damage_of_header
+from .sqlite.files import has_log_of_another
+from .status import Standing
 
 COUNTED_SINCE = 2  # the version of a SQLite history from which on the numbers are kept with the rows
 
@@ -25,7 +25,7 @@ def standing(url: str | Secret, schema: str, clock: Clock) -> Standing:
     if path is not None:
         return _of_file(path)
     with needing_psycopg():
-        from .postgres_care import standing_in  # optional: a history in a file needs no psycopg
+        from .postgres.status import standing_in  # optional: a history in a file needs no psycopg
     return standing_in(url, schema, clock)
 
 
@@ -43,7 +43,7 @@ def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
     if is_sqlite(url):
         raise StoreError("a history in a file belongs to the daemon that runs on it: there is nothing to release")
     with needing_psycopg():
-        from .postgres_owner import release as disown  # optional: a history in a file needs no psycopg
+        from .postgres.owner import release as disown  # optional: a history in a file needs no psycopg
     return disown(url, schema, clock)
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import psycopg
 
-from ..core.errors import StoreAwayError, StoreError
-from .postgres_access import DURABLE, Access, Connection, told
-from .queries import load_migrations
+from ...core.errors import StoreAwayError, StoreError
+from ..queries import load_migrations
+from .connection import DURABLE, Access, Connection, told
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from ..core.faults import fault_point
-from ..core.models import Run
-from .changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
-from .postgres_access import Connection
+from ...core.faults import fault_point
+from ...core.models import Run
+from ..changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
+from .connection import Connection
 
 UNREADABLE = ("\\u0000", "\\ud", "NaN", "Infinity")  # in JSON: what may be none; most often, nothing of it is there
 MOST_ROWS = 5000  # of one statement

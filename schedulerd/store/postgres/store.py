@@ -8,18 +8,18 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from ..core.clock import Clock, SystemClock
-from ..core.errors import StoreAwayError
-from ..core.models import Secret
-from ..host.identity import Owner
-from .lending import Lending
-from .postgres_access import Access, Connection, Deadlines, LateError, told
-from .postgres_changes import storable
-from .postgres_writing import PostgresDatabase
-from .queries import load_queries
-from .reads import Reads
-from .spool import Spool
-from .writes import Writes
+from ...core.clock import Clock, SystemClock
+from ...core.errors import StoreAwayError
+from ...core.models import Secret
+from ...host.identity import Owner
+from ..connection_pool import Lending
+from ..outage_spool import Spool
+from ..queries import load_queries
+from ..reads import Reads
+from ..writes import Writes
+from .apply import PostgresDatabase
+from .connection import Access, Connection, Deadlines, LateError, told
+from .statements import storable
 
 MOST_READERS = 4
 WAIT_SECONDS = 10.0  # for a free connection

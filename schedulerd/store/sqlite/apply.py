@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..core.clock import Clock
-from ..core.errors import StoreAwayError
-from ..core.faults import fault_point
-from ..core.models import Run, to_micros
-from .changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
+from ...core.clock import Clock
+from ...core.errors import StoreAwayError
+from ...core.faults import fault_point
+from ...core.models import Run, to_micros
+from ..changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
+from ..queries import load_queries
 from .damage import is_damage, mark_suspect
-from .queries import load_queries
-from .sqlite_opening import is_away, is_in_the_log, open_history
-from .sqlite_place import Place, note, place_of, set_log_aside
+from .files import Place, note, place_of, set_log_aside
+from .open import is_away, is_in_the_log, open_history
 
 
 class SqliteDatabase:

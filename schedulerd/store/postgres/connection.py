@@ -20,10 +20,10 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import TextLoader
 
-from ..core.clock import Clock
-from ..core.errors import SchedulerdError, StoreAwayError, StoreError
-from ..core.models import Secret
-from ..secrets.references import resolve, scrubbed
+from ...core.clock import Clock
+from ...core.errors import SchedulerdError, StoreAwayError, StoreError
+from ...core.models import Secret
+from ...secrets.references import resolve, scrubbed
 
 log = logging.getLogger(__name__)
 

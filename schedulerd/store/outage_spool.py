@@ -19,7 +19,7 @@ from ..core.clock import Clock
 from ..core.errors import PartWrittenError, StoreAwayError, StoreError
 from ..core.models import Run, to_micros
 from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
-from .journal import Backlog, Journal, JournalError, framed_size
+from .outage_journal import Backlog, Journal, JournalError, framed_size
 
 log = logging.getLogger(__name__)
 

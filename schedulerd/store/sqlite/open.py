@@ -10,11 +10,11 @@ import logging
 import os
 import sqlite3
 
-from ..core.clock import Clock
-from ..core.errors import StoreAwayError, StoreError
+from ...core.clock import Clock
+from ...core.errors import StoreAwayError, StoreError
+from ..queries import load_migrations
 from . import damage
-from .queries import load_migrations
-from .sqlite_place import keep_apart
+from .files import keep_apart
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from ..core.clock import Clock
 from ..core.errors import StoreError
 from ..core.models import Secret
 from ..host.identity import owner_at
-from .spool import Spool
-from .sqlite import SqliteStore
+from .outage_spool import Spool
+from .sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from .postgres import PostgresStore
+    from .postgres.store import PostgresStore
 
 SQLITE = "sqlite://"
 
@@ -56,5 +56,5 @@ def store_at(
         is_own = state_dir is not None and os.path.dirname(path) == os.path.realpath(state_dir)
         return SqliteStore(path, clock, is_own, spool, opens)
     with needing_psycopg():
-        from .postgres import PostgresStore  # optional: a history in a file needs no psycopg
+        from .postgres.store import PostgresStore  # optional: a history in a file needs no psycopg
     return PostgresStore(url, schema, clock, spool, opens, owner_at(state_dir) if state_dir else None)

@@ -16,9 +16,9 @@ import threading
 from contextlib import suppress
 from datetime import datetime
 
-from ..core.errors import StoreError
-from ..host import files
-from ..host.files import fsync_folder
+from ...core.errors import StoreError
+from ...host import files
+from ...host.files import fsync_folder
 
 log = logging.getLogger(__name__)
 

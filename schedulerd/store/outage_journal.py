@@ -22,7 +22,7 @@ from datetime import datetime
 from ..core.errors import StoreError
 from ..core.models import from_micros, to_micros
 from ..host.files import fsync_folder
-from .damage import free_name
+from .sqlite.damage import free_name
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 SMALLEST = 256 * 1024  # bytes: on a disk that has less, there is no journal

@@ -14,7 +14,7 @@ import os
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from ..host.files import fsync_folder
+from ...host.files import fsync_folder
 from .damage import free_name
 
 log = logging.getLogger(__name__)

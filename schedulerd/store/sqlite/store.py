@@ -12,18 +12,18 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from ..core.clock import Clock, SystemClock
-from ..core.errors import StoreError
-from ..core.models import from_micros, to_micros
+from ...core.clock import Clock, SystemClock
+from ...core.errors import StoreError
+from ...core.models import from_micros, to_micros
+from ..connection_pool import Lending
+from ..outage_spool import Spool
+from ..queries import load_queries
+from ..reads import Reads
+from ..writes import Writes
 from . import damage
-from .lending import Lending
-from .queries import load_queries
-from .reads import Reads
-from .spool import Spool
-from .sqlite_opening import BUSY_SECONDS
-from .sqlite_place import those_left, way_out
-from .sqlite_writing import SqliteDatabase
-from .writes import Writes
+from .apply import SqliteDatabase
+from .files import those_left, way_out
+from .open import BUSY_SECONDS
 
 MOST_READERS = 4
 

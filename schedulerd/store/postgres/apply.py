@@ -11,14 +11,14 @@ from typing import Any
 
 import psycopg
 
-from ..core.errors import StoreAwayError, StoreError
-from ..host.identity import Owner
-from .changes import Change
-from .postgres_access import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
-from .postgres_changes import Made, Maker
-from .postgres_owner import own
-from .postgres_schema import check_version, is_current, migrate, newest_version
-from .queries import load_queries
+from ...core.errors import StoreAwayError, StoreError
+from ...host.identity import Owner
+from ..changes import Change
+from ..queries import load_queries
+from .connection import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
+from .owner import own
+from .schema import check_version, is_current, migrate, newest_version
+from .statements import Made, Maker
 
 STATEMENT_SECONDS = 30.0
 LOCK_SECONDS = 10.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..core.models import UNFINISHED, Run, Status
-from . import Store, durable
+from .protocol import Store, durable
 
 PAGE = 2000  # rows
 PATIENCE = 120.0  # seconds for a page

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import psycopg
 
-from ..core.clock import Clock
-from ..core.errors import StoreError
-from ..core.models import Secret
-from .postgres_access import Access, Connection, Deadlines, told
-from .postgres_schema import newest_version, version_of
-from .queries import load_queries
-from .standing import Standing
+from ...core.clock import Clock
+from ...core.errors import StoreError
+from ...core.models import Secret
+from ..queries import load_queries
+from ..status import Standing
+from .connection import Access, Connection, Deadlines, told
+from .schema import newest_version, version_of
 
 ASK_SECONDS = 30.0
 OWNED_SINCE = 3  # the version from which on a history belongs to a daemon

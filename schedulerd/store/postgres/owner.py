@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
-from ..core.clock import Clock
-from ..core.errors import StoreAwayError, StoreError
-from ..core.models import Secret
-from ..host.identity import Owner
-from .postgres_access import DURABLE, Access, Connection, told
-from .queries import load_queries
+from ...core.clock import Clock
+from ...core.errors import StoreAwayError, StoreError
+from ...core.models import Secret
+from ...host.identity import Owner
+from ..queries import load_queries
+from .connection import DURABLE, Access, Connection, told
 
 SECONDS = 10.0  # for a statement, and for a lock
 
