@@ -26,7 +26,7 @@ from .host.hardening import hide
 from .host.systemd import passed_sockets
 from .last_good import load_to_start
 from .options import json_schema
-from .process import keep_descriptors_private
+from .process.spec import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
 from .shelf import Folders, catalogue_of

@@ -15,7 +15,7 @@ from .core.retries import is_superseded
 from .endings import Endings
 from .ends import Ends
 from .lookup import run_of
-from .process import Cause
+from .process.spec import Cause
 from .seating import Seating
 from .store.protocol import Store
 

@@ -52,9 +52,9 @@ from .host.locks import PathLock
 from .host.systemd import Notifier
 from .last_good import Loaded
 from .lookup import last_success_at
-from .output import OutputFolder
 from .planner import Planner
-from .process import Cause
+from .process.output import OutputFolder
+from .process.spec import Cause
 from .recovery import close_open_runs, queue_again, start_unstarted, watch_again
 from .reloading import Reloader
 from .roster import Roster

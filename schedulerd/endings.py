@@ -14,7 +14,7 @@ from .core.clock import Clock
 from .core.errors import StoppingError
 from .core.loop_steps import Part
 from .core.models import Job, Result, Run, Status
-from .process import Cause
+from .process.spec import Cause
 
 
 class Launcher(Protocol):

@@ -19,12 +19,12 @@ from .core.errors import SchedulerdError, SecretError, StartError, StoppingError
 from .core.faults import fault_point
 from .core.models import Job, Result, Run, Status
 from .core.units import counted, format_size
-from .output import OutputFolder
 from .pool import Pool
 from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
-from .process import Cause, End, Kept, ProcessSpec
-from .results import Reported, merged, result_path, shown, take_result
-from .supervisor import Supervisor
+from .process.output import OutputFolder
+from .process.result_file import Reported, merged, result_path, shown, take_result
+from .process.spec import Cause, End, Kept, ProcessSpec
+from .process.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

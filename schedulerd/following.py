@@ -8,7 +8,7 @@ from aiohttp import web
 
 from .answers import in_thread
 from .core.models import Run
-from .reading import Piece, Reader
+from .process.output_reader import Piece, Reader
 from .runs import Runs
 
 PIECE_BYTES = 64 * 1024

@@ -23,7 +23,7 @@ from .core.misfires import pause_is_over, why_left_unstarted
 from .core.models import Job, JobRecord, Origin, Result, Run, Status, finish
 from .core.retries import rebased
 from .ends import next_row
-from .process import WHO, Kept
+from .process.spec import WHO, Kept
 from .roster import GONE, rule_of
 from .scheduler import Scheduler
 from .store.outage_spool import COME_AGAIN

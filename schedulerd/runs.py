@@ -15,9 +15,9 @@ from .core.models import UNFINISHED, Job, Run, Secret, Status
 from .core.stats import percentile
 from .core.units import counted
 from .lookup import run_of
-from .output import OutputFolder, Stretch
-from .reading import Reader
-from .results import read_result, result_path
+from .process.output import OutputFolder, Stretch
+from .process.output_reader import Reader
+from .process.result_file import read_result, result_path
 from .secrets.history import Keepsakes
 from .secrets.references import known_secrets
 from .store.protocol import Store

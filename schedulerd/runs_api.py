@@ -13,7 +13,6 @@ from .core.errors import NotFoundError
 from .core.models import UNFINISHED, Run, Status
 from .core.retries import is_followed
 from .following import Sender, follow, send_stretch
-from .output import Stretch
 from .parsing import (
     RangeError,
     flag_from,
@@ -28,6 +27,7 @@ from .parsing import (
     wait_from,
     whole_from,
 )
+from .process.output import Stretch
 
 if TYPE_CHECKING:
     from .api import Api

@@ -21,7 +21,7 @@ from .core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .core.stats import percentile_of_classes
 from .forecast import Forecast
 from .outlook import Outlook
-from .output import Stretch
+from .process.output import Stretch
 from .runs import Runs
 from .scheduler import Scheduler
 from .shelf import Shelf

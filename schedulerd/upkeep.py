@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from .core.clock import Clock
 from .core.errors import SchedulerdError
 from .host.locks import PathLock
-from .output import OutputFolder
+from .process.output import OutputFolder
 from .server import Listeners
 
 log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, str] = {
     "triggers": "core",
     "backups": "core host secrets",
     "store": "core host secrets",
+    "process": "core host secrets store",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

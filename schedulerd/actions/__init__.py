@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from ..core.models import Job, Run, to_text
-from ..process import ProcessSpec
+from ..process.spec import ProcessSpec
 from .backups import prepare_backup, prepare_restore_drill
 from .child import LAST_SUCCESS_AT
 from .command import prepare_command, prepare_shell

@@ -12,7 +12,7 @@ from ..action_options import BACKED_UP, POSTGRESQL, SQLITE
 from ..backup_options import BackupContent
 from ..core.errors import StartError
 from ..core.models import Job, Run
-from ..process import ProcessSpec
+from ..process.spec import ProcessSpec
 from ..secrets.references import resolve
 from .programs import check_trusted, own_program
 

@@ -15,8 +15,8 @@ from ..core.params import as_text, check_params
 from ..host.accounts import expired_on, group_of, user_of
 from ..host.cgroups import CONTROLLER_OF
 from ..options import OWN_PREFIX, SAFE_PATH
-from ..process import Identity, Limits, ProcessSpec
-from ..results import make_result_file, result_path
+from ..process.result_file import make_result_file, result_path
+from ..process.spec import Identity, Limits, ProcessSpec
 from ..secrets.env_files import variables_for
 from ..secrets.references import resolve
 

@@ -8,7 +8,7 @@ import shutil
 from ..core.errors import StartError
 from ..core.models import Job, ParamWord, Run
 from ..core.params import as_text
-from ..process import ProcessSpec
+from ..process.spec import ProcessSpec
 from .child import SHELL, environment, spec_of, values_of
 
 

@@ -20,7 +20,7 @@ from ..core.errors import StartError
 from ..core.models import Job, Run, Secret
 from ..host.files import read_text
 from ..host.trust import trusted, why_untrusted
-from ..process import ProcessSpec
+from ..process.spec import ProcessSpec
 from ..secrets.forms import SHORTEST_MASKED_OF_FILE
 from ..secrets.references import parts_of, passwords_in, resolve, resolve_to_mask
 from .child import environment, spec_of, users_of, values_of

@@ -15,7 +15,7 @@ from ..config import Config
 from ..core.clock import Clock, SteadyTime
 from ..core.errors import SchedulerdError
 from ..core.models import Job, Run, Secret
-from ..output import OutputFolder
+from ..process.output import OutputFolder
 from ..secrets.references import resolve
 from ..store.protocol import Store
 from .checks import LastChecks

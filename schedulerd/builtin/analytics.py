@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from ..core.models import Result, Status
 from ..core.stats import percentile
 from ..core.units import counted
-from ..results import LARGEST_COUNT
+from ..process.result_file import LARGEST_COUNT
 from ..store.protocol import DayOfJob, Ended, durable
 from ..trends import Figures, unusual
 from . import Context

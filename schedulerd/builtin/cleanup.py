@@ -17,7 +17,7 @@ from ..core.clock import DOUBTED_AHEAD, DOUBTED_SECONDS
 from ..core.models import UNFINISHED, Place, Result, Status, to_text
 from ..core.retention import Rules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
 from ..core.units import counted, format_duration
-from ..output import OutputFolder
+from ..process.output import OutputFolder
 from ..store.protocol import Store, durable
 from . import Context
 

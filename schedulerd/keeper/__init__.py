@@ -1,5 +1,1 @@
-"""The keeper: one small process that is the parent of all children, and outlives the daemon.
-
-It starts, watches, ends and reaps them, takes orders over a Unix socket and writes each end into its journal before it
-reports it. Standard library only, one thread. `process.py` is the daemon's side of it.
-"""
+"""The former place of `process/keeper`: a daemon of an older package that still runs starts its next keeper by this name."""

@@ -129,7 +129,7 @@ def keeper_pids(machine):
     found = []
     for path in machine.path("/proc").glob("[0-9]*"):
         try:
-            if b"schedulerd.keeper" in (path / "cmdline").read_bytes():
+            if b"schedulerd.process.keeper" in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
         except OSError:
             continue

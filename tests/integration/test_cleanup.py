@@ -8,7 +8,7 @@ import pytest
 from schedulerd.builtin.cleanup import Cleaning
 from schedulerd.core.models import Origin, Result, Status, finish
 from schedulerd.core.retention import Rules
-from schedulerd.output import OutputFolder
+from schedulerd.process.output import OutputFolder
 from tests.support.builders import NOON, a_run
 
 DAY = timedelta(days=1)

@@ -19,9 +19,9 @@ from schedulerd.backups.source import BackupError
 from schedulerd.core.clock import SystemClock
 from schedulerd.host.files import read_regular
 from schedulerd.host.identity import owner_at
-from schedulerd.keeper.family import process
-from schedulerd.process import Cause, ProcessSpec
-from schedulerd.supervisor import Supervisor
+from schedulerd.process.keeper.procfs import process
+from schedulerd.process.spec import Cause, ProcessSpec
+from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.fdfault import Faults, Kind
 from tests.support.heard import Heard

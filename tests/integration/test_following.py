@@ -13,7 +13,7 @@ from schedulerd.connections import Gate
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
 from schedulerd.following import Sender, follow
-from schedulerd.output import OutputFolder
+from schedulerd.process.output import OutputFolder
 from schedulerd.runs import Runs
 from schedulerd.secrets.history import Keepsakes
 from tests.support.builders import a_job, a_run

@@ -8,10 +8,10 @@ import pytest
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.host import cgroups
-from schedulerd.keeper.groups import Groups
 from schedulerd.logs import subjects
-from schedulerd.process import Cause, Limits
-from schedulerd.supervisor import Supervisor
+from schedulerd.process.keeper.run_cgroups import Groups
+from schedulerd.process.spec import Cause, Limits
+from schedulerd.process.supervisor import Supervisor
 from tests.integration.test_process import alive, spec
 from tests.support.daemon import keepers
 from tests.support.groups import make_subtree, remove_subtree

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.keeper.family import Process, boot_id, processes
-from schedulerd.keeper.journal import Journal
-from schedulerd.process import Cause, ProcessSpec
-from schedulerd.supervisor import Supervisor
+from schedulerd.process.keeper.journal import Journal
+from schedulerd.process.keeper.procfs import Process, boot_id, processes
+from schedulerd.process.spec import Cause, ProcessSpec
+from schedulerd.process.supervisor import Supervisor
 from tests.support.builders import NOON
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
@@ -267,7 +267,7 @@ def test_what_no_keeper_can_write_into_its_journal_is_not_started_and_told(world
 SCRIPT = """
 import os, sys
 from datetime import UTC, datetime
-from schedulerd.keeper import journal
+from schedulerd.process.keeper import journal
 journal.LARGEST = 4000
 made = journal.Journal(sys.argv[1], "boot", datetime.now(UTC))
 intent = {"since": 1.0, "deadline": None, "grace": 1.0, "keep": False, "output": "/o", "limit": None}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import summoning, summons, supervisor
 from schedulerd.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
-from schedulerd.process import Cause, ProcessSpec
+from schedulerd.process import restarts, startup, supervisor
+from schedulerd.process.spec import Cause, ProcessSpec
+from schedulerd.process.supervisor import Supervisor
 from schedulerd.server import bind_unix
-from schedulerd.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
 from tests.support.threads import no_more_threads
@@ -31,8 +31,8 @@ def heard():
 def quick(monkeypatch):
     """Let nothing be waited for as long as on a busy machine."""
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(summons, "AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(summoning, "BEGIN_SECONDS", 2.0)
+    monkeypatch.setattr(restarts, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(startup, "BEGIN_SECONDS", 2.0)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_what_is_due_while_no_keeper_can_be_had_is_refused_with_the_reason(made,
 
 def place_of(pid: int) -> str:
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return Path(os.fsdecode(words[words.index(b"schedulerd.keeper") + 1])).name
+    return Path(os.fsdecode(words[words.index(b"schedulerd.process.keeper") + 1])).name
 
 
 def test_a_keeper_that_stands_still_is_replaced_and_starts_nothing_twice(made, heard, folder):
@@ -309,7 +309,7 @@ def test_a_keeper_in_which_one_step_always_fails_goes_on_with_the_others_and_tel
 
 
 def test_what_keepers_that_cannot_start_have_to_say_is_bounded(quick, folder, heard, monkeypatch):
-    monkeypatch.setattr(summoning, "MOST_ERRORS_BYTES", 1000)
+    monkeypatch.setattr(startup, "MOST_ERRORS_BYTES", 1000)
     place = folder / "keeper" / "0"
     place.mkdir(parents=True)
     (place / "lock").mkdir()

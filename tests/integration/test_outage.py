@@ -13,7 +13,7 @@ from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
 from schedulerd.outlook import UNASKED
-from schedulerd.output import OutputFolder
+from schedulerd.process.output import OutputFolder
 from schedulerd.runs import Runs
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.store.outage_journal import Journal

@@ -14,8 +14,8 @@ import pytest
 from schedulerd import __version__
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StartError
-from schedulerd.process import Cause, Identity, Limits, ProcessSpec, keep_descriptors_private
-from schedulerd.supervisor import Supervisor
+from schedulerd.process.spec import Cause, Identity, Limits, ProcessSpec, keep_descriptors_private
+from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
 from tests.support.waiting import until

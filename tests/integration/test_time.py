@@ -9,7 +9,7 @@ from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import BusyError
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
 from schedulerd.core.retention import Rules
-from schedulerd.output import OutputFolder
+from schedulerd.process.output import OutputFolder
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -194,7 +194,7 @@ def test_a_killed_daemon_is_started_again_beside_what_runs():
 def test_a_daemon_whose_keepers_were_killed_too_is_started_again_beside_what_runs():
     run_id = begin("long")
     before = main_pid()
-    for pid in call("pgrep", "-f", "schedulerd.keeper").split():
+    for pid in call("pgrep", "-f", "schedulerd.process.keeper").split():
         os.kill(int(pid), signal.SIGKILL)
     os.kill(before, signal.SIGKILL)
     until(lambda: main_pid() not in (0, before), "another daemon")

@@ -19,7 +19,10 @@ GATE = re.compile(
     r"|\bch(?:own|mod) -R"
 )
 REVIEWED = {
-    ("schedulerd/keeper/forking.py", "os.fork"): "the one place that makes children: it has no threads, and execs at once",
+    (
+        "schedulerd/process/keeper/fork.py",
+        "os.fork",
+    ): "the one place that makes children: it has no threads, and execs at once",
     ("schedulerd/backups/redis.py", "capture_output"): "of redis-cli PING, which says one word",
 }
 

@@ -15,7 +15,7 @@ from schedulerd.backups.source import BackupError
 from schedulerd.core.errors import StartError
 from schedulerd.host.remedies import way_out
 from schedulerd.host.trust import why_untrusted
-from schedulerd.keeper.launch import NotStartedError, launch
+from schedulerd.process.keeper.launch import NotStartedError, launch
 from schedulerd.secrets.env_files import variables_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")

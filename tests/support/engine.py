@@ -10,7 +10,7 @@ from schedulerd.forecast import Forecast
 from schedulerd.lookup import last_success_at
 from schedulerd.outlook import Outlook
 from schedulerd.planner import Planner
-from schedulerd.process import Kept
+from schedulerd.process.spec import Kept
 from schedulerd.recovery import close_open_runs, queue_again, start_unstarted, watch_again
 from schedulerd.roster import Roster
 from schedulerd.scheduler import Scheduler

@@ -24,18 +24,18 @@ from schedulerd.core.models import new_run_id
 from schedulerd.host.files import fsync_folder, read_regular, write_private
 from schedulerd.host.identity import owner_at
 from schedulerd.host.locks import PathLock
-from schedulerd.keeper.capping import Capping
-from schedulerd.keeper.family import children_of_mine, marked, process, processes, send
-from schedulerd.keeper.groups import Groups
-from schedulerd.keeper.journal import Journal
-from schedulerd.keeper.launch import NotStartedError, launch
-from schedulerd.output import OutputFolder
+from schedulerd.process.keeper.journal import Journal
+from schedulerd.process.keeper.launch import NotStartedError, launch
+from schedulerd.process.keeper.output_cap import Capping
+from schedulerd.process.keeper.procfs import children_of_mine, marked, process, processes, send
+from schedulerd.process.keeper.run_cgroups import Groups
+from schedulerd.process.output import OutputFolder
+from schedulerd.process.startup import Summoner
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.server import bind_tcp, bind_unix
 from schedulerd.store.outage_journal import Journal as OutageJournal
 from schedulerd.store.outage_journal import JournalError
 from schedulerd.store.sqlite.store import SqliteStore
-from schedulerd.summoning import Summoner
 from tests.support.fdfault import EVERYTHING, Faults
 
 FAULTS = Faults(Path(os.environ["FDFAULT"]))

@@ -65,13 +65,13 @@ MUTANTS = [
         ("kill",), ("SILENT_MISS",),
     ),
     Mutant(
-        "end forgotten by the keeper", "keeper/__main__.py",
+        "end forgotten by the keeper", "process/keeper/__main__.py",
         "            self._unsynced.append(child.run_id)\n",
         "            if child.pid % 20:\n                self._unsynced.append(child.run_id)\n",
         ("none",), ("STUCK",),
     ),
     Mutant(
-        "next keeper that adopts nothing", "keeper/__main__.py",
+        "next keeper that adopts nothing", "process/keeper/__main__.py",
         "not (is_same_boot and self._adopt(run_id, known))", "not (is_same_boot and not run_id)",
         ("keeper",), ("DOUBLE",),
     ),
@@ -81,7 +81,7 @@ MUTANTS = [
         ("kill",), ("DOUBLE", "FALSE_NEVER_STARTED"),
     ),
     Mutant(
-        "EMFILE is gone", "keeper/children.py",
+        "EMFILE is gone", "process/keeper/children.py",
         "        except OSError:\n            lives = True\n", "        except OSError:\n            lives = False\n",
         ("shortage",), ("DOUBLE", "LOST_ROW"),
     ),

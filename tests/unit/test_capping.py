@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.keeper.capping import BLOCK, Capping
+from schedulerd.process.keeper.output_cap import BLOCK, Capping
 
 LIMIT = 16 * BLOCK
 FLOOD = b"x" * (20 * LIMIT)

@@ -17,7 +17,7 @@ from schedulerd.children.sql_statement import statements, to_percent
 from schedulerd.config import load
 from schedulerd.core.errors import ConfigError, StartError
 from schedulerd.core.models import Param, ParamType, ParamWord, Secret
-from schedulerd.process import Limits
+from schedulerd.process.spec import Limits
 from schedulerd.secrets.references import known_secrets
 from tests.support.builders import a_job, a_run
 

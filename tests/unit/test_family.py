@@ -1,6 +1,6 @@
 """Who belongs to a run is read from the kernel's table of processes, and a number that was given away tells nothing."""
 
-from schedulerd.keeper.family import Process, family
+from schedulerd.process.keeper.procfs import Process, family
 
 LEADER = 100
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.models import Secret, new_run_id
-from schedulerd.output import Chunk, Kept, OutputFolder, Stretch
-from schedulerd.reading import Reader
+from schedulerd.process.output import Chunk, Kept, OutputFolder, Stretch
+from schedulerd.process.output_reader import Reader
 from schedulerd.secrets.forms import SHORTEST_MASKED, forms_of
 from schedulerd.secrets.masking import Mask, masked_output
 from schedulerd.secrets.references import known_secrets

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.models import Result, Status
-from schedulerd.output import OutputFolder
-from schedulerd.results import (
+from schedulerd.process.output import OutputFolder
+from schedulerd.process.result_file import (
     RESULT_LIMIT,
     Reported,
     make_result_file,

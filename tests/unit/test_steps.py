@@ -1,7 +1,7 @@
 """The steps of a keeper's round, some of which fail."""
 
 from schedulerd.core.clock import ManualClock
-from schedulerd.keeper.steps import LONGEST_PAUSE, Steps
+from schedulerd.process.keeper.steps import LONGEST_PAUSE, Steps
 from tests.support.builders import NOON
 
 

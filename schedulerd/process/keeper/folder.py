@@ -7,8 +7,8 @@ import os
 import socket
 from contextlib import suppress
 
-from ..host.unix_sockets import drain, hold, holder_of, socket_identity
-from .family import process
+from ...host.unix_sockets import drain, hold, holder_of, socket_identity
+from .procfs import process
 
 BACKLOG = 4
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

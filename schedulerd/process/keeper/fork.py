@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from ..host.cgroups import write
-from ..host.descriptors import set_soft_limit
+from ...host.cgroups import write
+from ...host.descriptors import set_soft_limit
 from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
 
 CHUNK = 4096  # what the child says of a failure is shorter

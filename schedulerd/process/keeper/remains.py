@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 
-from .family import Process, children_of_mine
+from .procfs import Process, children_of_mine
 
 MOST_NAMED = 5
 _ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..host.cgroups import find, hand_on, is_ours, read, unkept, write
-from ..host.descriptors import raise_shortage
+from ...host.cgroups import find, hand_on, is_ours, read, unkept, write
+from ...host.descriptors import raise_shortage
 
 PERIOD = 100_000  # microseconds of cpu.max
 _FILES = {"memory": "memory.max", "cpus": "cpu.max", "pids": "pids.max"}

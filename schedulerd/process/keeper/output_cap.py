@@ -17,7 +17,7 @@ import os
 import signal
 import struct
 
-from ..host.descriptors import SHORTAGES
+from ...host.descriptors import SHORTAGES
 
 BLOCK = 4096
 POLL_SECONDS = 1.0  # between two looks at files that are not watched

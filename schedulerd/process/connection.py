@@ -15,8 +15,8 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from .host.unix_sockets import peer_of
-from .summoning import CHUNK, Summoner
+from ..host.unix_sockets import peer_of
+from .startup import CHUNK, Summoner
 
 log = logging.getLogger(__name__)
 

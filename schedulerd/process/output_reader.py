@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..secrets.masking import Mask
 from .output import OutputFolder
-from .secrets.masking import Mask
 
 
 @dataclass(frozen=True, slots=True)

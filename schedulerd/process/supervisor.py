@@ -16,12 +16,12 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .core.clock import Clock
-from .core.errors import StartError
-from .core.loop_steps import Part
-from .link import Link
-from .process import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
-from .summons import Found, Summons
+from ..core.clock import Clock
+from ..core.errors import StartError
+from ..core.loop_steps import Part
+from .connection import Link
+from .restarts import Found, Summons
+from .spec import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from ..core.clock import SystemClock
-from ..host.descriptors import in_words
+from ...core.clock import SystemClock
+from ...host.descriptors import in_words
 
 REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start
 ACCEPT_SECONDS = 1.0  # between two tries to accept a connection

@@ -13,7 +13,7 @@ import os
 import stat
 from contextlib import suppress
 
-from ..host.files import fsync_folder
+from ...host.files import fsync_folder
 
 ROOM = 512 * 1024  # bytes that are reserved for each of the two files, and more at a time
 SMALLEST = 64 * 1024  # of the disk that has less, as much as is needed is taken

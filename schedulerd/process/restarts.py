@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .core.errors import StartError
-from .link import Link
+from ..core.errors import StartError
+from .connection import Link
 
 log = logging.getLogger(__name__)
 

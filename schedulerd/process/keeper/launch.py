@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..host.descriptors import SHORTAGES, in_words
-from .forking import ChildError, fork
+from ...host.descriptors import SHORTAGES, in_words
+from .fork import ChildError, fork
 from .spawn import CAN_ENTER_GROUPS, spawn
 
 NEEDS_FORK = ("identity", "limits", "umask")

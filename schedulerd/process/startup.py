@@ -17,12 +17,12 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from . import __version__
-from .core.errors import StartError
-from .host.descriptors import in_words, is_readable, limit_at_start, raise_shortage
-from .host.hardening import for_keepers
-from .host.locks import address_of
-from .host.unix_sockets import holder_of
+from .. import ROOT, __version__
+from ..core.errors import StartError
+from ..host.descriptors import in_words, is_readable, limit_at_start, raise_shortage
+from ..host.hardening import for_keepers
+from ..host.locks import address_of
+from ..host.unix_sockets import holder_of
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Summoner:
 
     def _spawn(self, tell: int) -> int:
         """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
-        env = {**for_keepers(os.environ), "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
+        env = {**for_keepers(os.environ), "PYTHONPATH": ROOT}
         errors = os.path.join(self._folder, "errors")
         _bound(errors)
         return os.posix_spawn(
@@ -157,7 +157,7 @@ class Summoner:
                 "-S",
                 "-P",
                 "-m",
-                "schedulerd.keeper",
+                "schedulerd.process.keeper",
                 self._folder,
                 str(READY),
                 self._address[1:],

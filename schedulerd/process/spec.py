@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from .core.errors import StartError
+from ..core.errors import StartError
 
 WHO = ("SCHEDULERD_JOB_ID", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN", "SCHEDULERD_SCHEDULED_AT")  # for `Kept`
 

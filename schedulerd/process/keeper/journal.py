@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ..host.files import free_name
+from ...host.files import free_name
 from .journalfile import JournalFile, content_of
 from .records import KINDS, Record, line_of, record_of
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..core.clock import SystemClock
-from ..host.descriptors import in_words, is_spare
-from .family import Process, children_of_mine, family, process, processes, run_of, send
-from .groups import Groups
+from ...core.clock import SystemClock
+from ...host.descriptors import in_words, is_spare
+from .procfs import Process, children_of_mine, family, process, processes, run_of, send
 from .remains import killed_in_group, named, unkilled
+from .run_cgroups import Groups
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
 POLL_SECONDS = 1.0  # between two looks at processes without a descriptor

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
-from ..host.descriptors import raise_shortage
+from ...host.descriptors import raise_shortage
 
 MARK = b"SCHEDULERD_RUN_ID="
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..core.clock import Clock
-from ..core.failures import Failures
+from ...core.clock import Clock
+from ...core.failures import Failures
 
 LASTS_SECONDS = 60.0  # after its last failure a step counts as one that fails
 LONGEST_PAUSE = 0.5  # runs end meanwhile

@@ -21,10 +21,10 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TypeVar
 
-from .core.models import EPOCH
-from .core.retention import Output
-from .host.files import free_name, make_private
-from .secrets.masking import masked_tail, reach_of
+from ..core.models import EPOCH
+from ..core.retention import Output
+from ..host.files import free_name, make_private
+from ..secrets.masking import masked_tail, reach_of
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .core.models import Job, Result, Run, Status
-from .core.retries import OWN_DETAILS
-from .host.files import read_regular
-from .secrets.database_errors import OF_CONTENTS
-from .secrets.masking import masked_value
+from ..core.models import Job, Result, Run, Status
+from ..core.retries import OWN_DETAILS
+from ..host.files import read_regular
+from ..secrets.database_errors import OF_CONTENTS
+from ..secrets.masking import masked_value
 
 RESULT_LIMIT = 64 * 1024  # bytes
 MESSAGE_LIMIT = 2000  # characters
