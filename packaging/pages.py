@@ -20,9 +20,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schedulerd import __main__ as program
-from schedulerd import __version__, ctl, options
+from schedulerd import __version__, ctl
+from schedulerd.config import settings as options
+from schedulerd.config.fields import Option, Record
 from schedulerd.core.units import format_duration, format_size
-from schedulerd.schema import Option, Record
 
 HERE = Path(__file__).parent
 KIND_WORDS = {

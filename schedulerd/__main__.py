@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
 from .backups.source import BackupError
-from .config import DEFAULT_CONFIG, Config, load
+from .config.last_good import load_to_start
+from .config.loader import DEFAULT_CONFIG, Config, load
+from .config.settings import json_schema
 from .core.errors import ConfigError, SchedulerdError, UnsafeError
 from .core.models import Job
 from .core.units import counted
@@ -24,8 +26,6 @@ from .host.accounts import name_of
 from .host.descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, raise_limit
 from .host.hardening import hide
 from .host.systemd import passed_sockets
-from .last_good import load_to_start
-from .options import json_schema
 from .process.spec import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from .answers import TooManyFailuresError
-from .config import Peer
+from .config.loader import Peer
 from .core.clock import Clock
 from .core.errors import UnauthenticatedError, UnsafeError
 from .core.models import Actor, Role, to_text

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from .backups.sqlite import KIND
 from .client import Client
-from .config import DEFAULT_CONFIG, load
+from .config.loader import DEFAULT_CONFIG, load
+from .config.settings import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .core.clock import SystemClock
 from .core.errors import SchedulerdError
 from .core.models import Secret
@@ -22,7 +23,6 @@ from .core.units import counted
 from .host.files import fsync_folder
 from .host.locks import check_name, lock_file
 from .host.trust import trusted, why_replaceable
-from .options import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .secrets.references import masked
 from .store import admin
 from .store.copy import Copied, copy

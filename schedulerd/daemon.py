@@ -29,7 +29,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import __version__, logs
-from .action_options import ACTIONS
 from .actions import PREPARE, telling_of_success
 from .auth import Tokens
 from .backups.manifest import maker_at
@@ -37,9 +36,12 @@ from .board import Board
 from .builtin import Context, analytics, cleanup, health_check
 from .builtin.checks import LastChecks
 from .chains import Chains
-from .config import Config
-from .config_files import Files
-from .config_state import ConfigState
+from .config.fields import Record
+from .config.files import Files
+from .config.last_good import Loaded
+from .config.loader import Config
+from .config.settings_actions import ACTIONS
+from .config.status import ConfigState
 from .core.clock import Clock, SteadyTime, SystemClock
 from .core.errors import StartError, StoreAwayError
 from .core.loop_steps import Parts
@@ -50,7 +52,6 @@ from .host import cgroups
 from .host.descriptors import capacity, limit, limit_at_start
 from .host.locks import PathLock
 from .host.systemd import Notifier
-from .last_good import Loaded
 from .lookup import last_success_at
 from .planner import Planner
 from .process.output import OutputFolder
@@ -60,7 +61,6 @@ from .reloading import Reloader
 from .roster import Roster
 from .runs import Runs
 from .scheduler import Scheduler
-from .schema import Record
 from .secrets.history import Keepsakes
 from .server import Listeners, Server, tcp_api, unix_api
 from .service import Service

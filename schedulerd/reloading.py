@@ -9,9 +9,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .config import FIXED_AT_START, Config, load
-from .config_files import Files
-from .config_state import ConfigState
+from .config.files import Files
+from .config.last_good import CopyError, keep
+from .config.loader import FIXED_AT_START, Config, load
+from .config.status import ConfigState
 from .core.clock import Clock
 from .core.errors import ConfigError, SchedulerdError
 from .core.faults import fault_point
@@ -19,7 +20,6 @@ from .core.models import to_text
 from .core.units import counted
 from .host import cgroups
 from .host.systemd import Notifier
-from .last_good import CopyError, keep
 from .roster import Changes, Roster
 from .secrets.history import Keepsakes
 

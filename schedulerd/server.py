@@ -19,7 +19,7 @@ from aiohttp import web
 from .api import Api
 from .auth import Peers, Tokens
 from .callers import SocketCallers, TokenCallers
-from .config import ApiSettings
+from .config.loader import ApiSettings
 from .connections import Gate
 from .core.clock import Clock
 from .core.errors import AlreadyRunningError, SchedulerdError, UnsafeError

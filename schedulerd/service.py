@@ -13,7 +13,7 @@ from .asking import Asked, Asking
 from .board import Board
 from .builtin.analytics import anomalies
 from .builtin.checks import LastChecks, is_check
-from .config_state import ConfigState
+from .config.status import ConfigState
 from .core.clock import Clock
 from .core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError
 from .core.misfires import PAUSED

@@ -9,14 +9,14 @@ import stat
 from collections.abc import Callable, Iterator
 
 from .auth import ADMIN_TOKEN_FILE
-from .config import Config
+from .config.last_good import FOLDER, NAME
+from .config.loader import Config
 from .core.clock import Clock
 from .core.errors import SchedulerdError, UnsafeError
 from .host.files import free_name
 from .host.folders import make_folders
 from .host.locks import PathLock
 from .host.trust import trusted, why_replaceable, why_untrusted
-from .last_good import FOLDER, NAME
 from .store.factory import path_of
 from .store.outage_journal import Journal, NoRoomError
 from .store.outage_spool import Spool

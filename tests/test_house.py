@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import api, options
-from schedulerd.action_options import ACTIONS
+from schedulerd import api
 from schedulerd.actions import PREPARE
+from schedulerd.config import settings
+from schedulerd.config.settings_actions import ACTIONS
+from schedulerd.config.settings_triggers import TRIGGERS
 from schedulerd.core.models import Role
 from schedulerd.daemon import BUILTINS
-from schedulerd.trigger_options import TRIGGERS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
@@ -26,6 +27,7 @@ MAY_IMPORT: dict[str, str] = {
     "backups": "core host secrets",
     "store": "core host secrets",
     "process": "core host secrets store",
+    "config": "core host secrets triggers backups",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these
@@ -137,7 +139,7 @@ def test_every_route_needs_a_role():
     assert all(route.role >= Role.OPERATOR for route in api.ROUTES if route.method != "GET")
 
 
-@pytest.mark.parametrize("table", [options.TOP, options.API, options.POLICY, TRIGGERS, ACTIONS])
+@pytest.mark.parametrize("table", [settings.TOP, settings.API, settings.POLICY, TRIGGERS, ACTIONS])
 def test_every_option_is_in_the_readme_or_the_example(table):
     text = (ROOT / "README.md").read_text() + (ROOT / "config.example.yaml").read_text()
 

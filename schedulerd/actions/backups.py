@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from ..action_options import BACKED_UP, POSTGRESQL, SQLITE
-from ..backup_options import BackupContent
+from ..config.settings_actions import BACKED_UP, POSTGRESQL, SQLITE
+from ..config.settings_backups import BackupContent
 from ..core.errors import StartError
 from ..core.models import Job, Run
 from ..process.spec import ProcessSpec

@@ -7,6 +7,7 @@ import pwd
 from functools import lru_cache
 from typing import Any
 
+from ..config.settings import OWN_PREFIX, SAFE_PATH
 from ..core.clock import SystemClock
 from ..core.errors import InvalidError, StartError
 from ..core.faults import VARIABLE as FAULT
@@ -14,7 +15,6 @@ from ..core.models import Job, Run, to_text
 from ..core.params import as_text, check_params
 from ..host.accounts import expired_on, group_of, user_of
 from ..host.cgroups import CONTROLLER_OF
-from ..options import OWN_PREFIX, SAFE_PATH
 from ..process.result_file import make_result_file, result_path
 from ..process.spec import Identity, Limits, ProcessSpec
 from ..secrets.env_files import variables_for

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from ..action_options import POSTGRESQL, SQLITE
+from ..config.settings_actions import POSTGRESQL, SQLITE
 from ..core.errors import StartError
 from ..core.models import Job, Run, Secret
 from ..host.files import read_text

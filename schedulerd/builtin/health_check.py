@@ -12,9 +12,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from ..action_options import SOURCE_SCHEMES
+from ..config.settings_actions import SOURCE_SCHEMES
+from ..config.settings_health import FailWhen
 from ..core.models import Result, Status, to_text
-from ..health_options import FailWhen
 from ..secrets.references import scrubbed
 from . import Context
 from .checks import Check

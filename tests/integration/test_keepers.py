@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.config import ApiSettings
+from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
 from schedulerd.process import restarts, startup, supervisor

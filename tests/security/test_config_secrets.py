@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from schedulerd.client import Client
-from schedulerd.config import load
+from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError
 
 CANARY = "Tr0ub4dor"

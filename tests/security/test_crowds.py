@@ -17,7 +17,7 @@ import pytest
 from schedulerd import crowd, metering, turns
 from schedulerd.auth import MOST_FAILURES
 from schedulerd.client import PREFIX
-from schedulerd.config import ApiSettings
+from schedulerd.config.loader import ApiSettings
 from schedulerd.connections import REFUSED_BYTES, Gate
 from schedulerd.core.clock import SystemClock
 from schedulerd.crowd import Caller, Standing

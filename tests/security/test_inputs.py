@@ -14,8 +14,8 @@ import pytest
 import schedulerd
 from schedulerd.api import PREFIX, ROUTES
 from schedulerd.client import Client
+from schedulerd.config.settings import JOB_ID
 from schedulerd.core.models import Role
-from schedulerd.options import JOB_ID
 from tests.support.daemon import RunningDaemon
 
 INSIDES = re.compile(

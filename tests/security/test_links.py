@@ -23,7 +23,7 @@ from schedulerd.backups.manifest import Maker
 from schedulerd.backups.source import BackupError
 from schedulerd.backups.verify import verify
 from schedulerd.builtin.probes.storage import probe
-from schedulerd.config_files import Files
+from schedulerd.config.files import Files
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError
 from schedulerd.core.models import Actor, Role, new_run_id

@@ -11,7 +11,7 @@ import pytest
 from schedulerd.actions.backups import prepare_backup, prepare_restore_drill
 from schedulerd.actions.child import environment
 from schedulerd.actions.programs import prepare_python, prepare_sql
-from schedulerd.config import load
+from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError, SecretError, StartError
 from schedulerd.core.models import Secret
 from schedulerd.host.trust import why_untrusted

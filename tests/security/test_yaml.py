@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from schedulerd import config_files
-from schedulerd.config import load
-from schedulerd.config_files import LARGEST_FILE, Files
+from schedulerd.config import files
+from schedulerd.config.files import LARGEST_FILE, Files
+from schedulerd.config.loader import load
+from schedulerd.config.settings import JOB, TOP
+from schedulerd.config.yaml import DEEPEST, MOST_MISTAKES, MOST_VALUES, Document
 from schedulerd.core.errors import LONGEST_QUOTE, ConfigError, Problem, brief
-from schedulerd.options import JOB, TOP
-from schedulerd.yamlfile import DEEPEST, MOST_MISTAKES, MOST_VALUES, Document
 
 MOST_SECONDS, MOST_MEGABYTES = 1, 50
 LONG = "xY" * 200_000
@@ -20,7 +20,7 @@ LONG = "xY" * 200_000
 # What a program of its own reads, so that its peak of memory and its time are those of one reading
 READING = """
 import json, resource, sys, time
-from schedulerd.config import load
+from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError
 usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
 before = usage()
@@ -108,7 +108,7 @@ def test_the_quick_look_never_takes_a_file_for_smaller_than_it_is(repeated):
 
 
 def test_a_file_of_10_000_jobs_is_read_in_one_pass(monkeypatch):
-    monkeypatch.setattr("schedulerd.yamlfile._count", lambda *_: pytest.fail("the events are counted first"))
+    monkeypatch.setattr("schedulerd.config.yaml._count", lambda *_: pytest.fail("the events are counted first"))
     job = '  job-{0}:\n    every: 5m\n    command: [echo, "{0}"]\n    description: a job\n    timeout: 60s\n'
     text = "jobs:\n" + "".join(map(job.format, range(10_000)))
 
@@ -133,7 +133,7 @@ def including(folder, texts):
 
 
 def test_all_included_files_together_have_a_limit_of_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(config_files, "LARGEST_SUM", 2 * 1024 * 1024)
+    monkeypatch.setattr(files, "LARGEST_SUM", 2 * 1024 * 1024)
     path = including(tmp_path, ["#" * 900_000] * 3)
 
     with pytest.raises(ConfigError, match=r"/2\.yaml:1:1: with the files before it is larger than 2 MiB"):
@@ -141,7 +141,7 @@ def test_all_included_files_together_have_a_limit_of_bytes(tmp_path, monkeypatch
 
 
 def test_all_included_files_together_have_a_limit_of_values(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.config.MOST_VALUES_OF_ALL", 1000)
+    monkeypatch.setattr("schedulerd.config.loader.MOST_VALUES_OF_ALL", 1000)
     path = including(tmp_path, [f"jobs: {{j{file}: {{command: [{'a, ' * 400}b]}}}}" for file in range(3)])
 
     with pytest.raises(ConfigError, match=r"/2\.yaml:1:[0-9]+: .*values in all files together"):

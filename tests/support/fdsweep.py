@@ -17,7 +17,7 @@ from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
 from schedulerd.builtin.probes import storage
-from schedulerd.config import ApiSettings
+from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError, StoreError
 from schedulerd.core.models import new_run_id

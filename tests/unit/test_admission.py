@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedulerd.config.policy_reader import limits_of, uses_of
 from schedulerd.core.concurrency import (
     MOST_QUEUED,
     Admission,
@@ -21,7 +22,6 @@ from schedulerd.core.concurrency import (
 )
 from schedulerd.core.models import Overlap
 from schedulerd.host.load import measure
-from schedulerd.jobpolicy import limits_of, uses_of
 from tests.support.builders import a_job
 
 POOLS = {"a": 1, "b": 3, "c": 10}

@@ -10,8 +10,8 @@ from dateutil.rrule import rrulestr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.calendars import CalendarFileError, read_calendar
-from schedulerd.config_files import Files
+from schedulerd.config.calendar_files import CalendarFileError, read_calendar
+from schedulerd.config.files import Files
 from schedulerd.triggers.blackouts import blackout_from
 
 ROME = ZoneInfo("Europe/Rome")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.action_options import ACTIONS
 from schedulerd.actions import PREPARE
 from schedulerd.actions.child import limits_of
 from schedulerd.children import call
 from schedulerd.children.http_request import _hidden
 from schedulerd.children.sql_statement import statements, to_percent
-from schedulerd.config import load
+from schedulerd.config.loader import load
+from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.core.errors import ConfigError, StartError
 from schedulerd.core.models import Param, ParamType, ParamWord, Secret
 from schedulerd.process.spec import Limits

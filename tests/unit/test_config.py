@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import yaml
 
-from schedulerd.config import load
+from schedulerd.config.loader import load
+from schedulerd.config.settings import json_schema
+from schedulerd.config.yaml import DEEPEST, Document
 from schedulerd.core.errors import ConfigError
 from schedulerd.core.models import CatchUp, Overlap, Secret
-from schedulerd.options import json_schema
-from schedulerd.yamlfile import DEEPEST, Document
 from tests.support.builders import NOON
 
 ROOT = Path(__file__).parents[2]

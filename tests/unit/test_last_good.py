@@ -11,10 +11,10 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.config import load
-from schedulerd.config_files import Files
+from schedulerd.config.files import Files
+from schedulerd.config.last_good import CopyError, keep, load_to_start
+from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError
-from schedulerd.last_good import CopyError, keep, load_to_start
 from tests.support.builders import NOON
 
 MAIN = """\
@@ -210,7 +210,9 @@ def test_the_copy_of_another_daemon_in_the_usual_place_is_no_matter(place, caplo
 
 def test_a_copy_in_which_this_version_finds_mistakes_is_not_used(place, caplog, monkeypatch):
     write(place / "jobs.d" / "a.yaml", "jobs: {")
-    monkeypatch.setattr("schedulerd.config.zone_named", lambda name: (_ for _ in ()).throw(ValueError(f"no zone {name}")))
+    monkeypatch.setattr(
+        "schedulerd.config.loader.zone_named", lambda name: (_ for _ in ()).throw(ValueError(f"no zone {name}"))
+    )
     with pytest.raises(ConfigError):
         start(place)
 
@@ -250,9 +252,9 @@ def test_a_file_of_any_bytes_is_copied_as_it_is(place):
 KEEP = """
 import sys
 from schedulerd.core.clock import SystemClock
-from schedulerd.config import load
-from schedulerd.config_files import Files
-from schedulerd.last_good import keep
+from schedulerd.config.loader import load
+from schedulerd.config.files import Files
+from schedulerd.config.last_good import keep
 files = Files()
 config = load(sys.argv[1], files)
 print("ready", flush=True)

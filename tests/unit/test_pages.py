@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import ctl, options
+from schedulerd import ctl
+from schedulerd.config import settings as options
 from schedulerd.ctl_runs import DETACHED, NOT_ENDED, TIMED_OUT
 from schedulerd.tables import REFUSED
 

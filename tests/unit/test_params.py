@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.config import load
+from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError, InvalidError
 from schedulerd.core.models import Param, ParamType
 from schedulerd.core.params import as_text, check_params, checked

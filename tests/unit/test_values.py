@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schedulerd.answers import TooManyFailuresError
 from schedulerd.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
-from schedulerd.config import Peer
+from schedulerd.config.loader import Peer
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError
 from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .core.errors import Problem
-from .core.models import to_text
-from .core.units import counted
+from ..core.errors import Problem
+from ..core.models import to_text
+from ..core.units import counted
 
 
 @dataclass

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from yaml.cyaml import CParser  # type: ignore[attr-defined]
 
-from .core.errors import ConfigError, Problem
-from .schema import HiddenKey, Path
+from ..core.errors import ConfigError, Problem
+from .fields import HiddenKey, Path
 
 MOST_VALUES = 300_000  # of one file, keys among them; also after aliases are followed
 MOST_VALUES_OF_ALL = 1_000_000  # of all files of a configuration

@@ -16,10 +16,10 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .core.text import shown
-from .triggers.blackouts import YEARS
-from .triggers.spans import Span
-from .triggers.timezones import to_instant, zone_named
+from ..core.text import shown
+from ..triggers.blackouts import YEARS
+from ..triggers.spans import Span
+from ..triggers.timezones import to_instant, zone_named
 
 MOST_SPANS = 20_000  # in a file, with all that recurs
 LAST_YEAR = 2100  # to which what recurs is written out

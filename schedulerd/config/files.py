@@ -10,8 +10,8 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from .core.errors import ConfigError, Problem
-from .host.trust import trusted, why_replaceable, why_untrusted
+from ..core.errors import ConfigError, Problem
+from ..host.trust import trusted, why_replaceable, why_untrusted
 
 LARGEST_FILE = 4 * 1024 * 1024  # bytes
 LARGEST_SUM = 16 * 1024 * 1024  # of all YAML files

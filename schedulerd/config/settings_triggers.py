@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .core.trigger import When
-from .schema import Anything, Choice, Duration, Option, Record
+from ..core.trigger import When
+from .fields import Anything, Choice, Duration, Option, Record
 
 _A_TEXT = {"type": "string"}
 _INTERVAL = {"type": ["string", "number"]}

@@ -8,11 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .core import patterns
-from .core.models import Param, ParamType
-from .core.params import checked
-from .core.text import shown
-from .schema import Path, Report
+from ..core import patterns
+from ..core.models import Param, ParamType
+from ..core.params import checked
+from ..core.text import shown
+from .fields import Path, Report
 
 _INTERPRETER = re.compile(r"(ba|da|z|k|a|fi)?sh|python[0-9.]*|perl|ruby|node|php|lua|su|runuser")
 _CODE = re.compile(r"-[A-Za-z]*[cer]|--(command|eval|run)")

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from . import __version__
-from .config import Config, load
-from .config_files import Contents, CopiedFiles, Files
-from .core.errors import ConfigError, Problem, SchedulerdError
-from .core.models import to_text
-from .host.files import fsync_folder, write_private
-from .options import TOP
-from .yamlfile import Document
+from .. import __version__
+from ..core.errors import ConfigError, Problem, SchedulerdError
+from ..core.models import to_text
+from ..host.files import fsync_folder, write_private
+from .files import Contents, CopiedFiles, Files
+from .loader import Config, load
+from .settings import TOP
+from .yaml import Document
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
-"""The settings of the actions `backup` and `restore_drill`, for the table in `options.py`."""
+"""The settings of the actions `backup` and `restore_drill`, for the table in `config/settings.py`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from .backups.retention import KEEP_PERIODS
-from .kinds import ExactlyOne
-from .schema import Choice, Duration, ListOf, Option, Record, Size, Text, TextOrSecret, Whole
+from ..backups.retention import KEEP_PERIODS
+from .composites import ExactlyOne
+from .fields import Choice, Duration, ListOf, Option, Record, Size, Text, TextOrSecret, Whole
 
 
 class BackupContent(StrEnum):

@@ -1,11 +1,11 @@
-"""The settings of the action `health_check`, for the table in `options.py`."""
+"""The settings of the action `health_check`, for the table in `config/settings.py`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from .kinds import ExactlyOne, OneOrMore
-from .schema import Choice, Duration, Flag, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
+from .composites import ExactlyOne, OneOrMore
+from .fields import Choice, Duration, Flag, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
 
 
 class FailWhen(StrEnum):

@@ -1,6 +1,6 @@
 """The table of every setting of the configuration file.
 
-It feeds the loader (`config.py`), the published JSON Schema (`schedulerd --print-schema`), and the tests that hold
+It feeds the loader (`config/loader.py`), the published JSON Schema (`schedulerd --print-schema`), and the tests that hold
 documentation and program together. A new setting is a line here and the code that uses it.
 """
 
@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from .action_options import ACTIONS
-from .core.misfires import MOST_DUE
-from .core.models import CatchUp, Overlap, ParamType
-from .core.params import BIGGEST
-from .core.params import NAME as PARAM_NAME
-from .kinds import Addresses, IoPriority, Number, OneOrMore, Umask
-from .schema import (
+from ..core.misfires import MOST_DUE
+from ..core.models import CatchUp, Overlap, ParamType
+from ..core.params import BIGGEST
+from ..core.params import NAME as PARAM_NAME
+from .composites import Addresses, IoPriority, Number, OneOrMore, Umask
+from .fields import (
     Anything,
     Choice,
     Duration,
@@ -32,7 +31,8 @@ from .schema import (
     TextOrSecret,
     Whole,
 )
-from .trigger_options import MOVERS, TRIGGERS
+from .settings_actions import ACTIONS
+from .settings_triggers import MOVERS, TRIGGERS
 
 JOB_ID = r"[a-z0-9][a-z0-9._-]{0,63}"
 JOB_ID_EXPECTED = "a job id: lower case letters, digits, '.', '_' and '-', at most 64, a letter or digit first"

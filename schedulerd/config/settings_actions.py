@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .backup_options import BACKUP, RESTORE_DRILL
-from .health_options import HEALTH_CHECK
-from .kinds import OneOrMore, RecordOrText, Word
-from .schema import Anything, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Size, Text, TextOrSecret, Whole
+from .composites import OneOrMore, RecordOrText, Word
+from .fields import Anything, Duration, Flag, Kind, ListOf, MapOf, Option, Record, Size, Text, TextOrSecret, Whole
+from .settings_backups import BACKUP, RESTORE_DRILL
+from .settings_health import HEALTH_CHECK
 
 SQLITE = ("sqlite://",)
 POSTGRESQL = ("postgresql://", "postgres://")

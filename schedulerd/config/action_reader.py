@@ -13,18 +13,18 @@ from datetime import date
 from functools import cache
 from typing import Any, TypeVar
 
-from .action_options import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
-from .backup_options import CIPHERS, BackupContent
-from .backups.manifest import maker_at
-from .backups.source import HISTORY
-from .core.clock import SystemClock
-from .core.models import Job, ParamWord, Secret
-from .core.text import did_you_mean, hidden
-from .declarations import params_from, without_options, words_that_run
-from .host.accounts import expired_on, is_known, user_of
-from .host.remedies import DROP_INS
-from .options import SAFE_PATH, Leftovers
-from .schema import Path, Report
+from ..backups.manifest import maker_at
+from ..backups.source import HISTORY
+from ..core.clock import SystemClock
+from ..core.models import Job, ParamWord, Secret
+from ..core.text import did_you_mean, hidden
+from ..host.accounts import expired_on, is_known, user_of
+from ..host.remedies import DROP_INS
+from .fields import Path, Report
+from .params import params_from, without_options, words_that_run
+from .settings import SAFE_PATH, Leftovers
+from .settings_actions import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
+from .settings_backups import CIPHERS, BackupContent
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from .core.models import Secret
-from .core.text import did_you_mean, hidden, shown
-from .core.units import parse_duration, parse_size
+from ..core.models import Secret
+from ..core.text import did_you_mean, hidden, shown
+from ..core.units import parse_duration, parse_size
 
 Path = tuple[str | int, ...]
 Report = Callable[[Path, str], None]

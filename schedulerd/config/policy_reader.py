@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .core.concurrency import MUTEX
-from .core.text import did_you_mean
-from .schema import Path, Report
+from ..core.concurrency import MUTEX
+from ..core.text import did_you_mean
+from .fields import Path, Report
 
 
 def policy_of(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""More kinds of values, beside those of `schema.py`: what only the settings of actions and processes need."""
+"""More kinds of values, beside those of `config/fields.py`: what only the settings of actions and processes need."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.models import ParamWord
-from .core.proxies import Network, network_from
-from .core.text import shown
-from .schema import Kind, Path, Record, Report, Text
+from ..core.models import ParamWord
+from ..core.proxies import Network, network_from
+from ..core.text import shown
+from .fields import Kind, Path, Record, Report, Text
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from .config_files import Files
-from .core.errors import ConfigError, Problem, SchedulerdError
-from .core.text import shown
-from .icalendars import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
-from .schema import Path
-from .triggers.blackouts import span_from
-from .triggers.spans import Calendar, Span
-from .yamlfile import Document
+from ..core.errors import ConfigError, Problem, SchedulerdError
+from ..core.text import shown
+from ..triggers.blackouts import span_from
+from ..triggers.spans import Calendar, Span
+from .fields import Path
+from .files import Files
+from .icalendar import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
+from .yaml import Document
 
 MOST_TOLD = 3  # mistakes in one file
 

@@ -13,26 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .action_options import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
-from .calendars import CalendarFileError, read_calendar
-from .config_files import Files, unreadable
-from .core.errors import ConfigError, Problem, TriggerError
-from .core.models import Job, Secret
-from .core.proxies import Network
-from .core.text import did_you_mean, hidden, shown
-from .core.trigger import Trigger
-from .jobconfig import ActionReader, settings_of
-from .jobpolicy import limits_of, policy_of, uses_of
-from .options import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
-from .schema import Path, Record, Report, one_of
-from .schema import Text as TextKind
-from .trigger_options import MOVERS, TRIGGERS
-from .triggers.blackouts import blackout_from
-from .triggers.events import mistaken_links
-from .triggers.factory import trigger_from
-from .triggers.spans import Calendar
-from .triggers.timezones import zone_named
-from .yamlfile import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
+from ..core.errors import ConfigError, Problem, TriggerError
+from ..core.models import Job, Secret
+from ..core.proxies import Network
+from ..core.text import did_you_mean, hidden, shown
+from ..core.trigger import Trigger
+from ..triggers.blackouts import blackout_from
+from ..triggers.events import mistaken_links
+from ..triggers.factory import trigger_from
+from ..triggers.spans import Calendar
+from ..triggers.timezones import zone_named
+from .action_reader import ActionReader, settings_of
+from .calendar_files import CalendarFileError, read_calendar
+from .fields import Path, Record, Report, one_of
+from .fields import Text as TextKind
+from .files import Files, unreadable
+from .policy_reader import limits_of, policy_of, uses_of
+from .settings import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
+from .settings_actions import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
+from .settings_triggers import MOVERS, TRIGGERS
+from .yaml import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 # What a reload cannot change
