@@ -29,12 +29,13 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import __version__, logs
-from .actions import PREPARE, telling_of_success
+from .actions import analytics, cleanup, health_check
+from .actions.context import Context
+from .actions.last_checks import LastChecks
+from .actions.registry import PREPARE, telling_of_success
 from .auth import Tokens
 from .backups.manifest import maker_at
 from .board import Board
-from .builtin import Context, analytics, cleanup, health_check
-from .builtin.checks import LastChecks
 from .chains import Chains
 from .config.fields import Record
 from .config.files import Files

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .actions import PREPARE
+from .actions.registry import PREPARE
 from .board import Board
 from .core.clock import Clock
 from .core.errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from . import __version__
+from .actions.analytics import anomalies
+from .actions.last_checks import LastChecks, is_check
 from .asking import Asked, Asking
 from .board import Board
-from .builtin.analytics import anomalies
-from .builtin.checks import LastChecks, is_check
 from .config.status import ConfigState
 from .core.clock import Clock
 from .core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from .actions.child import users_of
+from .actions.environment import users_of
 from .backups.catalogue import Catalogue
 from .backups.entry import Entry, newest_first
 from .backups.manifest import Maker, stamped

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd import api
-from schedulerd.actions import PREPARE
+from schedulerd.actions.registry import PREPARE
 from schedulerd.config import settings
 from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.config.settings_triggers import TRIGGERS
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, str] = {
     "store": "core host secrets",
     "process": "core host secrets store",
     "config": "core host secrets triggers backups",
+    "actions": "core host secrets backups config process store",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

@@ -9,7 +9,7 @@ from ..core.errors import StartError
 from ..core.models import Job, ParamWord, Run
 from ..core.params import as_text
 from ..process.spec import ProcessSpec
-from .child import SHELL, environment, spec_of, values_of
+from .environment import SHELL, environment, spec_of, values_of
 
 
 def prepare_command(job: Job, run: Run, output_path: str) -> ProcessSpec:

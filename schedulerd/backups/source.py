@@ -2,7 +2,7 @@
 
 The catalogue is the folder itself: beside each backup stands its manifest, `<filename>.json`, so the catalogue is where
 the backups are, also on the day when the daemon's history is lost. The work is done by programs of ours
-(`children/backup.py`, `children/restore_drill.py`) under the keeper: they can be ended, limited and niced as any run
+(`actions/programs/backup.py` and `restore_drill.py`) under the keeper: they can be ended, limited and niced as any run
 can, and they outlive a restart of the daemon.
 """
 

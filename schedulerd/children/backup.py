@@ -1,42 +1,8 @@
-"""Make a backup, as the action `backup` wants it."""
+"""`python -m schedulerd.children.backup`: the same as `python -m schedulerd.actions.programs.backup`."""
 
 from __future__ import annotations
 
-from ..backups.create import Made, make
-from ..backups.source import Order
-from ..core.clock import SystemClock
-from ..core.errors import SchedulerdError
-from . import ends_tidily, fail, order, report
-
-
-def main() -> None:
-    """Do what the order says. A backup that is odd is kept, and its run fails: somebody has to look."""
-    given = order()
-    ends_tidily()
-    try:
-        made = make(given, SystemClock().now())
-    except (SchedulerdError, OSError) as error:
-        fail(_told(error, given))
-    manifest = made.manifest
-    if manifest.alarms:
-        alarms = "; ".join(manifest.alarms)
-        fail(f"{manifest.filename} is kept, and counts as no good one: {alarms}", details=_details(made))
-    report(records_processed=1, message=f"{manifest.filename}, {manifest.size_bytes} bytes", details=_details(made))
-
-
-def _details(made: Made) -> dict[str, object]:
-    manifest = made.manifest
-    found: dict[str, object] = {
-        name: getattr(manifest, name) for name in ("filename", "size_bytes", "sha256", "content_size_bytes", "made_with")
-    }
-    return found | {"expired": list(made.gone), "warnings": list(manifest.warnings), "alarms": list(manifest.alarms)}
-
-
-def _told(error: Exception, given: Order) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or given['directory']}: {error.strerror}"
-    return str(error)
-
+import runpy
 
 if __name__ == "__main__":
-    main()
+    runpy.run_module("schedulerd.actions.programs.backup", run_name="__main__", alter_sys=True)

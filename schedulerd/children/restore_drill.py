@@ -1,32 +1,8 @@
-"""Restore the newest backup of a job aside, as the action `restore_drill` wants it."""
+"""`python -m schedulerd.children.restore_drill`: the same as `python -m schedulerd.actions.programs.restore_drill`."""
 
 from __future__ import annotations
 
-from ..backups.drill import drill
-from ..core.clock import SystemClock
-from ..core.errors import SchedulerdError
-from ..core.units import counted, format_duration
-from . import ends_tidily, fail, order, report
-
-
-def main() -> None:
-    """Do what the order says."""
-    given = order()
-    ends_tidily()
-    try:
-        proven = drill(given, SystemClock())
-    except SchedulerdError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename or given['directory']}: {error.strerror}")
-    name, count = proven.manifest.filename, len(given["assertions"])
-    held = f", {counted(count, 'assertion')} {'holds' if count == 1 else 'hold'}" if count else "; no assertions were asked"
-    report(
-        records_processed=1,
-        message=f"{name} was restored in {format_duration(proven.seconds)}{held}",
-        details={"filename": name, "seconds": proven.seconds, "assertions": count},
-    )
-
+import runpy
 
 if __name__ == "__main__":
-    main()
+    runpy.run_module("schedulerd.actions.programs.restore_drill", run_name="__main__", alter_sys=True)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.builtin.cleanup import Cleaning
+from schedulerd.actions.cleanup import Cleaning
 from schedulerd.core.models import Origin, Result, Status, finish
 from schedulerd.core.retention import Rules
 from schedulerd.process.output import OutputFolder
@@ -94,7 +94,7 @@ def test_a_job_that_is_no_longer_there_is_cleaned_too_up_to_its_newest_row(store
 
 
 def test_more_rows_than_a_page_go_in_one_cleaning(store, output, monkeypatch):
-    monkeypatch.setattr("schedulerd.builtin.cleanup.PAGE", 4)
+    monkeypatch.setattr("schedulerd.actions.cleanup.PAGE", 4)
     runs = [ran(store, output, days_ago=100 - number / 100, size=10 * (number % 2)) for number in range(50)]
     plan = clean(store, output, older_than=90 * DAY)
 
@@ -134,7 +134,7 @@ def test_outputs_go_when_they_are_old_or_when_their_disk_is_full(store, output, 
     clean(store, output, outputs_older_than=7 * DAY)
     assert [output.size(run.run_id) for run in (old, middle, young)] == [0, 4096, 4096]
 
-    monkeypatch.setattr("schedulerd.builtin.cleanup._free", lambda _folder: 10_000 - output.size_of_all())
+    monkeypatch.setattr("schedulerd.actions.cleanup._free", lambda _folder: 10_000 - output.size_of_all())
     clean(store, output, min_free=3000)
     assert [output.size(run.run_id) for run in (middle, young)] == [0, 4096]
 

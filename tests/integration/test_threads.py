@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from schedulerd.actions.probes.runner import Planned, probe_all
 from schedulerd.answers import in_thread
-from schedulerd.builtin.probes.probing import Planned, probe_all
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
 from schedulerd.pool import Pool

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from schedulerd.builtin.cleanup import Cleaning
+from schedulerd.actions.cleanup import Cleaning
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import BusyError
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status

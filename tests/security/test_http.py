@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import pytest
 
-from schedulerd.builtin.probes import Cut, ProbeError
-from schedulerd.builtin.probes.network import probe_http
+from schedulerd.actions.probes import Cut, ProbeError
+from schedulerd.actions.probes.network import probe_http
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -65,8 +65,9 @@ def asked(url, tmp_path, **options):
              "expect_status": ["2xx"], "expect_text": None, "expect_json": None, "verify": True, "follow_redirects": True,
              "timeout": 20, "hidden": ["CANARY"], **options}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "schedulerd.children.http_request"], input=json.dumps(order).encode(), capture_output=True,
-        env={**os.environ, "SCHEDULERD_RESULT_FILE": str(told)}, check=False,
+        [sys.executable, "-m", "schedulerd.actions.programs.http_request"],
+        input=json.dumps(order).encode(), capture_output=True, check=False,
+        env={**os.environ, "SCHEDULERD_RESULT_FILE": str(told)},
     )  # fmt: skip
     return done.returncode, done.stdout, json.loads(told.read_text())["message"]
 

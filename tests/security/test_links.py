@@ -17,12 +17,12 @@ import pytest
 
 from schedulerd import ctl, shelf
 from schedulerd.__main__ import backup_warnings
+from schedulerd.actions.probes.storage import probe
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.create import make
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.source import BackupError
 from schedulerd.backups.verify import verify
-from schedulerd.builtin.probes.storage import probe
 from schedulerd.config.files import Files
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from schedulerd.actions.backups import prepare_backup, prepare_restore_drill
-from schedulerd.actions.child import environment
-from schedulerd.actions.programs import prepare_python, prepare_sql
+from schedulerd.actions.backup import prepare_backup, prepare_restore_drill
+from schedulerd.actions.environment import environment
+from schedulerd.actions.helpers import prepare_python, prepare_sql
 from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError, SecretError, StartError
 from schedulerd.core.models import Secret

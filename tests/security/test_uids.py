@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from schedulerd.__main__ import own_user_note
-from schedulerd.actions.child import environment
+from schedulerd.actions.environment import environment
 from schedulerd.client import PREFIX
 from schedulerd.core.errors import StartError
 from schedulerd.host import accounts

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from schedulerd.actions.probes import storage
 from schedulerd.auth import Tokens
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
-from schedulerd.builtin.probes import storage
 from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError, StoreError

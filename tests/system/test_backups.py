@@ -482,7 +482,7 @@ def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compre
         "recipients": [], "schema": None,
     }  # fmt: skip
     kilobytes = 32 if compress == "none" else notes.stat().st_size // 1024 + 8
-    child = f"{sys.executable} -m schedulerd.children.backup"
+    child = f"{sys.executable} -m schedulerd.actions.programs.backup"
     mount = f"mount -t tmpfs -o size={kilobytes}k,mode=700 none {small} && touch {small}/full"
     script = f"{mount}; {child}; s=$?; ls -A {small}; exit $s"
     done = subprocess.run(

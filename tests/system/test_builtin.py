@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from schedulerd.builtin.analytics import anomalies, bounds, merged, new_days, summary
+from schedulerd.actions.analytics import anomalies, bounds, merged, new_days, summary
 from schedulerd.store.protocol import DayOfJob, Ended
 from tests.support.waiting import until
 
@@ -179,7 +179,7 @@ def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_serv
 )
 def test_a_file_system_that_takes_no_data_is_unhealthy(tmp_path, spoil, why):
     call = "storage.probe_one(sys.argv[1], {}, 'r', Cut())"
-    probe = f"import sys; from schedulerd.builtin.probes import Cut, storage; print({call})"
+    probe = f"import sys; from schedulerd.actions.probes import Cut, storage; print({call})"
     mount = f"mount -t tmpfs -o size=64k none {tmp_path} && {spoil.format(tmp_path)}"
     script = f'{mount}; {sys.executable} -c "{probe}" {tmp_path}'
     done = subprocess.run(

@@ -6,7 +6,7 @@ import subprocess
 import psycopg
 import pytest
 
-from schedulerd.builtin.probes.standby import doubts
+from schedulerd.actions.probes.standby import doubts
 from tests.support.servers import PostgresServer, StandbyServer, find
 from tests.support.waiting import until
 

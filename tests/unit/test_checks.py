@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from schedulerd.builtin.checks import Check, LastChecks
+from schedulerd.actions.last_checks import Check, LastChecks
 from tests.support.builders import NOON
 
 AHEAD = timedelta(days=400)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.actions import PREPARE
-from schedulerd.actions.child import limits_of
-from schedulerd.children import call
-from schedulerd.children.http_request import _hidden
-from schedulerd.children.sql_statement import statements, to_percent
+from schedulerd.actions.environment import limits_of
+from schedulerd.actions.programs import call
+from schedulerd.actions.programs.http_request import _hidden
+from schedulerd.actions.programs.sql_statement import statements, to_percent
+from schedulerd.actions.registry import PREPARE
 from schedulerd.config.loader import load
 from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.core.errors import ConfigError, StartError

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...backups.urls import redis as server_of
 from . import Answer, Cut, above, graded
-from .talking import Talk
+from .redis_protocol import Talk
 
 NAMES = {
     "version": "redis_version", "role": "role", "used_memory_bytes": "used_memory", "max_memory_bytes": "maxmemory",

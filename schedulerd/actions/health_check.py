@@ -16,8 +16,8 @@ from ..config.settings_actions import SOURCE_SCHEMES
 from ..config.settings_health import FailWhen
 from ..core.models import Result, Status, to_text
 from ..secrets.references import scrubbed
-from . import Context
-from .checks import Check
+from .context import Context
+from .last_checks import Check
 from .probes import (
     DEGRADED,
     HEALTHY,
@@ -36,7 +36,7 @@ from .probes import (
     system,
     told,
 )
-from .probes.probing import Planned, probe_all
+from .probes.runner import Planned, probe_all
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ..core.errors import StartError
 from ..core.models import Job, Run
 from ..process.spec import ProcessSpec
 from ..secrets.references import resolve
-from .programs import check_trusted, own_program
+from .helpers import check_trusted, own_program
 
 
 def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:

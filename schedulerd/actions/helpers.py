@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from .. import ROOT
 from ..config.settings_actions import POSTGRESQL, SQLITE
 from ..core.errors import StartError
 from ..core.models import Job, Run, Secret
@@ -23,16 +24,15 @@ from ..host.trust import trusted, why_untrusted
 from ..process.spec import ProcessSpec
 from ..secrets.forms import SHORTEST_MASKED_OF_FILE
 from ..secrets.references import parts_of, passwords_in, resolve, resolve_to_mask
-from .child import environment, spec_of, users_of, values_of
 from .command import find_program
+from .environment import environment, spec_of, users_of, values_of
 
-CHILDREN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "children")
-ROOT = os.path.dirname(os.path.dirname(CHILDREN))  # where our own package is found
+PROGRAMS = os.path.join(ROOT, "schedulerd", "actions", "programs")
 STATEMENT_LIMIT = 1024 * 1024  # bytes
 
 
 def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that calls a Python function: `children/call.py`, run by the job's interpreter."""
+    """Return the process that calls a Python function: `actions/programs/call.py`, run by the job's interpreter."""
     options = job.options
     for folder in job.python_path:
         check_trusted("python_path", folder, job)
@@ -44,7 +44,7 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     }
     env = environment(job, run, output_path)
     interpreter = find_program(job.interpreter or sys.executable, env["PATH"], None)
-    argv = [interpreter, "-u", os.path.join(CHILDREN, "call.py")]
+    argv = [interpreter, "-u", os.path.join(PROGRAMS, "call.py")]
     return spec_of(job, run, argv, env, output_path, _bytes(order))
 
 
@@ -117,9 +117,9 @@ def _statement(path: str, also: Collection[int]) -> str:
 
 
 def own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:
-    """Return the process of `children/NAME.py`, which reads `order` from its standard input."""
+    """Return the process of `actions/programs/NAME.py`, which reads `order` from its standard input."""
     env = environment(job, run, output_path) | {"PYTHONPATH": ROOT}
-    argv = [sys.executable, "-P", "-m", f"schedulerd.children.{name}"]
+    argv = [sys.executable, "-P", "-m", f"schedulerd.actions.programs.{name}"]
     return spec_of(job, run, argv, env, output_path, _bytes(order))
 
 

@@ -19,7 +19,7 @@ from ..core.retention import Rules, claims_kept, expired, in_order, may_go_on, o
 from ..core.units import counted, format_duration
 from ..process.output import OutputFolder
 from ..store.protocol import Store, durable
-from . import Context
+from .context import Context
 
 PAGE = 1000  # rows, or outputs, that are looked at together
 UNKNOWN_KEPT = timedelta(days=1)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ...actions.child import users_of
 from ...backups.catalogue import Catalogue
 from ...backups.entry import Entry
 from ...backups.manifest import instant
 from ...backups.source import BackupError
 from ...core.models import Job
 from ...core.units import counted, format_duration
+from ..environment import users_of
 from . import DEGRADED, HEALTHY, Answer, Cut, told
 
 MOST_AHEAD = 3600.0  # seconds: clocks differ, and are set

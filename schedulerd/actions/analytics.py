@@ -16,8 +16,8 @@ from ..core.stats import percentile
 from ..core.units import counted
 from ..process.result_file import LARGEST_COUNT
 from ..store.protocol import DayOfJob, Ended, durable
-from ..trends import Figures, unusual
-from . import Context
+from .anomalies import Figures, unusual
+from .context import Context
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ..core.models import Job, Run, Secret
 from ..process.output import OutputFolder
 from ..secrets.references import resolve
 from ..store.protocol import Store
-from .checks import LastChecks
+from .last_checks import LastChecks
 
 
 class StoppedError(SchedulerdError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .core.stats import percentile
-from .core.units import format_duration
+from ..core.stats import percentile
+from ..core.units import format_duration
 
 LEAST_DAYS = 7  # with fewer days before, nothing is usual yet
 SLOWER = 2.0  # times the usual
