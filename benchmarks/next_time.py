@@ -22,7 +22,7 @@ from figures import print_table, say
 
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import TriggerError
-from schedulerd.planner import Planner
+from schedulerd.engine.planner import Planner
 from schedulerd.triggers.factory import CronTrigger, trigger_from
 
 ROME = "Europe/Rome"

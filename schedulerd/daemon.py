@@ -35,8 +35,6 @@ from .actions.last_checks import LastChecks
 from .actions.registry import PREPARE, telling_of_success
 from .auth import Tokens
 from .backups.manifest import maker_at
-from .board import Board
-from .chains import Chains
 from .config.fields import Record
 from .config.files import Files
 from .config.last_good import Loaded
@@ -48,20 +46,22 @@ from .core.errors import StartError, StoreAwayError
 from .core.loop_steps import Parts
 from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .core.units import counted
-from .executor import Executor, Finished, Function
+from .engine.dependencies import Chains
+from .engine.executor import Executor, Finished, Function
+from .engine.lookup import last_success_at
+from .engine.planner import Planner
+from .engine.recovery import close_open_runs, queue_again, start_unstarted, watch_again
+from .engine.reload import Roster
+from .engine.scheduler import Scheduler
+from .engine.state import Board
 from .host import cgroups
 from .host.descriptors import capacity, limit, limit_at_start
 from .host.locks import PathLock
 from .host.systemd import Notifier
-from .lookup import last_success_at
-from .planner import Planner
 from .process.output import OutputFolder
 from .process.spec import Cause
-from .recovery import close_open_runs, queue_again, start_unstarted, watch_again
 from .reloading import Reloader
-from .roster import Roster
 from .runs import Runs
-from .scheduler import Scheduler
 from .secrets.history import Keepsakes
 from .server import Listeners, Server, tcp_api, unix_api
 from .service import Service

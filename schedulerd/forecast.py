@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .board import Board
 from .core.clock import Clock
 from .core.errors import BusyError, InvalidError
 from .core.models import to_text
 from .core.stats import percentile
+from .engine.state import Board
 from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
 from .store.protocol import Store

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from .board import Board, JobState
 from .core.clock import Clock
 from .core.errors import InvalidError, StoreError, TriggerError
 from .core.misfires import newest_started, pause_is_over
@@ -14,9 +13,10 @@ from .core.models import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run
 from .core.retries import retry_at_of
 from .core.trigger import Occurrence, Trigger
 from .core.units import format_duration
+from .engine.run_queue import Seating
+from .engine.state import Board, JobState
 from .forecast import local_text, within_reach
 from .hindrances import Hindrance, hindrances, waiting_view
-from .seating import Seating
 from .store.protocol import Store
 from .triggers.date import instant_from
 from .triggers.wallclock import gap_around

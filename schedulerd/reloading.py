@@ -18,9 +18,9 @@ from .core.errors import ConfigError, SchedulerdError
 from .core.faults import fault_point
 from .core.models import to_text
 from .core.units import counted
+from .engine.reload import Changes, Roster
 from .host import cgroups
 from .host.systemd import Notifier
-from .roster import Changes, Roster
 from .secrets.history import Keepsakes
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from .actions.registry import PREPARE
-from .board import Board
 from .core.clock import Clock
 from .core.errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
 from .core.models import UNFINISHED, Job, Run, Secret, Status
 from .core.stats import percentile
 from .core.units import counted
-from .lookup import run_of
+from .engine.lookup import run_of
+from .engine.state import Board
 from .process.output import OutputFolder, Stretch
 from .process.output_reader import Reader
 from .process.result_file import read_result, result_path

@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 from . import __version__
 from .actions.analytics import anomalies
 from .actions.last_checks import LastChecks, is_check
-from .asking import Asked, Asking
-from .board import Board
 from .config.status import ConfigState
 from .core.clock import Clock
 from .core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError
 from .core.misfires import PAUSED
 from .core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from .core.stats import percentile_of_classes
+from .engine.manual_runs import Asked, Asking
+from .engine.scheduler import Scheduler
+from .engine.state import Board
 from .forecast import Forecast
 from .outlook import Outlook
 from .process.output import Stretch
 from .runs import Runs
-from .scheduler import Scheduler
 from .shelf import Shelf
 from .store.protocol import Store, durable
 from .views import JobList, backlog_view, health_point, queue_view, series, unwritten_view

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from .board import Board, JobState
 from .core.models import Run, to_text
-from .seating import since
+from .engine.run_queue import since
+from .engine.state import Board, JobState
 from .store.outage_journal import Backlog
 from .store.protocol import DayOfJob
 

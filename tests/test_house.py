@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, str] = {
     "process": "core host secrets store",
     "config": "core host secrets triggers backups",
     "actions": "core host secrets backups config process store",
+    "engine": "core host secrets process store",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

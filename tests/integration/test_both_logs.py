@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.asking import Asking
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
+from schedulerd.engine.manual_runs import Asking
 from schedulerd.store.outage_journal import Journal
 from schedulerd.store.outage_spool import Spool
 from schedulerd.store.sqlite.store import SqliteStore

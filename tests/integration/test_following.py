@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 
 from schedulerd import connections, metering
-from schedulerd.board import Board, JobState
 from schedulerd.connections import Gate
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
+from schedulerd.engine.state import Board, JobState
 from schedulerd.following import Sender, follow
 from schedulerd.process.output import OutputFolder
 from schedulerd.runs import Runs

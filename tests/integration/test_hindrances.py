@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.asking import Asking
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.concurrency import Load
 from schedulerd.core.models import Actor, Overlap, Pause, Role, Status
+from schedulerd.engine.manual_runs import Asking
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.planner import Planner
+from schedulerd.engine.planner import Planner
 from schedulerd.triggers.factory import IntervalTrigger
 from tests.support.waiting import until
 
@@ -59,7 +59,7 @@ def test_a_loop_that_cannot_schedule_does_not_spin_tells_so_and_feeds_no_watchdo
 
 
 def test_decisions_that_fail_feed_no_watchdog_until_one_goes_well(made, monkeypatch):
-    monkeypatch.setattr("schedulerd.planner.STUMBLE", timedelta(seconds=0.5))
+    monkeypatch.setattr("schedulerd.engine.planner.STUMBLE", timedelta(seconds=0.5))
     mended, alive = threading.Event(), threading.Semaphore(0)
 
     def on_due(_batch, _now):

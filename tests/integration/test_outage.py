@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.asking import Asking
-from schedulerd.board import MOST_ENDED, Board, JobState
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
+from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.state import MOST_ENDED, Board, JobState
 from schedulerd.outlook import UNASKED
 from schedulerd.process.output import OutputFolder
 from schedulerd.runs import Runs

@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd import ends as ends_module
-from schedulerd.asking import Asking
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.concurrency import Load
 from schedulerd.core.errors import NotFoundError, StoppingError
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
-from schedulerd.executor import Finished
+from schedulerd.engine import completion as ends_module
+from schedulerd.engine.executor import Finished
+from schedulerd.engine.manual_runs import Asking
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 

@@ -4,7 +4,7 @@ import queue
 import threading
 
 from schedulerd.core.clock import ManualClock, SystemClock
-from schedulerd.pool import Pool
+from schedulerd.engine.thread_pool import Pool
 from tests.support.builders import NOON
 from tests.support.waiting import until
 

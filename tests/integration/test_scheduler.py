@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.asking import Asking
-from schedulerd.board import Board, JobState
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
-from schedulerd.entries import DueJob
-from schedulerd.executor import Finished
-from schedulerd.scheduler import Scheduler
+from schedulerd.engine.due import DueJob
+from schedulerd.engine.executor import Finished
+from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.scheduler import Scheduler
+from schedulerd.engine.state import Board, JobState
 from tests.support.builders import NOON, a_job, due_at
 
 ADMIN = Actor("test", Role.ADMIN)

@@ -10,7 +10,7 @@ from schedulerd.actions.probes.runner import Planned, probe_all
 from schedulerd.answers import in_thread
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
-from schedulerd.pool import Pool
+from schedulerd.engine.thread_pool import Pool
 from schedulerd.store.factory import store_at
 from tests.support.builders import NOON
 from tests.support.threads import no_more_threads

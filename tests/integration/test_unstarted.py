@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.asking import Asking
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
-from schedulerd.recovery import STARTED_LATE
+from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.recovery import STARTED_LATE
 from schedulerd.store.outage_spool import COME_AGAIN
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine

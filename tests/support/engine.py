@@ -1,19 +1,19 @@
 """Planner, policy, ledger and chains as the daemon builds them, with an executor that the test holds in its hand."""
 
-from schedulerd.board import Board
-from schedulerd.chains import Chains
 from schedulerd.core.concurrency import Load
 from schedulerd.core.errors import StoppingError
 from schedulerd.core.models import Result, Status
-from schedulerd.executor import Finished
+from schedulerd.engine.dependencies import Chains
+from schedulerd.engine.executor import Finished
+from schedulerd.engine.lookup import last_success_at
+from schedulerd.engine.planner import Planner
+from schedulerd.engine.recovery import close_open_runs, queue_again, start_unstarted, watch_again
+from schedulerd.engine.reload import Roster
+from schedulerd.engine.scheduler import Scheduler
+from schedulerd.engine.state import Board
 from schedulerd.forecast import Forecast
-from schedulerd.lookup import last_success_at
 from schedulerd.outlook import Outlook
-from schedulerd.planner import Planner
 from schedulerd.process.spec import Kept
-from schedulerd.recovery import close_open_runs, queue_again, start_unstarted, watch_again
-from schedulerd.roster import Roster
-from schedulerd.scheduler import Scheduler
 
 
 class Engine:

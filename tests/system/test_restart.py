@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.recovery import STARTED_LATE
+from schedulerd.engine.recovery import STARTED_LATE
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 

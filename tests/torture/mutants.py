@@ -42,7 +42,7 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
-        "start before commit", "entering.py",
+        "start before commit", "engine/recording.py",
         "        return self._store.record(rows, asks)\n",
         "        self._store.record(rows, asks)\n        taken: Future[frozenset[str]] = Future()\n"
         "        taken.set_result(frozenset(run.run_id for run in rows))\n        return taken\n",
@@ -59,7 +59,7 @@ MUTANTS = [
         ("history",), ("LOST_ROW", "DOUBLE"),
     ),
     Mutant(
-        "plan from now", "roster.py",
+        "plan from now", "engine/reload.py",
         "                after = max(since[job_id], newest.get(job_id, since[job_id]))\n",
         "                after = self._clock.now()\n",
         ("kill",), ("SILENT_MISS",),
@@ -76,7 +76,7 @@ MUTANTS = [
         ("keeper",), ("DOUBLE",),
     ),
     Mutant(
-        "recovery reruns what lives", "recovery.py",
+        "recovery reruns what lives", "engine/recovery.py",
         "        if run.run_id in known:\n", "        if run.run_id in known and run.attempt > 1:\n",
         ("kill",), ("DOUBLE", "FALSE_NEVER_STARTED"),
     ),
@@ -86,7 +86,7 @@ MUTANTS = [
         ("shortage",), ("DOUBLE", "LOST_ROW"),
     ),
     Mutant(
-        "forgotten before it is recorded", "executor.py",
+        "forgotten before it is recorded", "engine/executor.py",
         "        self._starters.submit(self._ended, ends)\n",
         "        self.forget([end.run_id for end in ends])\n        self._starters.submit(self._ended, ends)\n",
         ("kill",), ("FALSE_NEVER_STARTED", "DOUBLE"), {"SCHEDULERD_FAULT": "in_result:sleep:0.3:0.5"},

@@ -9,7 +9,7 @@ import schedule
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Origin
 from schedulerd.core.trigger import Occurrence
-from schedulerd.planner import Planner
+from schedulerd.engine.planner import Planner
 from schedulerd.triggers.factory import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON
 

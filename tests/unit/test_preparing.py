@@ -4,7 +4,7 @@ import pytest
 
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import StartError
-from schedulerd.preparing import PREPARE_SECONDS, Preparing
+from schedulerd.engine.preparation import PREPARE_SECONDS, Preparing
 from tests.support.builders import NOON, a_job, a_run
 
 

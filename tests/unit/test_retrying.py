@@ -17,7 +17,7 @@ from schedulerd.core.retries import (
     retry_at_of,
     within_deadline,
 )
-from schedulerd.ends import next_row
+from schedulerd.engine.completion import next_row
 from tests.support.builders import NOON, a_job, a_run
 
 SECOND = timedelta(seconds=1)

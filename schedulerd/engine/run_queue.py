@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from .board import Board, JobState
-from .core.clock import Clock
-from .core.concurrency import (
+from ..core.clock import Clock
+from ..core.concurrency import (
     Admission,
     FullPool,
     Load,
@@ -26,11 +25,12 @@ from .core.concurrency import (
     unmet,
     waits_for,
 )
-from .core.models import CatchUp, Job, Origin, Overlap, Result, Run, Status
-from .core.retries import deadline_of, rebased, retry_at_of
-from .core.units import counted, format_duration
-from .entries import not_started
-from .host import load
+from ..core.models import CatchUp, Job, Origin, Overlap, Result, Run, Status
+from ..core.retries import deadline_of, rebased, retry_at_of
+from ..core.units import counted, format_duration
+from ..host import load
+from .due import not_started
+from .state import Board, JobState
 
 log = logging.getLogger(__name__)
 

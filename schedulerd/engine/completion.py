@@ -9,14 +9,14 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from .board import Board, JobState
-from .core.clock import Clock
-from .core.loop_steps import Part
-from .core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
-from .core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
-from .endings import Endings
-from .seating import Seating
-from .store.protocol import Store
+from ..core.clock import Clock
+from ..core.loop_steps import Part
+from ..core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
+from ..core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
+from ..store.protocol import Store
+from .run_queue import Seating
+from .state import Board, JobState
+from .stop_orders import Endings
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from .core.clock import Clock
-from .core.errors import StartError
-from .core.models import Job, Run
+from ..core.clock import Clock
+from ..core.errors import StartError
+from ..core.models import Job, Run
 
 PREPARE_SECONDS = 10.0
 GIVEN_UP = (

@@ -16,12 +16,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from .board import Board, JobState
-from .cancelling import Cancelling
-from .core.clock import Clock
-from .core.errors import StartError
-from .core.loop_steps import Parts
-from .core.misfires import (
+from ..core.clock import Clock
+from ..core.errors import StartError
+from ..core.loop_steps import Parts
+from ..core.misfires import (
     CHANGED,
     PAUSED,
     Decision,
@@ -33,16 +31,18 @@ from .core.misfires import (
     still_starts,
     why_too_late,
 )
-from .core.models import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
-from .core.retries import within_deadline
-from .endings import Endings, Launcher
-from .ends import NO_JOB, Ends
-from .entering import LOOK_AGAIN, Entering, Entry
-from .entries import DueJob, Undecided, details_of, new_run, passed_run
+from ..core.models import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
+from ..core.retries import within_deadline
+from ..store.protocol import Store
+from .cancellation import Cancelling
+from .completion import NO_JOB, Ends
+from .due import DueJob, Undecided, details_of, new_run, passed_run
 from .executor import Finished
 from .pauses import Pauses
-from .seating import Seating
-from .store.protocol import Store
+from .recording import LOOK_AGAIN, Entering, Entry
+from .run_queue import Seating
+from .state import Board, JobState
+from .stop_orders import Endings, Launcher
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)

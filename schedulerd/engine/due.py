@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from .core.misfires import OVERDUE, Due, Passed, Start
-from .core.models import MICROSECOND, Job, Origin, Result, Run, Status, finish, new_run_id, to_text
+from ..core.misfires import OVERDUE, Due, Passed, Start
+from ..core.models import MICROSECOND, Job, Origin, Result, Run, Status, finish, new_run_id, to_text
 
 FIRST_PORTION = 50  # jobs
 PORTION_GROWTH = 5

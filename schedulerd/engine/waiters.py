@@ -7,8 +7,8 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import NamedTuple
 
-from .board import Board
-from .core.models import Run
+from ..core.models import Run
+from .state import Board
 
 
 class _Waiter(NamedTuple):

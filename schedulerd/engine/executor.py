@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .core.clock import Clock
-from .core.errors import SchedulerdError, SecretError, StartError, StoppingError
-from .core.faults import fault_point
-from .core.models import Job, Result, Run, Status
-from .core.units import counted, format_size
-from .pool import Pool
-from .preparing import GIVEN_UP, STOPPING, GivenUpError, Preparing
-from .process.output import OutputFolder
-from .process.result_file import Reported, merged, result_path, shown, take_result
-from .process.spec import Cause, End, Kept, ProcessSpec
-from .process.supervisor import Supervisor
+from ..core.clock import Clock
+from ..core.errors import SchedulerdError, SecretError, StartError, StoppingError
+from ..core.faults import fault_point
+from ..core.models import Job, Result, Run, Status
+from ..core.units import counted, format_size
+from ..process.output import OutputFolder
+from ..process.result_file import Reported, merged, result_path, shown, take_result
+from ..process.spec import Cause, End, Kept, ProcessSpec
+from ..process.supervisor import Supervisor
+from .preparation import GIVEN_UP, STOPPING, GivenUpError, Preparing
+from .thread_pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from datetime import datetime
 from functools import partial
 
-from .board import Board, JobState
-from .core.misfires import pause_is_over
-from .core.models import Pause
-from .store.protocol import Store
+from ..core.misfires import pause_is_over
+from ..core.models import Pause
+from ..store.protocol import Store
+from .state import Board, JobState
 
 log = logging.getLogger(__name__)
 

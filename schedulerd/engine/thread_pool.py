@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .core.clock import Clock
-from .core.errors import StartError
+from ..core.clock import Clock
+from ..core.errors import StartError
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .core.errors import NotFoundError
-from .core.models import Job, Pause, Run
+from ..core.errors import NotFoundError
+from ..core.models import Job, Pause, Run
 
 MOST_ENDED = 1000  # runs that ended while the ledger was away, and are kept in memory
 

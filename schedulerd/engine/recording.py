@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from .board import Board, JobState
-from .core.clock import Clock
-from .core.errors import PartWrittenError
-from .core.faults import fault_point
-from .core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
-from .entries import DueJob, Undecided, new_run
-from .seating import Seating
-from .store.protocol import Store
+from ..core.clock import Clock
+from ..core.errors import PartWrittenError
+from ..core.faults import fault_point
+from ..core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
+from ..store.protocol import Store
+from .due import DueJob, Undecided, new_run
+from .run_queue import Seating
+from .state import Board, JobState
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from .board import Board
-from .core.clock import Clock
-from .core.errors import StoppingError
-from .core.loop_steps import Part
-from .core.models import Job, Result, Run, Status
-from .process.spec import Cause
+from ..core.clock import Clock
+from ..core.errors import StoppingError
+from ..core.loop_steps import Part
+from ..core.models import Job, Result, Run, Status
+from ..process.spec import Cause
+from .state import Board
 
 
 class Launcher(Protocol):

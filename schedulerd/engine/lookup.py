@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from .board import Board
-from .core.errors import StoreError
-from .core.models import Run
-from .store.protocol import Store
+from ..core.errors import StoreError
+from ..core.models import Run
+from ..store.protocol import Store
+from .state import Board
 
 log = logging.getLogger(__name__)
 

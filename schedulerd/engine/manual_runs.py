@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from .core.errors import SchedulerdError, StoppingError, StoreError
-from .core.models import Actor, Origin, Run, Status
-from .core.params import check_params
-from .core.retries import is_followed
+from ..core.errors import SchedulerdError, StoppingError, StoreError
+from ..core.models import Actor, Origin, Run, Status
+from ..core.params import check_params
+from ..core.retries import is_followed
 from .lookup import run_of
 from .scheduler import Scheduler
 

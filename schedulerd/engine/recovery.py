@@ -16,18 +16,18 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .board import Board, JobState
-from .core.clock import Clock
-from .core.concurrency import most_at_once
-from .core.misfires import pause_is_over, why_left_unstarted
-from .core.models import Job, JobRecord, Origin, Result, Run, Status, finish
-from .core.retries import rebased
-from .ends import next_row
-from .process.spec import WHO, Kept
-from .roster import GONE, rule_of
+from ..core.clock import Clock
+from ..core.concurrency import most_at_once
+from ..core.misfires import pause_is_over, why_left_unstarted
+from ..core.models import Job, JobRecord, Origin, Result, Run, Status, finish
+from ..core.retries import rebased
+from ..process.spec import WHO, Kept
+from ..store.outage_spool import COME_AGAIN
+from ..store.protocol import Store, durable
+from .completion import next_row
+from .reload import GONE, rule_of
 from .scheduler import Scheduler
-from .store.outage_spool import COME_AGAIN
-from .store.protocol import Store, durable
+from .state import Board, JobState
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from .board import Board, JobState
-from .chains import Chains
-from .core.clock import Clock, Jump
-from .core.misfires import CHANGED, most_needed
-from .core.models import Job, JobRecord, Origin, Run, Status
+from ..core.clock import Clock, Jump
+from ..core.misfires import CHANGED, most_needed
+from ..core.models import Job, JobRecord, Origin, Run, Status
+from ..store.protocol import Store, durable
+from .dependencies import Chains
 from .planner import Planner
 from .scheduler import Scheduler
-from .store.protocol import Store, durable
+from .state import Board, JobState
 
 log = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
-from .board import Board, JobState
-from .core.errors import NotFoundError
-from .core.models import Origin, Overlap, Result, Run, Status
-from .core.retries import is_superseded
-from .endings import Endings
-from .ends import Ends
+from ..core.errors import NotFoundError
+from ..core.models import Origin, Overlap, Result, Run, Status
+from ..core.retries import is_superseded
+from ..process.spec import Cause
+from ..store.protocol import Store
+from .completion import Ends
 from .lookup import run_of
-from .process.spec import Cause
-from .seating import Seating
-from .store.protocol import Store
+from .run_queue import Seating
+from .state import Board, JobState
+from .stop_orders import Endings
 
 
 class Cancelling:

@@ -25,13 +25,13 @@ from typing import Any, TypeVar
 
 import schedule
 
-from .core.clock import Clock, Jump, JumpWatch
-from .core.misfires import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
-from .core.models import Origin
-from .core.trigger import Occurrence, Trigger
-from .core.units import counted, format_duration
-from .entries import DueJob, Undecided, portions, together
-from .loop import Loop
+from ..core.clock import Clock, Jump, JumpWatch
+from ..core.misfires import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
+from ..core.models import Origin
+from ..core.trigger import Occurrence, Trigger
+from ..core.units import counted, format_duration
+from .due import DueJob, Undecided, portions, together
+from .planner_loop import Loop
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from .core.clock import Clock
-from .core.loop_steps import Part
+from ..core.clock import Clock
+from ..core.loop_steps import Part
 
 
 class Loop:

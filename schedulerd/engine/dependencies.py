@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .core.misfires import follows, is_wanted
-from .core.models import ENDED, Job, Origin, Run, Status
-from .core.retention import FOLLOWED_FOR
-from .core.retries import is_followed, outcome_of
-from .core.trigger import After
+from ..core.misfires import follows, is_wanted
+from ..core.models import ENDED, Job, Origin, Run, Status
+from ..core.retention import FOLLOWED_FOR
+from ..core.retries import is_followed, outcome_of
+from ..core.trigger import After
+from ..store.protocol import Store
 from .planner import Planner
-from .store.protocol import Store
 
 MOST_ENDS = 100  # of one job that are looked at after a start
 
