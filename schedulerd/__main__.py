@@ -29,7 +29,7 @@ from .host.systemd import passed_sockets
 from .process.spec import keep_descriptors_private
 from .refusal import refuse_waiting
 from .server import check_listen
-from .shelf import Folders, catalogue_of
+from .service.backups import Folders, catalogue_of
 from .statedir import refused_places
 
 log = logging.getLogger(__package__)

@@ -30,7 +30,7 @@ from .core.errors import (
     WrongTypeError,
 )
 from .core.models import Actor, Role
-from .views import to_bytes
+from .service.serializers import to_bytes
 
 log = logging.getLogger(__name__)
 

@@ -48,8 +48,8 @@ from .parsing import (
     whole_from,
 )
 from .protocol import begin, has_begun
-from .service import Service
-from .views import run_view, to_bytes
+from .service.serializers import run_view, to_bytes
+from .service.service import Service
 
 log = logging.getLogger(__name__)
 

@@ -60,12 +60,12 @@ from .host.locks import PathLock
 from .host.systemd import Notifier
 from .process.output import OutputFolder
 from .process.spec import Cause
-from .reloading import Reloader
-from .runs import Runs
 from .secrets.history import Keepsakes
 from .server import Listeners, Server, tcp_api, unix_api
-from .service import Service
-from .shelf import Shelf
+from .service.backups import Shelf
+from .service.configuration import Reloader
+from .service.runs import Runs
+from .service.service import Service
 from .statedir import clear_the_way, lock, spool_of
 from .store.factory import store_at
 from .upkeep import Upkeep

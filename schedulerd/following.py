@@ -9,7 +9,7 @@ from aiohttp import web
 from .answers import in_thread
 from .core.models import Run
 from .process.output_reader import Piece, Reader
-from .runs import Runs
+from .service.runs import Runs
 
 PIECE_BYTES = 64 * 1024
 POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed

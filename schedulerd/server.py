@@ -26,7 +26,7 @@ from .core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from .doorway import Doorway, Lobby
 from .host.unix_sockets import peer_of, socket_identity
 from .protocol import protocols
-from .service import Service
+from .service.service import Service
 
 log = logging.getLogger(__name__)
 

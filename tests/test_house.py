@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, str] = {
     "config": "core host secrets triggers backups",
     "actions": "core host secrets backups config process store",
     "engine": "core host secrets process store",
+    "service": "core host secrets triggers backups config process store engine actions",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

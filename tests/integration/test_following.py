@@ -14,8 +14,8 @@ from schedulerd.core.models import Status
 from schedulerd.engine.state import Board, JobState
 from schedulerd.following import Sender, follow
 from schedulerd.process.output import OutputFolder
-from schedulerd.runs import Runs
 from schedulerd.secrets.history import Keepsakes
+from schedulerd.service.runs import Runs
 from tests.support.builders import a_job, a_run
 
 SILENCE_SECONDS = 0.5  # longer than the time that a request's head has here

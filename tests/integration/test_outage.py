@@ -12,10 +12,10 @@ from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
 from schedulerd.engine.manual_runs import Asking
 from schedulerd.engine.state import MOST_ENDED, Board, JobState
-from schedulerd.outlook import UNASKED
 from schedulerd.process.output import OutputFolder
-from schedulerd.runs import Runs
 from schedulerd.secrets.history import Keepsakes
+from schedulerd.service.occurrences import UNASKED
+from schedulerd.service.runs import Runs
 from schedulerd.store.outage_journal import Journal
 from schedulerd.store.outage_spool import COME_AGAIN, Spool
 from schedulerd.store.sqlite.store import SqliteStore

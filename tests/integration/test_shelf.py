@@ -13,7 +13,7 @@ from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import new_run_id
-from schedulerd.shelf import Shelf
+from schedulerd.service.backups import Shelf
 from tests.support.waiting import until
 
 HERE = Maker("host", "daemon")
@@ -39,7 +39,7 @@ def test_a_folder_that_cannot_be_cleared_keeps_no_unfinished_backup_in_the_next(
     (tmp_path / "real").mkdir()
     (tmp_path / "first").symlink_to(tmp_path / "real")  # which no catalogue follows
     left = left_in(tmp_path / "second")
-    caplog.set_level("INFO", "schedulerd.shelf")
+    caplog.set_level("INFO", "schedulerd.service.backups")
 
     clear(tmp_path / "first", tmp_path / "second")
 

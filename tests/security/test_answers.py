@@ -18,7 +18,7 @@ from schedulerd.callers import SocketCallers
 from schedulerd.client import PREFIX, Client, job_path, run_path
 from schedulerd.core.clock import SystemClock
 from schedulerd.server import Server
-from schedulerd.service import Service
+from schedulerd.service.service import Service
 from tests.support.daemon import RunningDaemon
 from tests.support.raw_http import heard
 from tests.support.waiting import until

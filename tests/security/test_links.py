@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd import ctl, shelf
+from schedulerd import ctl
 from schedulerd.__main__ import backup_warnings
 from schedulerd.actions.probes.storage import probe
 from schedulerd.backups.catalogue import Catalogue
@@ -27,7 +27,8 @@ from schedulerd.config.files import Files
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError
 from schedulerd.core.models import Actor, Role, new_run_id
-from schedulerd.shelf import Shelf
+from schedulerd.service import backups
+from schedulerd.service.backups import Shelf
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import a_job
 
@@ -340,7 +341,7 @@ NO_BOUNDS = (None, None, None, True)
 
 
 def test_s26_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monkeypatch):
-    monkeypatch.setattr(shelf, "PATIENCE", 0.2)
+    monkeypatch.setattr(backups, "PATIENCE", 0.2)
     kept = Shelf(lambda: {str(theirs): [a_job(user="nobody")]}, HERE, SystemClock(), bool)
     descriptor = os.open(theirs, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -11,9 +11,9 @@ from schedulerd.engine.recovery import close_open_runs, queue_again, start_unsta
 from schedulerd.engine.reload import Roster
 from schedulerd.engine.scheduler import Scheduler
 from schedulerd.engine.state import Board
-from schedulerd.forecast import Forecast
-from schedulerd.outlook import Outlook
 from schedulerd.process.spec import Kept
+from schedulerd.service.forecast import Forecast
+from schedulerd.service.occurrences import Outlook
 
 
 class Engine:

@@ -726,7 +726,11 @@ def test_a_history_in_postgresql_is_backed_up_alone_and_proven(daemon, postgres,
     jobs = {
         "b": {"backup": {"source": "history"}},
         "d": {
-            "restore_drill": {"of": "b", "into": postgres.url, "assertions": ["SELECT count(*) > 0 FROM schedulerd.runs"]}
+            "restore_drill": {
+                "of": "b",
+                "into": postgres.url,
+                "assertions": ["SELECT count(*) > 0 FROM schedulerd.runs"],
+            }
         },
     }
     running = daemon(jobs, store=shop).start()

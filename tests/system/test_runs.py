@@ -14,7 +14,7 @@ import pytest
 
 from schedulerd.client import PREFIX, ClientError, job_path, run_path
 from schedulerd.ctl_runs import exit_code
-from schedulerd.runs import MOST_FOLLOWERS, seconds_left
+from schedulerd.service.runs import MOST_FOLLOWERS, seconds_left
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
 from tests.unit.test_output import punch

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.core.models import Origin, Overlap, Pause
-from schedulerd.simulation import Actor, load_of, play, skips
+from schedulerd.service.simulation import Actor, load_of, play, skips
 from tests.support.builders import NOON, a_job
 
 HOUR = timedelta(hours=1)

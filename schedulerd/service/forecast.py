@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .core.clock import Clock
-from .core.errors import BusyError, InvalidError
-from .core.models import to_text
-from .core.stats import percentile
-from .engine.state import Board
+from ..core.clock import Clock
+from ..core.errors import BusyError, InvalidError
+from ..core.models import to_text
+from ..core.stats import percentile
+from ..engine.state import Board
+from ..store.protocol import Store
 from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
-from .store.protocol import Store
 
 MOST_SCENES = 50_000  # that are played
 MOST_TOLD = 10_000  # ... and that are told one by one

@@ -9,19 +9,19 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from .config.files import Files
-from .config.last_good import CopyError, keep
-from .config.loader import FIXED_AT_START, Config, load
-from .config.status import ConfigState
-from .core.clock import Clock
-from .core.errors import ConfigError, SchedulerdError
-from .core.faults import fault_point
-from .core.models import to_text
-from .core.units import counted
-from .engine.reload import Changes, Roster
-from .host import cgroups
-from .host.systemd import Notifier
-from .secrets.history import Keepsakes
+from ..config.files import Files
+from ..config.last_good import CopyError, keep
+from ..config.loader import FIXED_AT_START, Config, load
+from ..config.status import ConfigState
+from ..core.clock import Clock
+from ..core.errors import ConfigError, SchedulerdError
+from ..core.faults import fault_point
+from ..core.models import to_text
+from ..core.units import counted
+from ..engine.reload import Changes, Roster
+from ..host import cgroups
+from ..host.systemd import Notifier
+from ..secrets.history import Keepsakes
 
 log = logging.getLogger(__name__)
 

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .actions.registry import PREPARE
-from .core.clock import Clock
-from .core.errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
-from .core.models import UNFINISHED, Job, Run, Secret, Status
-from .core.stats import percentile
-from .core.units import counted
-from .engine.lookup import run_of
-from .engine.state import Board
-from .process.output import OutputFolder, Stretch
-from .process.output_reader import Reader
-from .process.result_file import read_result, result_path
-from .secrets.history import Keepsakes
-from .secrets.references import known_secrets
-from .store.protocol import Store
-from .views import run_view
+from ..actions.registry import PREPARE
+from ..core.clock import Clock
+from ..core.errors import BusyError, ConflictError, GoneError, NotFoundError, SecretError, StoreAwayError, StoreError
+from ..core.models import UNFINISHED, Job, Run, Secret, Status
+from ..core.stats import percentile
+from ..core.units import counted
+from ..engine.lookup import run_of
+from ..engine.state import Board
+from ..process.output import OutputFolder, Stretch
+from ..process.output_reader import Reader
+from ..process.result_file import read_result, result_path
+from ..secrets.history import Keepsakes
+from ..secrets.references import known_secrets
+from ..store.protocol import Store
+from .serializers import run_view
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from .core.misfires import follows, pause_is_over
-from .core.models import MICROSECOND, Job, Origin, Overlap, Pause
-from .core.trigger import After, Occurrence, When
+from ..core.misfires import follows, pause_is_over
+from ..core.models import MICROSECOND, Job, Origin, Overlap, Pause
+from ..core.trigger import After, Occurrence, When
 
 PARTS = 48  # into which the window is cut for the load
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .core.concurrency import MUTEX, FullPool, most_at_once
-from .core.misfires import pause_is_over
-from .core.models import Origin, Pause, Run, to_text
-from .core.retries import retry_at_of
-from .core.units import counted
-from .engine.run_queue import Seating, since
-from .engine.state import Board, JobState
+from ..core.concurrency import MUTEX, FullPool, most_at_once
+from ..core.misfires import pause_is_over
+from ..core.models import Origin, Pause, Run, to_text
+from ..core.retries import retry_at_of
+from ..core.units import counted
+from ..engine.run_queue import Seating, since
+from ..engine.state import Board, JobState
 
 MOST_NAMED = 5  # runs, in words
 

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from .core.models import Run, to_text
-from .engine.run_queue import since
-from .engine.state import Board, JobState
-from .store.outage_journal import Backlog
-from .store.protocol import DayOfJob
+from ..core.models import Run, to_text
+from ..engine.run_queue import since
+from ..engine.state import Board, JobState
+from ..store.outage_journal import Backlog
+from ..store.protocol import DayOfJob
 
 
 def run_view(run: Run) -> dict[str, Any]:

@@ -8,25 +8,25 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from . import __version__
-from .actions.analytics import anomalies
-from .actions.last_checks import LastChecks, is_check
-from .config.status import ConfigState
-from .core.clock import Clock
-from .core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError
-from .core.misfires import PAUSED
-from .core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
-from .core.stats import percentile_of_classes
-from .engine.manual_runs import Asked, Asking
-from .engine.scheduler import Scheduler
-from .engine.state import Board
+from .. import __version__
+from ..actions.analytics import anomalies
+from ..actions.last_checks import LastChecks, is_check
+from ..config.status import ConfigState
+from ..core.clock import Clock
+from ..core.errors import ForbiddenError, InvalidError, NotFoundError, SecretError
+from ..core.misfires import PAUSED
+from ..core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
+from ..core.stats import percentile_of_classes
+from ..engine.manual_runs import Asked, Asking
+from ..engine.scheduler import Scheduler
+from ..engine.state import Board
+from ..process.output import Stretch
+from ..store.protocol import Store, durable
+from .backups import Shelf
 from .forecast import Forecast
-from .outlook import Outlook
-from .process.output import Stretch
+from .occurrences import Outlook
 from .runs import Runs
-from .shelf import Shelf
-from .store.protocol import Store, durable
-from .views import JobList, backlog_view, health_point, queue_view, series, unwritten_view
+from .serializers import JobList, backlog_view, health_point, queue_view, series, unwritten_view
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from .actions.environment import users_of
-from .backups.catalogue import Catalogue
-from .backups.entry import Entry, newest_first
-from .backups.manifest import Maker, stamped
-from .backups.source import HISTORY, BackupError
-from .backups.verify import verify
-from .core.clock import Clock
-from .core.errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
-from .core.models import Actor, Job
-from .core.units import BYTES
+from ..actions.environment import users_of
+from ..backups.catalogue import Catalogue
+from ..backups.entry import Entry, newest_first
+from ..backups.manifest import Maker, stamped
+from ..backups.source import HISTORY, BackupError
+from ..backups.verify import verify
+from ..core.clock import Clock
+from ..core.errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
+from ..core.models import Actor, Job
+from ..core.units import BYTES
 
 log = logging.getLogger(__name__)
 

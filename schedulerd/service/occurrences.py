@@ -6,21 +6,21 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from .core.clock import Clock
-from .core.errors import InvalidError, StoreError, TriggerError
-from .core.misfires import newest_started, pause_is_over
-from .core.models import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
-from .core.retries import retry_at_of
-from .core.trigger import Occurrence, Trigger
-from .core.units import format_duration
-from .engine.run_queue import Seating
-from .engine.state import Board, JobState
+from ..core.clock import Clock
+from ..core.errors import InvalidError, StoreError, TriggerError
+from ..core.misfires import newest_started, pause_is_over
+from ..core.models import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Run, Status, to_text
+from ..core.retries import retry_at_of
+from ..core.trigger import Occurrence, Trigger
+from ..core.units import format_duration
+from ..engine.run_queue import Seating
+from ..engine.state import Board, JobState
+from ..store.protocol import Store
+from ..triggers.date import instant_from
+from ..triggers.wallclock import gap_around
 from .forecast import local_text, within_reach
-from .hindrances import Hindrance, hindrances, waiting_view
-from .store.protocol import Store
-from .triggers.date import instant_from
-from .triggers.wallclock import gap_around
-from .views import run_view
+from .serializers import run_view
+from .wait_reasons import Hindrance, hindrances, waiting_view
 
 NEAR_ROWS = 20  # of the ledger that are looked at around an occurrence
 MOST_FUTURE = 1000  # rows of times that are still to come, after the clock was set back

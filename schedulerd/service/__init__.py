@@ -1,0 +1,1 @@
+"""The operations that a caller can request, each with the role it needs. No HTTP here."""
