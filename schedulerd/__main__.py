@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
+from .api.refusal import refuse_waiting
+from .api.server import check_listen
 from .backups.source import BackupError
 from .config.last_good import load_to_start
 from .config.loader import DEFAULT_CONFIG, Config, load
@@ -27,8 +29,6 @@ from .host.descriptors import FEWEST, MORE_DESCRIPTORS, fill_standard, limit, ra
 from .host.hardening import hide
 from .host.systemd import passed_sockets
 from .process.spec import keep_descriptors_private
-from .refusal import refuse_waiting
-from .server import check_listen
 from .service.backups import Folders, catalogue_of
 from .statedir import refused_places
 

@@ -33,7 +33,8 @@ from .actions import analytics, cleanup, health_check
 from .actions.context import Context
 from .actions.last_checks import LastChecks
 from .actions.registry import PREPARE, telling_of_success
-from .auth import Tokens
+from .api.auth import Tokens
+from .api.server import Listeners, Server, tcp_api, unix_api
 from .backups.manifest import maker_at
 from .config.fields import Record
 from .config.files import Files
@@ -61,7 +62,6 @@ from .host.systemd import Notifier
 from .process.output import OutputFolder
 from .process.spec import Cause
 from .secrets.history import Keepsakes
-from .server import Listeners, Server, tcp_api, unix_api
 from .service.backups import Shelf
 from .service.configuration import Reloader
 from .service.runs import Runs

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from .auth import ADMIN_TOKEN_FILE
+from .api.auth import ADMIN_TOKEN_FILE
 from .config.last_good import FOLDER, NAME
 from .config.loader import Config
 from .core.clock import Clock

@@ -7,11 +7,11 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
+from .api.server import Listeners
 from .core.clock import Clock
 from .core.errors import SchedulerdError
 from .host.locks import PathLock
 from .process.output import OutputFolder
-from .server import Listeners
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from schedulerd import connections, crowd
-from schedulerd.connections import Gate
+from schedulerd.api.connections import admission, limits
+from schedulerd.api.connections.limits import Gate
 
 HEAD = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -45,7 +45,7 @@ async def lifetime_of_one(reader):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
 
 
 def test_who_says_nothing_or_half_a_head_is_closed(tmp_path, quick):
@@ -82,8 +82,8 @@ def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
 
 
 def test_connections_are_counted_and_one_too_many_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(crowd, "FEWEST", 0)
-    monkeypatch.setattr(crowd, "MOST_STRANGERS", 3)
+    monkeypatch.setattr(admission, "FEWEST", 0)
+    monkeypatch.setattr(admission, "MOST_STRANGERS", 3)
 
     async def main():
         _gate, server = await serve(str(tmp_path / "s"))

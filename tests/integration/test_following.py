@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from schedulerd import connections, metering
-from schedulerd.connections import Gate
+from schedulerd.api.connections import limits, transport
+from schedulerd.api.connections.limits import Gate
+from schedulerd.api.streaming import Sender, follow
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
 from schedulerd.engine.state import Board, JobState
-from schedulerd.following import Sender, follow
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.service.runs import Runs
@@ -53,7 +53,7 @@ async def served(path, handler):
 
 
 def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.1)
     runs, board, folder, run = place
 
     async def handler(request):
@@ -120,7 +120,7 @@ def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, sh
 
 
 def test_a_caller_who_takes_nothing_is_dropped_and_one_who_is_slow_is_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(metering, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(transport, "STALL_SECONDS", 0.3)
     ends = []
 
     async def handler(request):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from schedulerd.api.server import bind_unix
 from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
 from schedulerd.process import restarts, startup, supervisor
 from schedulerd.process.spec import Cause, ProcessSpec
 from schedulerd.process.supervisor import Supervisor
-from schedulerd.server import bind_unix
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
 from tests.support.threads import no_more_threads

@@ -8,7 +8,7 @@ import socket
 import pytest
 from aiohttp import web
 
-from schedulerd.protocol import protocols
+from schedulerd.api.connections.protocol import protocols
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

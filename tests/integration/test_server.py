@@ -6,10 +6,10 @@ import socket
 import pytest
 from aiohttp import web
 
-from schedulerd.auth import Peers
-from schedulerd.callers import SocketCallers
+from schedulerd.api.auth import Peers
+from schedulerd.api.callers import SocketCallers
+from schedulerd.api.server import Server
 from schedulerd.core.clock import SystemClock
-from schedulerd.server import Server
 
 
 class Api:

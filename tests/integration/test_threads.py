@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from schedulerd.actions.probes.runner import Planned, probe_all
-from schedulerd.answers import in_thread
+from schedulerd.api.responses import in_thread
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
 from schedulerd.engine.thread_pool import Pool

@@ -12,12 +12,12 @@ import termios
 import pytest
 from aiohttp import web
 
-from schedulerd import api
-from schedulerd.auth import Peers
-from schedulerd.callers import SocketCallers
+from schedulerd.api import app
+from schedulerd.api.auth import Peers
+from schedulerd.api.callers import SocketCallers
+from schedulerd.api.server import Server
 from schedulerd.client import PREFIX, Client, job_path, run_path
 from schedulerd.core.clock import SystemClock
-from schedulerd.server import Server
 from schedulerd.service.service import Service
 from tests.support.daemon import RunningDaemon
 from tests.support.raw_http import heard
@@ -136,7 +136,7 @@ async def _broken(_api, request):
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 @pytest.mark.parametrize("whose", ["ours", "none's"])
 def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_second_answer(tmp_path, monkeypatch, whose):
-    monkeypatch.setattr(api, "ROUTES", (api.Route("GET", "/broken", _broken, Service.list_jobs),))
+    monkeypatch.setattr(app, "ROUTES", (app.Route("GET", "/broken", _broken, Service.list_jobs),))
 
     class Idle:
         waits_for = None
@@ -145,7 +145,7 @@ def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_s
         server, listener = Server(), socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
         listener.setblocking(False)
-        await server.open(listener, api.Api(Idle(), SocketCallers(Peers("schedulerd", (), SystemClock())), None))
+        await server.open(listener, app.Api(Idle(), SocketCallers(Peers("schedulerd", (), SystemClock())), None))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
         one = f"GET /broken?whose={whose} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         writer.write(one * 2)

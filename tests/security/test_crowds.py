@@ -14,14 +14,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from schedulerd import crowd, metering, turns
-from schedulerd.auth import MOST_FAILURES
+from schedulerd.api.auth import MOST_FAILURES
+from schedulerd.api.connections import admission, turns
+from schedulerd.api.connections import transport as metering
+from schedulerd.api.connections.admission import Caller, Standing
+from schedulerd.api.connections.limits import REFUSED_BYTES, Gate
+from schedulerd.api.server import Server, unix_api
 from schedulerd.client import PREFIX
 from schedulerd.config.loader import ApiSettings
-from schedulerd.connections import REFUSED_BYTES, Gate
 from schedulerd.core.clock import SystemClock
-from schedulerd.crowd import Caller, Standing
-from schedulerd.server import Server, unix_api
 from tests.support.daemon import RunningDaemon
 
 NOBODY = 65534
@@ -97,7 +98,7 @@ def ask(connection, token=None, path=f"{PREFIX}/running", **headers):
 @needs_root
 @pytest.mark.parametrize("said", ["", "GET / HT", HEALTHZ.decode()], ids=["nothing", "half a head", "a request"])
 def test_s14_strangers_on_the_socket_do_not_shut_root_out(running, said):
-    count = crowd.MOST_CONNECTIONS + 50
+    count = admission.MOST_CONNECTIONS + 50
     command = ["/usr/bin/python3", "-c", HOLD, str(running.socket_path), str(count), said.encode("unicode_escape").decode()]
     who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     with subprocess.Popen(command, **who, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nobody:
@@ -105,7 +106,7 @@ def test_s14_strangers_on_the_socket_do_not_shut_root_out(running, said):
         for _ in range(20):
             assert running.client.get("running") == []
         nobody.communicate(b"\n")
-    assert f"uid {NOBODY} has {crowd.MOST_STRANGERS_OF_A_PEER} connections without login" in running.log()
+    assert f"uid {NOBODY} has {admission.MOST_STRANGERS_OF_A_PEER} connections without login" in running.log()
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", HEALTHZ], ids=["nothing", "half a head", "a request"])
@@ -146,7 +147,7 @@ def test_s14_behind_a_trusted_proxy_each_caller_has_their_own_limits(held, port,
 def test_s14_a_caller_behind_a_proxy_has_so_many_requests_under_way_and_no_more(running, held, port, token):
     fields = f"Authorization: Bearer {token}\r\nX-Forwarded-For: 198.51.100.9\r\nIdempotency-Key: one\r\n"
     head = f"POST {PREFIX}/jobs/long/trigger?wait=30s HTTP/1.1\r\nHost: localhost\r\n{fields}Content-Length: 0\r\n\r\n"
-    waiting = {connect(held, port, PROXY) for _ in range(crowd.MOST_OF_A_PEER + 1)}
+    waiting = {connect(held, port, PROXY) for _ in range(admission.MOST_OF_A_PEER + 1)}
     for connection in waiting:
         connection.sendall(head.encode())
     (refused,) = select.select(waiting, [], [], 20)[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import http_parser
 
-from schedulerd.api import OPEN_PATHS, PREFIX, ROUTES, Api, Route
+from schedulerd.api.app import OPEN_PATHS, PREFIX, ROUTES, Api, Route
 from schedulerd.core.models import Role
 from tests.support.daemon import RunningDaemon
 
@@ -148,7 +148,7 @@ def test_s2_a_route_without_a_role_builds_no_application(monkeypatch):
     async def handler(_api, _request):
         raise AssertionError
 
-    monkeypatch.setattr("schedulerd.api.ROUTES", (*ROUTES, Route("GET", "/open", handler, lambda: None)))
+    monkeypatch.setattr("schedulerd.api.app.ROUTES", (*ROUTES, Route("GET", "/open", handler, lambda: None)))
     with pytest.raises(AttributeError, match="role"):
         Api(None, None, None).build()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import connections
-from schedulerd.connections import Gate
+from schedulerd.api.connections import limits
+from schedulerd.api.connections.limits import Gate
 from tests.support.daemon import RunningDaemon
 from tests.support.raw_http import heard
 
@@ -194,8 +194,8 @@ class Silent(asyncio.Protocol):
 
 @pytest.mark.parametrize("begin", [b"GET / HT", CHUNKED, CHUNKED + b"0\r\na: "], ids=["head", "body", "trailer"])
 def test_s15_what_trickles_is_cut(tmp_path, monkeypatch, begin):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
 
     async def main():
         server = await asyncio.get_running_loop().create_unix_server(Gate(Silent), str(tmp_path / "s"))
@@ -217,7 +217,7 @@ def test_s15_what_trickles_is_cut(tmp_path, monkeypatch, begin):
 
 
 def test_s15_a_slow_handler_is_not_cut_by_the_time_of_its_body(tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.1)
 
     async def main():
         server = await asyncio.get_running_loop().create_unix_server(Gate(Silent), str(tmp_path / "s"))

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 import schedulerd
-from schedulerd.api import PREFIX, ROUTES
+from schedulerd.api.app import PREFIX, ROUTES
 from schedulerd.client import Client
 from schedulerd.config.settings import JOB_ID
 from schedulerd.core.models import Role

@@ -12,13 +12,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.auth import FAILURES, Tokens
+from schedulerd.api.auth import FAILURES, Tokens
+from schedulerd.api.token_file import kept_in
+from schedulerd.api.tokens import tokens_from
 from schedulerd.client import PREFIX, Client, ClientError
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import UnsafeError
 from schedulerd.host.files import write_private
-from schedulerd.tokenfile import kept_in
-from schedulerd.tokens import tokens_from
 
 TEXT = "a-token-of-4711-of-ours"
 DIGEST = hashlib.sha256(TEXT.encode()).hexdigest()

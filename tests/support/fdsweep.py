@@ -13,7 +13,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from schedulerd.actions.probes import storage
-from schedulerd.auth import Tokens
+from schedulerd.api.auth import Tokens
+from schedulerd.api.server import bind_tcp, bind_unix
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
@@ -32,7 +33,6 @@ from schedulerd.process.keeper.run_cgroups import Groups
 from schedulerd.process.output import OutputFolder
 from schedulerd.process.startup import Summoner
 from schedulerd.secrets.history import Keepsakes
-from schedulerd.server import bind_tcp, bind_unix
 from schedulerd.store.outage_journal import Journal as OutageJournal
 from schedulerd.store.outage_journal import JournalError
 from schedulerd.store.sqlite.store import SqliteStore

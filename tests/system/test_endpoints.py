@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.api import PREFIX, ROUTES
+from schedulerd.api.app import PREFIX, ROUTES
 from schedulerd.client import Client
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until

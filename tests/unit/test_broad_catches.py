@@ -15,7 +15,7 @@ TELLING = {"exception", "critical", "error", "warning", "handleError"}
 
 # except Exception, except BaseException, bare except, suppress(Exception): file -> how many, and who is told
 CATCHES = {
-    "api.py": (1, "the edge of the API: 500 to the caller, the traceback to the log"),
+    "api/app.py": (1, "the edge of the API: 500 to the caller, the traceback to the log"),
     "backups/catalogue.py": (1, "takes back a half-made name, and raises again"),
     "actions/health_check.py": (1, "a driver's error becomes the probe's, without what is secret"),
     "actions/probes/postgresql.py": (1, "gives the connection up, and raises again"),
@@ -71,9 +71,9 @@ SUPPRESSED = {
     "host/locks.py": "a folder that is not there",
     "process/output.py": "what is only there sometimes; a figure for an error that is told",
     "process/spec.py": "the descriptor that lists the others",
-    "refusal.py": "a caller who is gone",
+    "api/refusal.py": "a caller who is gone",
     "process/result_file.py": "a file that goes with its output later",
-    "server.py": "a socket that is gone",
+    "api/server.py": "a socket that is gone",
     "store/postgres/connection.py": "a connection that is given up",
     "host/cgroups.py": "a controller that is not to be had: told as a limit that is not kept",
     "process/startup.py": "a keeper not waited for; a file that grows on for a while",

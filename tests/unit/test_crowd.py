@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd import crowd
-from schedulerd.crowd import Caller, Pace, Standing, Turn, turn_of, verdict
+from schedulerd.api.connections import admission
+from schedulerd.api.connections.admission import Caller, Pace, Standing, Turn, turn_of, verdict
 
 STRANGER, KNOWN, OWN = Standing
 
@@ -43,7 +43,7 @@ def test_s14_a_peer_whose_connections_are_all_busy_gets_no_more():
 
 
 def test_s14_strangers_take_only_a_part_of_the_places():
-    present = several(crowd.MOST_STRANGERS // 20, 20, is_idle=False)
+    present = several(admission.MOST_STRANGERS // 20, 20, is_idle=False)
 
     assert verdict(Caller("new", KNOWN), present).leaves is None
     assert verdict(Caller("new", OWN), present).leaves is None
@@ -55,7 +55,7 @@ def test_s14_strangers_take_only_a_part_of_the_places():
 def test_s14_root_and_the_daemons_user_have_a_reserve():
     present = several(6, 30, KNOWN, is_idle=False)
 
-    assert len(present) == crowd.MOST_CONNECTIONS - crowd.RESERVED
+    assert len(present) == admission.MOST_CONNECTIONS - admission.RESERVED
     assert verdict(Caller("uid 0", OWN), present).leaves is None
     assert not verdict(Caller("peer 1", KNOWN), present).is_in
     full = [*present, *callers(20, "uid 0", OWN)]
@@ -95,7 +95,7 @@ def test_s14_without_descriptors_one_leaves_for_each_who_comes():
     ],
 )
 def test_s14_a_stranger_is_heard_before_another_stranger_takes_their_place(came, peer, speaks, turn):
-    found = crowd.Verdict(True, Caller("a", came=20.0), "crowded")
+    found = admission.Verdict(True, Caller("a", came=20.0), "crowded")
 
     assert turn_of(found, Caller(peer, came=came), speaks=speaks) is turn
     assert turn_of(found, Caller(peer, KNOWN, came=came), speaks=speaks) is Turn.IN
@@ -120,12 +120,12 @@ def test_s14_whoever_comes_the_bounds_hold_and_nobody_better_leaves(those):
 
     others = [each for each in present if each.standing is not OWN]
     strangers = [each for each in present if each.standing is STRANGER]
-    assert len(present) <= crowd.MOST_CONNECTIONS
-    assert len(others) <= crowd.MOST_CONNECTIONS - crowd.RESERVED
-    assert len(strangers) <= crowd.MOST_STRANGERS
+    assert len(present) <= admission.MOST_CONNECTIONS
+    assert len(others) <= admission.MOST_CONNECTIONS - admission.RESERVED
+    assert len(strangers) <= admission.MOST_STRANGERS
     for peer in "abcdefgh":
-        assert sum(each.peer == peer for each in strangers) <= crowd.MOST_STRANGERS_OF_A_PEER
-        assert sum(each.peer == peer for each in others) <= crowd.MOST_OF_A_PEER
+        assert sum(each.peer == peer for each in strangers) <= admission.MOST_STRANGERS_OF_A_PEER
+        assert sum(each.peer == peer for each in others) <= admission.MOST_OF_A_PEER
 
 
 def test_s14_those_who_stay_strangers_come_at_a_pace():

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from schedulerd.callers import _tell_failed
-from schedulerd.connections import _tell_closed
-from schedulerd.tally import MOST_NAMED, Tally
+from schedulerd.api.callers import _tell_failed
+from schedulerd.api.connections.counts import MOST_NAMED, Tally
+from schedulerd.api.connections.limits import _tell_closed
 
 
 def test_the_first_is_told_at_once_and_the_sum_with_whose_it_was_when_the_minute_is_over():

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.answers import TooManyFailuresError
-from schedulerd.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
+from schedulerd.api.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
+from schedulerd.api.responses import TooManyFailuresError
 from schedulerd.config.loader import Peer
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError

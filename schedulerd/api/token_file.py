@@ -7,8 +7,8 @@ import shlex
 import stat
 from collections.abc import Iterator
 
-from .core.errors import UnsafeError
-from .host.accounts import argument_of, name_of
+from ..core.errors import UnsafeError
+from ..host.accounts import argument_of, name_of
 from .tokens import LARGEST, Token, tokens_from
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .crowd import Turn
+from .admission import Turn
 
 MOST_LOOKS = 128  # at those who come, in one turn of the loop: root may be behind 2,000 others, and a look is cheap
 MOST_WAITING = 128  # in the lobby

@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from .backups.source import BackupError
-from .core.errors import (
+from ..backups.source import BackupError
+from ..core.errors import (
     BusyError,
     ConflictError,
     ForbiddenError,
@@ -29,8 +29,8 @@ from .core.errors import (
     UnsafeError,
     WrongTypeError,
 )
-from .core.models import Actor, Role
-from .service.serializers import to_bytes
+from ..core.models import Actor, Role
+from ..service.serializers import to_bytes
 
 log = logging.getLogger(__name__)
 

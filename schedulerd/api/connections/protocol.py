@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from .answers import HTTP_REASONS, raw_refusal
+from ..responses import HTTP_REASONS, raw_refusal
 
 log = logging.getLogger(__name__)
 

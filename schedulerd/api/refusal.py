@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
-from .answers import raw_refusal
+from .responses import raw_refusal
 
 MOST_CALLERS = 4096  # a flood is not waited out
 LARGEST_REQUEST = 128 * 1024  # bytes

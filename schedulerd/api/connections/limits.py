@@ -15,15 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .answers import raw_refusal
-from .core.errors import BusyError
-from .core.units import counted
-from .crowd import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
+from ...core.errors import BusyError
+from ...core.units import counted
+from ...host.accounts import name_of
+from ...host.descriptors import capacity, is_spare
+from ..responses import raw_refusal
+from .admission import FEWEST, IN, Caller, Pace, Standing, Turn, Verdict, peer_verdict, turn_of, verdict
+from .counts import Tally
 from .framing import Framing, RefusedError
-from .host.accounts import name_of
-from .host.descriptors import capacity, is_spare
-from .metering import Metered
-from .tally import Tally
+from .transport import Metered
 from .turns import Turns
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .core.models import Role
-from .core.text import did_you_mean, hidden
+from ..core.models import Role
+from ..core.text import did_you_mean, hidden
 
 KNOWN = ("id", "sha256", "role", "created_at", "expires_at")
 NEEDED = ("id", "sha256", "role")

@@ -16,17 +16,17 @@ from typing import Any
 
 from aiohttp import web
 
-from .api import Api
+from ..config.loader import ApiSettings
+from ..core.clock import Clock
+from ..core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
+from ..host.unix_sockets import peer_of, socket_identity
+from ..service.service import Service
+from .app import Api
 from .auth import Peers, Tokens
 from .callers import SocketCallers, TokenCallers
-from .config.loader import ApiSettings
-from .connections import Gate
-from .core.clock import Clock
-from .core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
-from .doorway import Doorway, Lobby
-from .host.unix_sockets import peer_of, socket_identity
-from .protocol import protocols
-from .service.service import Service
+from .connections.acceptor import Doorway, Lobby
+from .connections.limits import Gate
+from .connections.protocol import protocols
 
 log = logging.getLogger(__name__)
 

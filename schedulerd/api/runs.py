@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from .answers import HEADERS, answer, in_thread, settled
-from .core.errors import NotFoundError
-from .core.models import UNFINISHED, Run, Status
-from .core.retries import is_followed
-from .following import Sender, follow, send_stretch
-from .parsing import (
+from ..core.errors import NotFoundError
+from ..core.models import UNFINISHED, Run, Status
+from ..core.retries import is_followed
+from ..process.output import Stretch
+from .requests import (
     RangeError,
     flag_from,
     job_from,
@@ -27,10 +26,11 @@ from .parsing import (
     wait_from,
     whole_from,
 )
-from .process.output import Stretch
+from .responses import HEADERS, answer, in_thread, settled
+from .streaming import Sender, follow, send_stretch
 
 if TYPE_CHECKING:
-    from .api import Api
+    from .app import Api
 
 LARGEST_OUTPUT = 10 * 1024 * 1024  # bytes in one answer
 DEFAULT_OUTPUT = 1024 * 1024

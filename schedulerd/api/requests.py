@@ -13,12 +13,12 @@ from typing import Any
 
 from aiohttp import web
 
-from .config.settings import JOB_ID
-from .core.errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
-from .core.models import Status
-from .core.params import echo as echo
-from .core.text import did_you_mean
-from .core.units import parse_duration
+from ..config.settings import JOB_ID
+from ..core.errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
+from ..core.models import Status
+from ..core.params import echo as echo
+from ..core.text import did_you_mean
+from ..core.units import parse_duration
 
 LARGEST_LIMIT, DEFAULT_LIMIT = 100, 10
 BODY_SECONDS = 30.0

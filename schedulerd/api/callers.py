@@ -9,16 +9,16 @@ from typing import Protocol
 
 from aiohttp import web
 
-from .answers import UncheckedError
+from ..core.clock import Clock
+from ..core.errors import UnauthenticatedError, UnsafeError
+from ..core.models import Actor
+from ..core.proxies import Network, caller_of, is_trusted, peer_of_address
+from ..core.units import counted
+from ..host.unix_sockets import peer_of
 from .auth import Peers, Throttle, Tokens
-from .core.clock import Clock
-from .core.errors import UnauthenticatedError, UnsafeError
-from .core.models import Actor
-from .core.proxies import Network, caller_of, is_trusted, peer_of_address
-from .core.units import counted
-from .crowd import Caller, Standing
-from .host.unix_sockets import peer_of
-from .tally import Tally
+from .connections.admission import Caller, Standing
+from .connections.counts import Tally
+from .responses import UncheckedError
 
 log = logging.getLogger(__name__)
 

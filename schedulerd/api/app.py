@@ -14,26 +14,16 @@ from typing import Any
 
 from aiohttp import web
 
-from . import backups_api, runs_api
-from .answers import (
-    HEADERS,
-    HTTP_REASONS,
-    NOTICE,
-    PREFIX,
-    WrongHostError,
-    answer,
-    answer_bytes,
-    error_response,
-    http_error,
-    in_thread,
-    settled,
-)
+from ..core.errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
+from ..core.models import Actor, Role, Run, Status, to_text
+from ..core.units import format_duration
+from ..service.serializers import run_view, to_bytes
+from ..service.service import Service
+from . import backups, runs
 from .callers import Callers
-from .connections import Gate
-from .core.errors import ForbiddenError, InvalidError, SchedulerdError, StoreError
-from .core.models import Actor, Role, Run, Status, to_text
-from .core.units import format_duration
-from .parsing import (
+from .connections.limits import Gate
+from .connections.protocol import begin, has_begun
+from .requests import (
     flag_from,
     host_name,
     instant_from,
@@ -47,9 +37,19 @@ from .parsing import (
     wait_from,
     whole_from,
 )
-from .protocol import begin, has_begun
-from .service.serializers import run_view, to_bytes
-from .service.service import Service
+from .responses import (
+    HEADERS,
+    HTTP_REASONS,
+    NOTICE,
+    PREFIX,
+    WrongHostError,
+    answer,
+    answer_bytes,
+    error_response,
+    http_error,
+    in_thread,
+    settled,
+)
 
 log = logging.getLogger(__name__)
 
@@ -319,20 +319,20 @@ ROUTES = (
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/trigger", _trigger, Service.trigger),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/pause", _pause, Service.pause),
     Route("POST", f"{PREFIX}/jobs/{{job_id}}/resume", _resume, Service.resume),
-    Route("GET", f"{PREFIX}/runs", runs_api.list_runs, Service.list_runs),
-    Route("GET", f"{PREFIX}/runs/{{run_id}}", runs_api.show_run, Service.show_run),
-    Route("GET", f"{PREFIX}/runs/{{run_id}}/output", runs_api.output, Service.read_output),
-    Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs_api.cancel, Service.cancel),
+    Route("GET", f"{PREFIX}/runs", runs.list_runs, Service.list_runs),
+    Route("GET", f"{PREFIX}/runs/{{run_id}}", runs.show_run, Service.show_run),
+    Route("GET", f"{PREFIX}/runs/{{run_id}}/output", runs.output, Service.read_output),
+    Route("POST", f"{PREFIX}/runs/{{run_id}}/cancel", runs.cancel, Service.cancel),
     Route("GET", f"{PREFIX}/running", _running, Service.running),
     Route("GET", f"{PREFIX}/health", _health, Service.health),
     Route("GET", f"{PREFIX}/health/history", _health_history, Service.health_history),
-    Route("GET", f"{PREFIX}/backups", backups_api.list_backups, Service.backups),
-    Route("GET", f"{PREFIX}/backups/{{filename}}", backups_api.show_backup, Service.show_backup),
-    Route("POST", f"{PREFIX}/backups/{{filename}}/verify", backups_api.verify, Service.verify_backup),
-    Route("POST", f"{PREFIX}/backups/{{filename}}/hold", backups_api.hold, Service.hold_backup),
-    Route("POST", f"{PREFIX}/backups/{{filename}}/release", backups_api.release, Service.release_backup),
-    Route("POST", f"{PREFIX}/backups/{{filename}}/accept", backups_api.accept, Service.accept_backup),
-    Route("POST", f"{PREFIX}/backups/{{filename}}/forget", backups_api.forget, Service.forget_backup),
+    Route("GET", f"{PREFIX}/backups", backups.list_backups, Service.backups),
+    Route("GET", f"{PREFIX}/backups/{{filename}}", backups.show_backup, Service.show_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/verify", backups.verify, Service.verify_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/hold", backups.hold, Service.hold_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/release", backups.release, Service.release_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/accept", backups.accept, Service.accept_backup),
+    Route("POST", f"{PREFIX}/backups/{{filename}}/forget", backups.forget, Service.forget_backup),
     Route("GET", f"{PREFIX}/stats", _stats, Service.stats),
 )
 

@@ -1,4 +1,4 @@
-"""The handlers of backups; their routes stand with the others in `api.py`."""
+"""The handlers of backups; their routes stand with the others in `api/app.py`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from .answers import answer, in_thread
-from .parsing import flag_from, job_from, json_body, limit_from, reason_from
+from .requests import flag_from, job_from, json_body, limit_from, reason_from
+from .responses import answer, in_thread
 
 if TYPE_CHECKING:
-    from .api import Api
+    from .app import Api
 
 
 async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:

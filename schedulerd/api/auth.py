@@ -17,13 +17,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from .answers import TooManyFailuresError
-from .config.loader import Peer
-from .core.clock import Clock
-from .core.errors import UnauthenticatedError, UnsafeError
-from .core.models import Actor, Role, to_text
-from .host.files import write_private
-from .tokenfile import kept_in
+from ..config.loader import Peer
+from ..core.clock import Clock
+from ..core.errors import UnauthenticatedError, UnsafeError
+from ..core.models import Actor, Role, to_text
+from ..host.files import write_private
+from .responses import TooManyFailuresError
+from .token_file import kept_in
 from .tokens import Token
 
 log = logging.getLogger(__name__)

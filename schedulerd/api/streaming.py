@@ -6,10 +6,10 @@ import asyncio
 
 from aiohttp import web
 
-from .answers import in_thread
-from .core.models import Run
-from .process.output_reader import Piece, Reader
-from .service.runs import Runs
+from ..core.models import Run
+from ..process.output_reader import Piece, Reader
+from ..service.runs import Runs
+from .responses import in_thread
 
 PIECE_BYTES = 64 * 1024
 POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed

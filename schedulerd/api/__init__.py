@@ -1,0 +1,1 @@
+"""The HTTP API: listeners, authentication, routes, requests and responses."""

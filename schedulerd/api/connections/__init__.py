@@ -1,0 +1,1 @@
+"""Connections to the API before a request is handled: admission, limits, and framing."""
