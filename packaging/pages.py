@@ -20,7 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schedulerd import __main__ as program
-from schedulerd import __version__, ctl
+from schedulerd import __version__
+from schedulerd.cli import main as ctl
 from schedulerd.config import settings as options
 from schedulerd.config.fields import Option, Record
 from schedulerd.core.units import format_duration, format_size

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, str] = {
     "engine": "core host secrets process store",
     "service": "core host secrets triggers backups config process store engine actions",
     "api": "core host secrets backups config process service",
+    "cli": "core host secrets triggers backups config store",
 }
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
 OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these

@@ -65,7 +65,7 @@ def call(*command: str, check: bool = True) -> str:
 
 
 def ctl(*words: str, check: bool = True) -> str:
-    return call("python3", "-m", "schedulerd.ctl", *words, check=check)
+    return call("python3", "-m", "schedulerd.cli", *words, check=check)
 
 
 def until(condition, what: str):
@@ -85,7 +85,7 @@ def run(job: str) -> dict:
 
 def begin(job: str) -> str:
     """Start a job, and return its run_id once it has a group."""
-    subprocess.Popen(["python3", "-m", "schedulerd.ctl", "run", job], env={**os.environ, "PYTHONPATH": str(HERE)},
+    subprocess.Popen(["python3", "-m", "schedulerd.cli", "run", job], env={**os.environ, "PYTHONPATH": str(HERE)},
                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     newest = lambda: [one["run_id"] for one in json.loads(ctl("running", "--json")) if one["job_id"] == job]  # noqa: E731
     run_id = until(newest, f"a run of {job}")[0]
@@ -103,7 +103,7 @@ def main_pid() -> int:
 
 def answers() -> bool:
     return subprocess.run(
-        ["python3", "-m", "schedulerd.ctl", "list"], env={**os.environ, "PYTHONPATH": str(HERE)}, capture_output=True,
+        ["python3", "-m", "schedulerd.cli", "list"], env={**os.environ, "PYTHONPATH": str(HERE)}, capture_output=True,
         timeout=SECONDS, check=False,
     ).returncode == 0  # fmt: skip
 

@@ -16,7 +16,7 @@ from schedulerd.api import app
 from schedulerd.api.auth import Peers
 from schedulerd.api.callers import SocketCallers
 from schedulerd.api.server import Server
-from schedulerd.client import PREFIX, Client, job_path, run_path
+from schedulerd.cli.client import PREFIX, Client, job_path, run_path
 from schedulerd.core.clock import SystemClock
 from schedulerd.service.service import Service
 from tests.support.daemon import RunningDaemon

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from tests.security.test_config_secrets import with_role
 from tests.support.servers import find
 

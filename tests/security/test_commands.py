@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from schedulerd.client import ClientError
+from schedulerd.cli.client import ClientError
 from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError
 from tests.support.daemon import RunningDaemon

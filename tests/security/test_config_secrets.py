@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from schedulerd.client import Client
+from schedulerd.cli.client import Client
 from schedulerd.config.loader import load
 from schedulerd.core.errors import ConfigError
 

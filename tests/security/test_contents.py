@@ -7,7 +7,7 @@ import sqlite3
 import psycopg
 import pytest
 
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from tests.security.test_config_secrets import with_role
 from tests.support.servers import find
 

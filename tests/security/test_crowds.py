@@ -20,7 +20,7 @@ from schedulerd.api.connections import transport as metering
 from schedulerd.api.connections.admission import Caller, Standing
 from schedulerd.api.connections.limits import REFUSED_BYTES, Gate
 from schedulerd.api.server import Server, unix_api
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from tests.support.daemon import RunningDaemon

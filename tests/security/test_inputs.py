@@ -13,7 +13,7 @@ import pytest
 
 import schedulerd
 from schedulerd.api.app import PREFIX, ROUTES
-from schedulerd.client import Client
+from schedulerd.cli.client import Client
 from schedulerd.config.settings import JOB_ID
 from schedulerd.core.models import Role
 from tests.support.daemon import RunningDaemon

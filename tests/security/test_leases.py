@@ -2,7 +2,7 @@
 
 import json
 
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 
 SECRET = "sesame-of-the-job"
 # It hands its output to a process that outlives it and has a lease on it: nobody can open it then.

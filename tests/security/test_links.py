@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd import ctl
 from schedulerd.__main__ import backup_warnings
 from schedulerd.actions.probes.storage import probe
 from schedulerd.backups.catalogue import Catalogue
@@ -23,6 +22,7 @@ from schedulerd.backups.create import make
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.source import BackupError
 from schedulerd.backups.verify import verify
+from schedulerd.cli import main
 from schedulerd.config.files import Files
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError
@@ -410,7 +410,10 @@ def test_p52_a_copy_of_the_history_is_not_made_in_a_strangers_folder(tmp_path, t
     history = tmp_path / "history.db"
     SqliteStore(str(history)).close()
 
-    assert [ctl.main(["db", "backup", str(place / "copy"), f"sqlite://{history}"]) for place in (tmp_path, theirs)] == [0, 1]
+    assert [main.main(["db", "backup", str(place / "copy"), f"sqlite://{history}"]) for place in (tmp_path, theirs)] == [
+        0,
+        1,
+    ]
     assert "name a path that is not below" in capsys.readouterr().err
     assert (os.listdir(theirs), stat.S_IMODE((tmp_path / "copy").stat().st_mode)) == ([], 0o600)
 

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 
 ODD = "p@ss w/rd'$%\"Tr0ub4dor"
 LINES = [base64.b64encode(bytes(range(start, start + 45))).decode() for start in range(0, 90, 7)]

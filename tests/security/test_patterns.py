@@ -2,7 +2,7 @@
 
 import pytest
 
-from schedulerd.client import ClientError
+from schedulerd.cli.client import ClientError
 
 JOB = {"params": {"who": {"pattern": "([a-z]+)+"}}, "shell": "true"}
 

@@ -22,7 +22,7 @@ def ran(daemon):
 def on_terminal(running, *words):
     """Return what schedulerctl writes to a terminal."""
     master, slave = pty.openpty()
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), *words]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), *words]
     subprocess.run(command, stdin=slave, stdout=slave, stderr=subprocess.PIPE, check=True)
     os.close(slave)
     seen = b""
@@ -54,6 +54,6 @@ def test_raw_is_the_way_out(ran):
 
 
 def test_a_pipe_gets_the_bytes_as_they_are(ran):
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(ran.socket_path), "logs", "hostile"]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(ran.socket_path), "logs", "hostile"]
 
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"\x1b]0;owned\x07\x1b[2J\x1b[31mred\n"

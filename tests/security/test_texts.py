@@ -110,7 +110,7 @@ WORDS = [("list",), ("show", "says"), ("history", "says"), ("history", "raises")
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: ascii(" ".join(words))[:30])
 def test_s30_what_schedulerctl_prints_begins_no_line_for_others_and_steers_no_terminal(running, words):
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), *words]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).split("\n")
 

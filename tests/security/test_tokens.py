@@ -15,7 +15,7 @@ import pytest
 from schedulerd.api.auth import FAILURES, Tokens
 from schedulerd.api.token_file import kept_in
 from schedulerd.api.tokens import tokens_from
-from schedulerd.client import PREFIX, Client, ClientError
+from schedulerd.cli.client import PREFIX, Client, ClientError
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import UnsafeError
 from schedulerd.host.files import write_private

@@ -12,7 +12,7 @@ import pytest
 
 from schedulerd.__main__ import own_user_note
 from schedulerd.actions.environment import environment
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from schedulerd.core.errors import StartError
 from schedulerd.host import accounts
 from schedulerd.host.hardening import blanked

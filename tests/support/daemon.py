@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from schedulerd.client import Client
+from schedulerd.cli.client import Client
 from tests.support.waiting import until
 
 READY_SECONDS = 30.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from schedulerd.client import Client, ClientError
+from schedulerd.cli.client import Client, ClientError
 from tests.support.daemon import RunningDaemon
 from tests.support.witness import Verdict, Witness
 

@@ -43,7 +43,7 @@ def ctl(running):
     def call(*words, door=True):
         place = ["--socket", str(running.socket_path)] if door else ["--socket", "/no/such/socket"]
         return subprocess.run(
-            [sys.executable, "-m", "schedulerd.ctl", *place, *words], capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "schedulerd.cli", *place, *words], capture_output=True, text=True, check=False,
             env={**os.environ},
         )  # fmt: skip
 

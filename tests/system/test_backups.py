@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from schedulerd.backups.sources import KINDS
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from tests.support.servers import RedisServer, find
 from tests.support.shims import shim
 from tests.support.waiting import until

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from schedulerd.client import ClientError
+from schedulerd.cli.client import ClientError
 from schedulerd.host.descriptors import FEWEST
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from schedulerd.ctl import make_parser
-from schedulerd.tables import fields
+from schedulerd.cli.main import make_parser
+from schedulerd.cli.output import fields
 from tests.support.daemon import RunningDaemon
 
 JOBS = {
@@ -39,7 +39,7 @@ def ctl(running):
     def call(*words, env=None, door=None):
         door = door or ["--socket", str(running.socket_path)]
         return subprocess.run(
-            [sys.executable, "-m", "schedulerd.ctl", *door, *words], capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "schedulerd.cli", *door, *words], capture_output=True, text=True, check=False,
             env={**os.environ, **(env or {})},
         )  # fmt: skip
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from schedulerd.client import ClientError
-from schedulerd.ctl import main as schedulerctl
+from schedulerd.cli.client import ClientError
+from schedulerd.cli.main import main as schedulerctl
 from tests.support.waiting import until
 
 JOBS = {"tick": {"every": "1s", "command": ["true"]}}

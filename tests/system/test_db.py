@@ -39,7 +39,7 @@ def schema():
 
 def db(*arguments, env=None):
     """Run `schedulerctl db`; return its exit status, what it prints as JSON (or its text), and its errors."""
-    command = [sys.executable, "-m", "schedulerd.ctl", "db", *map(str, arguments), "--json"]
+    command = [sys.executable, "-m", "schedulerd.cli", "db", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
                           env={**os.environ, **(env or {})})  # fmt: skip
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr

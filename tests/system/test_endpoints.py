@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.api.app import PREFIX, ROUTES
-from schedulerd.client import Client
+from schedulerd.cli.client import Client
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
 

@@ -11,7 +11,7 @@ import threading
 
 import psycopg
 
-from schedulerd.client import ClientError
+from schedulerd.cli.client import ClientError
 from tests.support.servers import PostgresServer
 from tests.support.small_disk import SmallDisk, needs_root, on_disk_of, statuses
 from tests.support.waiting import until

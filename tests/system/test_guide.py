@@ -51,7 +51,7 @@ def test_every_failure_is_told_also_of_two_at_once_and_when_nobody_took_it_at_fi
     threading.Thread(target=server.serve_forever, daemon=True).start()
     tell = {**job_of_the_guide("tell"), "cwd": str(ROOT)}
     for name, here in (
-        ("schedulerctl ", f"{sys.executable} -m schedulerd.ctl --socket {tmp_path}/state/schedulerd.sock "),
+        ("schedulerctl ", f"{sys.executable} -m schedulerd.cli --socket {tmp_path}/state/schedulerd.sock "),
         ("https://ntfy.example.org/", f"http://127.0.0.1:{server.server_port}/"),
     ):
         assert name in tell["shell"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.client import Client, ClientError
+from schedulerd.cli.client import Client, ClientError
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
 

@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from schedulerd.client import job_path, run_path
+from schedulerd.cli.client import job_path, run_path
 from tests.support.daemon import RunningDaemon
 from tests.support.hung import hung_mount, needs_fuse
 from tests.support.small_disk import needs_root, on_disk_of

@@ -39,7 +39,7 @@ def own_health(daemon):
 
 
 def schedulerctl(daemon, *words):
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(daemon.socket_path), *words]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(daemon.socket_path), *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

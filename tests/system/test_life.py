@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.client import PREFIX
+from schedulerd.cli.client import PREFIX
 from tests.support.daemon import keepers
 from tests.support.waiting import until
 
@@ -133,7 +133,8 @@ def test_a_second_signal_does_not_wait(daemon):
 def test_who_waits_for_a_run_gets_its_end_although_the_daemon_stops(daemon):
     running = daemon({"long": {"shell": "sleep 100"}}, shutdown_grace="1s").start()
     asking = subprocess.Popen(
-        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "long"], stdout=subprocess.PIPE
+        [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), "run", "long"],
+        stdout=subprocess.PIPE,
     )
     until(lambda: running.job("long")["is_running"], "the run")
     running.signal(signal.SIGTERM)
@@ -179,7 +180,8 @@ def test_runs_that_wait_are_cancelled_when_their_job_is_taken_away(daemon):
     running = daemon({"q": {"overlap": "queue", "shell": "sleep 2"}, "tick": TICK["tick"]}).start()
     running.client.post("jobs/q/trigger", wait="false")
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "q"], stdout=subprocess.PIPE
+        [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), "run", "q"],
+        stdout=subprocess.PIPE,
     )
     until(lambda: running.job("q")["queued"], "the waiting run")
     running.reload({"jobs": TICK})

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from schedulerd.ctl import main as schedulerctl
+from schedulerd.cli.main import main as schedulerctl
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import a_run
 from tests.support.waiting import until

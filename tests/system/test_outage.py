@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from schedulerd.client import ClientError, run_path
+from schedulerd.cli.client import ClientError, run_path
 from tests.support.small_disk import SmallDisk, needs_root, on_disk_of
 from tests.support.waiting import until
 

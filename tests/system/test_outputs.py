@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.client import PREFIX, ClientError, job_path, run_path
+from schedulerd.cli.client import PREFIX, ClientError, job_path, run_path
 from tests.support.daemon import RunningDaemon
 from tests.support.small_disk import needs_root, on_disk_of
 from tests.support.waiting import until
@@ -56,7 +56,7 @@ def test_who_follows_an_output_that_is_removed_is_told(running, tmp_path):
 
 
 def test_whoever_waits_for_a_run_whose_output_is_removed_gets_its_end(running, tmp_path):
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "-f", "j"]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), "run", "-f", "j"]
     said = tmp_path / "said"
     with said.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as waiting:
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from schedulerd.client import ClientError, run_path
-from schedulerd.ctl import main as schedulerctl
+from schedulerd.cli.client import ClientError, run_path
+from schedulerd.cli.main import main as schedulerctl
 from schedulerd.store.postgres.store import PostgresStore
 from tests.support.servers import PostgresServer, StandbyServer
 from tests.support.waiting import until

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from schedulerd.client import job_path, run_path
+from schedulerd.cli.client import job_path, run_path
 from tests.support.daemon import keepers
 from tests.support.waiting import until
 

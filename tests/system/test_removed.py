@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from schedulerd.client import Client, ClientError
+from schedulerd.cli.client import Client, ClientError
 from tests.support.waiting import until
 
 TICK = {"tick": {"every": "1s", "shell": "true"}}
@@ -97,7 +97,7 @@ def test_a_history_is_not_migrated_under_a_daemon_whose_lock_files_were_removed(
     for name in NAMES:
         (first.folder / "state" / name).unlink()
 
-    command = [sys.executable, "-m", "schedulerd.ctl", "db", "migrate", f"sqlite://{first.folder}/state/history.db"]
+    command = [sys.executable, "-m", "schedulerd.cli", "db", "migrate", f"sqlite://{first.folder}/state/history.db"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "another schedulerd uses" in done.stderr

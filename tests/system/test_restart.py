@@ -421,7 +421,7 @@ def test_who_follows_a_run_sees_all_of_it_over_a_kill_of_the_daemon(daemon, tmp_
     os.mkfifo(tmp_path / "fifo")
     daemon.write({"jobs": {"slow": {"shell": f"echo before; read line < {tmp_path}/fifo; echo $line; exit 3"}}})
     daemon.start()
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(daemon.socket_path), "run", "slow", "--follow"]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(daemon.socket_path), "run", "slow", "--follow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as following:
         assert following.stdout.readline() == b"before\n"
         daemon.kill()
@@ -439,7 +439,7 @@ def test_who_waits_for_a_run_hears_of_its_end_over_a_restart_of_the_daemon(daemo
         {"on_stop": "leave", "jobs": {"slow": {"shell": f"read line < {tmp_path}/fifo; exit 3", "overlap": "queue"}}}
     )
     daemon.start()
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(daemon.socket_path), "run", "slow"]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(daemon.socket_path), "run", "slow"]
     with ExitStack() as stack:
         asking = []
         for status in ("running", "queued"):

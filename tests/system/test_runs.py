@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from schedulerd.client import PREFIX, ClientError, job_path, run_path
-from schedulerd.ctl_runs import exit_code
+from schedulerd.cli.client import PREFIX, ClientError, job_path, run_path
+from schedulerd.cli.runs import exit_code
 from schedulerd.service.runs import MOST_FOLLOWERS, seconds_left
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
@@ -386,7 +386,7 @@ def ctl(running):
     def call(*words):
         made.append(
             subprocess.Popen(
-                [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), *words],
+                [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), *words],
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )
         )  # fmt: skip
@@ -439,7 +439,7 @@ def test_run_and_follow_shows_output_while_it_comes_and_interrupted_leaves_the_r
 def test_on_a_terminal_a_line_tells_how_the_run_is(running, client):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), "run", "ctl", "-f"],
+        [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), "run", "ctl", "-f"],
         stdout=subprocess.PIPE, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)
@@ -636,7 +636,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(daemon, tmp_path):
     run_id = started(first.client, "job")
     until_written(first.client, run_id, 6)
     process = subprocess.Popen(
-        [sys.executable, "-m", "schedulerd.ctl", "--socket", str(first.socket_path), "logs", "-f", run_id],
+        [sys.executable, "-m", "schedulerd.cli", "--socket", str(first.socket_path), "logs", "-f", run_id],
         stdout=subprocess.PIPE,
     )
     try:

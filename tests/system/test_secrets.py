@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from schedulerd.client import PREFIX, Client
+from schedulerd.cli.client import PREFIX, Client
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
 

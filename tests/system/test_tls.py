@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import redis
 
-from schedulerd.client import ClientError, run_path
+from schedulerd.cli.client import ClientError, run_path
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
 

@@ -30,7 +30,7 @@ def running(tmp_path):
 
 
 def ctl(running, *words):
-    command = [sys.executable, "-m", "schedulerd.ctl", "--socket", str(running.socket_path), *words]
+    command = [sys.executable, "-m", "schedulerd.cli", "--socket", str(running.socket_path), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2], check=True)
     return done.stdout + done.stderr
 

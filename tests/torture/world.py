@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from schedulerd.client import Client
+from schedulerd.cli.client import Client
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.iofault import IoFault
 from tests.support.servers import PostgresServer

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd import ctl
+from schedulerd.cli import main
+from schedulerd.cli.output import REFUSED
+from schedulerd.cli.runs import DETACHED, NOT_ENDED, TIMED_OUT
 from schedulerd.config import settings as options
-from schedulerd.ctl_runs import DETACHED, NOT_ENDED, TIMED_OUT
-from schedulerd.tables import REFUSED
 
 PAGES = runpy.run_path(str(Path(__file__).parents[2] / "packaging" / "pages.py"))
 TEXTS = PAGES["pages"]()
 
 
 def test_each_command_and_setting_has_its_place():
-    commands = [" ".join(path) for path, _ in PAGES["tree_of"](ctl.make_parser()) if path]
+    commands = [" ".join(path) for path, _ in PAGES["tree_of"](main.make_parser()) if path]
     escaped = PAGES["escaped"]
 
     assert {"list", "db copy", "backups verify"} <= set(commands)
@@ -43,7 +43,7 @@ def test_a_man_page_has_no_mistakes(name):
 
 def test_what_may_be_left_out_is_in_brackets_and_each_exit_status_is_told():
     assert "\\fBwhy\\fR \\fIJOB\\fR [\\fITIME\\fR]\n" in TEXTS["schedulerctl.1"]
-    statuses = (REFUSED, ctl.UNREACHABLE, NOT_ENDED, TIMED_OUT, DETACHED)
+    statuses = (REFUSED, main.UNREACHABLE, NOT_ENDED, TIMED_OUT, DETACHED)
     assert [status for status in statuses if f".TP\n.B {status}\n" not in TEXTS["schedulerctl.1"]] == []
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.terminal import Controls, TerminalText
+from schedulerd.cli.terminal import Controls, TerminalText
 
 PIECES = st.lists(
     st.one_of(st.binary(max_size=12), st.sampled_from([b"\x1b", b"[", b"31", b"m", b"\r", b"\n", b"]0;", b"\x9b"]))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from .core.units import format_duration
+from ..core.units import format_duration
 
 Options = argparse.Namespace
 REFUSED = 1  # exit status

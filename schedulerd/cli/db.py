@@ -12,24 +12,24 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from .backups.sqlite import KIND
+from ..backups.sqlite import KIND
+from ..config.loader import DEFAULT_CONFIG, load
+from ..config.settings import DEFAULT_SCHEMA, SCHEMA_PATTERN
+from ..core.clock import SystemClock
+from ..core.errors import SchedulerdError
+from ..core.models import Secret
+from ..core.units import counted
+from ..host.files import fsync_folder
+from ..host.locks import check_name, lock_file
+from ..host.trust import trusted, why_replaceable
+from ..secrets.references import masked
+from ..store import admin
+from ..store.copy import Copied, copy
+from ..store.factory import SQLITE, is_sqlite, path_of, store_at
+from ..store.outage_journal import Journal
+from ..store.status import Standing
 from .client import Client
-from .config.loader import DEFAULT_CONFIG, load
-from .config.settings import DEFAULT_SCHEMA, SCHEMA_PATTERN
-from .core.clock import SystemClock
-from .core.errors import SchedulerdError
-from .core.models import Secret
-from .core.units import counted
-from .host.files import fsync_folder
-from .host.locks import check_name, lock_file
-from .host.trust import trusted, why_replaceable
-from .secrets.references import masked
-from .store import admin
-from .store.copy import Copied, copy
-from .store.factory import SQLITE, is_sqlite, path_of, store_at
-from .store.outage_journal import Journal
-from .store.status import Standing
-from .tables import REFUSED, Options, fields, remark, show
+from .output import REFUSED, Options, fields, remark, show
 
 Add = Callable[..., argparse.ArgumentParser]
 PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"

@@ -7,11 +7,11 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from ..core.clock import SystemClock
+from ..core.models import UNFINISHED
+from ..core.units import format_duration
 from .client import PREFIX, Client, ClientError, Streamed, run_path
-from .core.clock import SystemClock
-from .core.models import UNFINISHED
-from .core.units import format_duration
-from .tables import percent, printable, printable_lines
+from .output import percent, printable, printable_lines
 from .terminal import Controls, TerminalText
 
 PATIENCE_SECONDS = 60.0  # for a daemon that does not answer

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .core.clock import Clock
-from .core.errors import SchedulerdError
-from .core.models import to_text
-from .core.trigger import Occurrence, Trigger
-from .triggers.calendar import CalendarTrigger
-from .triggers.date import instant_from
-from .triggers.factory import Timetable, trigger_from
-from .triggers.wallclock import WallClockRule
+from ..core.clock import Clock
+from ..core.errors import SchedulerdError
+from ..core.models import to_text
+from ..core.trigger import Occurrence, Trigger
+from ..triggers.calendar import CalendarTrigger
+from ..triggers.date import instant_from
+from ..triggers.factory import Timetable, trigger_from
+from ..triggers.wallclock import WallClockRule
 
 EXPRESSIONS = ("cron", "calendar", "every", "at")
 MOST = 1000  # times

@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from . import __version__, ctl_builtin, ctl_db, ctl_runs
+from .. import __version__
+from ..core.clock import SystemClock
+from ..core.errors import SchedulerdError
+from ..core.models import to_text
+from ..core.units import counted, parse_duration
+from . import builtin, db
+from . import runs as ctl_runs
 from .client import NOTICE, Client, ClientError, is_run_id, job_path, run_path
-from .core.clock import SystemClock
-from .core.errors import SchedulerdError
-from .core.models import to_text
-from .core.units import counted, parse_duration
 from .explain import add_arguments, explained
-from .tables import (
+from .output import (
     REFUSED,
     Options,
     done,
@@ -235,15 +237,11 @@ def make_parser() -> argparse.ArgumentParser:
     simulate.add_argument("--limit", type=_above_zero, default=50, help="how many lines are shown (%(default)s)")
     add_arguments(add("explain", _explain, "what an expression means and its coming times; asks no daemon"))
     ctl_runs.add_commands(add)
-    ctl_db.add_commands(add)
+    db.add_commands(add)
     pause = add("pause", _pause, "start a job no more on its own", takes_job=True)
     pause.add_argument("--reason", help="why, for those who wonder later")
     pause.add_argument("--until", help="when it ends by itself, such as 2h or 2027-01-31T06:00:00Z")
     resume = add("resume", _resume, "start a job on its own again", takes_job=True)
     resume.add_argument("--catch-up", action="store_true", help="run now, once, what the pause skipped")
-    ctl_builtin.add_commands(add)
+    builtin.add_commands(add)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

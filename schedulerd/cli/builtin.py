@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from ..core.units import BYTES, format_duration
 from .client import Client, ClientError, job_path
-from .core.units import BYTES, format_duration
-from .tables import REFUSED, Options, fields, moment, plain, printable_lines, remark, seconds, show
+from .output import REFUSED, Options, fields, moment, plain, printable_lines, remark, seconds, show
 
 Add = Callable[..., argparse.ArgumentParser]
 MEGABYTE = BYTES["M"]

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..core.clock import SystemClock
+from ..core.retries import is_followed
+from ..core.units import counted, format_duration, parse_duration
 from .client import PREFIX, Client, ClientError, is_run_id, job_path, run_path
-from .core.clock import SystemClock
-from .core.retries import is_followed
-from .core.units import counted, format_duration, parse_duration
-from .tables import REFUSED, Options, done, moment, percent, printable_lines, remark, seconds, show, waiting_text
+from .follow import PASSING, Watch, awaited, watched
+from .output import REFUSED, Options, done, moment, percent, printable_lines, remark, seconds, show, waiting_text
 from .terminal import Controls
-from .watching import PASSING, Watch, awaited, watched
 
 NOT_ENDED, TIMED_OUT, DETACHED = 75, 124, 130  # exit statuses; 75 is EX_TEMPFAIL of sysexits.h
 AWAY = 503  # HTTP status

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from .core.errors import SchedulerdError
+from ..core.errors import SchedulerdError
 
 PREFIX = "/api/v1/scheduler"
 NOTICE = "schedulerd-notice"  # a header of good answers: what people are to be told
