@@ -30,7 +30,7 @@ from .host.hardening import hide
 from .host.systemd import passed_sockets
 from .process.spec import keep_descriptors_private
 from .service.backups import Folders, catalogue_of
-from .statedir import refused_places
+from .state_dir import refused_places
 
 log = logging.getLogger(__package__)
 

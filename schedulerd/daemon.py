@@ -66,7 +66,7 @@ from .service.backups import Shelf
 from .service.configuration import Reloader
 from .service.runs import Runs
 from .service.service import Service
-from .statedir import clear_the_way, lock, spool_of
+from .state_dir import clear_the_way, lock, spool_of
 from .store.factory import store_at
 from .upkeep import Upkeep
 

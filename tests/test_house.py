@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.actions.registry import PREPARE
-from schedulerd.api import app
+from schedulerd.api.routes import ROUTES
 from schedulerd.config import settings
 from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.config.settings_triggers import TRIGGERS
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "schedulerd"
 
 # What each package may import, beside itself. Modules at the top may import everything, and nothing imports them.
-MAY_IMPORT: dict[str, str] = {
+MAY_IMPORT = {
     "core": "",
     "host": "core",
     "secrets": "core host",
@@ -28,14 +28,15 @@ MAY_IMPORT: dict[str, str] = {
     "store": "core host secrets",
     "process": "core host secrets store",
     "config": "core host secrets triggers backups",
-    "actions": "core host secrets backups config process store",
     "engine": "core host secrets process store",
+    "actions": "core host secrets backups config process store",
     "service": "core host secrets triggers backups config process store engine actions",
     "api": "core host secrets backups config process service",
     "cli": "core host secrets triggers backups config store",
 }
+FORMER = {"keeper", "children"}  # names under which a daemon of an older package starts what has moved
 OPTIONAL = {"psycopg", "redis", "icalendar", "dateutil", "psutil"}  # installed only where somebody needs them
-OPTIONAL_PACKAGES = {"store.postgres"}  # of our own, which need one of these
+NEEDS_OPTIONAL = ("store.postgres.", "backups.scratch")  # modules of our own that need one of these
 NOT_PURE = {"clock", "faults", "failures", "loop_steps"}  # modules of core that read a clock or log
 PURE_BESIDE_CORE = (
     "triggers/*.py",
@@ -108,6 +109,35 @@ def test_imports_of_our_own_are_relative(path):
     assert "schedulerd" not in set(imported_elsewhere(path))
 
 
+@every_source
+def test_a_function_imports_only_what_may_not_be_installed(path):
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+    assert {name for node in functions for name in imported_elsewhere(path, node)} <= OPTIONAL
+    assert [name for node in functions for name in imported(path, node) if not name.startswith(NEEDS_OPTIONAL)] == []
+
+
+def test_no_module_imports_itself_over_others():
+    left = {module_of(path): set(imported(path)) & MODULES - {module_of(path)} for path in sources()}
+    while free := {module for module, needed in left.items() if not needed & left.keys()}:
+        left = {module: needed for module, needed in left.items() if module not in free}
+
+    assert left == {}
+
+
+def test_a_newcomer_sees_the_packages_and_few_files():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == MAY_IMPORT.keys() | FORMER
+    assert len(list(PACKAGE.glob("*.py"))) <= 7
+
+
+def test_imports_of_all_kinds_are_seen():
+    assert "core.trigger" in set(imported(PACKAGE / "core" / "models.py"))
+    assert "store.postgres.store" in set(imported(PACKAGE / "store" / "factory.py"))  # in a function
+    assert "process.keeper.procfs" in set(imported(PACKAGE / "process" / "keeper" / "children.py"))
+
+
 CLOCKS = re.compile(r"\b(datetime\.(now|utcnow|today)|date\.today|time\.(time|monotonic|time_ns|perf_counter|sleep))\(")
 
 
@@ -140,8 +170,8 @@ def test_every_action_of_the_configuration_is_implemented_and_the_other_way_roun
 
 
 def test_every_route_needs_a_role():
-    assert all(isinstance(route.role, Role) for route in app.ROUTES)
-    assert all(route.role >= Role.OPERATOR for route in app.ROUTES if route.method != "GET")
+    assert all(isinstance(route.role, Role) for route in ROUTES)
+    assert all(route.role >= Role.OPERATOR for route in ROUTES if route.method != "GET")
 
 
 @pytest.mark.parametrize("table", [settings.TOP, settings.API, settings.POLICY, TRIGGERS, ACTIONS])

@@ -1,16 +1,12 @@
-"""The handlers of backups; their routes stand with the others in `api/app.py`."""
+"""The handlers of backups; their routes stand with the others in `routes.py`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
+from .app import Api
 from .requests import flag_from, job_from, json_body, limit_from, reason_from
 from .responses import answer, in_thread
-
-if TYPE_CHECKING:
-    from .app import Api
 
 
 async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:

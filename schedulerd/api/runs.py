@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
@@ -12,6 +12,7 @@ from ..core.errors import NotFoundError
 from ..core.models import UNFINISHED, Run, Status
 from ..core.retries import is_followed
 from ..process.output import Stretch
+from .app import Api
 from .requests import (
     RangeError,
     flag_from,
@@ -28,9 +29,6 @@ from .requests import (
 )
 from .responses import HEADERS, answer, in_thread, settled
 from .streaming import Sender, follow, send_stretch
-
-if TYPE_CHECKING:
-    from .app import Api
 
 LARGEST_OUTPUT = 10 * 1024 * 1024  # bytes in one answer
 DEFAULT_OUTPUT = 1024 * 1024

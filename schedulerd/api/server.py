@@ -27,6 +27,7 @@ from .callers import SocketCallers, TokenCallers
 from .connections.acceptor import Doorway, Lobby
 from .connections.limits import Gate
 from .connections.protocol import protocols
+from .routes import OPEN_ROUTES, ROUTES
 
 log = logging.getLogger(__name__)
 
@@ -294,11 +295,11 @@ class Server:
 def unix_api(service: Service, settings: ApiSettings, clock: Clock) -> Api:
     """Return the API for the Unix socket."""
     peers = Peers(settings.socket_group, settings.peers, clock)
-    return Api(service, SocketCallers(peers), None)
+    return Api(service, SocketCallers(peers), None, ROUTES, OPEN_ROUTES)
 
 
 def tcp_api(service: Service, settings: ApiSettings, tokens: Tokens, clock: Clock) -> Api:
     """Return the API for TCP."""
     own = f"[{settings.host}]" if settings.host and ":" in settings.host else settings.host or ""
     hosts = LOOPBACK_NAMES | {own.lower()} | {name.lower() for name in settings.hosts}
-    return Api(service, TokenCallers(tokens, clock, settings.trusted_proxy), hosts)
+    return Api(service, TokenCallers(tokens, clock, settings.trusted_proxy), hosts, ROUTES, OPEN_ROUTES)

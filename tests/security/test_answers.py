@@ -12,7 +12,7 @@ import termios
 import pytest
 from aiohttp import web
 
-from schedulerd.api import app
+from schedulerd.api.app import Api, Route
 from schedulerd.api.auth import Peers
 from schedulerd.api.callers import SocketCallers
 from schedulerd.api.server import Server
@@ -135,8 +135,8 @@ async def _broken(_api, request):
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 @pytest.mark.parametrize("whose", ["ours", "none's"])
-def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_second_answer(tmp_path, monkeypatch, whose):
-    monkeypatch.setattr(app, "ROUTES", (app.Route("GET", "/broken", _broken, Service.list_jobs),))
+def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_second_answer(tmp_path, whose):
+    routes = (Route("GET", "/broken", _broken, Service.list_jobs),)
 
     class Idle:
         waits_for = None
@@ -145,7 +145,8 @@ def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_s
         server, listener = Server(), socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
         listener.setblocking(False)
-        await server.open(listener, app.Api(Idle(), SocketCallers(Peers("schedulerd", (), SystemClock())), None))
+        callers = SocketCallers(Peers("schedulerd", (), SystemClock()))
+        await server.open(listener, Api(Idle(), callers, None, routes, {}))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
         one = f"GET /broken?whose={whose} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         writer.write(one * 2)

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import http_parser
 
-from schedulerd.api.app import OPEN_PATHS, PREFIX, ROUTES, Api, Route
+from schedulerd.api.app import Api, Route
+from schedulerd.api.responses import PREFIX
+from schedulerd.api.routes import OPEN_ROUTES, ROUTES
 from schedulerd.core.models import Role
 from tests.support.daemon import RunningDaemon
 
@@ -123,7 +125,7 @@ def test_s2_no_route_answers_who_has_no_good_token(port):
         ]
         found = {asked(connection, *target, headers) for target in targets}
         assert found <= {401, 429}, given
-    assert {asked(connection, "GET", path) for path in OPEN_PATHS} == {200}
+    assert {asked(connection, "GET", path) for path in OPEN_ROUTES} == {200}
     connection.close()
 
 
@@ -144,13 +146,12 @@ def test_s2_no_route_answers_who_has_no_role_on_the_socket(running):
     connection.close()
 
 
-def test_s2_a_route_without_a_role_builds_no_application(monkeypatch):
+def test_s2_a_route_without_a_role_builds_no_application():
     async def handler(_api, _request):
         raise AssertionError
 
-    monkeypatch.setattr("schedulerd.api.app.ROUTES", (*ROUTES, Route("GET", "/open", handler, lambda: None)))
     with pytest.raises(AttributeError, match="role"):
-        Api(None, None, None).build()
+        Api(None, None, None, (*ROUTES, Route("GET", "/open", handler, lambda: None)), OPEN_ROUTES).build()
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])

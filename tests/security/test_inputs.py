@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote
 import pytest
 
 import schedulerd
-from schedulerd.api.app import PREFIX, ROUTES
+from schedulerd.api.responses import PREFIX
+from schedulerd.api.routes import ROUTES
 from schedulerd.cli.client import Client
 from schedulerd.config.settings import JOB_ID
 from schedulerd.core.models import Role

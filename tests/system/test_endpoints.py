@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.api.app import PREFIX, ROUTES
+from schedulerd.api.responses import PREFIX
+from schedulerd.api.routes import ROUTES
 from schedulerd.cli.client import Client
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
