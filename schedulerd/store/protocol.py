@@ -1,6 +1,6 @@
 """The store: the ledger of occurrences, which is also the history of runs.
 
-`Store` is the contract that every backend keeps; `tests/contract/test_store.py` holds them to it. Writes return at once
+`Store` is the contract that every backend keeps; `tests/store/test_contract.py` holds them to it. Writes return at once
 with a future that is done when the change is durable: whoever must not go on before, waits for it. Reads are plain calls;
 they see everything whose future was done, and never wait for a writer.
 """

@@ -15,9 +15,9 @@ import pytest
 from schedulerd.cli.client import PREFIX, ClientError, job_path, run_path
 from schedulerd.cli.runs import exit_code
 from schedulerd.service.runs import MOST_FOLLOWERS, seconds_left
+from tests.process.test_output import punch
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until
-from tests.unit.test_output import punch
 
 WAITS = 'echo begin; read line < "$FIFO"; echo "got $line"'
 TOKEN = "a token of a file"

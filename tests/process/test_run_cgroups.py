@@ -12,7 +12,7 @@ from schedulerd.logs import subjects
 from schedulerd.process.keeper.run_cgroups import Groups
 from schedulerd.process.spec import Cause, Limits
 from schedulerd.process.supervisor import Supervisor
-from tests.integration.test_process import alive, spec
+from tests.process.test_process import alive, spec
 from tests.support.daemon import keepers
 from tests.support.groups import make_subtree, remove_subtree
 from tests.support.heard import Heard

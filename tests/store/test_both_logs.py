@@ -13,7 +13,7 @@ from schedulerd.engine.manual_runs import Asking
 from schedulerd.store.outage_journal import Journal
 from schedulerd.store.outage_spool import Spool
 from schedulerd.store.sqlite.store import SqliteStore
-from tests.integration.test_outage import SIZE, World, ended
+from tests.store.test_outage import SIZE, World, ended
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
 from tests.support.waiting import until

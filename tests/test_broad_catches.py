@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "schedulerd"
+PACKAGE = Path(__file__).parents[1] / "schedulerd"
 BROAD = {"Exception", "BaseException", "everything"}
 TELLING = {"exception", "critical", "error", "warning", "handleError"}
 
