@@ -66,7 +66,7 @@ class Logs(World):
 @pytest.fixture
 def logs(tmp_path, monkeypatch):
     monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
-    monkeypatch.setattr("schedulerd.store.protocol.outage.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
     monkeypatch.setattr("schedulerd.store.outage_spool.REST_SECONDS", 0.02)
     made = Logs(tmp_path)
     yield made
@@ -275,7 +275,7 @@ def test_what_a_change_of_its_job_ends_waits_no_more_and_the_next_outage_is_told
 
 
 def test_what_the_database_is_busy_with_does_not_fail_before_it_has_answered(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.protocol.outage.SOON_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
     monkeypatch.setattr("schedulerd.store.outage_spool.REST_SECONDS", 0.02)
     logs = Logs(tmp_path)
     logs.break_journal()
@@ -291,7 +291,7 @@ def test_what_the_database_is_busy_with_does_not_fail_before_it_has_answered(tmp
 
 
 def test_a_row_that_is_long_in_coming_starts_nothing_that_its_policy_gives_up_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.protocol.outage.SOON_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
     logs, clock = Logs(tmp_path), ManualClock(NOON)
     engine = Engine(logs.store, clock, [a_job("latest", every="3h"), a_job("none", every="3h", catch_up=CatchUp.NONE)])
     logs.break_journal()
@@ -372,7 +372,7 @@ def test_a_time_that_a_wrong_clock_only_passed_over_is_started_when_the_history_
 
 
 def test_a_slow_history_and_a_clock_that_is_set_back_start_nothing_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.protocol.outage.SOON_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
     system, clock = SystemClock(), ManualClock(NOON)
     store = SqliteStore(str(tmp_path / "h.db"), system, spool=Spool(Journal(str(tmp_path / "j"), SIZE), system))
     engine = Engine(store, clock, [a_job("daily", cron="1 12 * * *")])

@@ -58,7 +58,7 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     monkeypatch.setattr("schedulerd.store.sqlite.open.BUSY_SECONDS", 0.02)
-    monkeypatch.setattr("schedulerd.store.protocol.outage.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
     made = World(tmp_path)
     yield made
     made.close()
@@ -161,7 +161,7 @@ def test_a_run_of_an_occurrence_that_the_history_has_is_kept_as_one_of_its_own(w
 
 @pytest.mark.parametrize("what", ["the file", "its folder", "the file, with another in its place"])
 def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_put_back(tmp_path, monkeypatch, what):
-    monkeypatch.setattr("schedulerd.store.protocol.outage.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("schedulerd.store.outage.RETRY_SECONDS", 0.02)
     clock, place, aside = SystemClock(), tmp_path / "place", tmp_path / "aside"
     place.mkdir()
     path = place / "history.db"

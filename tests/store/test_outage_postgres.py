@@ -58,7 +58,7 @@ def test_while_the_server_is_down_runs_go_on_and_reads_fail_at_once(server, tmp_
 
 
 def test_a_server_that_is_silent_holds_nobody_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.protocol.outage.SOON_SECONDS", 0.2)
+    monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.2)
     store = opened(server, tmp_path)
     waiting = a_run("waits", status=Status.QUEUED)
     store.record([waiting]).result(20)
