@@ -23,29 +23,12 @@ from schedulerd import __main__ as program
 from schedulerd import __version__
 from schedulerd.cli import main as ctl
 from schedulerd.config import settings as options
-from schedulerd.config.fields import Option, Record
+from schedulerd.config.composites import Option, Section
 from schedulerd.core.units import format_duration, format_size
 
 HERE = Path(__file__).parent
-KIND_WORDS = {
-    "Text": "text", "Flag": "true or false", "Whole": "number", "Number": "number", "Duration": "duration", "Size": "size",
-    "TextOrSecret": "text or secret", "MapOf": "mapping", "Record": "mapping", "ListOf": "list",
-    "OneOrMore": "one, or a list", "RecordOrText": "text or mapping", "Umask": "mode", "IoPriority": "class", "Word": "text",
-}  # fmt: skip
 DEEPEST = 3
 JOB_WORDS = ("JOB", "RUN_ID|JOB")
-ACTION_TEXTS = {
-    "command": "Starts a program, without a shell: a list of words, each a text, or {param: NAME} for a parameter's value.",
-    "shell": "A line for /bin/sh. The value of a parameter is in SCHEDULERD_PARAM_NAME, as for every process.",
-    "python": "Calls a function in a process of its own: MODULE:FUNCTION, or a mapping.",
-    "http": "Makes one request and holds the answer against what is expected: a URL, or a mapping.",
-    "sql": "Executes SQL on a SQLite or PostgreSQL source, all of it or nothing.",
-    "health_check": "Probes databases and storage in parallel; GET /health and schedulerctl health tell the last check.",
-    "backup": "A checked copy of a database, of schedulerd's own history, or of a folder.",
-    "restore_drill": "Tries on the side whether a job's newest backup can be restored.",
-    "analytics": "What happened on past days, per job.",
-    "cleanup": "Old runs go, with their output.",
-}
 
 
 def escaped(text: str) -> str:
@@ -128,24 +111,19 @@ def commands_told(parser: argparse.ArgumentParser) -> str:
 # Settings of the configuration
 
 
-def records_in(kind: Any) -> Iterator[Record]:
+def records_in(kind: Any) -> Iterator[Section]:
     """Return the records that a kind of value is, or may be made of."""
-    if isinstance(kind, Record):
+    if isinstance(kind, Section):
         yield kind
     elif dataclasses.is_dataclass(kind):
         for field in dataclasses.fields(kind):
             yield from records_in(getattr(kind, field.name))
 
 
-def _kind_word(kind: Any) -> str:
-    words = getattr(kind, "words", None)
-    return " | ".join(words) if words else KIND_WORDS.get(type(kind).__name__, "")
-
-
 def _default(option: Option) -> str:
     if option.required:
         return "needed"
-    if option.default is None or option.default in ((), {}) or isinstance(option.default, Record):
+    if option.default is None or option.default in ((), {}) or isinstance(option.default, Section):
         return ""
     value = _written(option.kind, option.default)
     return f"default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
@@ -163,13 +141,11 @@ def _written(kind: Any, value: Any) -> Any:
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def settings_told(table: Mapping[str, Any], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
+def settings_told(table: Mapping[str, Option], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
     """Return a table of settings, each with what is in it, as paragraphs."""
     text = ""
-    for name, each in table.items():
-        option = each if isinstance(each, Option) else Option(each, ACTION_TEXTS.get(name, "An action."))
-        word = _kind_word(option.kind)
-        remark = "; ".join(filter(None, (word, _default(option))))
+    for name, option in table.items():
+        remark = "; ".join(filter(None, (option.kind.type_name, _default(option))))
         remark = remark and f" ({remark})"
         text += item(f"\\fB{escaped(name)}\\fR{escaped(remark)}", option.help)
         if name not in besides and depth < DEEPEST:

@@ -36,7 +36,7 @@ from .actions.registry import PREPARE, telling_of_success
 from .api.auth import Tokens
 from .api.server import Listeners, Server, tcp_api, unix_api
 from .backups.manifest import maker_at
-from .config.fields import Record
+from .config.composites import Section
 from .config.files import Files
 from .config.last_good import Loaded
 from .config.loader import Config
@@ -188,8 +188,8 @@ class Daemon:
     def _check_health(self) -> dict[str, object]:
         """Check what can be checked when no job of the configuration has done so yet."""
         jobs = _health_jobs(self.config)
-        kind = ACTIONS["health_check"]
-        assert isinstance(kind, Record)  # noqa: S101 - it is one in the table
+        kind = ACTIONS["health_check"].kind
+        assert isinstance(kind, Section)  # noqa: S101 - it is one in the table
         job = jobs[0] if jobs else Job("health", "health", "health_check", kind.read({}, (), lambda _path, _text: None))
         now = self.clock.now()
         run = Run(new_run_id(now), job.job_id, Origin.MANUAL, Status.RUNNING, now)

@@ -1,23 +1,73 @@
-"""More kinds of values, beside those of `config/fields.py`: what only the settings of actions and processes need."""
+"""Fields that consist of others: lists, mappings, sections with known settings, and alternatives."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.models import ParamWord
-from ..core.proxies import Network, network_from
-from ..core.text import shown
-from .fields import Kind, Path, Record, Report, Text
+from ..core.text import did_you_mean
+from .fields import Field, HiddenKey, Path, Report, format_key, format_value
+
+
+@dataclass(frozen=True)
+class Either:
+    """A value of the field `then` when it is an instance of `when`, of the field `other` when it is not."""
+
+    when: type[Any]
+    then: Field
+    other: Field
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return f"{self.then.type_name} or {self.other.type_name}"
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        """Return the value as the field that applies reads it."""
+        return (self.then if isinstance(value, self.when) else self.other).read(value, path, report)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"anyOf": [self.then.schema(), self.other.schema()]}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list with at least `at_least` elements of one field. `expected` describes a valid list."""
+
+    kind: Field
+    at_least: int = 0
+    expected: str = "a list"
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return f"list of {self.kind.type_name}"
+
+    def read(self, value: Any, path: Path, report: Report) -> tuple[Any, ...]:
+        """Return the elements."""
+        if not isinstance(value, list) or len(value) < self.at_least:
+            report(path, f"expected {self.expected}, not {'an empty list' if value == [] else format_value(self, value)}")
+            return ()
+        return tuple(self.kind.read(each, (*path, index), report) for index, each in enumerate(value))
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"type": "array", "items": self.kind.schema(), "minItems": self.at_least}
 
 
 @dataclass(frozen=True)
 class OneOrMore:
-    """A value, or a list of them."""
+    """One value of a field, or a list of them."""
 
-    kind: Kind
+    kind: Field
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return f"{self.kind.type_name} or list"
 
     def read(self, value: Any, path: Path, report: Report) -> tuple[Any, ...]:
         """Return the values."""
@@ -33,141 +83,155 @@ class OneOrMore:
 
 
 @dataclass(frozen=True)
-class ExactlyOne:
-    """A mapping in which one of the keys `names` is set, and no two of them."""
+class MapOf:
+    """A mapping whose keys match `key_pattern` and whose values are of one field. `key_expected` describes a valid key."""
 
-    record: Record
-    names: tuple[str, ...]
+    kind: Field
+    key_pattern: str
+    key_expected: str
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "mapping"
 
     def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
-        """Return the mapping."""
-        read = self.record.read(value, path, report)
+        """Return the mapping, without the keys that may be secrets in the wrong place."""
+        if not isinstance(value, Mapping):
+            report(path, f"expected a mapping, not {format_value(self, value)}")
+            return {}
+        left_out = set()
+        for key in value:
+            if not re.fullmatch(self.key_pattern, key):
+                step, text = format_key(self, key)
+                report((*path, step), f"{text} is not {self.key_expected}")
+                left_out |= {key} if isinstance(step, HiddenKey) else set()
+        return {key: self.kind.read(each, (*path, key), report) for key, each in value.items() if key not in left_out}
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": f"^(?:{self.key_pattern})$"},
+            "additionalProperties": self.kind.schema(),
+        }
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: the field of its values, its help text, and the value that applies when it is not set.
+
+    `example` is a value as a user writes it in YAML. `since` is the first version that has the setting.
+    """
+
+    kind: Field
+    help: str
+    default: Any = None
+    required: bool = False
+    example: str | None = None
+    since: str = "0.1.0"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A mapping with known keys, each with an `Option`. Any other key is a mistake.
+
+    `check` reports contradictions between the settings of one section.
+    """
+
+    options: Mapping[str, Option]
+    check: Callable[[dict[str, Any], Path, Report], None] | None = field(default=None, compare=False)
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "mapping"
+
+    def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
+        """Return every setting with its value or default."""
+        if not isinstance(value, Mapping):
+            report(path, f"expected a mapping, not {format_value(self, value)}")
+            value = {}
+        given = self.read_given(value, path, report)
+        for name, option in self.options.items():
+            if option.required and name not in value:
+                report(path, f"{name!r} is missing: {option.help}")
+        full = {name: given.get(name, option.default) for name, option in self.options.items()}
+        if self.check is not None:
+            self.check(full, path, report)
+        return full
+
+    def read_given(self, value: Mapping[str, Any], path: Path, report: Report) -> dict[str, Any]:
+        """Return only the settings that are in `value`."""
+        options = self.options
+        out = {}
+        for key, each in value.items():
+            option = options.get(key)
+            if option is None:
+                step, text = format_key(self, key)
+                what = f"{text} is unknown" if isinstance(step, HiddenKey) else f"unknown key {text}"
+                report((*path, step), f"{what}{did_you_mean(key, options)}")
+            else:
+                out[key] = option.kind.read(each, (*path, key), report)
+        return out
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        required = [name for name, option in self.options.items() if option.required]
+        return {
+            "type": "object",
+            "properties": {
+                name: {**option.kind.schema(), "description": option.help} for name, option in self.options.items()
+            },
+            "additionalProperties": False,
+            **({"required": required} if required else {}),
+        }
+
+
+@dataclass(frozen=True)
+class ExactlyOne:
+    """A section in which exactly one of the settings `names` must be given."""
+
+    section: Section
+    names: tuple[str, ...]
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "mapping"
+
+    def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
+        """Return every setting with its value or default."""
+        read = self.section.read(value, path, report)
         if isinstance(value, Mapping) and sum(name in value for name in self.names) != 1:
-            report(path, f"expected one of {' and '.join(self.names)}")
+            report(path, f"expected exactly one of {', '.join(self.names)}")
         return read
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
-        return {**self.record.schema(), "oneOf": [{"required": [name]} for name in self.names]}
+        return {**self.section.schema(), "oneOf": [{"required": [name]} for name in self.names]}
 
 
 @dataclass(frozen=True)
-class RecordOrText:
-    """A mapping, or a text that stands for the mapping that has only `key`."""
+class SectionOrText:
+    """A section, or a text that is short for a section in which only `key` is given."""
 
-    record: Record
+    section: Section
     key: str
 
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "text or mapping"
+
     def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
-        """Return the mapping."""
+        """Return every setting with its value or default."""
         if isinstance(value, str):
-            text = self.record.options[self.key].kind.read(value, path, report)
-            return {name: option.default for name, option in self.record.options.items()} | {self.key: text}
-        return self.record.read(value, path, report)
+            text = self.section.options[self.key].kind.read(value, path, report)
+            return {name: option.default for name, option in self.section.options.items()} | {self.key: text}
+        return self.section.read(value, path, report)
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
-        text = {"type": "string", **self.record.options[self.key].kind.schema()}
-        return {"anyOf": [{**text, "type": "string"} if "anyOf" not in text else {"type": "string"}, self.record.schema()]}
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a command: a text, or `{param: NAME}` for the value of a parameter."""
-
-    is_secret = True
-
-    def read(self, value: Any, path: Path, report: Report) -> str | ParamWord:
-        """Return the text, or which parameter it is."""
-        if not isinstance(value, Mapping):
-            return Text(is_secret=True).read(value, path, report)
-        name = value.get("param")
-        if len(value) != 1 or not isinstance(name, str):
-            report(path, "a word is a text, or {param: NAME} for the value of a parameter")
-            return ""
-        return ParamWord(name)
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        param = {
-            "type": "object", "properties": {"param": {"type": "string"}}, "required": ["param"],
-            "additionalProperties": False,
-        }  # fmt: skip
-        return {"anyOf": [Text().schema(), param]}
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number within bounds; `low` itself is left out when it is 0 and `above_zero`."""
-
-    low: float
-    high: float
-    above_zero: bool = False
-
-    def read(self, value: Any, path: Path, report: Report) -> Any:
-        """Return the number, an integer or a float."""
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not self.low <= value <= self.high or (self.above_zero and value <= 0):
-            bounds = f"above 0, up to {self.high:g}" if self.above_zero else f"from {self.low:g} to {self.high:g}"
-            report(path, f"expected a number {bounds}, not {shown(value)}")
-            return self.high
-        return value
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        bound = "exclusiveMinimum" if self.above_zero else "minimum"
-        return {"type": "number", bound: self.low, "maximum": self.high}
-
-
-UMASK = r"0?[0-7]{1,3}"
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """An IP address, or a network of them."""
-
-    def read(self, value: Any, path: Path, report: Report) -> Network | None:
-        """Return the network; that of one address has one."""
-        try:
-            return network_from(value if isinstance(value, str) else "")
-        except ValueError as error:
-            report(path, f"{shown(value)} {error}")
-            return None
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        return {"type": "string", "minLength": 1}
-
-
-@dataclass(frozen=True)
-class Umask:
-    """Octal digits, such as 022."""
-
-    def read(self, value: Any, path: Path, report: Report) -> int:
-        """Return the mask."""
-        text = Text(UMASK, "an umask: three octal digits such as 022").read(value, path, report)
-        return int(text, 8) if re.fullmatch(UMASK, text) else 0o077
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        number = {"type": "integer", "minimum": 0, "maximum": 777}
-        return {"anyOf": [{"type": "string", "pattern": f"^(?:{UMASK})$"}, number]}
-
-
-IONICE_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
-IONICE = r"idle|(best-effort|realtime)(:[0-7])?"
-
-
-@dataclass(frozen=True)
-class IoPriority:
-    """`idle`, `best-effort:LEVEL` or `realtime:LEVEL`, the level from 0 (first) to 7."""
-
-    def read(self, value: Any, path: Path, report: Report) -> tuple[int, int]:
-        """Return class and level."""
-        text = Text(IONICE, "idle, best-effort:0 to best-effort:7, or realtime:0 to realtime:7").read(value, path, report)
-        word, _, level = text.partition(":")
-        return IONICE_CLASSES.get(word, 3), (int(level) if level in tuple("01234567") else 4) if word != "idle" else 0
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        return {"type": "string", "pattern": f"^(?:{IONICE})$"}
+        text = {"type": "string", **self.section.options[self.key].kind.schema()}
+        return {"anyOf": [{**text, "type": "string"} if "anyOf" not in text else {"type": "string"}, self.section.schema()]}

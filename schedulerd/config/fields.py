@@ -1,80 +1,102 @@
-"""Kinds of values a setting may have: each reads a plain YAML value, says what is wrong with it, and knows its JSON Schema.
+"""Fields of one value: each reads a plain YAML value, reports what is wrong with it, and knows its JSON Schema.
 
-A kind never raises for bad input: it reports every problem at its path and returns something of the right type, so that
-one reading of a file finds all of its mistakes.
+A field never raises for invalid input. It reports every problem with its path and returns a value of the right type, so
+that one pass over a file finds all of its mistakes. Fields that consist of others are in `composites.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from ..core.models import Secret
+from ..core.models import ParamWord, Secret
+from ..core.proxies import Network, network_from
 from ..core.text import did_you_mean, hidden, shown
 from ..core.units import parse_duration, parse_size
 
 Path = tuple[str | int, ...]
 Report = Callable[[Path, str], None]
 
+UMASK = r"0?[0-7]{1,3}"
+IONICE_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
+IONICE = r"idle|(best-effort|realtime)(:[0-7])?"
+# Where a secret is stored, and the names that are valid there; none of them matches a URL written by mistake.
+SECRET_SOURCES = {"env": r"[A-Za-z_][A-Za-z0-9_]*", "file": r"(?!.*://)[\s\S]+", "credential": r"[^/=@]+"}
+_PLAIN_KEY = r"[A-Za-z0-9_.<-]{1,64}"  # matches neither a URL nor a pair of a name and a value
 
-class Kind(Protocol):
+
+class Field(Protocol):
     """Reads one value."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        ...
 
     def read(self, value: Any, path: Path, report: Report) -> Any:
         """Return `value` as the program uses it, after reporting what is wrong with it."""
         ...
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema (2020-12) of what `read` takes."""
+        """Return the JSON Schema (2020-12) of the values that `read` accepts."""
         ...
 
 
 class HiddenKey(str):
-    """A key that stands where a secret may have been put by mistake: it is no part of a problem's path."""
+    """A key that may be a secret in the wrong place. No error shows it in a path."""
 
     __slots__ = ()
 
 
-def may_hold_secret(kind: Any) -> bool:
-    """Return whether a secret may stand in a value of a kind, or in one of the kinds that it is made of."""
-    if isinstance(kind, Record):
-        return any(may_hold_secret(option.kind) for option in kind.options.values())
-    inner = [getattr(kind, name, None) for name in ("kind", "record", "then", "other")]
-    return getattr(kind, "is_secret", False) or any(may_hold_secret(each) for each in inner if each is not None)
+def may_hold_secret(field: Any) -> bool:
+    """Return whether a value of a field, or of one of the fields that it consists of, may contain a secret."""
+    options = getattr(field, "options", None)
+    if options is not None:
+        return any(may_hold_secret(option.kind) for option in options.values())
+    inner = [getattr(field, name, None) for name in ("kind", "section", "then", "other")]
+    return getattr(field, "is_secret", False) or any(may_hold_secret(each) for each in inner if each is not None)
 
 
-def told(kind: Any, value: Any) -> str:
-    """Return `value`, which was meant to be of a kind, as an error shows it."""
-    return hidden(value) if may_hold_secret(kind) else shown(value)
+def format_value(field: Any, value: Any) -> str:
+    """Return an invalid value of a field as an error shows it."""
+    return hidden(value) if may_hold_secret(field) else shown(value)
 
 
-def told_key(kind: Any, key: str) -> tuple[str, str]:
-    """Return a wrong key of a mapping of a kind as the step of a path, and as an error shows it."""
-    if re.fullmatch(_PLAIN_KEY, key) or not may_hold_secret(kind):
+def format_key(field: Any, key: str) -> tuple[str, str]:
+    """Return an invalid key of a mapping as a step of a path, and as an error shows it."""
+    if re.fullmatch(_PLAIN_KEY, key) or not may_hold_secret(field):
         return key, repr(key)
     return HiddenKey(key), f"a key of {len(key)} characters"
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text; numbers are taken as they are written. `pattern` must match all of it. No error shows one that `is_secret`."""
+    """A text. Numbers are accepted as they are written.
+
+    `pattern` must match all of it. `expected` describes a valid text. No error shows the value of a field that `is_secret`.
+    """
 
     pattern: str = ""
     expected: str = "a text"
     is_secret: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "text"
 
     def read(self, value: Any, path: Path, report: Report) -> str:
         """Return the text."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            report(path, f"{told(self, value)} is not {self.expected}")
+            report(path, f"{format_value(self, value)} is not {self.expected}")
             return ""
         if "\0" in value or (self.pattern and not re.fullmatch(self.pattern, value)):
-            report(path, f"{told(self, value)} is not {self.expected}")
+            report(path, f"{format_value(self, value)} is not {self.expected}")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -83,11 +105,16 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Flag:
-    """True or false, and no other word for them."""
+class Boolean:
+    """`true` or `false`. No other word is accepted for them."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "boolean"
 
     def read(self, value: Any, path: Path, report: Report) -> bool:
-        """Return the flag."""
+        """Return the value, False for an invalid one."""
         if not isinstance(value, bool):
             report(path, f"expected true or false, not {shown(value)}")
         return value is True
@@ -98,14 +125,19 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A whole number within bounds."""
+class Integer:
+    """A whole number from `low` to `high`."""
 
     low: int = 0
     high: int = 1_000_000_000
 
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "integer"
+
     def read(self, value: Any, path: Path, report: Report) -> int:
-        """Return the number."""
+        """Return the number, `low` for an invalid one."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             report(path, f"expected a whole number from {self.low} to {self.high}, not {shown(value)}")
             return self.low
@@ -117,25 +149,41 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Either:
-    """A value of the kind `then` when it is a `when`, and of another kind when it is not."""
+class Number:
+    """A number from `low` to `high`. When `above_zero`, 0 is invalid."""
 
-    when: type[Any]
-    then: Kind
-    other: Kind
+    low: float
+    high: float
+    above_zero: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "number"
 
     def read(self, value: Any, path: Path, report: Report) -> Any:
-        """Return what the kind that it is of makes of it."""
-        return (self.then if isinstance(value, self.when) else self.other).read(value, path, report)
+        """Return the number, an integer or a float; `high` for an invalid one."""
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not self.low <= value <= self.high or (self.above_zero and value <= 0):
+            bounds = f"above 0, up to {self.high:g}" if self.above_zero else f"from {self.low:g} to {self.high:g}"
+            report(path, f"expected a number {bounds}, not {shown(value)}")
+            return self.high
+        return value
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
-        return {"anyOf": [self.then.schema(), self.other.schema()]}
+        bound = "exclusiveMinimum" if self.above_zero else "minimum"
+        return {"type": "number", bound: self.low, "maximum": self.high}
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds, or a text such as `1h30m`."""
+    """A number of seconds, or a text such as `1h30m`."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "duration"
 
     def read(self, value: Any, path: Path, report: Report) -> float:
         """Return seconds."""
@@ -157,7 +205,12 @@ class Duration:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes, or a text such as `10M`."""
+    """A number of bytes, or a text such as `10M`."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "size"
 
     def read(self, value: Any, path: Path, report: Report) -> int:
         """Return bytes."""
@@ -173,13 +226,18 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of a few words."""
+class EnumOf:
+    """One of the words of an enumeration."""
 
     words: type[StrEnum]
 
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return " | ".join(map(str, self.words))
+
     def read(self, value: Any, path: Path, report: Report) -> StrEnum:
-        """Return the member of the enumeration."""
+        """Return the member of the enumeration, its first one for an invalid value."""
         known = [str(word) for word in self.words]
         if value in known:
             return self.words(value)
@@ -193,65 +251,15 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class ListOf:
-    """A list whose elements are all of one kind."""
-
-    kind: Kind
-    at_least: int = 0
-    expected: str = "a list"
-
-    def read(self, value: Any, path: Path, report: Report) -> tuple[Any, ...]:
-        """Return the elements."""
-        if not isinstance(value, list) or len(value) < self.at_least:
-            report(path, f"expected {self.expected}, not {'an empty list' if value == [] else told(self, value)}")
-            return ()
-        return tuple(self.kind.read(each, (*path, index), report) for index, each in enumerate(value))
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        return {"type": "array", "items": self.kind.schema(), "minItems": self.at_least}
-
-
-@dataclass(frozen=True)
-class MapOf:
-    """A mapping whose keys match `key_pattern` and whose values are all of one kind."""
-
-    kind: Kind
-    key_pattern: str
-    key_expected: str
-
-    def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
-        """Return the mapping."""
-        if not isinstance(value, Mapping):
-            report(path, f"expected a mapping, not {told(self, value)}")
-            return {}
-        left_out = set()
-        for key in value:
-            if not re.fullmatch(self.key_pattern, key):
-                step, text = told_key(self, key)
-                report((*path, step), f"{text} is not {self.key_expected}")
-                left_out |= {key} if isinstance(step, HiddenKey) else set()
-        return {key: self.kind.read(each, (*path, key), report) for key, each in value.items() if key not in left_out}
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        return {
-            "type": "object",
-            "propertyNames": {"pattern": f"^(?:{self.key_pattern})$"},
-            "additionalProperties": self.kind.schema(),
-        }
-
-
-_PLAIN_KEY = r"[A-Za-z0-9_.<-]{1,64}"  # what no URL or pair of a name and a value is
-# Where secrets are, and what names one there: no URL that was put in its place
-SECRET_SOURCES = {"env": r"[A-Za-z_][A-Za-z0-9_]*", "file": r"(?!.*://)[\s\S]+", "credential": r"[^/=@]+"}
-
-
-@dataclass(frozen=True)
 class TextOrSecret:
-    """A text, or a reference `{env: NAME}`, `{file: PATH}`, `{credential: NAME}`."""
+    """A text, or a reference `{env: NAME}`, `{file: PATH}` or `{credential: NAME}`."""
 
     is_secret = True
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "text or secret"
 
     def read(self, value: Any, path: Path, report: Report) -> str | Secret:
         """Return the text or the reference."""
@@ -260,7 +268,7 @@ class TextOrSecret:
                 ((source, name),) = value.items()
                 if source in SECRET_SOURCES and isinstance(name, str) and re.fullmatch(SECRET_SOURCES[source], name):
                     return Secret(source, name)
-            report(path, "a secret is one of {env: NAME}, {file: PATH}, {credential: NAME}")
+            report(path, "expected a secret: one of {env: NAME}, {file: PATH}, {credential: NAME}")
             return ""
         if isinstance(value, bool):
             value = str(value).lower()
@@ -279,79 +287,109 @@ class TextOrSecret:
 
 
 @dataclass(frozen=True)
+class CommandWord:
+    """A word of a command: a text, or `{param: NAME}` for the value of a parameter."""
+
+    is_secret = True
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "text"
+
+    def read(self, value: Any, path: Path, report: Report) -> str | ParamWord:
+        """Return the text, or the parameter."""
+        if not isinstance(value, Mapping):
+            return Text(is_secret=True).read(value, path, report)
+        name = value.get("param")
+        if len(value) != 1 or not isinstance(name, str):
+            report(path, "expected a text, or {param: NAME} for the value of a parameter")
+            return ""
+        return ParamWord(name)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        param = {
+            "type": "object", "properties": {"param": {"type": "string"}}, "required": ["param"],
+            "additionalProperties": False,
+        }  # fmt: skip
+        return {"anyOf": [Text().schema(), param]}
+
+
+@dataclass(frozen=True)
+class AddressRange:
+    """An IP address, or a network of addresses."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "address or network"
+
+    def read(self, value: Any, path: Path, report: Report) -> Network | None:
+        """Return the network. An address is a network with one member. Return None for an invalid value."""
+        try:
+            return network_from(value if isinstance(value, str) else "")
+        except ValueError as error:
+            report(path, f"{shown(value)} {error}")
+            return None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"type": "string", "minLength": 1}
+
+
+@dataclass(frozen=True)
+class Umask:
+    """A umask in octal digits, such as 022."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "octal digits"
+
+    def read(self, value: Any, path: Path, report: Report) -> int:
+        """Return the mask, 077 for an invalid one."""
+        text = Text(UMASK, "an umask: three octal digits such as 022").read(value, path, report)
+        return int(text, 8) if re.fullmatch(UMASK, text) else 0o077
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        number = {"type": "integer", "minimum": 0, "maximum": 777}
+        return {"anyOf": [{"type": "string", "pattern": f"^(?:{UMASK})$"}, number]}
+
+
+@dataclass(frozen=True)
+class IoPriority:
+    """`idle`, `best-effort:LEVEL` or `realtime:LEVEL`. LEVEL is from 0 (highest) to 7; see ionice(1)."""
+
+    @property
+    def type_name(self) -> str:
+        """Return the type as documentation names it."""
+        return "class or class:level"
+
+    def read(self, value: Any, path: Path, report: Report) -> tuple[int, int]:
+        """Return the class and the level, as numbers of ioprio_set(2)."""
+        text = Text(IONICE, "idle, best-effort:0 to best-effort:7, or realtime:0 to realtime:7").read(value, path, report)
+        word, _, level = text.partition(":")
+        return IONICE_CLASSES.get(word, 3), (int(level) if level in tuple("01234567") else 4) if word != "idle" else 0
+
+    def schema(self) -> dict[str, Any]:
+        """Return the schema."""
+        return {"type": "string", "pattern": f"^(?:{IONICE})$"}
+
+
+@dataclass(frozen=True)
 class Anything:
-    """A value that another part of the program checks; `described` is its JSON Schema."""
+    """A value that another part of the program checks. `described` is its JSON Schema."""
 
     described: Mapping[str, Any]
+    type_name: str = "any"
     is_secret = True
 
     def read(self, value: Any, path: Path, report: Report) -> Any:
-        """Return the value as it is."""
+        """Return the value unchanged."""
         return value
 
     def schema(self) -> dict[str, Any]:
         """Return the schema."""
         return dict(self.described)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting: its kind, what it means, and what it is when it is not set."""
-
-    kind: Kind
-    help: str
-    default: Any = None
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Record:
-    """A mapping with known keys, each with an `Option`; every other key is a mistake."""
-
-    options: Mapping[str, Option]
-    check: Callable[[dict[str, Any], Path, Report], None] | None = field(default=None, compare=False)
-
-    def read(self, value: Any, path: Path, report: Report) -> dict[str, Any]:
-        """Return every option with its value or default."""
-        if not isinstance(value, Mapping):
-            report(path, f"expected a mapping, not {told(self, value)}")
-            value = {}
-        given = self.read_given(value, path, report)
-        for name, option in self.options.items():
-            if option.required and name not in value:
-                report(path, f"{name!r} is missing: {option.help}")
-        full = {name: given.get(name, option.default) for name, option in self.options.items()}
-        if self.check is not None:
-            self.check(full, path, report)
-        return full
-
-    def read_given(self, value: Mapping[str, Any], path: Path, report: Report) -> dict[str, Any]:
-        """Return only what is set."""
-        options = self.options
-        out = {}
-        for key, each in value.items():
-            option = options.get(key)
-            if option is None:
-                step, text = told_key(self, key)
-                what = f"{text} is unknown" if isinstance(step, HiddenKey) else f"unknown key {text}"
-                report((*path, step), f"{what}{did_you_mean(key, options)}")
-            else:
-                out[key] = option.kind.read(each, (*path, key), report)
-        return out
-
-    def schema(self) -> dict[str, Any]:
-        """Return the schema."""
-        required = [name for name, option in self.options.items() if option.required]
-        return {
-            "type": "object",
-            "properties": {
-                name: {**option.kind.schema(), "description": option.help} for name, option in self.options.items()
-            },
-            "additionalProperties": False,
-            **({"required": required} if required else {}),
-        }
-
-
-def one_of(names: Sequence[str], given: Mapping[str, Any]) -> list[str]:
-    """Return which of `names` are set in `given`."""
-    return [name for name in names if name in given]

@@ -25,8 +25,8 @@ from ..triggers.spans import Calendar
 from ..triggers.timezones import zone_named
 from .action_reader import ActionReader, settings_of
 from .calendar_files import CalendarFileError, read_calendar
-from .fields import Path, Record, Report, one_of
-from .fields import Text as TextKind
+from .composites import Section
+from .fields import Path, Report, Text
 from .files import Files, unreadable
 from .policy_reader import limits_of, policy_of, uses_of
 from .settings import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
@@ -38,9 +38,9 @@ DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 # What a reload cannot change
 FIXED_AT_START = ("state_dir", "store", "store_schema", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")
-_JOB = Record(JOB)
-_POLICY = Record(POLICY)
-_JOB_ID = TextKind(JOB_ID, JOB_ID_EXPECTED)
+_JOB = Section(JOB)
+_POLICY = Section(POLICY)
+_JOB_ID = Text(JOB_ID, JOB_ID_EXPECTED)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Loader:
         if not isinstance(document.value, Mapping):
             report((), f"the file must be a mapping with jobs:, not {hidden(document.value)}")
         head = {key: each for key, each in value.items() if key != "jobs"}
-        top = Record(TOP).read(head, (), report)
+        top = Section(TOP).read(head, (), report)
         self.sources.update({name: self.actions.source(url) for name, url in top["sources"].items()})
         state_dir = self._absolute(top["state_dir"])
         self.actions.take_places(state_dir, self._store(top["store"], state_dir), top["store_schema"])
@@ -350,7 +350,7 @@ class _Loader:
         path: Path = ("jobs", job_id)
         read = self._looked_up(_JOB.read_given(given, path, report), path, report)
         value = settings_of(defaults, read)
-        actions = one_of(list(ACTIONS), given)
+        actions = [name for name in ACTIONS if name in given]
         if len(actions) != 1:
             named = f"it has {' and '.join(actions)}" if actions else "it has none"
             report(path, f"a job needs one action ({', '.join(ACTIONS)}): {named}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ..backups.retention import KEEP_PERIODS
-from .composites import ExactlyOne
-from .fields import Choice, Duration, ListOf, Option, Record, Size, Text, TextOrSecret, Whole
+from .composites import ExactlyOne, ListOf, Option, Section
+from .fields import Duration, EnumOf, Integer, Size, Text, TextOrSecret
 
 
 class BackupContent(StrEnum):
@@ -26,13 +26,13 @@ class Compression(StrEnum):
 
 CIPHERS = ("age", "gpg")
 
-KEEP = Record({name: Option(Whole(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
+KEEP = Section({name: Option(Integer(0, 100_000), f"how many ({name}) stay") for name in KEEP_PERIODS})
 ENCRYPT = ExactlyOne(
-    Record({name: Option(ListOf(Text(), at_least=1), f"recipients ({name}), or files with them") for name in CIPHERS}),
+    Section({name: Option(ListOf(Text(), at_least=1), f"recipients ({name}), or files with them") for name in CIPHERS}),
     CIPHERS,
 )
 
-_BACKUP = Record(
+_BACKUP = Section(
     {
         "source": Option(
             Text(is_secret=True),
@@ -40,17 +40,17 @@ _BACKUP = Record(
         ),
         "folder": Option(Text(), "or a folder, which becomes a tar archive"),
         "content": Option(
-            Choice(BackupContent),
+            EnumOf(BackupContent),
             "of a PostgreSQL: its database, or its globals (roles, …)",
             BackupContent.DATABASE,
         ),
         "exclude": Option(ListOf(Text()), "of a folder: what is left out, as tar's --exclude has it, such as ./cache", ()),
         "directory": Option(Text(), "where the backups go (default: backups in the state directory)"),
         "keep": Option(KEEP, "how many good backups stay; without it, all of them", {}),
-        "compress": Option(Choice(Compression), "none, gzip or zstd", Compression.NONE),
+        "compress": Option(EnumOf(Compression), "none, gzip or zstd", Compression.NONE),
         "encrypt": Option(ENCRYPT, "for whom it is encrypted: {age: [age1…]} or {gpg: [/etc/schedulerd/backup.pub]}"),
         "min_size": Option(Size(), "a smaller one is odd: it is kept, counts as no good one, and its run fails", 1),
-        "max_shrink": Option(Whole(0, 100), "so many percent smaller than the last good one is odd; 100 is no bound", 75),
+        "max_shrink": Option(Integer(0, 100), "so many percent smaller than the last good one is odd; 100 is no bound", 75),
         "max_age": Option(Duration(), "health is degraded when the last good one is older; 0 is no bound", 0.0),
         "min_free": Option(Size(), "no backup is begun that would leave less free space than this", 100 * 1024**2),
         "pg_bin": Option(Text(), "the folder of pg_dump and pg_restore (default: the job's PATH)"),
@@ -58,7 +58,7 @@ _BACKUP = Record(
 )
 BACKUP = ExactlyOne(_BACKUP, ("source", "folder"))
 
-RESTORE_DRILL = Record(
+RESTORE_DRILL = Section(
     {
         "of": Option(Text(), "the backup job whose newest backup is restored aside", required=True),
         "into": Option(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from .composites import ExactlyOne, OneOrMore
-from .fields import Choice, Duration, Flag, ListOf, MapOf, Option, Record, Text, TextOrSecret, Whole
+from .composites import ExactlyOne, ListOf, MapOf, OneOrMore, Option, Section
+from .fields import Boolean, Duration, EnumOf, Integer, Text, TextOrSecret
 
 
 class FailWhen(StrEnum):
@@ -19,7 +19,7 @@ class FailWhen(StrEnum):
 PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"  # 1 to 65535
 TARGET_KINDS = ("postgresql", "redis", "storage", "http", "tcp")
 TARGET = ExactlyOne(
-    Record(
+    Section(
         {
             "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
             "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// or rediss:// URL"),
@@ -37,16 +37,18 @@ TARGET = ExactlyOne(
             "timeout": Option(Duration(), "how long it may take to answer (default: probe_timeout)"),
             "max_latency": Option(Duration(), "a slower answer is degraded"),
             "max_lag": Option(Duration(), "of postgresql: a replica further behind is degraded"),
-            "max_connections_percent": Option(Whole(1, 100), "of postgresql: more in use is degraded (default: 90)"),
-            "max_memory_percent": Option(Whole(1, 100), "of redis: more in use of its maxmemory is degraded (default: 90)"),
-            "min_free_percent": Option(Whole(0, 100), "of storage: less free is degraded (default: that of the check)"),
-            "critical": Option(Flag(), "false: when it is unhealthy, the whole is only degraded", True),
+            "max_connections_percent": Option(Integer(1, 100), "of postgresql: more in use is degraded (default: 90)"),
+            "max_memory_percent": Option(
+                Integer(1, 100), "of redis: more in use of its maxmemory is degraded (default: 90)"
+            ),
+            "min_free_percent": Option(Integer(0, 100), "of storage: less free is degraded (default: that of the check)"),
+            "critical": Option(Boolean(), "false: when it is unhealthy, the whole is only degraded", True),
         }
     ),
     TARGET_KINDS,
 )
 TARGET_NAME = r"(?!(?:postgresql|redis|storage|backups|system)$)[A-Za-z_][A-Za-z0-9_-]{0,63}"
-HEALTH_CHECK = Record(
+HEALTH_CHECK = Section(
     {
         "postgresql": Option(TextOrSecret(), "a PostgreSQL: the name of a source, or a postgresql:// URL"),
         "redis": Option(TextOrSecret(), "a Redis: the name of a source, or a redis:// or rediss:// URL"),
@@ -56,8 +58,8 @@ HEALTH_CHECK = Record(
             "more targets, by name",
             {},
         ),
-        "min_free_percent": Option(Whole(0, 100), "less free space than this is degraded", 5),
+        "min_free_percent": Option(Integer(0, 100), "less free space than this is degraded", 5),
         "probe_timeout": Option(Duration(), "how long each probe may take", 5.0),
-        "fail_when": Option(Choice(FailWhen), "at which result the run is failed", FailWhen.NEVER),
+        "fail_when": Option(EnumOf(FailWhen), "at which result the run is failed", FailWhen.NEVER),
     }
 )

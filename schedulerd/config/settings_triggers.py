@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from ..core.trigger import When
-from .fields import Anything, Choice, Duration, Option, Record
+from .composites import Option, Section
+from .fields import Anything, Duration, EnumOf
 
 _A_TEXT = {"type": "string"}
 _INTERVAL = {"type": ["string", "number"]}
@@ -86,10 +87,10 @@ _WINDOW = {
 }
 MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger, and may stand in defaults too
     "dst": Option(
-        Record(
+        Section(
             {
-                "gap": Option(Choice(GapWord), "run: once right after the gap; skip: not on that day"),
-                "repeat": Option(Choice(RepeatWord), "once: the first time only; both: each time"),
+                "gap": Option(EnumOf(GapWord), "run: once right after the gap; skip: not on that day"),
+                "repeat": Option(EnumOf(RepeatWord), "once: the first time only; both: each time"),
             }
         ),
         "what daylight saving does to times; unset, Debian cron's rule (calendar: systemd's)",
@@ -100,5 +101,5 @@ MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger,
         Anything({"anyOf": [*_WINDOW["anyOf"], {"type": "array", "items": _WINDOW}]}),
         "windows without starts: sat..sun, 22:00..06:00, 2026-12-24..2026-12-26 or {calendar: NAME}",
     ),
-    "on_blackout": Option(Choice(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
+    "on_blackout": Option(EnumOf(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
 }

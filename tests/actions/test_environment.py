@@ -24,7 +24,7 @@ from tests.support.builders import a_job, a_run
 
 def read_http(given):
     """Return the options of an `http` job, as they are read from the file."""
-    return ACTIONS["http"].read(given, (), lambda path, text: pytest.fail(f"{path}: {text}"))
+    return ACTIONS["http"].kind.read(given, (), lambda path, text: pytest.fail(f"{path}: {text}"))
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")

@@ -134,7 +134,7 @@ def test_declarations_are_read_from_the_file(tmp_path):
         ("{shell: x, every: 1m, params: {a: {}}}", "a must be given, and nobody gives them to a job that a trigger starts"),
         ("{command: [ls, {param: a}], params: {b: {}}}", "there is no parameter 'a'"),
         ("{command: [{param: b}], params: {b: {}}}", "the program cannot be a parameter"),
-        ("{command: [ls, {parm: b}], params: {b: {}}}", "a word is a text, or {param: NAME}"),
+        ("{command: [ls, {parm: b}], params: {b: {}}}", "expected a text, or {param: NAME}"),
     ],
 )
 def test_a_declaration_that_makes_no_sense_is_a_mistake(tmp_path, text, told):
