@@ -47,14 +47,14 @@ from .core.errors import StartError, StoreAwayError
 from .core.loop_steps import Parts
 from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .core.units import counted
-from .engine.dependencies import Chains
+from .engine.dependencies import Dependencies
 from .engine.executor import Executor, Finished, Function
 from .engine.lookup import last_success_at
 from .engine.planner import Planner
 from .engine.recovery import close_open_runs, queue_again, start_unstarted, watch_again
-from .engine.reload import Roster
+from .engine.reload import JobDefinitions
 from .engine.scheduler import Scheduler
-from .engine.state import Board
+from .engine.state import JobTable
 from .host import cgroups
 from .host.descriptors import capacity, limit, limit_at_start
 from .host.locks import PathLock
@@ -109,19 +109,19 @@ class Daemon:
         self.store = store_at(config.store, config.store_schema, self.clock, config.state_dir, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
-        self.board = Board()
+        self.table = JobTable()
         self.checks = LastChecks()
         self.steady = SteadyTime(self.clock)
-        self.scheduler = Scheduler(self.board, self.store, self.clock, socket.gethostname())
+        self.scheduler = Scheduler(self.table, self.store, self.clock, socket.gethostname())
         self.planner = Planner(
             self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds, self.notifier.feed_watchdog
         )
-        self.chains = Chains(self.planner, self.store)
-        self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.dependencies = Dependencies(self.planner, self.store)
+        self.scheduler.tell_ends(self.planner.plan_from_end, self.dependencies.follow)
         self.scheduler.hand_back_to(self.planner.put_back)
-        self.scheduler.seating.wake_with(self.planner.wake_at)
+        self.scheduler.run_queue.wake_with(self.planner.wake_at)
         functions = {name: self._function(run) for name, run in BUILTINS.items()}
-        told = telling_of_success(PREPARE, lambda run: last_success_at(self.board, self.store, run, self.clock.now()))
+        told = telling_of_success(PREPARE, lambda run: last_success_at(self.table, self.store, run, self.clock.now()))
         self.executor = Executor(
             self.clock, told, functions, self.output,
             os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
@@ -133,14 +133,16 @@ class Daemon:
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
         self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.output, self.clock)
         self._on_tick_too = self._parts_of_a_tick()
-        self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, self.store, self.clock)
+        self.definitions = JobDefinitions(
+            self.table, self.planner, self.scheduler, self.dependencies, self.store, self.clock
+        )
         self.config_state = _state_of(loaded, self.clock)
-        runs = Runs(self.board, self.store, self.clock, self.output, self.keepsakes, self._databases)
+        runs = Runs(self.table, self.store, self.clock, self.output, self.keepsakes, self._databases)
         self.shelf = Shelf(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
         )
         self.service = Service(
-            self.board, self.scheduler, self.store, self.clock, self.config_state, self.checks,
+            self.table, self.scheduler, self.store, self.clock, self.config_state, self.checks,
             self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
             self._troubles, self._loop_trouble, runs, self.shelf,
         )  # fmt: skip
@@ -148,7 +150,7 @@ class Daemon:
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(OWN_THREADS, "daemon")
         self._reloader = Reloader(
-            config, self.config_state, self.keepsakes, self.roster, self.notifier, self.clock, self._own_threads
+            config, self.config_state, self.keepsakes, self.definitions, self.notifier, self.clock, self._own_threads
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -179,7 +181,7 @@ class Daemon:
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
-        return self.keepsakes.secrets_of(job, job.job_id not in self.board.states, self._databases())
+        return self.keepsakes.secrets_of(job, job.job_id not in self.table.states, self._databases())
 
     def _databases(self) -> Sequence[str | Secret]:
         """Return every URL of the configuration that may have a password in it."""
@@ -209,7 +211,12 @@ class Daemon:
 
     def _loop_trouble(self) -> str | None:
         """Return what of the planner's loop fails, in words, or None."""
-        found = self.planner.trouble, self.scheduler.tick.trouble, self.scheduler.endings.trouble, self._on_tick_too.trouble
+        found = (
+            self.planner.trouble,
+            self.scheduler.tick.trouble,
+            self.scheduler.stop_orders.trouble,
+            self._on_tick_too.trouble,
+        )
         return "; ".join(filter(None, found)) or None
 
     def _on_finished(self, ends: list[Finished]) -> None:
@@ -309,11 +316,11 @@ class Daemon:
         assert self._read_at_start is not None  # noqa: S101 - until here
         self._reloader.apply(self.config, self._read_at_start)
         self._read_at_start = None
-        watch_again(self.board, still.running, self.keepsakes.retired, self.executor.adopt)
+        watch_again(self.table, still.running, self.keepsakes.retired, self.executor.adopt)
         self.executor.start()
-        start_unstarted(self.board, self.scheduler, still.unstarted)
-        queue_again(self.board, self.scheduler, still.waiting)
-        self.roster.start_up()
+        start_unstarted(self.table, self.scheduler, still.unstarted)
+        queue_again(self.table, self.scheduler, still.waiting)
+        self.definitions.start_up()
 
     async def _open_doors(self) -> None:
         if self._are_open:
@@ -374,7 +381,7 @@ class Daemon:
         self.notifier.stopping(self.config.shutdown_grace_seconds + max(graces, default=0.0) + STOP_MARGIN_SECONDS)
         if self._listeners.are_held and self._leaves_running:  # the next daemon is here in a moment, and answers
             await self.server.close_doors()
-        log.info("stopping: %s to wait for", counted(len(self.board.running()), "run"))
+        log.info("stopping: %s to wait for", counted(len(self.table.running()), "run"))
         self.scheduler.stop()
         await self._aside(self.planner.stop)
         await self._drain(hurry)
@@ -394,13 +401,13 @@ class Daemon:
         first: set[asyncio.Future[Any]] = {idle, hurried}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
-        running = [run for run in self.board.running() if counts(run)]
+        running = [run for run in self.table.running() if counts(run)]
         self.executor.end_all(Cause.SHUTDOWN, children=not self._leaves_running)
         if running:
             log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
             await self._aside(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS, counts)
-        self._take_leave(self.board.running())
+        self._take_leave(self.table.running())
 
     def _take_leave(self, left: list[Run]) -> None:
         if left and self._leaves_running:
@@ -415,7 +422,7 @@ class Daemon:
         return run.started_at is None or (job is not None and job.action in BUILTINS)
 
     def _job_of(self, run: Run) -> Job | None:
-        state = self.board.state_of(run)
+        state = self.table.state_of(run)
         return state.job if state is not None else None
 
 

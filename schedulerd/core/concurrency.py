@@ -1,6 +1,6 @@
 """The rules about which runs may run at once: overlaps, pools, priorities, and what the host's load must be.
 
-Pure: values in, decisions out. `seating` asks, then acts.
+Pure: values in, decisions out. `run_queue` asks, then acts.
 """
 
 from __future__ import annotations

@@ -15,17 +15,17 @@ from ..process.spec import Cause
 from ..store.protocol import Store
 from .completion import Ends
 from .lookup import run_of
-from .run_queue import Seating
-from .state import Board, JobState
-from .stop_orders import Endings
+from .run_queue import RunQueue
+from .state import JobState, JobTable
+from .stop_orders import StopOrders
 
 
-class Cancelling:
+class Cancellation:
     """Takes runs out of their queues, and lets running ones end."""
 
-    def __init__(self, board: Board, store: Store, seating: Seating, ends: Ends, endings: Endings) -> None:
-        self._board, self._store = board, store
-        self._seating, self._ends, self._endings = seating, ends, endings
+    def __init__(self, table: JobTable, store: Store, run_queue: RunQueue, ends: Ends, stop_orders: StopOrders) -> None:
+        self._table, self._store = table, store
+        self._run_queue, self._ends, self._stop_orders = run_queue, ends, stop_orders
 
     def cancel(self, run_id: str, actor: str) -> Future[Run]:
         """Cancel a run that waits, or let one that runs end; the result is the run as it is then.
@@ -37,14 +37,14 @@ class Cancelling:
         done: Future[Run] = Future()
         running, waiting = self._found(run_id)
         if running is not None:
-            self._endings.order(running, Cause.CANCEL, f"cancelled by {actor}")
+            self._stop_orders.order(running, Cause.CANCEL, f"cancelled by {actor}")
             done.set_result(running)
         elif waiting is not None:
             result = Result(Status.CANCELLED, message=f"cancelled by {actor}", details={"cancelled_by": actor})
             written = self._ends.cancel([waiting], result)
             assert written is not None  # noqa: S101 - there is one
             written.add_done_callback(partial(self._answer, done, waiting))
-        elif (row := run_of(self._board, self._store, run_id)) is not None:  # it may have ended a moment ago
+        elif (row := run_of(self._table, self._store, run_id)) is not None:  # it may have ended a moment ago
             done.set_result(row)
         else:
             raise NotFoundError(f"there is no run {run_id!r}")
@@ -52,18 +52,18 @@ class Cancelling:
 
     def _found(self, run_id: str) -> tuple[Run | None, Run | None]:
         """Return the run if it runs, and if it waits, in which case it does so no more."""
-        with self._board.lock:
-            state = self._board.holding(run_id)
+        with self._table.lock:
+            state = self._table.holding(run_id)
             if state is None:
                 return None, None
             if run_id in state.running:
                 return state.running[run_id], None
-            return None, self._seating.unqueue(state, {run_id})[0]
+            return None, self._run_queue.unqueue(state, {run_id})[0]
 
     def _answer(self, done: Future[Run], waiting: Run, written: Future[frozenset[str]]) -> None:
         try:
             written.result()
-            row = run_of(self._board, self._store, waiting.run_id)
+            row = run_of(self._table, self._store, waiting.run_id)
             done.set_result(row or replace(waiting, status=Status.CANCELLED))
         except Exception as error:  # whatever it is, it belongs to who asked
             done.set_exception(error)
@@ -72,25 +72,25 @@ class Cancelling:
         """Let what runs of a job end, and what waits never start, when its policy is that a newer run takes their place."""
         if state.job.overlap is not Overlap.REPLACE or run.origin is Origin.RETRY:
             return
-        with self._board.lock:
+        with self._table.lock:
             queued = [each for each in state.queued or () if each.origin is not Origin.RETRY]
             if all(each.run_id != run.run_id for each in queued):
                 return  # it is cancelled already, or started
             running = list(state.running.values())
             older = list(takewhile(lambda each: each.run_id != run.run_id, queued))
         for each in running:
-            self._endings.order(each, Cause.REPLACE, f"replaced by run {run.run_id}")
+            self._stop_orders.order(each, Cause.REPLACE, f"replaced by run {run.run_id}")
         self._drop(state, older, f"replaced by run {run.run_id}")
 
     def supersede(self, state: JobState, started: Run) -> None:
         """Let the waiting retries of a job be, of which a later occurrence has been started."""
         if not state.queued:
             return
-        with self._board.lock:
+        with self._table.lock:
             needless = [each for each in state.queued if is_superseded(each, started)]
         self._drop(state, needless, f"superseded by the next occurrence, run {started.run_id}")
 
     def _drop(self, state: JobState, runs: Sequence[Run], why: str) -> None:
-        with self._board.lock:  # some may have been started meanwhile
-            runs = self._seating.unqueue(state, {run.run_id for run in runs})
+        with self._table.lock:  # some may have been started meanwhile
+            runs = self._run_queue.unqueue(state, {run.run_id for run in runs})
         self._ends.cancel(runs, Result(Status.CANCELLED, message=why))

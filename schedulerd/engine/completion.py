@@ -14,9 +14,9 @@ from ..core.loop_steps import Part
 from ..core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
 from ..core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
 from ..store.protocol import Store
-from .run_queue import Seating
-from .state import Board, JobState
-from .stop_orders import Endings
+from .run_queue import RunQueue
+from .state import JobState, JobTable
+from .stop_orders import StopOrders
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
@@ -46,17 +46,17 @@ class Ends:
 
     def __init__(
         self,
-        board: Board,
+        table: JobTable,
         store: Store,
         clock: Clock,
-        seating: Seating,
+        run_queue: RunQueue,
         waiters: Waiters,
-        endings: Endings,
+        stop_orders: StopOrders,
         on_room: Callable[[JobState], None],
         on_over: Callable[[JobState, Run], None],
     ) -> None:
-        self._board, self._store, self._clock = board, store, clock
-        self._seating, self._waiters, self._endings = seating, waiters, endings
+        self._table, self._store, self._clock = table, store, clock
+        self._run_queue, self._waiters, self._stop_orders = run_queue, waiters, stop_orders
         self._on_room, self._on_over = on_room, on_over
         self.on_final: Callable[[list[Run]], None] = lambda _runs: None
         self.on_written: Callable[[list[str]], None] = lambda _run_ids: None
@@ -66,8 +66,8 @@ class Ends:
 
     def finished(self, given: Run, result: Result, ended_at: datetime, duration_seconds: float | None) -> tuple[Run, Run]:
         """Return a run as it was started and as it ended, for `write`."""
-        result = self._endings.result(given, result)
-        state = self._board.state_of(given)
+        result = self._stop_orders.result(given, result)
+        state = self._table.state_of(given)
         if result.status is Status.TIMED_OUT and given.details.get("deadline") and state is not None:
             result = replace(result, message=deadline_words(state.job))
         ended = finish(given, result, ended_at, duration_seconds)
@@ -101,7 +101,7 @@ class Ends:
             return replace(ended, details={**ended.details, "retry": told}), None
 
     def _with_retry(self, given: Run, ended: Run) -> tuple[Run, Run | None]:
-        state = self._board.states.get(given.job_id)
+        state = self._table.states.get(given.job_id)
         if state is None or (ended.started_at is None and ended.status is not Status.FAILED):
             return ended, None
         ended, retry = next_row(state.job, given, ended, self._clock.now())
@@ -114,10 +114,10 @@ class Ends:
         taken = frozenset() if error is not None else written.result()
         free: list[tuple[JobState, Run]] = []
         orphans: list[Run] = []
-        with self._board.lock:
-            self._board.remember_ended(ended, is_away=self._store.trouble is not None)
+        with self._table.lock:
+            self._table.remember_ended(ended, is_away=self._store.trouble is not None)
             for run in ended:
-                state = self._board.state_of(run)
+                state = self._table.state_of(run)
                 if state is not None:
                     self._count(state, run)
                     free.append((state, run))
@@ -139,22 +139,22 @@ class Ends:
             self.on_final([run for run in ended if run.run_id in final and outcome_of(run) in ENDED])
 
     def _count(self, state: JobState, run: Run) -> None:
-        self._seating.leave(state, run.run_id)
+        self._run_queue.leave(state, run.run_id)
         is_result = run.status is not Status.SKIPPED
         if is_result and (state.last_result is None or state.last_result.place < run.place):
             state.last_result = run
         if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.place < run.place):
             state.last_success = run
         if not state.running:
-            self._board.retired.pop(run.job_id, None)
+            self._table.retired.pop(run.job_id, None)
 
     def _follow(self, run: Run, retry: Run) -> list[Run]:
         """Let the next attempt wait for its time, and who waits for this one wait for it; return it if its job is gone."""
-        state = self._board.states.get(run.job_id)
+        state = self._table.states.get(run.job_id)
         if state is None:
             return [retry]
         log.info("job %s: run %s is tried again at %s", run.job_id, run.run_id, retry.details["retry_at"])
-        self._seating.wait(state, retry)
+        self._run_queue.wait(state, retry)
         if not self.is_stopping:  # otherwise nobody here will see the next attempt
             self._waiters.move(run.run_id, retry.run_id)
         return []

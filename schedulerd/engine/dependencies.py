@@ -38,7 +38,7 @@ class _Link:
         return follows(self.after, {job_id: end.finished_at for job_id, end in self.ends.items() if end.finished_at})
 
 
-class Chains:
+class Dependencies:
     """Hears of ends, and makes the jobs that follow due."""
 
     def __init__(self, planner: Planner, store: Store) -> None:

@@ -23,8 +23,8 @@ from ..process.output import OutputFolder
 from ..process.result_file import Reported, merged, result_path, shown, take_result
 from ..process.spec import Cause, End, Kept, ProcessSpec
 from ..process.supervisor import Supervisor
-from .preparation import GIVEN_UP, STOPPING, GivenUpError, Preparing
-from .thread_pool import Pool
+from .preparation import GIVEN_UP, STOPPING, GivenUpError, Preparations
+from .thread_pool import ThreadPool
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class Executor:
         self._may_start = may_start
         self._on_started = on_started
         self._on_finished = on_finished
-        self._starters = Pool("starter", STARTERS, clock)
-        self._seats = Pool("seat", seats, clock)
-        self._preparing = Preparing(clock)
+        self._starters = ThreadPool("starter", STARTERS, clock)
+        self._seats = ThreadPool("seat", seats, clock)
+        self._preparing = Preparations(clock)
         self._supervisor = Supervisor(keepers, clock, self)
         self._children: dict[str, tuple[Job, Run]] = {}  # by run_id, while their process runs
         self._stops: dict[str, threading.Event] = {}  # by run_id, while their function runs

@@ -8,30 +8,30 @@ from datetime import datetime
 from ..core.errors import StoreError
 from ..core.models import Run
 from ..store.protocol import Store
-from .state import Board
+from .state import JobTable
 
 log = logging.getLogger(__name__)
 
 
-def run_of(board: Board, store: Store, run_id: str) -> Run | None:
+def run_of(table: JobTable, store: Store, run_id: str) -> Run | None:
     """Return a run, or None when neither the ledger nor memory has it.
 
     While the ledger is well it is asked first: memory hears of an end a moment later. While it is away, memory is: what
     runs, waits, or has ended since. Raise StoreError when the ledger cannot be read and memory does not have the run.
     """
-    known = board.find(run_id) if store.trouble is not None else None
+    known = table.find(run_id) if store.trouble is not None else None
     if known is not None:
         return known
     try:
-        return store.run(run_id) or board.find(run_id)
+        return store.run(run_id) or table.find(run_id)
     except StoreError:
-        known = board.find(run_id)
+        known = table.find(run_id)
         if known is None:
             raise
         return known
 
 
-def last_success_at(board: Board, store: Store, run: Run, now: datetime) -> datetime | None:
+def last_success_at(table: JobTable, store: Store, run: Run, now: datetime) -> datetime | None:
     """Return up to when a run's job has done its work, as far as is known: None when it never succeeded.
 
     That is the occurrence that its newest success was for: what an incremental job has yet to do begins there, however
@@ -39,7 +39,7 @@ def last_success_at(board: Board, store: Store, run: Run, now: datetime) -> date
     still to come, since the clock was ahead, says nothing: then it is the newest of the others, or None while the ledger
     cannot be asked for that.
     """
-    state = board.state_of(run)
+    state = table.state_of(run)
     last = state.last_success if state is not None else None
     if last is not None and last.done_through > now:
         try:

@@ -16,36 +16,36 @@ from .scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ManualRun:
     """A run that was asked for: `recorded` is it as the ledger has it, `done` it when it has ended."""
 
     recorded: Future[Run]
     done: Future[Run]
 
 
-class Asking:
+class ManualRuns:
     """Takes wishes for runs to the scheduler."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._board = scheduler.board
+        self._table = scheduler.table
         self._store = scheduler.store
         self._waiters = scheduler.waiters
 
-    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> ManualRun:
         """Run a job now, because somebody asks. With an idempotency key, a repeat gets the first run.
 
         The values of its parameters are kept in the run's details. Raise NotFoundError for an unknown job, InvalidError
         for `params` that it does not take, StoppingError when the daemon is stopping.
         """
-        asked = Asked(Future(), Future())
+        asked = ManualRun(Future(), Future())
         first = self._store.run_by_key(job_id, key) if key is not None else None
         if first is not None:
             self._answer_with(asked, first)
             return asked
-        values = check_params(self._board.get(job_id).job.params, params)  # outside of the lock: it may take a moment
-        with self._board.lock:
-            state = self._board.get(job_id)
+        values = check_params(self._table.get(job_id).job.params, params)  # outside of the lock: it may take a moment
+        with self._table.lock:
+            state = self._table.get(job_id)
             if self._scheduler.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
             trouble = self._store.trouble
@@ -58,7 +58,7 @@ class Asking:
                 idempotency_key=key,
                 details={"params": values} if values else {},
             )
-            run = self._scheduler.seating.admitted(state, run)
+            run = self._scheduler.run_queue.admitted(state, run)
             if run.status is not Status.SKIPPED:
                 self._waiters.add(run.run_id, asked.done)
             recorded = self._scheduler.record([run], asks=key is not None)
@@ -73,7 +73,7 @@ class Asking:
             done.set_result(self._store.run(run.run_id) or run)
         return done
 
-    def _answer(self, asked: Asked, run: Run, recorded: Future[frozenset[str]]) -> None:
+    def _answer(self, asked: ManualRun, run: Run, recorded: Future[frozenset[str]]) -> None:
         try:
             if run.run_id in recorded.result():
                 asked.recorded.set_result(run)
@@ -92,12 +92,12 @@ class Asking:
                 if not future.done():
                     future.set_exception(error)
 
-    def _answer_with(self, asked: Asked, first: Run) -> None:
+    def _answer_with(self, asked: ManualRun, first: Run) -> None:
         """Let who asked wait for a run that is there already, or for the last attempt after it."""
         ended: Run | None = first
         while ended is not None and not self._waits_for(ended, asked.done):
-            ended = run_of(self._board, self._store, ended.run_id) or ended
-            following = run_of(self._board, self._store, ended.details["retry"]) if is_followed(ended.details) else None
+            ended = run_of(self._table, self._store, ended.run_id) or ended
+            following = run_of(self._table, self._store, ended.details["retry"]) if is_followed(ended.details) else None
             if following is None:
                 break
             ended = following
@@ -109,8 +109,8 @@ class Asking:
 
     def _waits_for(self, run: Run, done: Future[Run], follows: bool = True) -> bool:
         """Let a future wait for a run if it is open, and return whether it is."""
-        with self._board.lock:  # to choose; the store is read outside
-            state = self._board.state_of(run)
+        with self._table.lock:  # to choose; the store is read outside
+            state = self._table.state_of(run)
             waits = state is not None and any(each.run_id == run.run_id for each in state.queued or ())
             is_open = state is not None and (waits or run.run_id in state.running)
             if is_open:

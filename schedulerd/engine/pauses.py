@@ -11,7 +11,7 @@ from functools import partial
 from ..core.misfires import pause_is_over
 from ..core.models import Pause
 from ..store.protocol import Store
-from .state import Board, JobState
+from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class Pauses:
     """Which jobs are not started on their own, and until when; `on_resumed` lets go on what waited behind a pause."""
 
-    def __init__(self, board: Board, store: Store, on_resumed: Callable[[JobState], None]) -> None:
-        self._board = board
+    def __init__(self, table: JobTable, store: Store, on_resumed: Callable[[JobState], None]) -> None:
+        self._table = table
         self._store = store
         self._on_resumed = on_resumed
         self._timed: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
@@ -30,17 +30,17 @@ class Pauses:
 
         Raise NotFoundError when there is no such job.
         """
-        with self._board.lock:
-            state = self._board.get(job_id)
+        with self._table.lock:
+            state = self._table.get(job_id)
             before, state.pause = state.pause, pause
             self.watch(state)
-            self._board.touch(state)
+            self._table.touch(state)
             done = self._store.set_pause(job_id, pause)
         done.add_done_callback(partial(self._is_set, state, before, pause))
         return done
 
     def watch(self, state: JobState) -> None:
-        """Remember until when a job is paused, so that its end is not slept through. The board's lock is held."""
+        """Remember until when a job is paused, so that its end is not slept through. The table's lock is held."""
         self._timed.pop(state.job.job_id, None)
         if state.pause is not None and state.pause.until is not None:
             self._timed[state.job.job_id] = state.pause.until
@@ -50,9 +50,9 @@ class Pauses:
         if not self._timed:
             return
         for job_id in [job_id for job_id, until in list(self._timed.items()) if pause_is_over(until, now)]:
-            with self._board.lock:  # somebody may have set another pause this very moment
+            with self._table.lock:  # somebody may have set another pause this very moment
                 self._timed.pop(job_id, None)
-                state = self._board.states.get(job_id)
+                state = self._table.states.get(job_id)
                 if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
                     self.set(job_id, None).add_done_callback(partial(_log_end, job_id))
 
@@ -61,11 +61,11 @@ class Pauses:
             if pause is None:
                 self._on_resumed(state)
             return
-        with self._board.lock:
+        with self._table.lock:
             if state.pause is pause:
                 state.pause = before
                 self.watch(state)
-                self._board.touch(state)
+                self._table.touch(state)
 
 
 def _log_end(job_id: str, done: Future[None]) -> None:

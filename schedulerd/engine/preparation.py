@@ -32,7 +32,7 @@ class _Preparation:
     since: float  # monotonic
 
 
-class Preparing:
+class Preparations:
     """What is being prepared now, and of which jobs something hangs."""
 
     def __init__(self, clock: Clock) -> None:

@@ -19,8 +19,8 @@ from ..core.faults import fault_point
 from ..core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from ..store.protocol import Store
 from .due import DueJob, Undecided, new_run
-from .run_queue import Seating
-from .state import Board, JobState
+from .run_queue import RunQueue
+from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ NOTED_FOR = 4 * LOOK_AGAIN.total_seconds()  # what still waits is noted again be
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DueEntry:
     """The row of what is due: it tells the occurrences of `each` from `first` on. `is_again`: see `DueJob`."""
 
     run: Run
@@ -39,7 +39,7 @@ class Entry:
     is_again: bool = False
 
 
-class Unwritten:
+class UnwrittenOccurrences:
     """The occurrences that are due and cannot be written down now: how many they are, for health and the log."""
 
     def __init__(self, clock: Clock) -> None:
@@ -72,7 +72,7 @@ def _key(each: DueJob) -> tuple[str, Origin, datetime]:
     return each.job_id, each.origin, each.first
 
 
-class Entering:
+class Recorder:
     """Records rows. `on_taken(run)` is called for those that are durable, `on_room(state)` when one makes room again.
 
     `on_over(job_id, at)` hears of the jobs of which nothing will run now.
@@ -80,25 +80,25 @@ class Entering:
 
     def __init__(
         self,
-        board: Board,
+        table: JobTable,
         store: Store,
         clock: Clock,
-        seating: Seating,
+        run_queue: RunQueue,
         on_taken: Callable[[Run], None],
         on_room: Callable[[JobState], None],
         on_over: Callable[[str, datetime], None],
     ) -> None:
-        self._board, self._store, self._clock, self._seating = board, store, clock, seating
+        self._table, self._store, self._clock, self._run_queue = table, store, clock, run_queue
         self._on_taken, self._on_room, self._on_over = on_taken, on_room, on_over
         self.put_back: Callable[[Sequence[Undecided]], None] = lambda _undecided: None
-        self.unwritten = Unwritten(clock)
+        self.unwritten = UnwrittenOccurrences(clock)
 
     def record(self, rows: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
         """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
         fault_point("before_claim")
         return self._store.record(rows, asks)
 
-    def record_due(self, entries: Sequence[Entry]) -> list[Callable[[], None]]:
+    def record_due(self, entries: Sequence[DueEntry]) -> list[Callable[[], None]]:
         """Hand over the rows of what is due; return what goes on with them, to be called without the lock, which is held.
 
         Those that the ledger may have already are asked about.
@@ -115,20 +115,20 @@ class Entering:
         return ways
 
     def when_recorded(
-        self, rows: Sequence[Run], recorded: Future[frozenset[str]], due: Mapping[str, Entry] | None = None
+        self, rows: Sequence[Run], recorded: Future[frozenset[str]], due: Mapping[str, DueEntry] | None = None
     ) -> None:
         """Go on with rows when they are durable, or not. The lock is not held: that may be now. `due` are by run_id."""
         recorded.add_done_callback(partial(self._entered, rows, due or {}))
 
-    def _entered(self, rows: Sequence[Run], due: Mapping[str, Entry], recorded: Future[frozenset[str]]) -> None:
+    def _entered(self, rows: Sequence[Run], due: Mapping[str, DueEntry], recorded: Future[frozenset[str]]) -> None:
         """Go on with what the ledger took; forget what it did not take, or let it be due again."""
         taken, left = _outcome(rows, recorded)
         fault_point("after_claim")
         for run in rows:
             entry = due.get(run.run_id)
             if run.run_id in taken:
-                with self._board.lock:
-                    self._seating.entered(run.run_id)
+                with self._table.lock:
+                    self._run_queue.entered(run.run_id)
                 self._on_taken(run)
             elif entry is not None and entry.is_again and run.status in UNFINISHED and self._comes_again(entry):
                 left.discard(run.run_id)
@@ -141,37 +141,37 @@ class Entering:
         self._settle(due, left)
         self._count_on([run for run in rows if run.run_id not in left])
 
-    def _comes_again(self, entry: Entry) -> bool:
+    def _comes_again(self, entry: DueEntry) -> bool:
         """Deal with a time that was decided before the clock was set back: only what follows elapsed time goes on.
 
         Its run is an occurrence of its own, at the moment of this decision, so that none is started twice. False for others.
         """
         run, at = entry.run, entry.run.scheduled_at
-        state = self._board.state_of(run)
+        state = self._table.state_of(run)
         trigger = state.job.trigger if state is not None else None
         rhythm = trigger.rhythm if trigger is not None else None
         if state is None or rhythm is None or at is None or rhythm.next_after(at - MICROSECOND) != at:
             log.info("job %s: %s was decided before the clock was set back: not started again", run.job_id, at)
             return False
         self.forget(run)
-        with self._board.lock:
+        with self._table.lock:
             now = self._clock.now()
             fresh = self._store.numbered(new_run(run.job_id, Origin.SCHEDULE, now, max(now, at + MICROSECOND), run.node))
-            fresh = self._seating.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
+            fresh = self._run_queue.admitted(state, replace(fresh, details={"reason": AGAIN, "again": to_text(at)}))
             recorded = self.record([fresh])
         self.when_recorded([fresh], recorded, {fresh.run_id: replace(entry, run=fresh, is_again=False)})
         return True
 
     def forget(self, run: Run) -> None:
         """Count a run no more, and give its place to others."""
-        with self._board.lock:
-            state = self._board.state_of(run)
+        with self._table.lock:
+            state = self._table.state_of(run)
             if state is None:
                 return
-            self._seating.leave(state, run.run_id)
+            self._run_queue.leave(state, run.run_id)
         self._on_room(state)
 
-    def _settle(self, due: Mapping[str, Entry], left: set[str]) -> None:
+    def _settle(self, due: Mapping[str, DueEntry], left: set[str]) -> None:
         """Put back what could not be written, from its first occurrence on; the rest is decided."""
         at = self._clock.now() + LOOK_AGAIN
         undecided: dict[int, Undecided] = {}
@@ -190,15 +190,15 @@ class Entering:
     def _count_on(self, rows: Iterable[Run]) -> None:
         """Plan jobs that are counted from the end of their last run, of which nothing will run now."""
         for run in rows:
-            state = self._board.state_of(run)
+            state = self._table.state_of(run)
             if state is not None and state.job.trigger is not None and state.job.trigger.waits_for_end:
-                with self._board.lock:
+                with self._table.lock:
                     is_open = state.running or state.waiting
                 if not is_open:
                     self._on_over(run.job_id, self._clock.now())
 
 
-def _may_be_known(entry: Entry) -> bool:
+def _may_be_known(entry: DueEntry) -> bool:
     return entry.each.asks is not None and entry.first <= entry.each.asks
 
 

@@ -27,7 +27,7 @@ from ..store.protocol import Store, durable
 from .completion import next_row
 from .reload import GONE, rule_of
 from .scheduler import Scheduler
-from .state import Board, JobState
+from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
@@ -145,40 +145,40 @@ def _row_of(run_id: str, kept: Kept, now: datetime) -> Run | None:
 
 
 def watch_again(
-    board: Board, running: list[Run], retired: Callable[[str], Job | None], adopt: Callable[[Job, Run], None]
+    table: JobTable, running: list[Run], retired: Callable[[str], Job | None], adopt: Callable[[Job, Run], None]
 ) -> None:
     """Count runs whose children live on, or have ended meanwhile, as running again; `adopt` hears of their ends.
 
     `retired` returns what is remembered of a job that was taken out of the configuration.
     """
     for run in running:
-        with board.lock:
-            state = board.states.get(run.job_id)
+        with table.lock:
+            state = table.states.get(run.job_id)
             if state is None:
                 job = retired(run.job_id) or Job(run.job_id, run.job_id, "command", {})
-                state = board.retired.setdefault(run.job_id, JobState(job))
+                state = table.retired.setdefault(run.job_id, JobState(job))
             state.running[run.run_id] = run
-            board.touch(state)
+            table.touch(state)
         adopt(state.job, run)
         log.info("job %s: run %s is watched again", run.job_id, run.run_id)
 
 
-def start_unstarted(board: Board, scheduler: Scheduler, unstarted: list[Run]) -> None:
+def start_unstarted(table: JobTable, scheduler: Scheduler, unstarted: list[Run]) -> None:
     """Start runs that are recorded as running and were never started. Their rows are durable already."""
     for run in unstarted:
-        with board.lock:
-            scheduler.seating.enter(board.get(run.job_id), run)
+        with table.lock:
+            scheduler.run_queue.enter(table.get(run.job_id), run)
         log.warning("job %s: run %s: %s", run.job_id, run.run_id, STARTED_LATE)
         scheduler.launch(run)
 
 
-def queue_again(board: Board, scheduler: Scheduler, waiting: list[Run]) -> None:
+def queue_again(table: JobTable, scheduler: Scheduler, waiting: list[Run]) -> None:
     """Put waiting runs back into the queues of their jobs, replace what they replace, and let those start that may."""
     for run in waiting:
-        with board.lock:
-            scheduler.seating.wait(board.get(run.job_id), run)
-    with board.lock:
-        scheduler.seating.recount()
+        with table.lock:
+            scheduler.run_queue.wait(table.get(run.job_id), run)
+    with table.lock:
+        scheduler.run_queue.recount()
     for run in waiting:
         scheduler.replace_with(run)  # the daemon may have died before it gave the order, or the order may be lost
     scheduler.promote_all(scheduler.clock.now())

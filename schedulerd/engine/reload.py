@@ -15,10 +15,10 @@ from ..core.clock import Clock, Jump
 from ..core.misfires import CHANGED, most_needed
 from ..core.models import Job, JobRecord, Origin, Run, Status
 from ..store.protocol import Store, durable
-from .dependencies import Chains
+from .dependencies import Dependencies
 from .planner import Planner
 from .scheduler import Scheduler
-from .state import Board, JobState
+from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class Changes:
         return (("added", self.added), ("changed", self.changed), ("removed", self.removed))
 
 
-class Roster:
+class JobDefinitions:
     """Puts sets of jobs into place."""
 
     def __init__(
-        self, board: Board, planner: Planner, scheduler: Scheduler, chains: Chains, store: Store, clock: Clock
+        self, table: JobTable, planner: Planner, scheduler: Scheduler, dependencies: Dependencies, store: Store, clock: Clock
     ) -> None:
-        self._chains = chains
-        self._board = board
+        self._dependencies = dependencies
+        self._table = table
         self._planner = planner
         self._scheduler = scheduler
         self._store = store
@@ -65,14 +65,14 @@ class Roster:
         if jump.seconds > 0:
             return
         now = self._clock.now()
-        with self._board.lock:
-            self._scheduler.seating.rebase(now)
+        with self._table.lock:
+            self._scheduler.run_queue.rebase(now)
             for job_id, at in starts.items():
-                state = self._board.states.get(job_id)
+                state = self._table.states.get(job_id)
                 if state is not None:
                     state.next_run_at = self._shown(state.job, at)
-                    self._board.touch(state)
-            jobs = {job_id: state.job for job_id, state in self._board.states.items()}
+                    self._table.touch(state)
+            jobs = {job_id: state.job for job_id, state in self._table.states.items()}
         ahead = [job_id for job_id, since in self._since.items() if since > now and job_id in jobs]
         if ahead:
             self._since |= dict.fromkeys(ahead, now)
@@ -84,10 +84,10 @@ class Roster:
         Unchanged jobs keep plans, pauses and runs; returns when it is durable.
         """
         now = self._clock.now()
-        with self._board.lock:
-            self._scheduler.seating.limit(pools)
+        with self._table.lock:
+            self._scheduler.run_queue.limit(pools)
         known = self._store.jobs()
-        before = self._board.states
+        before = self._table.states
         changes = Changes(
             added=tuple(job_id for job_id in jobs if job_id not in before),
             changed=tuple(job_id for job_id, job in jobs.items() if job_id in before and before[job_id].job != job),
@@ -113,7 +113,7 @@ class Roster:
             self._planner.look_at_most(job_id, most_needed(jobs[job_id]))
         touched = [*changes.added, *replanned]
         self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
-        self._chains.link(jobs)
+        self._dependencies.link(jobs)
         if before:  # there may be more seats now, or other rules for what waits
             self._scheduler.promote_all(now)
         return changes
@@ -121,11 +121,11 @@ class Roster:
     def start_up(self) -> None:
         """Make due what starts when the daemon does: `startup`, and what follows ends that no daemon saw to."""
         now = self._clock.now()
-        for state in self._board.states.values():
+        for state in self._table.states.values():
             trigger = state.job.trigger
             if state.job.is_scheduled and trigger is not None and trigger.events.at_startup:
                 self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
-        self._chains.follow_what_was_missed(now)
+        self._dependencies.follow_what_was_missed(now)
 
     def _give_up(self, job_ids: Sequence[str], now: datetime) -> None:
         """Let nothing be lost of jobs whose plan ends here: what was due and waits to be looked at is missed."""
@@ -141,15 +141,15 @@ class Roster:
 
     def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
         """Put the new set in place; return the waiting runs of jobs that are gone."""
-        fresh = [job_id for job_id in jobs if job_id not in self._board.states and job_id in known]
+        fresh = [job_id for job_id in jobs if job_id not in self._table.states and job_id in known]
         results = self._store.last_results(fresh)
         successes = {job_id: run for job_id, run in results.items() if run.status is Status.SUCCESS}
         successes |= self._store.last_successes(sorted(results.keys() - successes.keys()), self._clock.now())
-        with self._board.lock:
+        with self._table.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
                 # A job that is back while something of it still runs goes on with that.
-                state = self._board.states.get(job_id) or self._board.retired.pop(job_id, None)
+                state = self._table.states.get(job_id) or self._table.retired.pop(job_id, None)
                 if state is None:
                     record = known.get(job_id)
                     state = JobState(
@@ -158,10 +158,10 @@ class Roster:
                     )  # fmt: skip
                 elif state.job != job:
                     state.job = job
-                    self._board.touch(state)
+                    self._table.touch(state)
                 self._scheduler.pauses.watch(state)
                 states[job_id] = state
-            return self._board.replace(states)
+            return self._table.replace(states)
 
     def _plan(
         self,
@@ -189,14 +189,14 @@ class Roster:
                 next_at = self._shown(job, next_at)
                 if next_at is None and job.trigger.kind not in ("startup", "after"):
                     log.warning("job %s: no time is left at which it starts on its own (%s)", job_id, job.trigger.text)
-            with self._board.lock:
-                state = self._board.states[job_id]
+            with self._table.lock:
+                state = self._table.states[job_id]
                 state.next_run_at = next_at
-                self._board.touch(state)
+                self._table.touch(state)
 
     def _last_end(self, job_id: str, since: datetime) -> datetime:
         """Return from when a job counts that waits for the end of its last run: from `since` when there was none."""
-        last = self._board.states[job_id].last_result
+        last = self._table.states[job_id].last_result
         return max(since, last.finished_at) if last is not None and last.finished_at is not None else since
 
     def _shown(self, job: Job, next_at: datetime | None) -> datetime | None:

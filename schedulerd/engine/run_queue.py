@@ -1,6 +1,6 @@
 """Who may run now and who waits: the places of each job, the seats of pools, times of retries, and the host's load.
 
-Everything here but `measure` is called with the board's lock held. What the rules say is in `admission`; here is what they
+Everything here but `measure` is called with the table's lock held. What the rules say is in `admission`; here is what they
 are asked about: what runs, what waits, and which seats are taken.
 """
 
@@ -30,19 +30,19 @@ from ..core.retries import deadline_of, rebased, retry_at_of
 from ..core.units import counted, format_duration
 from ..host import load
 from .due import not_started
-from .state import Board, JobState
+from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = timedelta(seconds=15)  # how often the load is looked at for what waits for it
 
 
-class Seating:
+class RunQueue:
     """Puts runs among those that run or those that wait, and chooses of these who is next."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    def __init__(self, table: JobTable, clock: Clock) -> None:
         self.measured_by: Callable[[], Load] = load.measure
-        self._board = board
+        self._table = table
         self._clock = clock
         self._wake_at: Callable[[datetime], None] = lambda _at: None
         self._limits: Mapping[str, int] = {}
@@ -78,7 +78,7 @@ class Seating:
         """Return the row of a run that wants to start, as the rules decide, and count it."""
         waiting = sum(each.origin is not Origin.RETRY for each in state.queued or ())
         decision = admit(_overlap_of(state.job, run), len(state.running), waiting, most_at_once(state.job))
-        self._board.touch(state)
+        self._table.touch(state)
         if decision is Admission.SKIP:
             return _skipped(state, run, waiting)
         why = self._must_wait(state, run) if decision is Admission.START else None
@@ -100,7 +100,7 @@ class Seating:
         if state.job.uses:
             self._seats[run.run_id] = state.job.uses
             self._taken.update(state.job.uses)
-        self._board.touch(state)
+        self._table.touch(state)
 
     def leave(self, state: JobState, run_id: str) -> None:
         """Count a run among those that run, or wait, no more."""
@@ -111,7 +111,7 @@ class Seating:
         if seats:
             self._taken.subtract(seats)
             self._has_freed = True
-        self._board.touch(state)
+        self._table.touch(state)
 
     def wait(self, state: JobState, run: Run) -> Run:
         """Let a run wait for its turn."""
@@ -121,7 +121,7 @@ class Seating:
         retry_at = retry_at_of(run)
         if retry_at is not None:
             self._look_at(retry_at)
-        self._board.touch(state)
+        self._table.touch(state)
         return run
 
     def wait_again(self, state: JobState, run: Run, at: datetime) -> None:
@@ -138,22 +138,22 @@ class Seating:
         found = [run for run in state.queued or () if run.run_id in run_ids]
         if found:
             state.queued = deque(run for run in state.queued or () if run.run_id not in run_ids)
-            self._board.touch(state)
+            self._table.touch(state)
         return found
 
     def rebase(self, now: datetime) -> None:
         """Let what was queued by a clock that was ahead wait from now on, for as long as it was to."""
         for state in self._waiting_states():
             state.queued = deque(rebased(run, now) for run in state.queued or ())
-            self._board.touch(state)
+            self._table.touch(state)
             for at in filter(None, map(retry_at_of, state.queued)):
                 self._look_at(at)
 
     def recount(self) -> None:
         """Take the seats of everything that runs, however it came to run."""
         self._seats, self._taken = {}, Counter()
-        for run in self._board.running():
-            state = self._board.state_of(run)
+        for run in self._table.running():
+            state = self._table.state_of(run)
             if state is not None:
                 self.enter(state, run)
 
@@ -300,7 +300,7 @@ class Seating:
 
     def _waiting_states(self) -> list[JobState]:
         """Return the jobs of which something waits; those of which nothing does any more are forgotten on the way."""
-        found = {job_id: self._board.states.get(job_id) for job_id in self._queueing}
+        found = {job_id: self._table.states.get(job_id) for job_id in self._queueing}
         states = [state for state in found.values() if state is not None and state.queued]
         self._queueing = {state.job.job_id: None for state in states}
         return states

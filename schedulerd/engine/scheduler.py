@@ -1,6 +1,6 @@
 """From due to done: each occurrence is decided by policy, entered into the ledger, and only then handed to the executor.
 
-The order is always the same: choose under the board's lock; record; when the row is durable, launch; when the run has
+The order is always the same: choose under the table's lock; record; when the row is durable, launch; when the run has
 ended, record its end; when that is durable, tell whoever waits. A run that the ledger does not take (somebody else was
 first) is not launched.
 """
@@ -34,15 +34,15 @@ from ..core.misfires import (
 from ..core.models import MICROSECOND, UNFINISHED, Job, Origin, Result, Run, Status, finish
 from ..core.retries import within_deadline
 from ..store.protocol import Store
-from .cancellation import Cancelling
+from .cancellation import Cancellation
 from .completion import NO_JOB, Ends
 from .due import DueJob, Undecided, details_of, new_run, passed_run
 from .executor import Finished
 from .pauses import Pauses
-from .recording import LOOK_AGAIN, Entering, Entry
-from .run_queue import Seating
-from .state import Board, JobState
-from .stop_orders import Endings, Launcher
+from .recording import LOOK_AGAIN, DueEntry, Recorder
+from .run_queue import RunQueue
+from .state import JobState, JobTable
+from .stop_orders import Launcher, StopOrders
 from .waiters import Waiters
 
 log = logging.getLogger(__name__)
@@ -51,28 +51,28 @@ log = logging.getLogger(__name__)
 class Scheduler:
     """Decides, records and launches. Called from the planner's, the API's and the executor's threads."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock, node: str) -> None:
-        self.board = board
+    def __init__(self, table: JobTable, store: Store, clock: Clock, node: str) -> None:
+        self.table = table
         self.store = store
         self.clock = clock
         self.node = node
         self.is_stopping = False
         self._launcher: Launcher | None = None
         self._on_end: Callable[[str, datetime], datetime | None] = lambda _job_id, _at: None
-        self.waiters = Waiters(board)
-        self.seating = Seating(board, clock)
-        self.endings = Endings(board, clock)
-        self._ends = Ends(board, store, clock, self.seating, self.waiters, self.endings, self.promote, self._over)
-        self._cancelling = Cancelling(board, store, self.seating, self._ends, self.endings)
-        self._went_idle = threading.Condition(board.lock)
+        self.waiters = Waiters(table)
+        self.run_queue = RunQueue(table, clock)
+        self.stop_orders = StopOrders(table, clock)
+        self._ends = Ends(table, store, clock, self.run_queue, self.waiters, self.stop_orders, self.promote, self._over)
+        self._cancellation = Cancellation(table, store, self.run_queue, self._ends, self.stop_orders)
+        self._went_idle = threading.Condition(table.lock)
         self._ends.on_idle = self._went_idle.notify_all
-        self.pauses = Pauses(board, store, self.promote)
-        self._entering = Entering(board, store, clock, self.seating, self._taken, self.promote, self.ended_at)
-        self.unwritten = self._entering.unwritten
+        self.pauses = Pauses(table, store, self.promote)
+        self._recorder = Recorder(table, store, clock, self.run_queue, self._taken, self.promote, self.ended_at)
+        self.unwritten = self._recorder.unwritten
         self._later: deque[Callable[[], None]] = deque()  # what is done when something can be written down
         self.tick = Parts(clock, {  # what is due with time alone; called at each turn of the planner's loop
             "the end of pauses": self.pauses.end_those_over,
-            "orders to end runs": lambda _now: self.endings.give_again(),
+            "orders to end runs": lambda _now: self.stop_orders.give_again(),
             "what could not be written down": lambda _now: self._do_later(),
             "runs that wait": self._promote_in_time,
         })  # fmt: skip
@@ -80,7 +80,7 @@ class Scheduler:
     def launch_with(self, launcher: Launcher) -> None:
         """Name the executor; it is built after the scheduler, which it reports to."""
         self._launcher = launcher
-        self.endings.launch_with(launcher)
+        self.stop_orders.launch_with(launcher)
         self._ends.on_written = launcher.forget
 
     def tell_ends(self, on_end: Callable[[str, datetime], datetime | None], on_ends: Callable[[list[Run]], None]) -> None:
@@ -89,7 +89,7 @@ class Scheduler:
 
     def hand_back_to(self, put_back: Callable[[Sequence[Undecided]], None]) -> None:
         """Name who hands over again what could not be written down."""
-        self._entering.put_back = put_back
+        self._recorder.put_back = put_back
 
     # Due
 
@@ -102,17 +102,17 @@ class Scheduler:
             for each in batch:
                 self.unwritten.note(each)
             return [each.all_left(now + LOOK_AGAIN) for each in batch]
-        entries: list[Entry] = []
+        entries: list[DueEntry] = []
         undecided: list[Undecided] = []
-        with self.board.lock:  # to choose; launching happens outside
+        with self.table.lock:  # to choose; launching happens outside
             for each in batch:
-                state = self.board.states.get(each.job_id)
+                state = self.table.states.get(each.job_id)
                 if self.is_stopping:
                     continue
                 if state is None or each.is_void:  # taken away a moment ago, or planned anew
-                    entries.append(Entry(self._given_up(each, CHANGED, now), each, each.first))
+                    entries.append(DueEntry(self._given_up(each, CHANGED, now), each, each.first))
                     continue
-                decided: list[Entry] = []
+                decided: list[DueEntry] = []
                 try:
                     decision = self._decide(state, each, now)
                     decided = self._entries(state, each, decision, now)
@@ -125,7 +125,7 @@ class Scheduler:
                     continue
                 entries += admitted
                 state.next_run_at = next_at
-                self.board.touch(state)
+                self.table.touch(state)
                 if decision.later:
                     at = now + timedelta(seconds=state.job.catch_up_spacing_seconds)
                     undecided.append(each.left(decision.later[0].scheduled_at, at))
@@ -134,25 +134,25 @@ class Scheduler:
             go_on()
         return undecided
 
-    def _admitted(self, state: JobState, entry: Entry) -> Entry:
+    def _admitted(self, state: JobState, entry: DueEntry) -> DueEntry:
         if entry.run.status not in UNFINISHED:
             return entry
-        return replace(entry, run=self.seating.admitted(state, entry.run))
+        return replace(entry, run=self.run_queue.admitted(state, entry.run))
 
-    def _recorded(self, entries: list[Entry]) -> list[Callable[[], None]]:
+    def _recorded(self, entries: list[DueEntry]) -> list[Callable[[], None]]:
         """Hand rows to the store. When that fails none of them has a place: they are decided about again."""
         try:
-            return self._entering.record_due(entries)
+            return self._recorder.record_due(entries)
         except Exception:
             self._unseat(entries)
             raise
 
-    def _unseat(self, entries: Sequence[Entry]) -> None:
-        """Take back that rows were admitted, which nobody will see. The board's lock is held."""
+    def _unseat(self, entries: Sequence[DueEntry]) -> None:
+        """Take back that rows were admitted, which nobody will see. The table's lock is held."""
         for entry in entries:
-            state = self.board.states.get(entry.run.job_id)
+            state = self.table.states.get(entry.run.job_id)
             if state is not None:
-                self.seating.leave(state, entry.run.run_id)
+                self.run_queue.leave(state, entry.run.run_id)
 
     @staticmethod
     def _next_of(state: JobState, each: DueJob, now: datetime) -> datetime | None:
@@ -170,17 +170,17 @@ class Scheduler:
         (passed,) = pass_all(each.due, Status.MISSED, why).passed
         return passed_run(passed, each, now, self.node)
 
-    def _entries(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[Entry]:
+    def _entries(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[DueEntry]:
         """Return the row of every part of a decision; their ids sort as their times do. Nothing is admitted yet."""
         ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
         decided = each.before(decision.later[0].scheduled_at) if decision.later else each
         rows = [self.store.numbered(passed_run(one, each, next(ids_at), self.node)) for one in decision.passed]
-        entries = [Entry(row, decided, one.gap.first) for row, one in zip(rows, decision.passed, strict=True)]
+        entries = [DueEntry(row, decided, one.gap.first) for row, one in zip(rows, decision.passed, strict=True)]
         for start in decision.start:
             is_catch_up = start.is_misfire and each.origin is Origin.SCHEDULE
             run = self.new_run(state.job, Origin.CATCH_UP if is_catch_up else each.origin, next(ids_at), start.scheduled_at)
             run = replace(run, details=details_of(state.job, start, each, now))
-            entries.append(Entry(run, decided, start.scheduled_at, each.is_again))
+            entries.append(DueEntry(run, decided, start.scheduled_at, each.is_again))
         return entries
 
     def give_up(self, each: DueJob, why: str) -> None:
@@ -196,12 +196,12 @@ class Scheduler:
     # The ledger, and the launch behind it
 
     def record(self, rows: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
-        """Hand rows to the store; see `Entering.record`."""
-        return self._entering.record(rows, asks)
+        """Hand rows to the store; see `Recorder.record`."""
+        return self._recorder.record(rows, asks)
 
     def when_recorded(self, rows: Sequence[Run], recorded: Future[frozenset[str]]) -> None:
-        """Go on with rows when they are durable; see `Entering.when_recorded`."""
-        self._entering.when_recorded(rows, recorded)
+        """Go on with rows when they are durable; see `Recorder.when_recorded`."""
+        self._recorder.when_recorded(rows, recorded)
 
     def _taken(self, run: Run) -> None:
         if run.status is Status.RUNNING:
@@ -210,7 +210,7 @@ class Scheduler:
             self._waits(run)
 
     def _launch_in_time(self, run: Run) -> None:
-        state, now = self.board.state_of(run), self.clock.now()
+        state, now = self.table.state_of(run), self.clock.now()
         why = why_too_late(state.job, run, now) if state is not None else None
         if why is None:
             self.launch(run)
@@ -225,15 +225,15 @@ class Scheduler:
     def ended_at(self, job_id: str, at: datetime) -> None:
         """Tell who plans that a run of a job has ended, or will not be; its next time may be counted from there."""
         next_at = self._on_end(job_id, at)
-        state = self.board.states.get(job_id)
+        state = self.table.states.get(job_id)
         if next_at is not None and state is not None:
-            with self.board.lock:
+            with self.table.lock:
                 state.next_run_at = next_at
-                self.board.touch(state)
+                self.table.touch(state)
 
     def launch(self, run: Run) -> None:
         """Hand a run to the executor; one that cannot be handed over has failed, and must not hold up the next."""
-        state = self.board.state_of(run)
+        state = self.table.state_of(run)
         try:
             if state is None or self._launcher is None:
                 raise StartError("its job is no longer in the configuration")
@@ -242,7 +242,7 @@ class Scheduler:
             log.error("job %s: run %s could not be started: %s", run.job_id, run.run_id, error)
             self._ends.write([(run, finish(run, Result(Status.FAILED, message=str(error)), self.clock.now(), None))])
             return
-        self._cancelling.supersede(state, run)
+        self._cancellation.supersede(state, run)
 
     def _do_later(self) -> None:
         """Do what could not be written down, when something can be."""
@@ -254,22 +254,22 @@ class Scheduler:
     def promote(self, state: JobState) -> None:
         """Let waiting runs start, of a job and of those it shares pools with, when there is room for them now."""
         if state.queued and state.job.only_if:
-            self.seating.measure()
-        with self.board.lock:
-            chosen = [] if self.is_stopping else self.seating.next_of(state)
+            self.run_queue.measure()
+        with self.table.lock:
+            chosen = [] if self.is_stopping else self.run_queue.next_of(state)
         self._claim(chosen)
 
     def promote_all(self, now: datetime) -> None:
         """Let every waiting run start for which it is time, and end those for which it is too late."""
-        self.seating.measure()
-        with self.board.lock:
-            expired = [] if self.is_stopping else self.seating.expire(now)
-            chosen = [] if self.is_stopping else self.seating.next_of_all()
+        self.run_queue.measure()
+        with self.table.lock:
+            expired = [] if self.is_stopping else self.run_queue.expire(now)
+            chosen = [] if self.is_stopping else self.run_queue.next_of_all()
         self._ends.write([(run, finish(run, result, now, None)) for run, result in expired])
         self._claim(chosen)
 
     def _promote_in_time(self, now: datetime) -> None:
-        if self.seating.is_time(now):
+        if self.run_queue.is_time(now):
             self.promote_all(now)
 
     def _claim(self, runs: Sequence[Run]) -> None:
@@ -283,66 +283,66 @@ class Scheduler:
             self.launch(run)
         else:
             log.warning("run %s of job %s was not queued any more: not started", run.run_id, run.job_id)
-            self._entering.forget(run)
+            self._recorder.forget(run)
 
     def _wait_again(self, run: Run) -> None:
         """Let a run wait on whose start cannot be written down; it is looked at again."""
-        with self.board.lock:
-            state = self.board.state_of(run)
+        with self.table.lock:
+            state = self.table.state_of(run)
             if state is None:
                 return
-            is_gone = self.board.states.get(run.job_id) is not state
+            is_gone = self.table.states.get(run.job_id) is not state
             if is_gone:
-                self.seating.leave(state, run.run_id)
+                self.run_queue.leave(state, run.run_id)
             else:
-                self.seating.wait_again(state, run, self.clock.now() + LOOK_AGAIN)
+                self.run_queue.wait_again(state, run, self.clock.now() + LOOK_AGAIN)
         if is_gone:
             self.cancel_queued([run], NO_JOB)
 
     def _waits(self, run: Run) -> None:
         """Deal with a run that waits, and is in the ledger now: what it waits for may have ended meanwhile."""
         self.replace_with(run)
-        state = self.board.state_of(run)
+        state = self.table.state_of(run)
         if state is not None:
             self.promote(state)
 
     def replace_with(self, run: Run) -> None:
         """Let a waiting run take the place of older ones, when that is the policy of its job."""
-        state = self.board.state_of(run)
+        state = self.table.state_of(run)
         if state is not None:
-            self._cancelling.replace_with(state, run)
+            self._cancellation.replace_with(state, run)
 
     def cancel(self, run_id: str, actor: str) -> Future[Run]:
-        """Cancel a run, for somebody; see `Cancelling.cancel`."""
-        return self._cancelling.cancel(run_id, actor)
+        """Cancel a run, for somebody; see `Cancellation.cancel`."""
+        return self._cancellation.cancel(run_id, actor)
 
     # Started, ended
 
     def may_start(self, run: Run) -> None:
         """Raise StoppingError when a run that is about to be started was ordered to end already."""
-        with self.board.lock:
-            self.endings.refuse(run)
+        with self.table.lock:
+            self.stop_orders.refuse(run)
 
     def on_started(self, run: Run, started_at: datetime) -> Run:
         """Note when a run was started; its row follows when it ends."""
         run = replace(run, started_at=started_at)
-        with self.board.lock:
-            state = self.board.state_of(run)
+        with self.table.lock:
+            state = self.table.state_of(run)
             if state is not None and run.run_id in state.running:
                 state.running[run.run_id] = run
-                self.board.touch(state)
+                self.table.touch(state)
             if self.is_stopping:
                 self._went_idle.notify_all()
         return run
 
     def on_unkilled(self, run: Run, who: str) -> None:
         """Note what of a run could not be killed, while it lives on."""
-        with self.board.lock:
-            state = self.board.state_of(run)
+        with self.table.lock:
+            state = self.table.state_of(run)
             if state is not None and run.run_id in state.running:
                 known = state.running[run.run_id]
                 state.running[run.run_id] = replace(known, details={**known.details, "not_killed": who})
-                self.board.touch(state)
+                self.table.touch(state)
 
     def on_finished(self, ends: list[Finished]) -> None:
         """Write how runs ended, make room for what waits, and then tell who waits for them."""
@@ -359,10 +359,10 @@ class Scheduler:
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
         """Run now, once, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
-        with self.board.lock:
-            state = self.board.get(job_id)
+        with self.table.lock:
+            state = self.table.get(job_id)
             run = self.new_run(state.job, Origin.CATCH_UP, self.clock.now(), skipped.scheduled_at)
-            run = self.seating.admitted(state, replace(run, attempt=skipped.attempt + 1))
+            run = self.run_queue.admitted(state, replace(run, attempt=skipped.attempt + 1))
             recorded = self.record([run])
         self._when_written(run, recorded, partial(self.catch_up_pause, job_id, skipped))
 
@@ -370,15 +370,15 @@ class Scheduler:
 
     def stop(self) -> None:
         """Start nothing more; what runs goes on. Who waits for a run that waits itself is told that it still does."""
-        with self.board.lock:
+        with self.table.lock:
             self.is_stopping = self._ends.is_stopping = True
-            waiting = [run for state in self.board.states.values() for run in state.queued or ()]
+            waiting = [run for state in self.table.states.values() for run in state.queued or ()]
         self.waiters.tell(waiting)
 
     def wait_until_idle(self, seconds: float, counts: Callable[[Run], bool] = lambda _run: True) -> bool:
         """Return True as soon as nothing runs that counts, False when something still does after `seconds`."""
         with self._went_idle:
-            return self._went_idle.wait_for(lambda: not any(map(counts, self.board.running())), seconds)
+            return self._went_idle.wait_for(lambda: not any(map(counts, self.table.running())), seconds)
 
 
 def _decided(state: JobState, each: DueJob, now: datetime) -> Decision:

@@ -1,6 +1,6 @@
 """What is known now of every job, in memory: definition, pause, what runs and waits, last result, next time.
 
-Whoever changes a `JobState` holds `Board.lock`, only for that, and calls `touch`: `version` and the state's own mark tell
+Whoever changes a `JobState` holds `JobTable.lock`, only for that, and calls `touch`: `version` and the state's own mark tell
 the API which of the answers it has made are out of date.
 """
 
@@ -37,7 +37,7 @@ class JobState:
         return len(self.queued) if self.queued else 0
 
 
-class Board:
+class JobTable:
     """The states of all jobs, in the order of the configuration."""
 
     def __init__(self) -> None:

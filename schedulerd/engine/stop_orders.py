@@ -14,7 +14,7 @@ from ..core.errors import StoppingError
 from ..core.loop_steps import Part
 from ..core.models import Job, Result, Run, Status
 from ..process.spec import Cause
-from .state import Board
+from .state import JobTable
 
 
 class Launcher(Protocol):
@@ -41,11 +41,11 @@ class _Order:
     is_taken: bool = False
 
 
-class Endings:
+class StopOrders:
     """The orders to end, by run."""
 
-    def __init__(self, board: Board, clock: Clock) -> None:
-        self._board = board
+    def __init__(self, table: JobTable, clock: Clock) -> None:
+        self._table = table
         self._giving = Part("an order to end a run", clock)
         self._orders: dict[str, _Order] = {}
         self._launcher: Launcher | None = None
@@ -60,8 +60,8 @@ class Endings:
         return self._giving.trouble
 
     def order(self, run: Run, cause: Cause, why: str) -> None:
-        """Let a running run end; the first order stays. The board's lock is not held: processes are signalled."""
-        with self._board.lock:
+        """Let a running run end; the first order stays. The table's lock is not held: processes are signalled."""
+        with self._table.lock:
             order = self._orders.setdefault(run.run_id, _Order(run, cause, why))
         if not order.is_taken:
             self._give(order)
@@ -70,28 +70,28 @@ class Endings:
         """Give the orders that nobody took: called at each tick."""
         if not self._orders:
             return
-        with self._board.lock:
+        with self._table.lock:
             self._orders = {run_id: order for run_id, order in self._orders.items() if self._is_running(order.run)}
             left = [order for order in self._orders.values() if not order.is_taken]
         for order in left:
             self._give(order)
 
     def refuse(self, run: Run) -> None:
-        """Raise StoppingError when a run that is about to start was ordered to end. The board's lock is held."""
+        """Raise StoppingError when a run that is about to start was ordered to end. The table's lock is held."""
         order = self._orders.get(run.run_id)
         if order is not None:
             raise StoppingError(order.why)
 
     def result(self, run: Run, result: Result) -> Result:
         """Return how a run ended in the end, and forget its order: ended by an order it is cancelled, for that reason."""
-        with self._board.lock:
+        with self._table.lock:
             order = self._orders.pop(run.run_id, None)
         if order is None or result.status is Status.SUCCESS:
             return result
         return replace(result, status=Status.CANCELLED, message=order.why)
 
     def _is_running(self, run: Run) -> bool:
-        state = self._board.state_of(run)
+        state = self._table.state_of(run)
         return state is not None and run.run_id in state.running
 
     def _give(self, order: _Order) -> None:

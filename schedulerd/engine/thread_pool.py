@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 MOST_RELIEVED = 200  # threads that hang, each at the files of another job
 
 
-class Pool:
+class ThreadPool:
     """Threads, made when they are needed and at most `size`, that call what is put into their queue."""
 
     def __init__(self, name: str, size: int, clock: Clock) -> None:

@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, SchedulerdError
 from ..core.faults import fault_point
 from ..core.models import to_text
 from ..core.units import counted
-from ..engine.reload import Changes, Roster
+from ..engine.reload import Changes, JobDefinitions
 from ..host import cgroups
 from ..host.systemd import Notifier
 from ..secrets.history import Keepsakes
@@ -38,7 +38,7 @@ class Reloader:
         config: Config,
         config_state: ConfigState,
         keepsakes: Keepsakes,
-        roster: Roster,
+        definitions: JobDefinitions,
         notifier: Notifier,
         clock: Clock,
         threads: Executor,
@@ -46,7 +46,7 @@ class Reloader:
         """Files are read in `threads`, since a look at them may hang."""
         self.config = config
         self.lock = asyncio.Lock()
-        self._config_state, self._keepsakes, self._roster = config_state, keepsakes, roster
+        self._config_state, self._keepsakes, self._definitions = config_state, keepsakes, definitions
         self._notifier, self._clock, self._threads = notifier, clock, threads
         self._waits = False  # a reload that will read the configuration as it is from now on
         self._next_at = 0.0
@@ -61,7 +61,7 @@ class Reloader:
     def apply(self, config: Config, files: Files) -> Changes:
         """Put a configuration into force, and keep a copy of what it was read from."""
         self._keepsakes.keep(config.jobs)
-        changes = self._roster.apply(config.jobs, config.pools)
+        changes = self._definitions.apply(config.jobs, config.pools)
         self._config_state.copy_error = None
         try:
             if not files.is_copy:

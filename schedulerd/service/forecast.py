@@ -11,7 +11,7 @@ from ..core.clock import Clock
 from ..core.errors import BusyError, InvalidError
 from ..core.models import to_text
 from ..core.stats import percentile
-from ..engine.state import Board
+from ..engine.state import JobTable
 from ..store.protocol import Store
 from .runs import DURATIONS
 from .simulation import Actor, Play, Scene, load_of, play, skips
@@ -25,8 +25,8 @@ LONGEST_WINDOW = timedelta(days=370)
 class Forecast:
     """Plays windows on behalf of callers."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock) -> None:
-        self._board = board
+    def __init__(self, table: JobTable, store: Store, clock: Clock) -> None:
+        self._table = table
         self._store = store
         self._clock = clock
         self._playing = threading.Lock()  # one simulation at a time: it is all calculation
@@ -41,15 +41,15 @@ class Forecast:
         if end <= start or end - start > LONGEST_WINDOW:
             message = f"Input should be later than from, by at most {LONGEST_WINDOW.days} days"
             raise InvalidError(["query", "to"], message, to_text(end))
-        with self._board.lock:
-            states = list(self._board.states.values())
+        with self._table.lock:
+            states = list(self._table.states.values())
         if not self._playing.acquire(blocking=False):
             raise BusyError("another simulation is being played: ask again in a moment")
         try:
             expected = self._expected([state.job.job_id for state in states])
             actors = [Actor(state.job, expected.get(state.job.job_id), state.pause) for state in states]
             played = play(actors, start, end, MOST_SCENES)
-            return _played(played, start, end, len(states), self._board)
+            return _played(played, start, end, len(states), self._table)
         finally:
             self._playing.release()
 
@@ -71,7 +71,7 @@ def local_text(at: datetime, timezone: str) -> str:
     return at.astimezone(ZoneInfo(timezone)).isoformat()
 
 
-def _played(played: Play, start: datetime, end: datetime, jobs: int, board: Board) -> dict[str, Any]:
+def _played(played: Play, start: datetime, end: datetime, jobs: int, table: JobTable) -> dict[str, Any]:
     """Return a play as the API shows it."""
     until = end if played.is_whole else played.scenes[-1].at
     started = [scene for scene in played.scenes if scene.skipped is None]
@@ -91,12 +91,12 @@ def _played(played: Play, start: datetime, end: datetime, jobs: int, board: Boar
         "load": [
             {"at": to_text(part.at), "starts": part.starts, "peak": part.peak, "mean": round(part.mean, 3)} for part in load
         ],
-        "timeline": [_scene_view(scene, board) for scene in played.scenes[:MOST_TOLD]],
+        "timeline": [_scene_view(scene, table) for scene in played.scenes[:MOST_TOLD]],
     }
 
 
-def _scene_view(scene: Scene, board: Board) -> dict[str, Any]:
-    state = board.states.get(scene.job_id)
+def _scene_view(scene: Scene, table: JobTable) -> dict[str, Any]:
+    state = table.states.get(scene.job_id)
     return {
         "at": to_text(scene.at),
         "local": local_text(scene.at, state.job.timezone if state else str(UTC)),

@@ -13,8 +13,8 @@ from ..core.models import MICROSECOND, NOT_STARTED, UNFINISHED, CatchUp, Job, Ru
 from ..core.retries import retry_at_of
 from ..core.trigger import Occurrence, Trigger
 from ..core.units import format_duration
-from ..engine.run_queue import Seating
-from ..engine.state import Board, JobState
+from ..engine.run_queue import RunQueue
+from ..engine.state import JobState, JobTable
 from ..store.protocol import Store
 from ..triggers.date import instant_from
 from ..triggers.wallclock import gap_around
@@ -33,11 +33,11 @@ A_MINUTE, A_SECOND = timedelta(minutes=1), timedelta(seconds=1)
 class Outlook:
     """Looks ahead and back on behalf of callers."""
 
-    def __init__(self, board: Board, store: Store, clock: Clock, seating: Seating) -> None:
-        self._board = board
+    def __init__(self, table: JobTable, store: Store, clock: Clock, run_queue: RunQueue) -> None:
+        self._table = table
         self._store = store
         self._clock = clock
-        self._seating = seating
+        self._run_queue = run_queue
 
     # Coming times
 
@@ -50,7 +50,7 @@ class Outlook:
         after = _asked_for(after_text, state.job, "after")[0] if after_text is not None else now
         decided = self._decided(state.job.job_id, now) if state.job.is_scheduled else set()
         starts, skipped = self._coming(state, count, after, decided or set()) if state.job.is_scheduled else ([], [])
-        with self._board.lock:
+        with self._table.lock:
             waiting = sorted(state.queued or (), key=lambda run: run.place)
         pause = state.pause
         if pause is not None and pause_is_over(pause.until, now):
@@ -81,10 +81,10 @@ class Outlook:
     def _hindrances(self, state: JobState, run: Run, now: datetime) -> list[Hindrance]:
         """Return what a run waits for; nothing when it does not wait any more."""
         if state.job.only_if:
-            self._seating.measure()
-        with self._board.lock:
+            self._run_queue.measure()
+        with self._table.lock:
             does_wait = any(each.run_id == run.run_id for each in state.queued or ())
-            return hindrances(self._board, self._seating, state, run, now) if does_wait else []
+            return hindrances(self._table, self._run_queue, state, run, now) if does_wait else []
 
     def _coming(
         self, state: JobState, count: int, after: datetime, decided: set[datetime]
@@ -152,7 +152,7 @@ class Outlook:
 
     def _why_last(self, state: JobState, now: datetime) -> dict[str, Any]:
         job = state.job
-        newest = self._with_known(lambda: self._store.history(job.job_id, 1), self._board.known(job.job_id))
+        newest = self._with_known(lambda: self._store.history(job.job_id, 1), self._table.known(job.job_id))
         if not newest:
             why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
             return _answer(job, now, "unknown", "; ".join(why))
@@ -183,7 +183,7 @@ class Outlook:
         """Return the rows of the occurrence at, or within the minute of, `at`, or the row of the gap that it lies in."""
         until = at + _precision(at)
         known = [
-            run for run in self._board.known(job.job_id) if run.scheduled_at is not None and at <= run.scheduled_at < until
+            run for run in self._table.known(job.job_id) if run.scheduled_at is not None and at <= run.scheduled_at < until
         ]
         rows = self._with_known(lambda: self._store.occurrences(job.job_id, at, NEAR_ROWS), known)
         rows.sort(key=lambda run: (run.scheduled_at or run.queued_at, run.attempt))
@@ -231,8 +231,8 @@ class Outlook:
         return "unknown", "it was due, and the ledger has no row of it: it is being decided, or was cleaned up since"
 
     def _state(self, job_id: str) -> JobState:
-        with self._board.lock:
-            return self._board.get(job_id)
+        with self._table.lock:
+            return self._table.get(job_id)
 
 
 def _head(job: Job) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..core.models import UNFINISHED, Job, Run, Secret, Status
 from ..core.stats import percentile
 from ..core.units import counted
 from ..engine.lookup import run_of
-from ..engine.state import Board
+from ..engine.state import JobTable
 from ..process.output import OutputFolder, Stretch
 from ..process.output_reader import Reader
 from ..process.result_file import read_result, result_path
@@ -35,10 +35,10 @@ class Runs:
     """Knows runs from memory while they go on, from the ledger when they are over, and their output from its folder."""
 
     def __init__(
-        self, board: Board, store: Store, clock: Clock, output: OutputFolder, keepsakes: Keepsakes, sources: Sources
+        self, table: JobTable, store: Store, clock: Clock, output: OutputFolder, keepsakes: Keepsakes, sources: Sources
     ) -> None:
         """`sources` returns the URLs of the configuration in force, whose passwords are masked in any output."""
-        self._board = board
+        self._table = table
         self._store = store
         self._clock = clock
         self._output = output
@@ -48,7 +48,7 @@ class Runs:
 
     def get(self, run_id: str) -> Run:
         """Return a run. Raise NotFoundError, or StoreAwayError when it may be among what waits for the history."""
-        run = run_of(self._board, self._store, run_id)
+        run = run_of(self._table, self._store, run_id)
         if run is not None:
             return self.as_it_is(run)
         waiting = self._store.backlog.changes
@@ -61,21 +61,21 @@ class Runs:
         """Return a run of the ledger as memory knows it while it goes on: when it started is written when it ends."""
         if run.status not in UNFINISHED:  # memory hears of an end a moment after the ledger has it
             return run
-        state = self._board.state_of(run)
+        state = self._table.state_of(run)
         going = state.running.get(run.run_id) if state is not None else None
-        return going or self._board.ended.get(run.run_id, run)
+        return going or self._table.ended.get(run.run_id, run)
 
     def is_in_sight(self, run: Run) -> bool:
         """Return whether memory still has a run to come or going on. Quick; False may also mean that it waits elsewhere."""
-        with self._board.lock:
-            state = self._board.state_of(run)
+        with self._table.lock:
+            state = self._table.state_of(run)
             if state is None:
                 return False
             return run.run_id in state.running or any(each.run_id == run.run_id for each in state.queued or ())
 
     def is_over(self, run: Run) -> bool:
         """Return whether a run has ended, as the ledger says, or memory; a row that is gone was over."""
-        row = run_of(self._board, self._store, run.run_id)
+        row = run_of(self._table, self._store, run.run_id)
         return row is None or row.status not in UNFINISHED
 
     def page(self, limit: int, before: str | None, statuses: list[str] | None, job_id: str | None) -> list[dict[str, Any]]:
@@ -91,8 +91,8 @@ class Runs:
         """Return what memory knows while changes wait to be written: the ledger may not have some of it."""
         if not self._store.backlog.changes:
             return []
-        known = [run for run in self._board.known(job_id) if not statuses or run.status in statuses]
-        last = run_of(self._board, self._store, before) if before else None
+        known = [run for run in self._table.known(job_id) if not statuses or run.status in statuses]
+        last = run_of(self._table, self._store, before) if before else None
         if last is not None:
             return [run for run in known if run.place < last.place]
         return [run for run in known if not before or run.run_id < before]
@@ -106,7 +106,7 @@ class Runs:
 
     def running(self) -> list[dict[str, Any]]:
         """Return what runs now, oldest first, with how far it is."""
-        return self._going(self._board.running())
+        return self._going(self._table.running())
 
     def _going(self, runs: Sequence[Run]) -> list[dict[str, Any]]:
         jobs = sorted({run.job_id for run in runs if run.status is Status.RUNNING})
@@ -127,7 +127,7 @@ class Runs:
         if run.status is not Status.RUNNING:
             return {"running_seconds": None, "progress": None, "eta_seconds": None}
         elapsed = max(0.0, (self._clock.now() - (run.started_at or run.queued_at)).total_seconds())
-        state = self._board.state_of(run)
+        state = self._table.state_of(run)
         path = self._output.path_of(run.run_id)
         progress = read_result(result_path(path, state.job)).progress if state is not None else None
         left = seconds_left(elapsed, progress, expected_seconds)
@@ -183,7 +183,7 @@ class Runs:
         """
         if self._keepsakes.is_of_contents(run.job_id):
             raise SecretError("it may quote the contents of a database")
-        if run.job_id not in self._board.states:
+        if run.job_id not in self._table.states:
             self._keepsakes.check(run.job_id)
 
     @contextmanager
@@ -198,8 +198,8 @@ class Runs:
             self._followers -= 1
 
     def _job_of(self, run: Run) -> Job | None:
-        with self._board.lock:
-            state = self._board.state_of(run)
+        with self._table.lock:
+            state = self._table.state_of(run)
             return state.job if state is not None else None
 
 

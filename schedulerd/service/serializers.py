@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.models import Run, to_text
 from ..engine.run_queue import since
-from ..engine.state import Board, JobState
+from ..engine.state import JobState, JobTable
 from ..store.outage_journal import Backlog
 from ..store.protocol import DayOfJob
 
@@ -141,25 +141,25 @@ def to_bytes(value: Any) -> bytes:
 class JobList:
     """The list of all jobs as JSON. A change of one job renders that job again, a request without a change nothing."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
         self._version = -1
         self._bytes = b"[]"
         self._etag = ""
 
     def render(self) -> tuple[bytes, str]:
         """Return the JSON and its entity tag."""
-        if self._version != self._board.version:
-            with self._board.lock:
-                version = self._board.version
-                parts = [self.one(state) for state in self._board.states.values()]
+        if self._version != self._table.version:
+            with self._table.lock:
+                version = self._table.version
+                parts = [self.one(state) for state in self._table.states.values()]
             self._bytes = b"[" + b",".join(parts) + b"]"
             self._etag = '"' + hashlib.blake2b(self._bytes, digest_size=12).hexdigest() + '"'
             self._version = version
         return self._bytes, self._etag
 
     def one(self, state: JobState) -> bytes:
-        """Return the JSON of one job. The board's lock is held."""
+        """Return the JSON of one job. The table's lock is held."""
         if state.rendered is None:
             state.rendered = to_bytes(job_view(state))
         return state.rendered

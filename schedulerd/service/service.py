@@ -17,9 +17,9 @@ from ..core.errors import ForbiddenError, InvalidError, NotFoundError, SecretErr
 from ..core.misfires import PAUSED
 from ..core.models import UNFINISHED, Actor, Pause, Role, Run, Status, to_text
 from ..core.stats import percentile_of_classes
-from ..engine.manual_runs import Asked, Asking
+from ..engine.manual_runs import ManualRun, ManualRuns
 from ..engine.scheduler import Scheduler
-from ..engine.state import Board
+from ..engine.state import JobTable
 from ..process.output import Stretch
 from ..store.protocol import Store, durable
 from .backups import Shelf
@@ -47,11 +47,11 @@ def needs(role: Role) -> Callable[[Verb], Verb]:
 
 
 class Service:
-    """The counter: asks board, scheduler and store on behalf of a caller."""
+    """The counter: asks table, scheduler and store on behalf of a caller."""
 
     def __init__(
         self,
-        board: Board,
+        table: JobTable,
         scheduler: Scheduler,
         store: Store,
         clock: Clock,
@@ -65,9 +65,9 @@ class Service:
         runs: Runs,
         shelf: Shelf,
     ) -> None:
-        self._board = board
+        self._table = table
         self._scheduler = scheduler
-        self._asking = Asking(scheduler)
+        self._manual_runs = ManualRuns(scheduler)
         self._store = store
         self._clock = clock
         self._config = config_state
@@ -77,9 +77,9 @@ class Service:
         self._capacity = capacity
         self._troubles = troubles
         self._loop_trouble = loop_trouble
-        self._job_list = JobList(board)
-        self._outlook = Outlook(board, store, clock, scheduler.seating)
-        self._forecast = Forecast(board, store, clock)
+        self._job_list = JobList(table)
+        self._outlook = Outlook(table, store, clock, scheduler.run_queue)
+        self._forecast = Forecast(table, store, clock)
         self.runs = runs
         self._shelf = shelf
         self.waits_for: str | None = None  # why the history cannot be read yet: until then nothing is answered
@@ -99,15 +99,15 @@ class Service:
     @needs(Role.VIEWER)
     def show_job(self, job_id: str) -> bytes:
         """Return one job as JSON. Raise NotFoundError."""
-        with self._board.lock:
-            return self._job_list.one(self._board.get(job_id))
+        with self._table.lock:
+            return self._job_list.one(self._table.get(job_id))
 
     @needs(Role.VIEWER)
     def history(
         self, job_id: str, limit: int, before: str | None = None, statuses: list[str] | None = None
     ) -> list[dict[str, Any]]:
         """Return a page of a job's history, newest first. Raise NotFoundError for an unknown job."""
-        self._board.get(job_id)
+        self._table.get(job_id)
         return self.runs.page(limit, before, statuses, job_id)
 
     @needs(Role.VIEWER)
@@ -126,9 +126,9 @@ class Service:
         return self._forecast.simulate(start, end)
 
     @needs(Role.OPERATOR)
-    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> Asked:
+    def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> ManualRun:
         """Run a job now, with `params` (a mapping, or None). Raise NotFoundError, InvalidError or StoppingError."""
-        asked = self._asking.trigger(job_id, actor, key, params)
+        asked = self._manual_runs.trigger(job_id, actor, key, params)
         told = "job %s: triggered by %s, as run %s"
         _when_durable(asked.recorded, lambda run: log.info(told, job_id, actor.name, run.run_id))
         return asked
@@ -148,7 +148,7 @@ class Service:
     @needs(Role.VIEWER)
     def watch_run(self, run_id: str) -> Future[Run]:
         """Return what is done when a run has ended, or the daemon stops. Raise NotFoundError."""
-        return self._asking.watch(self.runs.get(run_id))
+        return self._manual_runs.watch(self.runs.get(run_id))
 
     @needs(Role.VIEWER)
     def read_output(self, run_id: str, offset: int, actor: Actor) -> tuple[Run, Stretch]:
@@ -174,7 +174,7 @@ class Service:
         """
         run = self.runs.get(run_id)
         is_ordered = run.status in UNFINISHED
-        ended = self._asking.watch(run)
+        ended = self._manual_runs.watch(run)
         ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_ordered else ended
         told = f"run %s of job %s: cancelled by %s{'' if is_ordered else ', too late'}"
         _when_durable(ordered, lambda _: log.info(told, run_id, run.job_id, actor.name))
@@ -199,8 +199,8 @@ class Service:
         return done, before
 
     def _pause_of(self, job_id: str) -> Pause | None:
-        with self._board.lock:
-            return self._board.get(job_id).pause
+        with self._table.lock:
+            return self._table.get(job_id).pause
 
     @needs(Role.OPERATOR)
     def resume(self, job_id: str, actor: Actor) -> tuple[Future[None], Pause | None]:
@@ -259,8 +259,8 @@ class Service:
     @needs(Role.VIEWER)
     def health_jobs(self) -> list[str]:
         """Return the jobs that check health."""
-        with self._board.lock:
-            return [job_id for job_id, state in self._board.states.items() if state.job.action == HEALTH_CHECK]
+        with self._table.lock:
+            return [job_id for job_id, state in self._table.states.items() if state.job.action == HEALTH_CHECK]
 
     @needs(Role.VIEWER)
     def health_history(self, job_id: str | None, limit: int, before: str | None) -> list[dict[str, Any]]:
@@ -300,7 +300,7 @@ class Service:
             "troubles": troubles,
             "backlog": backlog_view(self._store.backlog),
             "unwritten": unwritten,
-            "queue": queue_view(self._board.not_started(), self._clock.now()),
+            "queue": queue_view(self._table.not_started(), self._clock.now()),
             "config": self._config.path,
             "config_loaded_at": to_text(self._config.loaded_at),
             "config_problems": self._config.problems if is_operator else [],
@@ -359,8 +359,8 @@ class Service:
         With `days`, also what analytics knows of so many past days, of one job or all: `days` and `anomalies`.
         """
         now = self._clock.now()
-        with self._board.lock:
-            states = list(self._board.states.values())
+        with self._table.lock:
+            states = list(self._table.states.values())
         by_status, recent = self._store.counts(), self._store.counts(now - DAY, now)
         late = self._store.lateness(now - DAY, now)
         return {

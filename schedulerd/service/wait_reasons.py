@@ -12,8 +12,8 @@ from ..core.misfires import pause_is_over
 from ..core.models import Origin, Pause, Run, to_text
 from ..core.retries import retry_at_of
 from ..core.units import counted
-from ..engine.run_queue import Seating, since
-from ..engine.state import Board, JobState
+from ..engine.run_queue import RunQueue, since
+from ..engine.state import JobState, JobTable
 
 MOST_NAMED = 5  # runs, in words
 
@@ -48,11 +48,11 @@ def waiting_view(run: Run, found: Sequence[Hindrance]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def hindrances(board: Board, seating: Seating, state: JobState, run: Run, now: datetime) -> list[Hindrance]:
+def hindrances(table: JobTable, run_queue: RunQueue, state: JobState, run: Run, now: datetime) -> list[Hindrance]:
     """Return everything that a waiting run of a job waits for; nothing when it is about to start. The lock is held."""
-    found = [_time(run, now), _pause(state.pause, run, now), _load(seating, state, run), _overlap(state, run)]
-    jobs = {each.run_id: each.job_id for each in board.running()}
-    pools = [_pool(full, jobs) for full in seating.lacks(state, run)]
+    found = [_time(run, now), _pause(state.pause, run, now), _load(run_queue, state, run), _overlap(state, run)]
+    jobs = {each.run_id: each.job_id for each in table.running()}
+    pools = [_pool(full, jobs) for full in run_queue.lacks(state, run)]
     return [each for each in (*found, *pools) if each is not None]
 
 
@@ -69,8 +69,8 @@ def _pause(pause: Pause | None, run: Run, now: datetime) -> Hindrance | None:
     return Hindrance("pause", f"its job to be resumed{at}{why}", until=pause.until)
 
 
-def _load(seating: Seating, state: JobState, run: Run) -> Hindrance | None:
-    why = seating.shut(state.job, run)
+def _load(run_queue: RunQueue, state: JobState, run: Run) -> Hindrance | None:
+    why = run_queue.shut(state.job, run)
     if why is None:
         return None
     latest = since(run) + timedelta(seconds=state.job.only_if_within_seconds)

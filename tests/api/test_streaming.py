@@ -12,7 +12,7 @@ from schedulerd.api.connections.limits import Gate
 from schedulerd.api.streaming import Sender, follow
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
-from schedulerd.engine.state import Board, JobState
+from schedulerd.engine.state import JobState, JobTable
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.service.runs import Runs
@@ -24,13 +24,13 @@ SILENCE_SECONDS = 0.5  # longer than the time that a request's head has here
 @pytest.fixture
 def place(tmp_path, store):
     """Runs on a store, with one that goes on and has written nothing yet."""
-    board, folder, run = Board(), OutputFolder(str(tmp_path / "output")), a_run()
-    board.states["job"] = JobState(a_job(), running={run.run_id: run})
+    table, folder, run = JobTable(), OutputFolder(str(tmp_path / "output")), a_run()
+    table.states["job"] = JobState(a_job(), running={run.run_id: run})
     store.record([run]).result(10)
     folder.make(run.run_id)
     return (
-        Runs(board, store, SystemClock(), folder, Keepsakes(str(tmp_path / "keepsakes.json")), lambda: ()),
-        board,
+        Runs(table, store, SystemClock(), folder, Keepsakes(str(tmp_path / "keepsakes.json")), lambda: ()),
+        table,
         folder,
         run,
     )
@@ -54,7 +54,7 @@ async def served(path, handler):
 
 def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.1)
-    runs, board, folder, run = place
+    runs, table, folder, run = place
 
     async def handler(request):
         response = web.StreamResponse()
@@ -72,7 +72,7 @@ def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, m
             await asyncio.wait_for(reader.read(1), SILENCE_SECONDS)
         await asyncio.to_thread(Path(folder.path_of(run.run_id)).write_bytes, b"at last")
         first = await reader.read(7)
-        del board.states["job"].running[run.run_id]  # out of sight, but not over: it may wait elsewhere
+        del table.states["job"].running[run.run_id]  # out of sight, but not over: it may wait elsewhere
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), SILENCE_SECONDS)
         runs._store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
@@ -89,7 +89,7 @@ def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, m
     ("shows_gaps", "rest"), [(True, b"\n[schedulerd: the run has erased its output]\nanew"), (False, b"")]
 )
 def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, shows_gaps, rest):
-    runs, board, folder, run = place
+    runs, table, folder, run = place
     path = Path(folder.path_of(run.run_id))
     path.write_bytes(b"at first, much")
 
@@ -108,7 +108,7 @@ def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, sh
         assert await reader.readexactly(14) == b"at first, much"
         await asyncio.to_thread(path.write_bytes, b"anew")
         said = await reader.readexactly(len(rest))
-        del board.states["job"].running[run.run_id]
+        del table.states["job"].running[run.run_id]
         runs._store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
         said += await reader.read()
         writer.close()

@@ -10,7 +10,7 @@ from schedulerd.core.errors import NotFoundError, StoppingError
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine import completion as ends_module
 from schedulerd.engine.executor import Finished
-from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.manual_runs import ManualRuns
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 
@@ -48,13 +48,13 @@ def succeed(engine, place=-1):
 
 def trigger(engine, job_id="job"):
     engine.clock.advance(0.001)  # rows sort by their time
-    asked = Asking(engine.scheduler).trigger(job_id, ADMIN)
+    asked = ManualRuns(engine.scheduler).trigger(job_id, ADMIN)
     engine.settle()
     return asked
 
 
 def running(engine):
-    return sorted(run.job_id for run in engine.board.running())
+    return sorted(run.job_id for run in engine.table.running())
 
 
 # Retries
@@ -374,12 +374,12 @@ def test_who_triggered_a_run_hears_of_its_last_attempt(start):
 
 def test_a_repeat_of_a_key_waits_for_the_last_attempt_too(start):
     engine = start(a_job(retries=1))
-    asked = [Asking(engine.scheduler).trigger("job", ADMIN, "key")]
+    asked = [ManualRuns(engine.scheduler).trigger("job", ADMIN, "key")]
     fail(engine)
-    asked.append(Asking(engine.scheduler).trigger("job", ADMIN, "key"))
+    asked.append(ManualRuns(engine.scheduler).trigger("job", ADMIN, "key"))
     engine.tick(10)
     succeed(engine)
-    asked.append(Asking(engine.scheduler).trigger("job", ADMIN, "key"))
+    asked.append(ManualRuns(engine.scheduler).trigger("job", ADMIN, "key"))
 
     assert [each.done.result(10).attempt for each in asked] == [2, 2, 2]
     assert {each.recorded.result(10).attempt for each in asked} == {1}
@@ -631,8 +631,8 @@ def test_a_run_of_two_busy_pools_comes_at_last(start):
         trigger(engine, name)
     for place in range(4):  # never do both have room at the same time
         if "both" not in running(engine):
-            (run,) = [each for each in engine.board.running() if each.job_id == "ba"[place % 2]]
-            engine.finish(engine.board.get(run.job_id).job, run)
+            (run,) = [each for each in engine.table.running() if each.job_id == "ba"[place % 2]]
+            engine.finish(engine.table.get(run.job_id).job, run)
             engine.settle()
 
     assert running(engine) == ["both"]

@@ -4,7 +4,7 @@ import pytest
 
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import StartError
-from schedulerd.engine.preparation import PREPARE_SECONDS, Preparing
+from schedulerd.engine.preparation import PREPARE_SECONDS, Preparations
 from tests.support.builders import NOON, a_job, a_run
 
 
@@ -15,7 +15,7 @@ def clock():
 
 @pytest.fixture
 def preparing(clock):
-    return Preparing(clock)
+    return Preparations(clock)
 
 
 def test_what_is_prepared_in_time_is_not_given_up(preparing, clock):

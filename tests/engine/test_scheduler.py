@@ -9,9 +9,9 @@ from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine.due import DueJob
 from schedulerd.engine.executor import Finished
-from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.scheduler import Scheduler
-from schedulerd.engine.state import Board, JobState
+from schedulerd.engine.state import JobState, JobTable
 from tests.support.builders import NOON, a_job, due_at
 
 ADMIN = Actor("test", Role.ADMIN)
@@ -41,13 +41,13 @@ class Launcher:
 
 
 @pytest.fixture
-def board():
-    return Board()
+def table():
+    return JobTable()
 
 
 @pytest.fixture
-def scheduler(board, store):
-    return Scheduler(board, store, ManualClock(NOON), "test")
+def scheduler(table, store):
+    return Scheduler(table, store, ManualClock(NOON), "test")
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def launcher(scheduler):
     return made
 
 
-def put(board, *jobs):
+def put(table, *jobs):
     for job in jobs:
-        board.states[job.job_id] = JobState(job)
+        table.states[job.job_id] = JobState(job)
 
 
 def due(*job_ids, at=NOON):
@@ -72,8 +72,8 @@ def settle(store):
         store.finish([]).result(10)
 
 
-def test_a_row_is_durable_before_its_run_is_launched(board, store, scheduler, launcher):
-    put(board, a_job("a"))
+def test_a_row_is_durable_before_its_run_is_launched(table, store, scheduler, launcher):
+    put(table, a_job("a"))
     seen = []
     launcher.launch = lambda job, run: seen.append(store.run(run.run_id))
     scheduler.on_due(due("a"), NOON)
@@ -82,18 +82,18 @@ def test_a_row_is_durable_before_its_run_is_launched(board, store, scheduler, la
     assert [run.status for run in seen] == [Status.RUNNING]
 
 
-def test_an_occurrence_that_is_in_the_ledger_is_not_launched_again(board, store, scheduler, launcher):
-    put(board, a_job("a", overlap=Overlap.ALLOW))
+def test_an_occurrence_that_is_in_the_ledger_is_not_launched_again(table, store, scheduler, launcher):
+    put(table, a_job("a", overlap=Overlap.ALLOW))
     scheduler.on_due(due("a"), NOON)
     scheduler.on_due(due("a"), NOON)
     settle(store)
 
     assert len(launcher.launched) == 1
-    assert len(board.states["a"].running) == 1
+    assert len(table.states["a"].running) == 1
 
 
-def test_a_waiting_run_starts_when_the_one_before_has_ended(board, store, scheduler, launcher):
-    put(board, a_job("a", overlap=Overlap.QUEUE))
+def test_a_waiting_run_starts_when_the_one_before_has_ended(table, store, scheduler, launcher):
+    put(table, a_job("a", overlap=Overlap.QUEUE))
     for number in range(3):
         scheduler.on_due(due("a", at=NOON + number * MINUTE), NOON)
     settle(store)
@@ -106,8 +106,8 @@ def test_a_waiting_run_starts_when_the_one_before_has_ended(board, store, schedu
     assert store.counts() == {"success": 3}
 
 
-def test_no_waiting_run_is_lost_when_ends_and_starts_meet(board, store, scheduler, launcher):
-    put(board, a_job("a", overlap=Overlap.QUEUE))
+def test_no_waiting_run_is_lost_when_ends_and_starts_meet(table, store, scheduler, launcher):
+    put(table, a_job("a", overlap=Overlap.QUEUE))
     gate = threading.Event()
     real = store.record
 
@@ -129,19 +129,19 @@ def test_no_waiting_run_is_lost_when_ends_and_starts_meet(board, store, schedule
     assert store.counts() == {"success": 1, "running": 1}
 
 
-def test_a_run_that_cannot_be_handed_over_has_failed_and_holds_nothing_up(board, store, scheduler, launcher):
-    put(board, a_job("a"), a_job("b"))
+def test_a_run_that_cannot_be_handed_over_has_failed_and_holds_nothing_up(table, store, scheduler, launcher):
+    put(table, a_job("a"), a_job("b"))
     launcher.fails = True
     scheduler.on_due(due("a", "b"), NOON)
     settle(store)
 
     assert store.counts() == {"failed": 2}
-    assert board.running() == []
-    assert "can't start new thread" in board.states["a"].last_result.error_message
+    assert table.running() == []
+    assert "can't start new thread" in table.states["a"].last_result.error_message
 
 
-def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(board, store, scheduler, launcher):
-    put(board, a_job("bad", misfire_grace_seconds=float("nan")), a_job("good"))
+def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(table, store, scheduler, launcher):
+    put(table, a_job("bad", misfire_grace_seconds=float("nan")), a_job("good"))
     undecided = scheduler.on_due(due("bad", "good"), NOON)
     settle(store)
 
@@ -149,36 +149,36 @@ def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(board, sto
     assert [job.job_id for job, _ in launcher.launched] == ["good"]
 
 
-def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(board, store, scheduler, launcher):
-    put(board, a_job("a"))
-    first = Asking(scheduler).trigger("a", ADMIN, "key")
+def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(table, store, scheduler, launcher):
+    put(table, a_job("a"))
+    first = ManualRuns(scheduler).trigger("a", ADMIN, "key")
     settle(store)
-    during = Asking(scheduler).trigger("a", ADMIN, "key")
+    during = ManualRuns(scheduler).trigger("a", ADMIN, "key")
     launcher.end(0)
     settle(store)
-    after = Asking(scheduler).trigger("a", ADMIN, "key")
+    after = ManualRuns(scheduler).trigger("a", ADMIN, "key")
 
     ids = {asked.done.result(10).run_id for asked in (first, during, after)}
     assert ids == {launcher.launched[0][1].run_id}
     assert len(launcher.launched) == 1
 
 
-def test_what_the_store_refuses_to_pause_is_not_paused(board, store, scheduler, launcher):
-    put(board, a_job("a"))
+def test_what_the_store_refuses_to_pause_is_not_paused(table, store, scheduler, launcher):
+    put(table, a_job("a"))
     scheduler.pauses.set("a", Pause(NOON, "test", "\ud800")).exception(10)
 
-    assert board.states["a"].pause is None
+    assert table.states["a"].pause is None
 
 
-def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(board, store, scheduler, launcher):
-    put(board, a_job("a", overlap=Overlap.QUEUE))
+def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(table, store, scheduler, launcher):
+    put(table, a_job("a", overlap=Overlap.QUEUE))
     scheduler.on_due(due("a"), NOON)
     scheduler.on_due(due("a", at=NOON + MINUTE), NOON)
     settle(store)
     scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
     launcher.end(0)
     settle(store)
-    Asking(scheduler).trigger("a", ADMIN)
+    ManualRuns(scheduler).trigger("a", ADMIN)
     settle(store)
     settle(store)
 
@@ -190,34 +190,34 @@ def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(board, s
     assert [run.scheduled_at for _, run in launcher.launched][2:] == [NOON + MINUTE]
 
 
-def test_who_was_told_at_the_stop_is_not_told_again(board, store, scheduler, launcher):
-    put(board, a_job("a"))
-    asked = [Asking(scheduler).trigger("a", ADMIN, "key") for _ in range(2)]
+def test_who_was_told_at_the_stop_is_not_told_again(table, store, scheduler, launcher):
+    put(table, a_job("a"))
+    asked = [ManualRuns(scheduler).trigger("a", ADMIN, "key") for _ in range(2)]
     settle(store)
-    scheduler.waiters.tell(board.running())
+    scheduler.waiters.tell(table.running())
     launcher.end(0)
     settle(store)
 
     assert {each.done.result(1).run_id for each in asked} == {launcher.launched[0][1].run_id}
-    assert board.running() == []
+    assert table.running() == []
 
 
-def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(board, store, scheduler, launcher):
-    put(board, a_job("a"))
-    asked = Asking(scheduler).trigger("a", ADMIN)
+def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(table, store, scheduler, launcher):
+    put(table, a_job("a"))
+    asked = ManualRuns(scheduler).trigger("a", ADMIN)
     settle(store)
-    scheduler.waiters.tell(board.running())
+    scheduler.waiters.tell(table.running())
 
     assert asked.done.result(1).status is Status.RUNNING
 
 
-def test_a_decision_that_could_not_be_recorded_holds_no_place(board, store, scheduler, launcher, monkeypatch):
-    put(board, a_job("a"))
+def test_a_decision_that_could_not_be_recorded_holds_no_place(table, store, scheduler, launcher, monkeypatch):
+    put(table, a_job("a"))
     with monkeypatch.context() as broken:
         broken.setattr(store, "record", lambda _rows, _asks: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             scheduler.on_due(due("a"), NOON)
-    assert not board.running()
+    assert not table.running()
     scheduler.on_due(due("a"), NOON)
     settle(store)
 
@@ -226,14 +226,14 @@ def test_a_decision_that_could_not_be_recorded_holds_no_place(board, store, sche
 
 
 def test_a_job_that_cannot_be_admitted_holds_no_place_and_costs_the_others_nothing(
-    board, store, scheduler, launcher, monkeypatch
+    table, store, scheduler, launcher, monkeypatch
 ):
-    put(board, a_job("bad", uses={"pool": 1}), a_job("good"))
+    put(table, a_job("bad", uses={"pool": 1}), a_job("good"))
     with monkeypatch.context() as broken:
-        broken.setattr(scheduler.seating, "_sharers", lambda _state: 1 / 0)
+        broken.setattr(scheduler.run_queue, "_sharers", lambda _state: 1 / 0)
         left = scheduler.on_due(due("bad", "good"), NOON)
     settle(store)
 
     assert [each.each.job_id for each in left] == ["bad"]
     assert [job.job_id for job, _ in launcher.launched] == ["good"]
-    assert [run.job_id for run in board.running()] == ["good"]
+    assert [run.job_id for run in table.running()] == ["good"]

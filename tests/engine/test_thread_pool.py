@@ -4,13 +4,13 @@ import queue
 import threading
 
 from schedulerd.core.clock import ManualClock, SystemClock
-from schedulerd.engine.thread_pool import Pool
+from schedulerd.engine.thread_pool import ThreadPool
 from tests.support.builders import NOON
 from tests.support.waiting import until
 
 
 def test_tasks_of_one_thread_run_in_order():
-    pool, seen = Pool("p", 1, SystemClock()), queue.SimpleQueue()
+    pool, seen = ThreadPool("p", 1, SystemClock()), queue.SimpleQueue()
     for number in range(100):
         pool.submit(seen.put, number)
 
@@ -19,7 +19,7 @@ def test_tasks_of_one_thread_run_in_order():
 
 
 def test_a_task_never_waits_while_a_seat_is_free():
-    pool, gate, started = Pool("p", 3, SystemClock()), threading.Event(), queue.SimpleQueue()
+    pool, gate, started = ThreadPool("p", 3, SystemClock()), threading.Event(), queue.SimpleQueue()
 
     def block(number):
         started.put(number)
@@ -36,7 +36,7 @@ def test_a_task_never_waits_while_a_seat_is_free():
 
 
 def test_threads_are_made_when_they_are_needed_only():
-    pool, done = Pool("needed", 8, SystemClock()), queue.SimpleQueue()
+    pool, done = ThreadPool("needed", 8, SystemClock()), queue.SimpleQueue()
     for _ in range(20):
         pool.submit(done.put, 1)
         done.get(timeout=5)
@@ -47,7 +47,7 @@ def test_threads_are_made_when_they_are_needed_only():
 
 
 def test_an_error_in_a_task_costs_no_thread(caplog):
-    pool, seen = Pool("p", 1, SystemClock()), queue.SimpleQueue()
+    pool, seen = ThreadPool("p", 1, SystemClock()), queue.SimpleQueue()
     pool.submit(lambda: 1 / 0)
     pool.submit(seen.put, "still here")
 
@@ -57,7 +57,7 @@ def test_an_error_in_a_task_costs_no_thread(caplog):
 
 
 def test_who_does_not_end_is_named():
-    pool, gate, started = Pool("slow", 1, SystemClock()), threading.Event(), threading.Event()
+    pool, gate, started = ThreadPool("slow", 1, SystemClock()), threading.Event(), threading.Event()
     pool.submit(lambda: (started.set(), gate.wait(10)))
     started.wait(5)
 
@@ -67,7 +67,7 @@ def test_who_does_not_end_is_named():
 
 def test_another_thread_takes_the_place_of_one_that_hangs_until_that_goes_on():
     clock, gate, seen = ManualClock(NOON), threading.Event(), queue.SimpleQueue()
-    pool = Pool("p", 1, clock)
+    pool = ThreadPool("p", 1, clock)
     pool.submit(lambda: (seen.put("hangs"), gate.wait(10)))
     assert seen.get(timeout=5) == "hangs"
     pool.submit(seen.put, "the next")

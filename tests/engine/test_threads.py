@@ -10,14 +10,14 @@ from schedulerd.actions.probes.runner import Planned, probe_all
 from schedulerd.api.responses import in_thread
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
-from schedulerd.engine.thread_pool import Pool
+from schedulerd.engine.thread_pool import ThreadPool
 from schedulerd.store.factory import store_at
 from tests.support.builders import NOON
 from tests.support.threads import no_more_threads
 
 
 def test_a_pool_that_has_begun_takes_whatever_comes():
-    pool, seen = Pool("p", 2, SystemClock()), queue.SimpleQueue()
+    pool, seen = ThreadPool("p", 2, SystemClock()), queue.SimpleQueue()
     pool.begin()
     with no_more_threads():
         for number in range(100):
@@ -29,7 +29,7 @@ def test_a_pool_that_has_begun_takes_whatever_comes():
 
 
 def test_a_pool_without_threads_says_so_and_works_when_there_are_some():
-    pool, seen = Pool("p", 2, SystemClock()), queue.SimpleQueue()
+    pool, seen = ThreadPool("p", 2, SystemClock()), queue.SimpleQueue()
     with no_more_threads():
         with pytest.raises(StartError, match="can't start new thread"):
             pool.begin()
@@ -43,7 +43,7 @@ def test_a_pool_without_threads_says_so_and_works_when_there_are_some():
 
 def test_a_thread_that_hung_stays_when_there_was_none_for_its_place():
     clock, gate, seen = ManualClock(NOON), threading.Event(), queue.SimpleQueue()
-    pool = Pool("p", 1, clock)
+    pool = ThreadPool("p", 1, clock)
     pool.submit(lambda: (seen.put("hangs"), gate.wait(10)))
     assert seen.get(timeout=10) == "hangs"
     pool.submit(seen.put, "the next")

@@ -1,4 +1,4 @@
-"""Planner, policy, ledger and chains together, on a clock that the test holds: what becomes of each occurrence."""
+"""Planner, policy, ledger and dependencies together, on a clock that the test holds: what becomes of each occurrence."""
 
 from datetime import datetime, timedelta
 
@@ -66,13 +66,13 @@ def test_what_a_blackout_forbids_is_a_skipped_row_with_its_window(engine):
 
     assert [status for status, *_ in found.said("a")] == ["success", "skipped", "success"]
     assert found.rows("a")[1].details == {"reason": "blackout", "window": "blackout 13:30..14:30"}
-    assert found.board.states["a"].next_run_at == NOON + 4 * HOUR
+    assert found.table.states["a"].next_run_at == NOON + 4 * HOUR
 
 
 def test_the_next_time_that_is_shown_is_no_forbidden_one(engine):
     found = engine(a_job("a", every="1h", blackout="12:30..14:30"))
 
-    assert found.board.states["a"].next_run_at == NOON + 3 * HOUR
+    assert found.table.states["a"].next_run_at == NOON + 3 * HOUR
 
 
 def test_what_a_blackout_defers_starts_once_at_its_end(engine):
@@ -136,7 +136,7 @@ def test_every_after_finish_counts_from_each_end_also_over_a_restart(engine, clo
     assert len(found.started) == 1
     found.finish(*found.started[0])
     found.settle()
-    assert found.board.states["a"].next_run_at == clock.now() + 10 * MINUTE
+    assert found.table.states["a"].next_run_at == clock.now() + 10 * MINUTE
     ended_at = clock.now()
     clock.advance(60)
     after = engine(job)
@@ -196,7 +196,7 @@ def test_all_means_that_each_has_ended_since(engine):
 def test_an_end_that_no_daemon_saw_to_is_followed_at_the_next_start(engine, store, clock):
     jobs = a_job("sync", every="1h"), a_job("warm", after={"job": "sync"})
     first = engine(*jobs)
-    first.chains.follow = lambda _runs: None
+    first.dependencies.follow = lambda _runs: None
     first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # killed right after the end was written
     first.tick(3600)
     second = engine(*jobs)
@@ -393,7 +393,7 @@ def test_every_end_is_followed_after_a_kill_also_those_whose_start_jitter_delaye
 
 def end_of(engine, job_id):
     """Run a job by hand, to its end."""
-    state = engine.board.states[job_id]
+    state = engine.table.states[job_id]
     run = engine.scheduler.new_run(state.job, Origin.MANUAL, engine.clock.now(), None)
     engine.store.record([run]).result(10)
     engine.finish(state.job, run)

@@ -6,7 +6,7 @@ import pytest
 
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.recovery import STARTED_LATE
 from schedulerd.store.outage_spool import COME_AGAIN
 from tests.support.builders import NOON, a_job, a_run
@@ -182,7 +182,7 @@ def test_a_start_of_the_daemon_is_an_occurrence_of_its_own(die, restart):
 def test_what_was_asked_for_by_hand_is_started_within_the_grace(restart):
     job = a_job(misfire_grace_seconds=60.0)
     engine = restart(job)
-    Asking(engine.scheduler).trigger("job", ADMIN)
+    ManualRuns(engine.scheduler).trigger("job", ADMIN)
     engine.settle()
     assert len(restart(job, after=50).started) == 1
 
@@ -204,7 +204,7 @@ def test_its_seats_are_taken_by_it(die, restart):
     one, other = a_job("one", every="1h", uses={"pool": 1}), a_job("other", uses={"pool": 1})
     die(one)
     engine = restart(one, other, pools={"pool": 1})
-    Asking(engine.scheduler).trigger("other", ADMIN)
+    ManualRuns(engine.scheduler).trigger("other", ADMIN)
     engine.settle()
     assert only_row(engine, "other").status is Status.QUEUED
     engine.finish(*engine.started[0])

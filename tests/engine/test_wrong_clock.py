@@ -55,29 +55,29 @@ def test_the_work_that_is_done_is_that_of_the_newest_success_which_is_not_to_com
 
 
 def test_a_restart_with_the_clock_right_again_finds_the_same_work_done(start):
-    engine = start(*(job.job for job in succeeded_with_a_clock_that_was_ahead(start).board.states.values()))
+    engine = start(*(job.job for job in succeeded_with_a_clock_that_was_ahead(start).table.states.values()))
 
-    assert engine.board.states["job"].last_success.queued_at < NOON + HOUR
+    assert engine.table.states["job"].last_success.queued_at < NOON + HOUR
 
 
 def test_the_result_that_is_shown_is_that_of_the_run_that_was_recorded_last(start):
     engine = succeeded_with_a_clock_that_was_ahead(start)
     end(engine, Status.FAILED)
 
-    assert engine.board.states["job"].last_result.status is Status.FAILED
+    assert engine.table.states["job"].last_result.status is Status.FAILED
     assert engine.outlook.why("job", None)["outcome"] == "failed"
     again = start(a_job(every="1m"))
-    assert again.board.states["job"].last_result.status is Status.FAILED
+    assert again.table.states["job"].last_result.status is Status.FAILED
 
 
 def test_the_next_time_that_is_shown_is_renewed(start):
     engine = start(a_job("daily", cron="0 3 * * *"))
-    before = engine.board.states["daily"].next_run_at
+    before = engine.table.states["daily"].next_run_at
     set_clock(engine, AHEAD)
-    assert engine.board.states["daily"].next_run_at > NOON + AHEAD
+    assert engine.table.states["daily"].next_run_at > NOON + AHEAD
     set_clock(engine, -AHEAD)
 
-    assert engine.board.states["daily"].next_run_at == before
+    assert engine.table.states["daily"].next_run_at == before
     assert engine.outlook.why("daily", "2026-03-12T03:00")["outcome"] == "coming"
 
 

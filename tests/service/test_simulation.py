@@ -1,4 +1,4 @@
-"""Playing a window: rules, expected durations, overlaps and chains, without a daemon."""
+"""Playing a window: rules, expected durations, overlaps and dependencies, without a daemon."""
 
 from datetime import timedelta
 

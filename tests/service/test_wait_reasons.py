@@ -7,7 +7,7 @@ import pytest
 from schedulerd.core.clock import ManualClock
 from schedulerd.core.concurrency import Load
 from schedulerd.core.models import Actor, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.manual_runs import ManualRuns
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 
@@ -22,7 +22,7 @@ def start(store):
 
 def trigger(engine, job_id="job"):
     engine.clock.advance(0.001)
-    Asking(engine.scheduler).trigger(job_id, ADMIN)
+    ManualRuns(engine.scheduler).trigger(job_id, ADMIN)
     engine.settle()
     return engine.rows(job_id)[-1].run_id
 

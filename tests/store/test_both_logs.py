@@ -9,7 +9,7 @@ import pytest
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import Asking
+from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.store.outage_journal import Journal
 from schedulerd.store.outage_spool import Spool
 from schedulerd.store.sqlite.store import SqliteStore
@@ -143,14 +143,14 @@ def test_of_a_group_that_does_not_fit_whole_the_first_rows_are_written_and_the_o
 
 def test_the_end_of_a_run_is_kept_until_it_can_be_written_and_only_then_forgotten(logs):
     engine = Engine(logs.store, SystemClock(), [a_job("a", cron="0 0 29 2 *", retries=1)], ends_at_once=False)
-    Asking(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
+    ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
     engine.forgotten = []
     logs.take_both_away()
     job, run = engine.started[0]
     engine.finish(job, run, Status.FAILED)
     until(lambda: logs.store.ends_kept == 1, "the end")
     with pytest.raises(StoreError, match="nothing can be started now"):
-        Asking(engine.scheduler).trigger("a", Actor("me", Role.ADMIN))
+        ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN))
 
     assert {logs.store.ends_kept for _ in range(20) if not threading.Event().wait(0.005)} == {1}
     assert engine.forgotten == []
@@ -182,12 +182,12 @@ def test_the_end_of_a_pause_is_logged_once_when_it_can_be_recorded(logs, caplog)
 def test_a_run_that_waits_and_cannot_be_claimed_waits_on(logs):
     engine = Engine(logs.store, SystemClock(), [a_job("a", cron="0 0 29 2 *", overlap=Overlap.QUEUE)], ends_at_once=False)
     for _ in range(2):
-        Asking(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
+        ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
     logs.take_both_away()
-    state = engine.board.states["a"]
-    with engine.board.lock:  # its turn comes, whatever made room
+    state = engine.table.states["a"]
+    with engine.table.lock:  # its turn comes, whatever made room
         first = next(iter(state.running))
-        engine.scheduler.seating.leave(state, first)
+        engine.scheduler.run_queue.leave(state, first)
     engine.scheduler.promote(state)
     answered(engine)
     until(lambda: state.waiting == 1, "the one that waits")
@@ -397,15 +397,15 @@ def test_a_run_whose_row_could_not_be_written_is_not_claimed_from_the_journal(lo
     clock = ManualClock(NOON)
     jobs = [a_job("held", cron="0 0 29 2 *", uses={"mutex m": 1}), a_job("daily", cron="1 12 * * *", uses={"mutex m": 1})]
     engine = Engine(logs.store, clock, jobs, ends_at_once=False)
-    Asking(engine.scheduler).trigger("held", Actor("me", Role.ADMIN)).recorded.result(10)
+    ManualRuns(engine.scheduler).trigger("held", Actor("me", Role.ADMIN)).recorded.result(10)
     clock.step(NOON + 3 * MINUTE)
     clock.step(NOON)
-    engine.planner.plan("daily", engine.board.states["daily"].job.trigger, NOON + 3 * MINUTE)  # it may be known
+    engine.planner.plan("daily", engine.table.states["daily"].job.trigger, NOON + 3 * MINUTE)  # it may be known
     logs.take_away()
     clock.advance(60)
-    with engine.board.lock:
+    with engine.table.lock:
         engine.planner.run_pending()
-        engine.scheduler.seating.leave(engine.board.states["held"], engine.started[0][1].run_id)
+        engine.scheduler.run_queue.leave(engine.table.states["held"], engine.started[0][1].run_id)
         engine.scheduler.promote_all(clock.now())  # the mutex is free before the row is refused
     answered(engine)
 

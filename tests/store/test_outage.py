@@ -10,8 +10,8 @@ import pytest
 from schedulerd.core.clock import ManualClock, SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
-from schedulerd.engine.manual_runs import Asking
-from schedulerd.engine.state import MOST_ENDED, Board, JobState
+from schedulerd.engine.manual_runs import ManualRuns
+from schedulerd.engine.state import MOST_ENDED, JobState, JobTable
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.history import Keepsakes
 from schedulerd.service.occurrences import UNASKED
@@ -114,10 +114,10 @@ def test_pages_of_an_outage_follow_the_order_of_recording(world, tmp_path):
     runs = [a_run(at=at, scheduled_at=None) for at in (NOON, NOON + timedelta(days=400), NOON + MINUTE)]
     runs = [world.store.numbered(run) for run in runs]
     world.store.record(runs[:1]).result(10)
-    board = Board()
-    board.states["job"] = JobState(a_job(), running={run.run_id: run for run in runs[1:]})
+    table = JobTable()
+    table.states["job"] = JobState(a_job(), running={run.run_id: run for run in runs[1:]})
     output, keepsakes = OutputFolder(str(tmp_path / "output")), Keepsakes(str(tmp_path / "keepsakes.json"))
-    asked = Runs(board, world.store, SystemClock(), output, keepsakes, list)
+    asked = Runs(table, world.store, SystemClock(), output, keepsakes, list)
     world.take_away()
     world.store.record(runs[1:]).result(10)
 
@@ -189,8 +189,8 @@ def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_fr
     keepsakes = Keepsakes(str(tmp_path / "keepsakes.json"))
     jobs = [a_job("one", overlap=Overlap.QUEUE, cron="0 0 29 2 *"), a_job("two")]
     engine = Engine(world.store, SystemClock(), jobs, ends_at_once=False)
-    runs = Runs(engine.board, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), keepsakes, lambda: ())
-    asking = Asking(engine.scheduler)
+    runs = Runs(engine.table, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), keepsakes, lambda: ())
+    asking = ManualRuns(engine.scheduler)
     world.take_away()
     going, waiting, over = (ask_for(asking, job_id) for job_id in ("one", "one", "two"))
     engine.finish(*engine.started[1])
@@ -220,7 +220,7 @@ def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_fr
         runs.get(a_run().run_id)
     engine.finish(*engine.started[0])
     engine.settle()
-    assert engine.board.ended == {}
+    assert engine.table.ended == {}
     assert runs.get(going).status is Status.CANCELLED
 
 
@@ -229,13 +229,13 @@ def ask_for(asking, job_id):
 
 
 def test_of_what_ended_without_the_history_memory_keeps_the_newest():
-    board = Board()
+    table = JobTable()
     runs = [a_run() for _ in range(MOST_ENDED + 3)]
     for run in runs:
-        board.remember_ended([run], is_away=True)
+        table.remember_ended([run], is_away=True)
 
-    assert list(board.ended.values()) == runs[3:]
-    assert (board.find(runs[0].run_id), board.find(runs[3].run_id)) == (None, runs[3])
+    assert list(table.ended.values()) == runs[3:]
+    assert (table.find(runs[0].run_id), table.find(runs[3].run_id)) == (None, runs[3])
 
 
 def test_other_changes_wait_for_a_moment_and_then_fail_with_the_reason(world):

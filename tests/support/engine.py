@@ -1,16 +1,16 @@
-"""Planner, policy, ledger and chains as the daemon builds them, with an executor that the test holds in its hand."""
+"""Planner, policy, ledger and dependencies as the daemon builds them, with an executor that the test holds in its hand."""
 
 from schedulerd.core.concurrency import Load
 from schedulerd.core.errors import StoppingError
 from schedulerd.core.models import Result, Status
-from schedulerd.engine.dependencies import Chains
+from schedulerd.engine.dependencies import Dependencies
 from schedulerd.engine.executor import Finished
 from schedulerd.engine.lookup import last_success_at
 from schedulerd.engine.planner import Planner
 from schedulerd.engine.recovery import close_open_runs, queue_again, start_unstarted, watch_again
-from schedulerd.engine.reload import Roster
+from schedulerd.engine.reload import JobDefinitions
 from schedulerd.engine.scheduler import Scheduler
-from schedulerd.engine.state import Board
+from schedulerd.engine.state import JobTable
 from schedulerd.process.spec import Kept
 from schedulerd.service.forecast import Forecast
 from schedulerd.service.occurrences import Outlook
@@ -22,33 +22,33 @@ class Engine:
     def __init__(self, store, clock, jobs, ends_at_once=True, spread=0.0, pools=(), known=(), proven=False):
         """`known` are the runs that keepers know, as after a kill of the daemon alone; `proven` says that these are all."""
         self.store, self.clock, self.ends_at_once = store, clock, ends_at_once
-        self.board = Board()
-        self.scheduler = Scheduler(self.board, store, clock, "test")
+        self.table = JobTable()
+        self.scheduler = Scheduler(self.table, store, clock, "test")
         self.scheduler.launch_with(self)
         self.planner = Planner(clock, self.scheduler.on_due, spread_seconds=spread)
-        self.chains = Chains(self.planner, store)
-        self.scheduler.tell_ends(self.planner.plan_from_end, self.chains.follow)
+        self.dependencies = Dependencies(self.planner, store)
+        self.scheduler.tell_ends(self.planner.plan_from_end, self.dependencies.follow)
         self.scheduler.hand_back_to(self.planner.put_back)
-        self.scheduler.seating.wake_with(self.planner.wake_at)
-        self.roster = Roster(self.board, self.planner, self.scheduler, self.chains, store, clock)
-        self.outlook = Outlook(self.board, store, clock, self.scheduler.seating)
-        self.forecast = Forecast(self.board, store, clock)
+        self.scheduler.run_queue.wake_with(self.planner.wake_at)
+        self.definitions = JobDefinitions(self.table, self.planner, self.scheduler, self.dependencies, store, clock)
+        self.outlook = Outlook(self.table, store, clock, self.scheduler.run_queue)
+        self.forecast = Forecast(self.table, store, clock)
         self.ends_as = lambda _run: Status.SUCCESS  # of those that end at once
         self.started, self.ordered, self.takes_orders = [], [], True
-        self.scheduler.seating.measured_by = lambda: self.load
+        self.scheduler.run_queue.measured_by = lambda: self.load
         self.load = Load(0.0, 1e12)
         self.pools = dict(pools)
         kept = dict.fromkeys(known, Kept(clock.now()))
         left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(),
                                lambda _run_id: None if proven else "nothing proves it")  # fmt: skip
         self.apply(*jobs)
-        watch_again(self.board, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
-        start_unstarted(self.board, self.scheduler, left.unstarted)
-        queue_again(self.board, self.scheduler, left.waiting)
-        self.roster.start_up()
+        watch_again(self.table, left.running, lambda _job_id: None, lambda job, run: self.started.append((job, run)))
+        start_unstarted(self.table, self.scheduler, left.unstarted)
+        queue_again(self.table, self.scheduler, left.waiting)
+        self.definitions.start_up()
 
     def apply(self, *jobs):
-        self.roster.apply({job.job_id: job for job in jobs}, self.pools)
+        self.definitions.apply({job.job_id: job for job in jobs}, self.pools)
 
     def launch(self, job, run):
         self.started.append((job, run))
@@ -80,7 +80,7 @@ class Engine:
         self.settle()
 
     def last_success_at(self, run):
-        return last_success_at(self.board, self.store, run, self.clock.now())
+        return last_success_at(self.table, self.store, run, self.clock.now())
 
     def settle(self):
         for _ in range(4):
