@@ -22,8 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from schedulerd import __main__ as program
 from schedulerd import __version__
 from schedulerd.cli import main as ctl
-from schedulerd.config import settings as options
 from schedulerd.config.composites import Option, Section
+from schedulerd.config.settings import TOP
+from schedulerd.config.settings_actions import ACTIONS
+from schedulerd.config.settings_jobs import JOB
+from schedulerd.config.settings_triggers import TRIGGERS
 from schedulerd.core.units import format_duration, format_size
 
 HERE = Path(__file__).parent
@@ -348,15 +351,15 @@ def _filled(name: str, **told_by_program: str) -> str:
 def pages() -> Mapping[str, str]:
     """Return all files by name."""
     control, roof = ctl.make_parser(), program.make_parser()
-    settings = {name: each for name, each in options.JOB.items() if name not in (*options.TRIGGERS, *options.ACTIONS)}
+    settings = {name: each for name, each in JOB.items() if name not in (*TRIGGERS, *ACTIONS)}
     return {
         "schedulerd.8": _filled("schedulerd.8", options=told(roof)),
         "schedulerctl.1": _filled("schedulerctl.1", options=told(control), commands=commands_told(control)),
         "schedulerd.yaml.5": _filled(
             "schedulerd.yaml.5",
-            top=settings_told(options.TOP, besides=frozenset({"jobs", "defaults"})),
-            triggers=settings_told(options.TRIGGERS),
-            actions=settings_told(options.ACTIONS),
+            top=settings_told(TOP, besides=frozenset({"jobs", "defaults"})),
+            triggers=settings_told(TRIGGERS),
+            actions=settings_told(ACTIONS),
             settings=settings_told(settings),
         ),
         "schedulerctl": bash(control),

@@ -9,7 +9,7 @@ import pytest
 
 from schedulerd.actions.registry import PREPARE
 from schedulerd.api.routes import ROUTES
-from schedulerd.config import settings
+from schedulerd.config import settings, settings_jobs
 from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.config.settings_triggers import TRIGGERS
 from schedulerd.core.models import Role
@@ -174,7 +174,7 @@ def test_every_route_needs_a_role():
     assert all(route.role >= Role.OPERATOR for route in ROUTES if route.method != "GET")
 
 
-@pytest.mark.parametrize("table", [settings.TOP, settings.API, settings.POLICY, TRIGGERS, ACTIONS])
+@pytest.mark.parametrize("table", [settings.TOP, settings.API, settings_jobs.POLICY, TRIGGERS, ACTIONS])
 def test_every_option_is_in_the_readme_or_the_example(table):
     text = (ROOT / "README.md").read_text() + (ROOT / "config.example.yaml").read_text()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..config.settings_actions import BACKED_UP, POSTGRESQL, SQLITE
+from ..config.settings_actions import BACKUP_SCHEMES, POSTGRESQL, SQLITE
 from ..config.settings_backups import BackupContent
 from ..core.errors import StartError
 from ..core.models import Job, Run
@@ -76,8 +76,8 @@ def kind_of(job: Job, url: str) -> str:
     is_globals = job.options["content"] is BackupContent.GLOBALS
     if url.startswith(POSTGRESQL):
         return "postgresql-globals" if is_globals else "postgresql"
-    if not url.startswith(BACKED_UP) or is_globals:
-        raise StartError(f"the secret is no {' or '.join(POSTGRESQL if is_globals else BACKED_UP)} URL")
+    if not url.startswith(BACKUP_SCHEMES) or is_globals:
+        raise StartError(f"the secret is no {' or '.join(POSTGRESQL if is_globals else BACKUP_SCHEMES)} URL")
     return "sqlite" if url.startswith(SQLITE) else "redis"
 
 

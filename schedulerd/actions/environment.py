@@ -7,7 +7,7 @@ import pwd
 from functools import lru_cache
 from typing import Any
 
-from ..config.settings import OWN_PREFIX, SAFE_PATH
+from ..config.settings_jobs import OWN_PREFIX, SAFE_PATH
 from ..core.clock import SystemClock
 from ..core.errors import InvalidError, StartError
 from ..core.faults import VARIABLE as FAULT

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..config.settings import JOB_ID
+from ..config.settings_jobs import JOB_ID
 from ..core.errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
 from ..core.models import Status
 from ..core.params import echo as echo

@@ -22,9 +22,9 @@ from ..host.accounts import expired_on, is_known, user_of
 from ..host.remedies import DROP_INS
 from .fields import Path, Report
 from .params import params_from, without_options, words_that_run
-from .settings import SAFE_PATH, Leftovers
-from .settings_actions import BACKED_UP, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
+from .settings_actions import BACKUP_SCHEMES, POSTGRESQL, REDIS, SOURCE_SCHEMES, SQLITE
 from .settings_backups import CIPHERS, BackupContent
+from .settings_jobs import SAFE_PATH, Leftovers
 
 Value = TypeVar("Value")
 HTTP_URL = r"https?://[^/\s]\S*"
@@ -187,7 +187,7 @@ class ActionReader:
 
     def _check_source(self, source: str, schemes: tuple[str, ...], path: Path, report: Report) -> None:
         """Check a source that is named, or given as a URL: that it is there, and is something that the action takes."""
-        known = [HISTORY, *self._sources] if schemes == BACKED_UP else list(self._sources)
+        known = [HISTORY, *self._sources] if schemes == BACKUP_SCHEMES else list(self._sources)
         named = source == HISTORY or source in self._sources
         url = self._sources.get(source, "sqlite://" if source in known else source)
         if isinstance(url, Secret) or url.startswith(schemes):

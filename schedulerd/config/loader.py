@@ -29,9 +29,10 @@ from .composites import Section
 from .fields import Path, Report, Text
 from .files import Files, unreadable
 from .policy_reader import limits_of, policy_of, uses_of
-from .settings import API, INCLUDED, JOB, JOB_ID, JOB_ID_EXPECTED, POLICY, TOP, IncludeErrors, StopWord
+from .settings import API, INCLUDED, TOP, IncludeErrors, OnStop
 from .settings_actions import ACTIONS, POSTGRESQL, SOURCE_SCHEMES
-from .settings_triggers import MOVERS, TRIGGERS
+from .settings_jobs import JOB, JOB_ID, JOB_ID_EXPECTED, POLICY
+from .settings_triggers import ADJUSTMENTS, TRIGGERS
 from .yaml import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
 
 DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
@@ -173,7 +174,7 @@ class _Loader:
             store=self._store(top["store"], state_dir), store_schema=top["store_schema"],
             outage_journal_bytes=top["outage_journal"], seats=top["seats"],
             catch_up_spread_seconds=top["catch_up_spread"], shutdown_grace_seconds=top["shutdown_grace"],
-            leaves_running=top["on_stop"] is StopWord.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
+            leaves_running=top["on_stop"] is OnStop.LEAVE, sources=self.sources, api=api, jobs=self.jobs,
             warnings=warnings, skipped=tuple(mistakes), pools=self.pools,
         )  # fmt: skip
 
@@ -372,7 +373,7 @@ class _Loader:
     ) -> Trigger | None:
         """Return the trigger of a job, which `read` names and defaults, in `value`, may move."""
         given = {key: each for key, each in read.items() if key in TRIGGERS or key in BOUNDS}
-        given |= {key: value[key] for key in MOVERS if value.get(key)}
+        given |= {key: value[key] for key in ADJUSTMENTS if value.get(key)}
         try:
             return trigger_from(
                 given, value["timezone"], seed=job_id, host=f"{self.node}/{job_id}", calendars=self.calendars

@@ -1,4 +1,4 @@
-"""The settings of the actions: what stands under the key of each."""
+"""The settings of the actions: what is valid under the key of each, except for backups and health checks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .settings_health import HEALTH_CHECK
 SQLITE = ("sqlite://",)
 POSTGRESQL = ("postgresql://", "postgres://")
 REDIS = ("redis://", "rediss://", "unix://")
-BACKED_UP = (*SQLITE, *POSTGRESQL, *REDIS)
-SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # what may be named where
-    "backup": {"source": BACKED_UP},
+BACKUP_SCHEMES = (*SQLITE, *POSTGRESQL, *REDIS)
+SOURCE_SCHEMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {  # action, setting, URL schemes that it accepts
+    "backup": {"source": BACKUP_SCHEMES},
     "restore_drill": {"into": POSTGRESQL},
     "sql": {"dsn": (*SQLITE, *POSTGRESQL)},
     "health_check": {"postgresql": POSTGRESQL, "redis": REDIS},
@@ -28,54 +28,108 @@ ARGV = ListOf(
 PYTHON = Section(
     {
         "call": Option(
-            Text(r"[^\W\d][\w.]*:[^\W\d][\w.]*", "MODULE:FUNCTION"), "which function is called, as module:function",
-            required=True,
+            Text(r"[^\W\d][\w.]*:[^\W\d][\w.]*", "MODULE:FUNCTION"), "The function to call, as MODULE:FUNCTION.",
+            required=True, example="shop.jobs:import_orders",
         ),
-        "args": Option(ListOf(Anything({})), "its arguments", ()),
-        "kwargs": Option(MapOf(Anything({}), r"[^\W\d]\w*", "a name of an argument"), "its arguments by name", {}),
+        "args": Option(ListOf(Anything({})), "The positional arguments of the function.", (), example="[2000, 2100]"),
+        "kwargs": Option(
+            MapOf(Anything({}), r"[^\W\d]\w*", "a name of an argument"), "The keyword arguments of the function.", {},
+            example="{limit: 100}",
+        ),
     }
 )  # fmt: skip
 HTTP = Section(
     {
-        "url": Option(TextOrSecret(), "an http:// or https:// URL; may be a secret", required=True),
-        "method": Option(Text(r"[A-Z]{1,20}", "a method such as GET or POST"), "the method", "GET"),
-        "headers": Option(MapOf(TextOrSecret(), r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a name of a header"), "headers", {}),
-        "body": Option(TextOrSecret(), "what is sent"),
-        "json": Option(Anything({}), "what is sent, as JSON"),
+        "url": Option(
+            TextOrSecret(), "The http:// or https:// URL of the request. It may be a secret.", required=True,
+            example="https://localhost/warm",
+        ),
+        "method": Option(Text(r"[A-Z]{1,20}", "a method such as GET or POST"), "The request method.", "GET", example="POST"),
+        "headers": Option(
+            MapOf(TextOrSecret(), r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a name of a header"),
+            "The request headers. A value may be a secret.",
+            {},
+            example="{X-Key: {file: /etc/schedulerd/warm.key}}",
+        ),
+        "body": Option(TextOrSecret(), "The request body, as text. It may be a secret.", example='"refresh=1"'),
+        "json": Option(Anything({}), "The request body, as a value that is sent as JSON.", example="{refresh: true}"),
         "expect_status": Option(
-            OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")), "which answers are a success", ("2xx",)
+            OneOrMore(Text(r"[1-5]([0-9]{2}|xx)", "a status such as 200 or 2xx")),
+            "The status codes of a successful response.",
+            ("2xx",),
+            example="[200, 204]",
         ),
-        "expect_text": Option(Text(), "what the answer must contain"),
-        "expect_json": Option(Anything({"type": "object"}), "what the answer must have: a mapping that is part of it"),
+        "expect_text": Option(Text(), "A text that the response body must contain.", example="ok"),
+        "expect_json": Option(
+            Anything({"type": "object"}, "mapping"), "Members that the JSON object of the response must have.",
+            example="{status: ok}",
+        ),
         "verify": Option(
-            Anything({"type": ["boolean", "string"]}), "false: any certificate will do; or a file of authorities", True
+            Anything({"type": ["boolean", "string"]}, "boolean or text"),
+            "The file of certificate authorities that are trusted. true: those of the system. false: the certificate is not "
+            "verified.",
+            True,
+            example="/etc/ssl/internal-ca.pem",
         ),
-        "follow_redirects": Option(Boolean(), "true: redirects are followed, to the same host only", False),
-        "response_timeout": Option(Duration(), "how long connecting and answering may take", 30.0),
+        "follow_redirects": Option(
+            Boolean(), "true: redirects to the same host are followed.", False, example="true"
+        ),
+        "response_timeout": Option(
+            Duration(), "The longest time for the connection and the response.", 30.0, example="5s"
+        ),
     }
-)
+)  # fmt: skip
 SQL = Section(
     {
-        "dsn": Option(TextOrSecret(), "the name of a source, or a sqlite:// or postgresql:// URL", required=True),
-        "statement": Option(Text(r"[\s\S]*\S[\s\S]*", "an SQL statement"), "what is executed; :NAME is a parameter's value"),
-        "file": Option(Text(), "a file with what is executed, read at each start"),
-        "statement_timeout": Option(Duration(), "how long it may take; 0 is no bound", 0.0),
+        "dsn": Option(
+            TextOrSecret(), "The database: the name of a source, or a sqlite:// or postgresql:// URL. It may be a secret.",
+            required=True, example="main_db",
+        ),
+        "statement": Option(
+            Text(r"[\s\S]*\S[\s\S]*", "an SQL statement"),
+            "The SQL statements to execute. :NAME is the value of a parameter.",
+            example='"DELETE FROM sessions WHERE expires_at < now()"',
+        ),
+        "file": Option(
+            Text(), "A file with the SQL statements to execute. It is read before each run.", example="/srv/shop/nightly.sql"
+        ),
+        "statement_timeout": Option(
+            Duration(), "The longest time for all statements. 0 sets no limit.", 0.0, example="10m"
+        ),
     }
+)  # fmt: skip
+ANALYTICS = Section(
+    {"days": Option(Integer(1, 3660), "The number of past days of which statistics are computed.", 1, example="7")}
 )
-
 CLEANUP = Section(
     {
-        "older_than": Option(Duration(), "finished runs older than this go, with their output", 90 * 86400.0),
-        "runs_per_job": Option(Integer(1, 10_000_000), "of each job only so many finished runs stay, the newest ones"),
-        "keep_last_failure": Option(Boolean(), "each job's last failure stays, however old", True),
-        "keep_last_success": Option(Boolean(), "each job's last success stays, however old", True),
-        "outputs_older_than": Option(Duration(), "outputs older than this go, and their runs stay"),
-        "outputs_size": Option(Size(), "all outputs together have at most this size: the oldest go, their runs stay"),
-        "min_free": Option(Size(), "outputs go, oldest first, until so much is free on their disk"),
-        "dry_run": Option(Boolean(), "true: only says what would go", False),
-        "batch": Option(Integer(1, 100_000), "how many rows are deleted in one transaction", 500),
+        "older_than": Option(
+            Duration(), "Runs that ended longer ago than this are deleted, with their outputs.", 90 * 86400.0, example="365d"
+        ),
+        "runs_per_job": Option(
+            Integer(1, 10_000_000), "The largest number of ended runs of each job. Older ones are deleted.", example="10000"
+        ),
+        "keep_last_failure": Option(
+            Boolean(), "true: the last failed run of each job is never deleted.", True, example="false"
+        ),
+        "keep_last_success": Option(
+            Boolean(), "true: the last successful run of each job is never deleted.", True, example="false"
+        ),
+        "outputs_older_than": Option(
+            Duration(), "Outputs of runs that ended longer ago than this are deleted. The runs are kept.", example="30d"
+        ),
+        "outputs_size": Option(
+            Size(), "The largest size of all outputs together. The oldest outputs are deleted. Their runs are kept.",
+            example="5G",
+        ),
+        "min_free": Option(
+            Size(), "The free space on the disk of the outputs below which the oldest outputs are deleted.", example="2G"
+        ),
+        "dry_run": Option(Boolean(), "true: only reports what it would delete.", False, example="true"),
+        "batch": Option(Integer(1, 100_000), "The number of rows that one transaction deletes.", 500, example="1000"),
     }
-)
+)  # fmt: skip
+
 ACTIONS: Mapping[str, Option] = {
     "command": Option(
         ARGV,
@@ -84,27 +138,27 @@ ACTIONS: Mapping[str, Option] = {
     ),
     "shell": Option(
         Text(r"[\s\S]*\S[\s\S]*", "a line for /bin/sh"),
-        "Runs a line with /bin/sh. Values of parameters are in variables such as $SCHEDULERD_PARAM_NAME.",
+        "Runs a line with /bin/sh. The value of a parameter is in the variable SCHEDULERD_PARAM_NAME.",
         example='"df -h / | tail -1"',
     ),
     "python": Option(
         SectionOrText(PYTHON, "call"),
-        "Calls a Python function in a process of its own: MODULE:FUNCTION, or a mapping.",
+        "Calls a Python function in a process of its own. A text is short for {call: TEXT}.",
         example="shop.jobs:import_orders",
     ),
     "http": Option(
         SectionOrText(HTTP, "url"),
-        "Makes one HTTP request and compares the response with what is expected: a URL, or a mapping.",
+        "Makes one HTTP request and checks the response. A text is short for {url: TEXT}.",
         example="{url: https://localhost/warm, expect_status: 200}",
     ),
     "sql": Option(
         SQL,
-        "Executes SQL statements in one transaction, on a SQLite or PostgreSQL database.",
+        "Executes SQL statements in one transaction of a SQLite or PostgreSQL database.",
         example="{dsn: main_db, statement: REFRESH MATERIALIZED VIEW totals}",
     ),
     "health_check": Option(
         HEALTH_CHECK,
-        "Probes databases, folders, addresses and the host in parallel. The last results are in `schedulerctl health`.",
+        "Probes databases, folders, addresses and the host in parallel.",
         example="{postgresql: main_db, storage: [/srv/data]}",
     ),
     "backup": Option(
@@ -118,13 +172,7 @@ ACTIONS: Mapping[str, Option] = {
         example="{of: nightly_dump, into: main_db}",
     ),
     "analytics": Option(
-        Section({"days": Option(Integer(1, 3660), "how many past days are computed (again)", 1)}),
-        "Computes daily statistics of each job.",
-        example="{}",
+        ANALYTICS, "Computes the daily statistics of each job and reports anomalies.", example="{days: 7}"
     ),
-    "cleanup": Option(
-        CLEANUP,
-        "Deletes old runs, outputs and statistics.",
-        example="{older_than: 90d}",
-    ),
-}
+    "cleanup": Option(CLEANUP, "Deletes old runs and outputs.", example="{older_than: 90d}"),
+}  # fmt: skip

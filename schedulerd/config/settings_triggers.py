@@ -1,4 +1,4 @@
-"""The settings that say when a job is due: its triggers, and what moves or bounds their times."""
+"""The settings that determine when a job is due: triggers and adjustments."""
 
 from __future__ import annotations
 
@@ -32,48 +32,58 @@ _ONE_OF_SEVERAL = {
 }  # fmt: skip
 
 
-def _or_list(schema: Mapping[str, Any]) -> Anything:
-    return Anything({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]})
+def _or_list(schema: Mapping[str, Any], type_name: str = "text or list") -> Anything:
+    return Anything({"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1}]}, type_name)
 
 
 TRIGGERS: Mapping[str, Option] = {
     "cron": Option(
-        _or_list(_A_TEXT), 'five fields, or six with seconds first, such as "30 2 * * *", or @daily and the like'
+        _or_list(_A_TEXT),
+        "Five fields of crontab(5), six with seconds first, or a word such as @daily.",
+        example='"30 2 * * *"',
     ),
     "every": Option(
-        _or_list(_INTERVAL),
-        "elapsed time such as 90s or 10m, counted from 1970 UTC, or a phrase such as day at 03:00 or 5 to 10 minutes",
+        _or_list(_INTERVAL, "duration, phrase or list"),
+        "A duration, counted from 1970-01-01 UTC; or a phrase such as `day at 03:00` or `5 to 10 minutes`.",
+        example="10m",
     ),
-    "calendar": Option(_or_list(_A_TEXT), 'systemd\'s OnCalendar, such as "Mon..Fri *-*-* 08:30"'),
-    "at": Option(_or_list(_A_TEXT), "an instant or a list of them, such as 2027-01-01T03:00:00 (of the job's zone)"),
-    "startup": Option(Anything({"type": "boolean"}), "true: once whenever the daemon starts"),
+    "calendar": Option(_or_list(_A_TEXT), "An OnCalendar expression of systemd.time(7).", example='"Mon..Fri *-*-* 08:30"'),
+    "at": Option(
+        _or_list(_A_TEXT), "An instant, or a list of instants, in the time zone of the job.", example="2027-01-01T03:00:00"
+    ),
+    "startup": Option(
+        Anything({"type": "boolean"}, "boolean"), "true: the job is due once at each start of the daemon.", example="true"
+    ),
     "after": Option(
-        Anything({"anyOf": [{"const": "finish"}, _AFTER]}),
-        "the results of other jobs: {job: NAME, when: success|failure|always}, all: [NAMES] or any: [NAMES]; "
-        "with every, finish: counted from the end of the last run",
+        Anything({"anyOf": [{"const": "finish"}, _AFTER]}, "finish or mapping"),
+        "The results of other jobs: {job: NAME, when: success|failure|always}, {all: [NAMES]} or {any: [NAMES]}. "
+        "With `every`, `finish` counts the time from the end of the last run.",
+        example="{job: sync, when: success}",
     ),
     "triggers": Option(
-        Anything({"type": "array", "items": _ONE_OF_SEVERAL, "minItems": 1}), "several triggers: the job is due with each"
+        Anything({"type": "array", "items": _ONE_OF_SEVERAL, "minItems": 1}, "list of mapping"),
+        "Several triggers. The job is due at the occurrences of each of them.",
+        example='[{cron: "0 6 * * *"}, {every: 90m}]',
     ),
 }
 
 
-class GapWord(StrEnum):
-    """What becomes of a local time that does not exist."""
+class DstGap(StrEnum):
+    """What happens to a local time that does not exist, since clocks are set forward."""
 
     RUN = "run"
     SKIP = "skip"
 
 
-class RepeatWord(StrEnum):
-    """What becomes of a local time that comes twice."""
+class DstRepeat(StrEnum):
+    """What happens to a local time that occurs twice, since clocks are set back."""
 
     ONCE = "once"
     BOTH = "both"
 
 
-class BlackoutWord(StrEnum):
-    """What becomes of an occurrence in a blackout."""
+class OnBlackout(StrEnum):
+    """What happens to an occurrence in a blackout."""
 
     SKIP = "skip"
     DEFER = "defer"
@@ -85,21 +95,43 @@ _WINDOW = {
         {"type": "object", "properties": {"calendar": _A_TEXT}, "required": ["calendar"], "additionalProperties": False},
     ]
 }
-MOVERS: Mapping[str, Option] = {  # what moves or bounds the times of a trigger, and may stand in defaults too
+ADJUSTMENTS: Mapping[str, Option] = {  # settings that move or bound the times of a trigger, also valid in defaults
     "dst": Option(
         Section(
             {
-                "gap": Option(EnumOf(GapWord), "run: once right after the gap; skip: not on that day"),
-                "repeat": Option(EnumOf(RepeatWord), "once: the first time only; both: each time"),
+                "gap": Option(
+                    EnumOf(DstGap),
+                    "What happens to a time that does not exist. run: it is due right after the gap. skip: it is left out.",
+                    example="skip",
+                ),
+                "repeat": Option(
+                    EnumOf(DstRepeat),
+                    "What happens to a time that occurs twice. once: it is due the first time. both: it is due both times.",
+                    example="once",
+                ),
             }
         ),
-        "what daylight saving does to times; unset, Debian cron's rule (calendar: systemd's)",
+        "The effect of daylight saving time (default: the rules of Debian's cron; for `calendar`, those of systemd).",
+        example="{gap: skip, repeat: once}",
     ),
-    "jitter": Option(Duration(), "each occurrence starts up to this much later, another time each time", 0.0),
-    "spread": Option(Duration(), "each host starts up to this much later, always by the same time", 0.0),
+    "jitter": Option(Duration(), "Each occurrence is moved later by a random time up to this duration.", 0.0, example="5m"),
+    "spread": Option(
+        Duration(),
+        "Each occurrence is moved later by a time up to this duration that differs between hosts and is constant on each.",
+        0.0,
+        example="30m",
+    ),
     "blackout": Option(
-        Anything({"anyOf": [*_WINDOW["anyOf"], {"type": "array", "items": _WINDOW}]}),
-        "windows without starts: sat..sun, 22:00..06:00, 2026-12-24..2026-12-26 or {calendar: NAME}",
+        Anything({"anyOf": [*_WINDOW["anyOf"], {"type": "array", "items": _WINDOW}]}, "window or list"),
+        "Windows without starts: weekdays (sat..sun), times of day (22:00..06:00), dates (2026-12-24..2026-12-26) or "
+        "{calendar: NAME}.",
+        example="[sat..sun, {calendar: holidays}]",
     ),
-    "on_blackout": Option(EnumOf(BlackoutWord), "what becomes of an occurrence in a blackout", BlackoutWord.SKIP),
+    "on_blackout": Option(
+        EnumOf(OnBlackout),
+        "What happens to an occurrence in a blackout. skip: it is recorded as skipped. defer: it starts at the end of the "
+        "blackout.",
+        OnBlackout.SKIP,
+        example="defer",
+    ),
 }

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
+from schedulerd.config.json_schema import json_schema
 from schedulerd.config.loader import load
-from schedulerd.config.settings import json_schema
 from schedulerd.config.yaml import DEEPEST, Document
 from schedulerd.core.errors import ConfigError
 from schedulerd.core.models import CatchUp, Overlap, Secret

@@ -15,7 +15,7 @@ import schedulerd
 from schedulerd.api.responses import PREFIX
 from schedulerd.api.routes import ROUTES
 from schedulerd.cli.client import Client
-from schedulerd.config.settings import JOB_ID
+from schedulerd.config.settings_jobs import JOB_ID
 from schedulerd.core.models import Role
 from tests.support.daemon import RunningDaemon
 

@@ -10,7 +10,8 @@ import pytest
 from schedulerd.config import files
 from schedulerd.config.files import LARGEST_FILE, Files
 from schedulerd.config.loader import load
-from schedulerd.config.settings import JOB, TOP
+from schedulerd.config.settings import TOP
+from schedulerd.config.settings_jobs import JOB
 from schedulerd.config.yaml import DEEPEST, MOST_MISTAKES, MOST_VALUES, Document
 from schedulerd.core.errors import LONGEST_QUOTE, ConfigError, Problem, brief
 
