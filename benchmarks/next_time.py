@@ -14,16 +14,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
 from cronsim import CronSim
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from figures import print_table, say
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import TriggerError
 from schedulerd.engine.planner import Planner
 from schedulerd.triggers.factory import CronTrigger, trigger_from
+from tests.support.manual_clock import ManualClock
 
 ROME = "Europe/Rome"
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -44,7 +44,7 @@ from .config.settings_actions import ACTIONS
 from .config.status import ConfigState
 from .core.clock import Clock, SteadyTime, SystemClock
 from .core.errors import StartError, StoreAwayError
-from .core.loop_steps import Parts
+from .core.loop_steps import StepSequence
 from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .core.units import counted
 from .engine.dependencies import Dependencies
@@ -61,7 +61,7 @@ from .host.locks import PathLock
 from .host.systemd import Notifier
 from .process.output import OutputFolder
 from .process.spec import Cause
-from .secrets.history import Keepsakes
+from .secrets.job_archive import JobArchive
 from .service.backups import Shelf
 from .service.configuration import Reloader
 from .service.runs import Runs
@@ -108,7 +108,7 @@ class Daemon:
         spool = spool_of(config, self.clock)
         self.store = store_at(config.store, config.store_schema, self.clock, config.state_dir, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
-        self.keepsakes = Keepsakes(os.path.join(config.state_dir, "keepsakes.json"))
+        self.archive = JobArchive(os.path.join(config.state_dir, "keepsakes.json"))
         self.table = JobTable()
         self.checks = LastChecks()
         self.steady = SteadyTime(self.clock)
@@ -137,7 +137,7 @@ class Daemon:
             self.table, self.planner, self.scheduler, self.dependencies, self.store, self.clock
         )
         self.config_state = _state_of(loaded, self.clock)
-        runs = Runs(self.table, self.store, self.clock, self.output, self.keepsakes, self._databases)
+        runs = Runs(self.table, self.store, self.clock, self.output, self.archive, self._databases)
         self.shelf = Shelf(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
         )
@@ -150,19 +150,19 @@ class Daemon:
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(OWN_THREADS, "daemon")
         self._reloader = Reloader(
-            config, self.config_state, self.keepsakes, self.definitions, self.notifier, self.clock, self._own_threads
+            config, self.config_state, self.archive, self.definitions, self.notifier, self.clock, self._own_threads
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _parts_of_a_tick(self) -> Parts:
+    def _parts_of_a_tick(self) -> StepSequence:
         """Return what is done at each turn of the planner's loop besides the scheduler's own."""
-        return Parts(self.clock, {
+        return StepSequence(self.clock, {
             "the log": lambda _now: logs.flush(),
-            "the word to the service manager": lambda _now: self.notifier.say_again(),
+            "the word to the service manager": lambda _now: self.notifier.resend_pending(),
             "the look at starts that hang": lambda _now: self.executor.look(),
             "the look at locks and sockets": self._look_soon,
-            "the look at a clock that went ahead": lambda _now: self.steady.look(),
+            "the look at a clock that went ahead": lambda _now: self.steady.poll(),
         })  # fmt: skip
 
     @property
@@ -181,7 +181,7 @@ class Daemon:
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
         """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
-        return self.keepsakes.secrets_of(job, job.job_id not in self.table.states, self._databases())
+        return self.archive.secrets_of(job, job.job_id not in self.table.states, self._databases())
 
     def _databases(self) -> Sequence[str | Secret]:
         """Return every URL of the configuration that may have a password in it."""
@@ -303,11 +303,11 @@ class Daemon:
 
     def _recover(self) -> None:
         try:
-            cgroups.settle()
+            cgroups.enter_leaf()
         except OSError as error:
             log.warning("no control groups for runs: %s", error)
         known = self.executor.recover()
-        actions = {job_id: job.action for job_id, job in self.config.jobs.items()} | self.keepsakes.actions()
+        actions = {job_id: job.action for job_id, job in self.config.jobs.items()} | self.archive.actions()
         builtin = {job_id for job_id, action in actions.items() if action in BUILTINS}
         still = close_open_runs(self.store, self.clock, self.config.jobs, known, builtin, self.executor.doubt_of)
         self.executor.settled()
@@ -316,7 +316,7 @@ class Daemon:
         assert self._read_at_start is not None  # noqa: S101 - until here
         self._reloader.apply(self.config, self._read_at_start)
         self._read_at_start = None
-        watch_again(self.table, still.running, self.keepsakes.retired, self.executor.adopt)
+        watch_again(self.table, still.running, self.archive.removed_job, self.executor.adopt)
         self.executor.start()
         start_unstarted(self.table, self.scheduler, still.unstarted)
         queue_again(self.table, self.scheduler, still.waiting)

@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Any
 
 from .core.clock import SystemClock
-from .core.failures import Failures
+from .core.failures import FailureLog
 from .core.text import escaped, one_line
 from .core.units import counted
-from .host.nonblocking import Outlet, to_descriptor, to_socket
+from .host.nonblocking import NonBlockingWriter, to_descriptor, to_socket
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class _Tracebacks:
 
     def __init__(self) -> None:
         self._clock = SystemClock()
-        self._seen: dict[tuple[Any, ...], Failures] = {}
+        self._seen: dict[tuple[Any, ...], FailureLog] = {}
 
     def shortened(self, record: logging.LogRecord) -> logging.LogRecord:
         """Return a record, without its traceback when that was logged a moment ago."""
@@ -89,7 +89,7 @@ class _Tracebacks:
         key = (record.pathname, record.lineno, type(error), *_innermost(error.__traceback__))
         if key not in self._seen and len(self._seen) >= MOST_PLACES:
             self._seen.clear()
-        return self._seen.setdefault(key, Failures("", self._clock)).failed(error) is not None
+        return self._seen.setdefault(key, FailureLog("", self._clock)).failed(error) is not None
 
 
 def _innermost(traceback: TracebackType | None) -> tuple[str, int]:
@@ -103,7 +103,7 @@ def _innermost(traceback: TracebackType | None) -> tuple[str, int]:
 class Unwaiting(logging.Handler):
     """Passes records on through an outlet, so that nobody waits for their reader."""
 
-    outlet: Outlet
+    outlet: NonBlockingWriter
 
     @property
     def trouble(self) -> str | None:
@@ -142,7 +142,7 @@ class Stderr(Unwaiting):
         super().__init__()
         self.setFormatter(_OneLine(in_journal))
         self._descriptor = descriptor
-        self.outlet = Outlet(to_descriptor(descriptor), lambda lost: self._made(_lost(lost)))
+        self.outlet = NonBlockingWriter(to_descriptor(descriptor), lambda lost: self._made(_lost(lost)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -172,7 +172,7 @@ class Journal(Unwaiting):
         self._take = to_socket(self._socket)
         self._is_away = False
         self._instead: logging.Handler | None = None
-        self.outlet = Outlet(self._sent, lambda lost: self._made(_lost(lost)))
+        self.outlet = NonBlockingWriter(self._sent, lambda lost: self._made(_lost(lost)))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record."""

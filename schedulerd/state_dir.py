@@ -13,8 +13,7 @@ from .config.last_good import FOLDER, NAME
 from .config.loader import Config
 from .core.clock import Clock
 from .core.errors import SchedulerdError, UnsafeError
-from .host.files import free_name
-from .host.folders import make_folders
+from .host.files import free_name, make_folders
 from .host.locks import PathLock
 from .host.trust import trusted, why_replaceable, why_untrusted
 from .store.factory import path_of

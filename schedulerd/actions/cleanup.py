@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from ..core.clock import DOUBTED_AHEAD, DOUBTED_SECONDS
-from ..core.models import UNFINISHED, Place, Result, Status, to_text
-from ..core.retention import Rules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
+from ..core.models import UNFINISHED, Position, Result, Status, to_text
+from ..core.retention import RetentionRules, claims_kept, expired, in_order, may_go_on, outputs_to_delete, surplus_bytes
 from ..core.units import counted, format_duration
 from ..process.output import OutputFolder
 from ..store.protocol import Store, durable
@@ -66,13 +66,13 @@ def run(context: Context) -> Result:
     return Result(status, 0 if is_dry else plan.runs, text, details=details)
 
 
-def rules_of(options: Mapping[str, Any]) -> Rules:
+def rules_of(options: Mapping[str, Any]) -> RetentionRules:
     """Return the rules of a `cleanup:` in the configuration."""
 
     def span(name: str) -> timedelta | None:
         return None if options[name] is None else timedelta(seconds=options[name])
 
-    return Rules(
+    return RetentionRules(
         older_than=span("older_than"), runs_per_job=options["runs_per_job"],
         keeps_last_failure=options["keep_last_failure"], keeps_last_success=options["keep_last_success"],
         outputs_older_than=span("outputs_older_than"), outputs_size=options["outputs_size"], min_free=options["min_free"],
@@ -90,7 +90,7 @@ class Cleaning:
         self,
         store: Store,
         output: OutputFolder,
-        rules: Rules,
+        rules: RetentionRules,
         now: datetime,
         acts: bool,
         batch: int = 500,
@@ -119,7 +119,7 @@ class Cleaning:
     def _clean_job(self, job_id: str) -> None:
         needed = self._store.needed(job_id, self._rules.runs_per_job, self._now)
         rules = replace(self._rules, claims_kept=self._kept.get(job_id, claims_kept(None)))
-        after: Place = (-1, "")
+        after: Position = (-1, "")
         while rows := self._store.old_rows(job_id, after, PAGE):
             for run_ids in _batches(expired(rows, needed, rules, self._now), self._batch):
                 self._check()
@@ -129,7 +129,7 @@ class Cleaning:
                     self._drop(run_id)
             if not may_go_on(rows, needed, rules, self._now):
                 return
-            after = rows[-1].place
+            after = rows[-1].position
 
     def _clean_day(self, day: str, surplus: int, drops_unknown: bool) -> int:
         """Let go what may of the outputs of a day; return their bytes."""

@@ -15,7 +15,7 @@ from typing import Any
 from ..config.settings_actions import SOURCE_SCHEMES
 from ..config.settings_health import FailWhen
 from ..core.models import Result, Status, to_text
-from ..secrets.references import scrubbed
+from ..secrets.urls import mask_url
 from .context import Context
 from .last_checks import Check
 from .probes import (
@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
     last = before.details if before is not None else {}
     found, now = check(context, last), context.clock.now()
     details = compared(found, last, now)
-    context.checks.remember(Check(context.job.job_id, context.run.place, now, details, context.clock.monotonic()))
+    context.checks.remember(Check(context.job.job_id, context.run.position, now, details, context.clock.monotonic()))
     for change in details["changes"]:
         log.log(*_line(context.job.job_id, change))
     services: Mapping[str, Answer] = details["services"]
@@ -152,7 +152,7 @@ def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout:
             return network.probe_http(url, target["expect_status"], timeout, cut)
         return _SERVERS[kind](url, timeout, target, before, cut)
     except Exception as error:  # any driver's; told to the operator without what is secret
-        raise ProbeError(scrubbed(told(error), url)) from None
+        raise ProbeError(mask_url(told(error), url)) from None
 
 
 def _within_latency(answer: Answer, target: Mapping[str, Any]) -> Answer:

@@ -23,7 +23,8 @@ from ..host.files import read_text
 from ..host.trust import trusted, why_untrusted
 from ..process.spec import ProcessSpec
 from ..secrets.forms import SHORTEST_MASKED_OF_FILE
-from ..secrets.references import parts_of, passwords_in, resolve, resolve_to_mask
+from ..secrets.references import resolve, resolve_to_mask
+from ..secrets.urls import parts_of, passwords_in
 from .command import find_program
 from .environment import environment, spec_of, users_of, values_of
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..core.models import Place, Run, Status
+from ..core.models import Position, Run, Status
 from ..store.protocol import Store
 
 LOOKED_AT = 100  # runs of a job, newest first, among which its last check is looked for
@@ -24,7 +24,7 @@ class Check:
     """What a run of a job found: `details` have `status`, `services` and `system`."""
 
     job_id: str
-    place: Place  # of its run, in the order of recording
+    position: Position  # of its run, in the order of recording
     checked_at: datetime
     details: Mapping[str, Any]
     clocked: float | None = None  # when it was made on the clock that is never set; None: by an earlier daemon
@@ -48,13 +48,13 @@ class LastChecks:
     def newest(self, job_ids: Collection[str]) -> Check | None:
         """Return the newest check of some jobs, None when there was none."""
         found = [check for job_id in job_ids if (check := self._by_job.get(job_id)) is not None]
-        return max(found, key=lambda check: check.place, default=None)
+        return max(found, key=lambda check: check.position, default=None)
 
     def remember(self, check: Check) -> None:
         """Take a check, unless a newer run of its job has made one already."""
         with self._lock:
             last = self._by_job.get(check.job_id)
-            if last is None or last.place < check.place:
+            if last is None or last.position < check.position:
                 self._by_job[check.job_id] = check
 
     def recall(self, store: Store, job_ids: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ class LastChecks:
             if job_id not in self._by_job:
                 run = next(filter(is_check, store.history(job_id, LOOKED_AT, statuses=MADE_BY)), None)
                 if run is not None:
-                    self.remember(Check(job_id, run.place, run.finished_at or run.queued_at, run.details))
+                    self.remember(Check(job_id, run.position, run.finished_at or run.queued_at, run.details))
 
 
 def is_check(run: Run) -> bool:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 
 from ..core.errors import UnsafeError
-from ..host.accounts import argument_of, name_of
+from ..host.accounts import chown_argument, name_of
 from .tokens import LARGEST, Token, tokens_from
 
 
@@ -47,6 +47,6 @@ def _check(path: str, found: os.stat_result, *, is_readable: bool) -> None:
 def _mends(path: str, found: os.stat_result) -> Iterator[str]:
     """Yield the commands that make a file the daemon's alone."""
     if found.st_uid != os.geteuid():  # root's, too: with mode 0600 the daemon could not read it
-        yield f"chown -h {argument_of(os.geteuid())} {shlex.quote(path)}"  # not what a link of its jobs leads to
+        yield f"chown -h {chown_argument(os.geteuid())} {shlex.quote(path)}"  # not what a link of its jobs leads to
     if found.st_mode & 0o077 or not found.st_mode & 0o400:
         yield f"chmod 600 {shlex.quote(path)}"

@@ -28,11 +28,10 @@ from typing import Any
 from ..core.errors import NotFoundError
 from ..core.faults import fault_point
 from ..core.models import to_micros
-from ..host.accounts import argument_of, name_of
-from ..host.descriptors import SHORTAGES, in_words
-from ..host.files import lock_folder, read_regular
-from ..host.folders import FOLDER
-from ..host.impersonation import has_rights_of_all, rights_of
+from ..host.accounts import chown_argument, name_of
+from ..host.descriptors import SHORTAGES, format_os_error
+from ..host.files import FOLDER_FLAGS, lock_folder, read_regular
+from ..host.impersonation import can_use_all_files, file_access_as
 from .clearing import remove_tree
 from .entry import Entry, newest_first
 from .manifest import FILENAME, MANIFEST_LIMIT, RUN_ID, SUFFIX, Maker, Manifest, from_json, instant, to_json
@@ -69,9 +68,9 @@ class Catalogue:
         self._rights = ExitStack()
 
     def __enter__(self) -> Catalogue:
-        if self._uid and has_rights_of_all():
+        if self._uid and can_use_all_files():
             try:
-                self._rights.enter_context(rights_of(self._uid))
+                self._rights.enter_context(file_access_as(self._uid))
             except OSError as error:
                 self.close()
                 raise BackupError(f"{self.folder}: {error.strerror}") from error
@@ -158,7 +157,7 @@ class Catalogue:
             return from_json(read_regular(name, MANIFEST_LIMIT, os.O_NOFOLLOW, self._descriptor))
         except OSError as error:
             if error.errno in SHORTAGES:  # a backup that is not seen would be taken for missing, and its place for free
-                raise BackupError(f"{self.folder}/{name} cannot be read: {in_words(error)}") from error
+                raise BackupError(f"{self.folder}/{name} cannot be read: {format_os_error(error)}") from error
             return None
         except (ValueError, RecursionError):
             return None  # a foreign file, which is nobody's business here
@@ -205,7 +204,7 @@ class Catalogue:
     def _check_owner(self, uid: int) -> None:
         """Raise BackupError when what we make is not the folder's owner's: who may write by its group makes such files."""
         if uid != self._uid:
-            wanted = f"chown {argument_of(uid)} {quote(self.folder)}"
+            wanted = f"chown {chown_argument(uid)} {quote(self.folder)}"
             raise BackupError(f"{self.folder} is not {name_of(uid)}'s, as the backups in it would be: {wanted}")
 
     def enter(self, file: str, manifest: Manifest) -> Manifest:
@@ -226,7 +225,7 @@ class Catalogue:
 
     def _name(self, file: str, manifest: Manifest) -> None:
         folder, name = os.path.split(file)
-        scratch = os.open(os.path.basename(folder), FOLDER, dir_fd=self._descriptor)
+        scratch = os.open(os.path.basename(folder), FOLDER_FLAGS, dir_fd=self._descriptor)
         try:
             self._write(manifest, "manifest", scratch)
             fault_point("backup_named")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from ..host.folders import FOLDER
+from ..host.files import FOLDER_FLAGS
 
 
 def remove_tree(name: str, dir_fd: int) -> None:
@@ -28,11 +28,11 @@ def remove_tree(name: str, dir_fd: int) -> None:
 
 def _opened(name: str, dir_fd: int) -> int:
     """Return a descriptor of a folder in which its owner may remove what is there."""
-    place = os.open(name, os.O_PATH | FOLDER, dir_fd=dir_fd)
+    place = os.open(name, os.O_PATH | FOLDER_FLAGS, dir_fd=dir_fd)
     try:
         if os.fstat(place).st_mode & 0o700 != 0o700:
             with suppress(PermissionError):
                 os.chmod(f"/proc/self/fd/{place}", 0o700)  # O_PATH has no fchmod(2)
-        return os.open(".", FOLDER, dir_fd=place)
+        return os.open(".", FOLDER_FLAGS, dir_fd=place)
     finally:
         os.close(place)

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO
 
-from ..secrets.references import masked
+from ..secrets.urls import mask_userinfo
 from .source import BackupError
 
 TOLD_BYTES = 64 * 1024  # of stderr that go into the output
@@ -115,12 +115,12 @@ def _told(errors: IO[bytes]) -> str:
     errors.seek(max(0, size - TOLD_BYTES))
     text = errors.read().decode("utf-8", "replace")
     tell(text)
-    return masked(text).strip()
+    return mask_userinfo(text).strip()
 
 
 def tell(text: str) -> None:
     """Write into the run's output what is in no error, because it may quote the contents of a database."""
-    sys.stderr.write(masked(text))
+    sys.stderr.write(mask_userinfo(text))
 
 
 def _last(line: str) -> str:

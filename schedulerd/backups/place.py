@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import PurePath
 
-from ..host.accounts import argument_of, name_of
-from ..host.folders import FOLDER, make_folders
+from ..host.accounts import chown_argument, name_of
+from ..host.files import FOLDER_FLAGS, make_folders
 from ..host.remedies import DROP_INS, OWN_BACKUPS
 from ..host.trust import trusted, why_untrusted
 from .source import BackupError
@@ -24,7 +24,7 @@ def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: b
             raise BackupError(f"{folder} is not made: {why}")
         if os.path.islink(folder):
             raise BackupError(f"{folder} is a symbolic link: name the real folder")
-        descriptor = os.open(folder, FOLDER)
+        descriptor = os.open(folder, FOLDER_FLAGS)
         try:
             _check(folder, descriptor, makers, may_be_theirs)
         except (BackupError, OSError):
@@ -55,4 +55,6 @@ def _or_else(folder: str, owner: int, may_be_theirs: bool) -> str:
         return ""
     if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # it was made for the package's user
         return f"; see as-root.conf ({DROP_INS})"
-    return f"; or, if the backups are theirs, say `user: {argument_of(owner)}` where they are made" if may_be_theirs else ""
+    return (
+        f"; or, if the backups are theirs, say `user: {chown_argument(owner)}` where they are made" if may_be_theirs else ""
+    )

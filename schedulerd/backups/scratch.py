@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from ..secrets.database_errors import postgresql_error
-from ..secrets.references import scrubbed
+from ..secrets.urls import mask_url
 from .commands import tell
 from .source import BackupError, RefutedError
 from .urls import with_database
@@ -54,8 +54,8 @@ def _told(server: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        tell(scrubbed(f"{error}\n", server))
-        raise BackupError(f"the scratch database: {scrubbed(postgresql_error(error), server)}") from None
+        tell(mask_url(f"{error}\n", server))
+        raise BackupError(f"the scratch database: {mask_url(postgresql_error(error), server)}") from None
 
 
 def _named(statement: str, name: str) -> sql.Composed:
@@ -71,7 +71,7 @@ def hold(assertions: Sequence[str], url: str) -> None:
             except psycopg.OperationalError:
                 raise  # the server went away: that says nothing about the backup
             except psycopg.Error as error:
-                tell(scrubbed(f"{error}\n", url))
-                raise RefutedError(f"the assertion {text!r} failed: {scrubbed(postgresql_error(error), url)}") from None
+                tell(mask_url(f"{error}\n", url))
+                raise RefutedError(f"the assertion {text!r} failed: {mask_url(postgresql_error(error), url)}") from None
             if row is None or not row[0]:
                 raise RefutedError(f"the assertion {text!r} is not true: {row[0] if row else 'no row'}")

@@ -22,7 +22,7 @@ from ..core.units import counted
 from ..host.files import fsync_folder
 from ..host.locks import check_name, lock_file
 from ..host.trust import trusted, why_replaceable
-from ..secrets.references import masked
+from ..secrets.urls import mask_userinfo
 from ..store import admin
 from ..store.copy import Copied, copy
 from ..store.factory import SQLITE, is_sqlite, path_of, store_at
@@ -47,7 +47,7 @@ class Place:
     @property
     def text(self) -> str:
         """Return it as it may be shown."""
-        return str(self.url) if isinstance(self.url, Secret) else masked(self.url)
+        return str(self.url) if isinstance(self.url, Secret) else mask_userinfo(self.url)
 
 
 class DatabaseError(SchedulerdError):
@@ -224,7 +224,7 @@ def _place(text: str | None, options: Options) -> Place:
         path = os.path.abspath(text.removeprefix(SQLITE))  # not where a link leads: the state directory is where it is named
         return Place(f"sqlite://{path}", schema, os.path.dirname(path))
     if not text.startswith(("postgresql://", "postgres://")):
-        raise DatabaseError(f"{masked(text)}: expected {PLACE}")
+        raise DatabaseError(f"{mask_userinfo(text)}: expected {PLACE}")
     if urlsplit(text).password or "password" in parse_qs(urlsplit(text).query):
         raise DatabaseError("a password among the arguments is seen by everybody on this host: put the URL into a file, and"
                             " name it file:PATH, or into a variable, env:NAME")  # fmt: skip

@@ -13,7 +13,7 @@ from ..core.models import to_text
 from ..core.trigger import Occurrence, Trigger
 from ..triggers.calendar import CalendarTrigger
 from ..triggers.date import instant_from
-from ..triggers.factory import Timetable, trigger_from
+from ..triggers.factory import AdjustedRule, trigger_from
 from ..triggers.wallclock import WallClockRule
 
 EXPRESSIONS = ("cron", "calendar", "every", "at")
@@ -52,7 +52,7 @@ def explained(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
         "trigger": trigger.text,
         "trigger_type": trigger.kind,
         "timezone": options.timezone,
-        **_of_rule(trigger.rule if isinstance(trigger, Timetable) else trigger),
+        **_of_rule(trigger.rule if isinstance(trigger, AdjustedRule) else trigger),
         "after": to_text(after),
         "times": [_time(each, zone) for each in _starts(trigger, after, options.count)],
     }

@@ -19,7 +19,7 @@ from ..core.proxies import Network
 from ..core.text import did_you_mean, hidden, shown
 from ..core.trigger import Trigger
 from ..triggers.blackouts import blackout_from
-from ..triggers.events import mistaken_links
+from ..triggers.events import invalid_dependencies
 from ..triggers.factory import trigger_from
 from ..triggers.spans import Calendar
 from ..triggers.timezones import zone_named
@@ -388,7 +388,7 @@ class _Loader:
         if self.skips and self.is_jobless:  # the others may be there
             named = [name for each in triggers.values() if each for after in each.events.after for name in after.jobs]
             triggers = {**dict.fromkeys(named), **triggers}
-        for job_id, text in mistaken_links(triggers):
+        for job_id, text in invalid_dependencies(triggers):
             self._reporter(self.origin[job_id])(("jobs", job_id, "after"), text)
 
     def _pair_drills(self) -> None:

@@ -89,15 +89,15 @@ class Jump:
         return f"the clock was set {direction} by {format_duration(abs(self.seconds))}"
 
 
-class JumpWatch:
+class ClockJumpDetector:
     """Notices when the wall clock and the others part."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = self._read()
 
-    def look(self) -> Jump | None:
-        """Return what the wall clock did since the last look, when it was more than SMALLEST_JUMP."""
+    def poll(self) -> Jump | None:
+        """Return what the wall clock did since the last call, when it was more than SMALLEST_JUMP."""
         (wall, monotonic, boottime), self._last = self._last, self._read()
         now, passed, real = self._last[0], self._last[1] - monotonic, self._last[2] - boottime
         before = wall + timedelta(seconds=passed)
@@ -128,7 +128,7 @@ class SteadyTime:
         self._wall, self._boot = known or clock.now(), clock.boottime()
         self._doubted_since: float | None = None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Notice whether the clock is far ahead: it is believed so long after that."""
         self.now()
 
@@ -145,62 +145,3 @@ class SteadyTime:
                 return expected
             self._wall, self._boot, self._doubted_since = wall, boot, None
             return wall
-
-
-class ManualClock:
-    """A clock for tests: it stands still until it is told to advance, and wakes whoever waits on it."""
-
-    def __init__(self, start: datetime) -> None:
-        self._now = start
-        self._monotonic = 0.0
-        self._slept = 0.0
-        self._lock = threading.Lock()
-        self._waiting: list[threading.Event] = []
-
-    def now(self) -> datetime:
-        """Return the time that was set."""
-        with self._lock:
-            return self._now
-
-    def monotonic(self) -> float:
-        """Return the seconds that were advanced so far; a step of the wall does not change them."""
-        with self._lock:
-            return self._monotonic
-
-    def boottime(self) -> float:
-        """Return the seconds that were advanced and slept so far."""
-        with self._lock:
-            return self._monotonic + self._slept
-
-    def sleep(self, seconds: float) -> None:
-        """Let the host sleep: the wall clock goes on, nobody runs, and the monotonic clock stands still."""
-        with self._lock:
-            self._now += timedelta(seconds=seconds)
-            self._slept += seconds
-            self._wake()
-
-    def advance(self, seconds: float) -> None:
-        """Let `seconds` pass on both clocks."""
-        with self._lock:
-            self._now += timedelta(seconds=seconds)
-            self._monotonic += seconds
-            self._wake()
-
-    def step(self, to: datetime) -> None:
-        """Set the wall clock, forward or back, as an operator or NTP would."""
-        with self._lock:
-            self._now = to
-            self._wake()
-
-    def wait(self, wakeup: threading.Event, until: datetime | None) -> None:
-        """Wait for the next advance, step or wakeup."""
-        with self._lock:
-            if until is not None and self._now >= until:
-                return
-            self._waiting.append(wakeup)
-        wakeup.wait()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            event.set()

@@ -36,7 +36,7 @@ def admit(overlap: Overlap, running: int, queued: int, most: int | None = None) 
     return Admission.REPLACE if overlap is Overlap.REPLACE and queued < MOST_QUEUED else Admission.SKIP
 
 
-def most_at_once(job: Job) -> int | None:
+def max_running(job: Job) -> int | None:
     """Return how many runs of a job may run at the same time; None is any number."""
     if job.overlap is Overlap.ALLOW:
         return job.max_instances
@@ -58,7 +58,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """Who starts now, in the order of the starts; and by run, of those that wait for seats, what is to be remembered.
 
     `had` is as in `Waiting`. `lacks` are the pools that are too full, each with the waiting run whose turn comes before and
@@ -70,9 +70,9 @@ class Choice:
     lacks: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
 
-def choose(
+def select_runs(
     waiting: Iterable[Waiting], room: Mapping[str, int | None], taken: Mapping[str, int], limits: Mapping[str, int]
-) -> Choice:
+) -> Selection:
     """Return which of `waiting`, oldest first, are started now.
 
     The higher priority goes first, then the older run. A run takes all of its seats at once or none. Whoever has its turn
@@ -84,7 +84,7 @@ def choose(
     `room` is how many more runs of a job may run (None: any number), and a run of a job without room holds nobody back.
     `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
     """
-    rooms, seats, choice = dict(room), _Seats(taken, limits), Choice()
+    rooms, seats, choice = dict(room), _Seats(taken, limits), Selection()
     for each in sorted(waiting, key=lambda one: -one.priority):
         free = rooms.get(each.job_id)
         if free is not None and free <= 0:
@@ -111,7 +111,7 @@ class _Seats:
         self._kept: dict[str, str] = {}  # by pool that has fewer seats to give: the last run for which some are kept
 
     def lacked_by(self, each: Waiting) -> dict[str, str | None]:
-        """Return the pools that are too full for a run, see `Choice.lacks`."""
+        """Return the pools that are too full for a run, see `Selection.lacks`."""
         full: dict[str, str | None] = {}
         for name, weight in each.uses.items():  # thousands may wait: this is all that most of them cost
             if name in self._held:
@@ -149,14 +149,14 @@ class FullPool:
     kept_for: str | None = None
 
 
-def lacking(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:
+def full_pools(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:
     """Return the pools that have not the seats that are wanted."""
     return [name for name, weight in uses.items() if taken.get(name, 0) + weight > limits.get(name, 1)]
 
 
-def waits_for(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> str:
+def format_pool_wait(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> str:
     """Return in words what a run waits for that was not given its seats."""
-    names = lacking(uses, taken, limits) or list(uses)
+    names = full_pools(uses, taken, limits) or list(uses)
     parts = [
         name if name.startswith(MUTEX) else f"pool {name} ({taken.get(name, 0)} of {limits.get(name, 1)} taken)"
         for name in names
@@ -165,14 +165,14 @@ def waits_for(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class HostLoad:
     """How busy the host is."""
 
     load1: float
     free_memory_bytes: float
 
 
-def unmet(only_if: Mapping[str, float], load: Load) -> str | None:
+def unmet_condition(only_if: Mapping[str, float], load: HostLoad) -> str | None:
     """Return in words which of the conditions of a start does not hold, or None when all do."""
     below, above = only_if.get("load1_below"), only_if.get("free_memory_above")
     if below is not None and not load.load1 < below:

@@ -106,7 +106,7 @@ class StoreAwayError(StoreError):
     is_unclear = False
 
 
-class PartWrittenError(StoreAwayError):
+class PartlyWrittenError(StoreAwayError):
     """Of a group of rows some could not be written (`left`), while others are in the ledger (`taken`); both by run_id."""
 
     def __init__(self, text: str, taken: frozenset[str], left: frozenset[str]) -> None:

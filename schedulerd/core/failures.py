@@ -14,7 +14,7 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 
 
-class Failures:
+class FailureLog:
     """The failures of the part that `part` names, in words."""
 
     def __init__(self, part: str, clock: Clock) -> None:

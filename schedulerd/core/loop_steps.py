@@ -1,4 +1,4 @@
-"""Parts of the daemon's loops that must not stop each other: what one raises is logged, boundedly, and the others go on."""
+"""Steps of the daemon's loops, isolated from each other: an error of one is logged at a limited rate, the others go on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import datetime
 from types import TracebackType
 
 from .clock import Clock
-from .failures import Failures
+from .failures import FailureLog
 
 log = logging.getLogger(__name__)
 
 
-class Part:
+class GuardedStep:
     """One part, used as `with part: …`; the loop goes on behind it, whatever happened, and `trouble` tells of it."""
 
     def __init__(self, name: str, clock: Clock) -> None:
-        self._failures = Failures(name, clock)
+        self._failures = FailureLog(name, clock)
 
     @property
     def trouble(self) -> str | None:
@@ -51,11 +51,11 @@ class Part:
             log.error("%s", text, exc_info=error)
 
 
-class Parts:
+class StepSequence:
     """What is to be done at each turn of a loop, by name: one that fails keeps no other from its turn."""
 
     def __init__(self, clock: Clock, acts: Mapping[str, Callable[[datetime], None]]) -> None:
-        self._parts = [(Part(name, clock), act) for name, act in acts.items()]
+        self._parts = [(GuardedStep(name, clock), act) for name, act in acts.items()]
 
     def __call__(self, now: datetime) -> None:
         """Do all of it."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .trigger import Trigger
 
-Place = tuple[int, str]  # sequence and run_id; rows from before there were sequences have 0, and the order of their ids
+Position = tuple[int, str]  # sequence and run_id; rows from before there were sequences have 0, and the order of their ids
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -203,7 +203,7 @@ class Run:
     sequence: int | None = field(default=None, compare=False)  # see `place`; None: not recorded yet
 
     @property
-    def place(self) -> Place:
+    def position(self) -> Position:
         """Return the place of this run in the order of recording, which alone says which run is newer."""
         return self.sequence or 0, self.run_id
 

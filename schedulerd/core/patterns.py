@@ -37,7 +37,7 @@ class PatternError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Cursor:
     """A place in a text: the characters beside it, and whether at most one character follows."""
 
     before: str
@@ -51,7 +51,7 @@ class _Step:
 
     targets: list[int]
     takes: Callable[[str], bool] | None = None
-    holds: Callable[[_Place], bool] | None = None
+    holds: Callable[[_Cursor], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -68,13 +68,13 @@ class _Program:
 def matches(pattern: str, text: str) -> bool:
     """Return whether the whole of `text` matches, as `re.fullmatch` does. Raise PatternError."""
     steps, start = compiled(pattern)
-    now = _closed(steps, [start], _Place("", text[:1], len(text) < 2))
+    now = _closed(steps, [start], _Cursor("", text[:1], len(text) < 2))
     for place, char in enumerate(text):
         moved = [steps[each].targets[0] for each in now if _takes(steps[each], char)]
         if not moved:
             return False
         rest = text[place + 1 : place + 3]
-        now = _closed(steps, moved, _Place(char, rest[:1], len(rest) < 2))
+        now = _closed(steps, moved, _Cursor(char, rest[:1], len(rest) < 2))
     return 0 in now
 
 
@@ -164,7 +164,7 @@ def _takes(step: _Step, char: str) -> bool:
     return step.takes is not None and step.takes(char)
 
 
-def _closed(steps: Sequence[_Step], begun: Iterable[int], place: _Place) -> set[int]:
+def _closed(steps: Sequence[_Step], begun: Iterable[int], place: _Cursor) -> set[int]:
     """Return states with all that are reached from them without a character."""
     found: set[int] = set()
     todo = list(begun)
@@ -179,10 +179,10 @@ def _closed(steps: Sequence[_Step], begun: Iterable[int], place: _Place) -> set[
     return found
 
 
-def _condition(name: str, flags: int) -> Callable[[_Place], bool]:
+def _condition(name: str, flags: int) -> Callable[[_Cursor], bool]:
     is_by_line = bool(flags & re.MULTILINE)
     is_word = _one(r"\w", flags & _FLAGS)
-    conditions: dict[str, Callable[[_Place], bool]] = {
+    conditions: dict[str, Callable[[_Cursor], bool]] = {
         "AT_BEGINNING": lambda place: not place.before or (is_by_line and place.before == "\n"),
         "AT_BEGINNING_STRING": lambda place: not place.before,
         "AT_END": lambda place: not place.after or (place.after == "\n" and (is_by_line or place.is_last)),

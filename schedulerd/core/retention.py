@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .models import UNFINISHED, Job, Origin, Place, Status, time_of
+from .models import UNFINISHED, Job, Origin, Position, Status, time_of
 
 PLANNED = (Origin.SCHEDULE, Origin.CATCH_UP)
 CLOCK_WRONG_FOR = timedelta(days=1)  # so far the clock may be set back, and nothing that was due then is started again
@@ -24,7 +24,7 @@ FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RetentionRules:
     """What may stay in the history; None is no bound.
 
     `older_than` counts from a run's end, `runs_per_job` counts a job's finished rows, newest first. Sizes are of outputs
@@ -42,7 +42,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Old:
+class RetentionRow:
     """What retention needs to know of a row."""
 
     run_id: str
@@ -52,13 +52,13 @@ class Old:
     sequence: int = 0
 
     @property
-    def place(self) -> Place:
+    def position(self) -> Position:
         """Return its place in the order of recording."""
         return self.sequence, self.run_id
 
 
 @dataclass(frozen=True, slots=True)
-class Needed:
+class NeededRows:
     """The rows of a job that others need, as run_ids, None where there is no such row.
 
     Those called `past_…` are not of a later time than now; beside them are the newest whatever their time. `oldest_kept` is
@@ -72,9 +72,9 @@ class Needed:
     failure: str | None = None
     success: str | None = None
     past_success: str | None = None
-    oldest_kept: Place | None = None
+    oldest_kept: Position | None = None
 
-    def stays(self, rules: Rules) -> frozenset[str | None]:
+    def stays(self, rules: RetentionRules) -> frozenset[str | None]:
         """Return the run_ids that stay, whatever their age."""
         last = {self.failure} if rules.keeps_last_failure else set()
         last |= {self.success, self.past_success} if rules.keeps_last_success else set()
@@ -82,7 +82,7 @@ class Needed:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class StoredOutput:
     """A file with the output of a run, as the disk has it; `is_running`: it may still be written."""
 
     run_id: str
@@ -102,13 +102,13 @@ def claims_kept(job: Job | None) -> timedelta:
     return CLOCK_WRONG_FOR + timedelta(seconds=max(job.misfire_grace_seconds, job.catch_up_age_seconds))
 
 
-def expired(rows: Iterable[Old], needed: Needed, rules: Rules, now: datetime) -> list[str]:
+def expired(rows: Iterable[RetentionRow], needed: NeededRows, rules: RetentionRules, now: datetime) -> list[str]:
     """Return which of a job's rows may go, in their order."""
     stays = needed.stays(rules)
     return [row.run_id for row in rows if row.run_id not in stays and _is_expired(row, needed, rules, now)]
 
 
-def may_go_on(rows: Sequence[Old], needed: Needed, rules: Rules, now: datetime) -> bool:
+def may_go_on(rows: Sequence[RetentionRow], needed: NeededRows, rules: RetentionRules, now: datetime) -> bool:
     """Return whether rows behind these, which are in the order of recording, may have expired as well.
 
     Ends are nearly in that order. A run that took long ended late, so one row that is too young says nothing; a whole page
@@ -117,7 +117,7 @@ def may_go_on(rows: Sequence[Old], needed: Needed, rules: Rules, now: datetime) 
     return any(_is_expired(row, needed, rules, now) or (row.finished_at or now) > now for row in rows)
 
 
-def ended_at(row: Old, now: datetime) -> datetime | None:
+def ended_at(row: RetentionRow, now: datetime) -> datetime | None:
     """Return when a run ended, for its age: not before it was recorded, should the clock have been behind then.
 
     After a clock that was ahead, the time in the sequence is one to come, which says nothing.
@@ -127,7 +127,7 @@ def ended_at(row: Old, now: datetime) -> datetime | None:
     return recorded_at if is_known else row.finished_at
 
 
-def _is_expired(row: Old, needed: Needed, rules: Rules, now: datetime) -> bool:
+def _is_expired(row: RetentionRow, needed: NeededRows, rules: RetentionRules, now: datetime) -> bool:
     at = ended_at(row, now)
     if row.status in UNFINISHED or at is None:
         return False
@@ -136,11 +136,11 @@ def _is_expired(row: Old, needed: Needed, rules: Rules, now: datetime) -> bool:
     if row.origin in PLANNED and at >= now - rules.claims_kept:
         return False
     is_old = rules.older_than is not None and at < now - rules.older_than
-    is_beyond = needed.oldest_kept is not None and row.place < needed.oldest_kept
+    is_beyond = needed.oldest_kept is not None and row.position < needed.oldest_kept
     return is_old or is_beyond
 
 
-def surplus_bytes(total: int, free: int, rules: Rules) -> int:
+def surplus_bytes(total: int, free: int, rules: RetentionRules) -> int:
     """Return how many bytes of output have to go, given those that there are and those that are free on their disk."""
     too_many = total - rules.outputs_size if rules.outputs_size is not None else 0
     too_few_free = rules.min_free - free if rules.min_free is not None else 0
@@ -155,10 +155,12 @@ def in_order(days: Iterable[str], latest: datetime) -> list[str]:
     return sorted(days, key=lambda day: (day <= f"{latest:%Y-%m-%d}", day))
 
 
-def outputs_to_delete(outputs: Iterable[Output], rules: Rules, now: datetime, surplus: int) -> list[Output]:
+def outputs_to_delete(
+    outputs: Iterable[StoredOutput], rules: RetentionRules, now: datetime, surplus: int
+) -> list[StoredOutput]:
     """Return the outputs that go, oldest first: those too old, and as many as it takes to be rid of `surplus` bytes."""
     before = now - rules.outputs_older_than if rules.outputs_older_than is not None else None
-    gone: list[Output] = []
+    gone: list[StoredOutput] = []
     for each in sorted(outputs, key=lambda each: (each.written_at, each.run_id)):
         if surplus <= 0 and (before is None or each.written_at >= before):
             break

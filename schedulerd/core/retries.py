@@ -105,7 +105,7 @@ def within_deadline(job: Job, run: Run, now: datetime) -> tuple[Job, Run]:
     return replace(job, timeout_seconds=left), replace(run, details={**run.details, "deadline": True})
 
 
-def deadline_words(job: Job) -> str:
+def format_deadline(job: Job) -> str:
     """Return why a run was ended that ran into its deadline."""
     return f"ended at its deadline: {format_duration(job.deadline_seconds or 0.0)} after the start of its first attempt"
 

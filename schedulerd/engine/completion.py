@@ -10,9 +10,9 @@ from datetime import datetime
 from functools import partial
 
 from ..core.clock import Clock
-from ..core.loop_steps import Part
+from ..core.loop_steps import GuardedStep
 from ..core.models import ENDED, Job, Result, Run, Status, finish, new_run_id, to_text
-from ..core.retries import deadline_of, deadline_words, is_rerun_after, next_attempt, outcome_of, retry_after
+from ..core.retries import deadline_of, format_deadline, is_rerun_after, next_attempt, outcome_of, retry_after
 from ..store.protocol import Store
 from .run_queue import RunQueue
 from .state import JobState, JobTable
@@ -60,7 +60,7 @@ class Ends:
         self._on_room, self._on_over = on_room, on_over
         self.on_final: Callable[[list[Run]], None] = lambda _runs: None
         self.on_written: Callable[[list[str]], None] = lambda _run_ids: None
-        self._following = Part("what follows the end of a run", clock)
+        self._following = GuardedStep("what follows the end of a run", clock)
         self.is_stopping = False
         self.on_idle: Callable[[], None] = lambda: None
 
@@ -69,7 +69,7 @@ class Ends:
         result = self._stop_orders.result(given, result)
         state = self._table.state_of(given)
         if result.status is Status.TIMED_OUT and given.details.get("deadline") and state is not None:
-            result = replace(result, message=deadline_words(state.job))
+            result = replace(result, message=format_deadline(state.job))
         ended = finish(given, result, ended_at, duration_seconds)
         if ended.status is not Status.SUCCESS:
             log.warning("job %s: run %s %s: %s", ended.job_id, ended.run_id, ended.status, ended.error_message)
@@ -141,9 +141,9 @@ class Ends:
     def _count(self, state: JobState, run: Run) -> None:
         self._run_queue.leave(state, run.run_id)
         is_result = run.status is not Status.SKIPPED
-        if is_result and (state.last_result is None or state.last_result.place < run.place):
+        if is_result and (state.last_result is None or state.last_result.position < run.position):
             state.last_result = run
-        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.place < run.place):
+        if run.status is Status.SUCCESS and (state.last_success is None or state.last_success.position < run.position):
             state.last_success = run
         if not state.running:
             self._table.retired.pop(run.job_id, None)

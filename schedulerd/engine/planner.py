@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import schedule
 
-from ..core.clock import Clock, Jump, JumpWatch
+from ..core.clock import Clock, ClockJumpDetector, Jump
 from ..core.misfires import MOST_DUE, OVERDUE, Due, decided_after_step_back, due_of, spread_out
 from ..core.models import Origin
 from ..core.trigger import Occurrence, Trigger
@@ -224,7 +224,7 @@ class Planner(schedule.Scheduler):
         self.tick_at = clock.now()
         self.spread_seconds = spread_seconds
         self._on_due = on_due
-        self._jumps = JumpWatch(clock)
+        self._jumps = ClockJumpDetector(clock)
         self._on_jump: Callable[[Jump, Mapping[str, datetime]], None] = lambda _jump, _starts: None
         self._looked_at = clock.monotonic()
         self._by_id: dict[str, PlannedJob] = {}
@@ -361,7 +361,7 @@ class Planner(schedule.Scheduler):
     def _look_at_the_clock(self) -> str | None:
         """Return why jobs may be found overdue now: the clock was set forward, the host slept, or nobody looked."""
         looked_at, self._looked_at = self._looked_at, self.clock.monotonic()
-        jump = self._jumps.look()
+        jump = self._jumps.poll()
         if jump is not None:
             self._jumped(jump)
             return str(jump)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ..core.clock import Clock
-from ..core.loop_steps import Part
+from ..core.loop_steps import GuardedStep
 
 
 class Loop:
@@ -28,10 +28,10 @@ class Loop:
         next_time: Callable[[], datetime | None],
         on_alive: Callable[[], None],
     ) -> None:
-        self._ticking = Part("the tick of the planner", clock)
-        self._telling = Part("the word to the watchdog", clock)
-        self._planning = Part("the planner", clock)
-        self.deciding = Part("the decision about what is due", clock)
+        self._ticking = GuardedStep("the tick of the planner", clock)
+        self._telling = GuardedStep("the word to the watchdog", clock)
+        self._planning = GuardedStep("the planner", clock)
+        self.deciding = GuardedStep("the decision about what is due", clock)
         self._clock, self._wakeup = clock, wakeup
         self._on_tick, self._run_pending, self._next_time, self._on_alive = on_tick, run_pending, next_time, on_alive
         self._stopping = False

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from ..core.clock import Clock
-from ..core.errors import PartWrittenError
+from ..core.errors import PartlyWrittenError
 from ..core.faults import fault_point
 from ..core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from ..store.protocol import Store
@@ -207,6 +207,6 @@ def _outcome(rows: Iterable[Run], recorded: Future[frozenset[str]]) -> tuple[fro
     error = recorded.exception()
     if error is None:
         return recorded.result(), set()
-    if isinstance(error, PartWrittenError):
+    if isinstance(error, PartlyWrittenError):
         return error.taken, set(error.left)
     return frozenset(), {run.run_id for run in rows}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ..core.clock import Clock
-from ..core.concurrency import most_at_once
+from ..core.concurrency import max_running
 from ..core.misfires import pause_is_over, why_left_unstarted
 from ..core.models import Job, JobRecord, Origin, Result, Run, Status, finish
 from ..core.retries import rebased
@@ -102,7 +102,7 @@ def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, 
         return GONE
     if run.details.get("reason") == COME_AGAIN:
         return "another run stands for its occurrence"
-    most = most_at_once(job)
+    most = max_running(job)
     beside = sum(each.job_id == run.job_id for each in (*still.running, *still.unstarted))
     if most is not None and beside >= most:
         return "another run of the job still runs"

@@ -16,14 +16,14 @@ from ..core.clock import Clock
 from ..core.concurrency import (
     Admission,
     FullPool,
-    Load,
+    HostLoad,
     Waiting,
     admit,
-    choose,
+    format_pool_wait,
     is_gated,
-    most_at_once,
-    unmet,
-    waits_for,
+    max_running,
+    select_runs,
+    unmet_condition,
 )
 from ..core.models import CatchUp, Job, Origin, Overlap, Result, Run, Status
 from ..core.retries import deadline_of, rebased, retry_at_of
@@ -41,7 +41,7 @@ class RunQueue:
     """Puts runs among those that run or those that wait, and chooses of these who is next."""
 
     def __init__(self, table: JobTable, clock: Clock) -> None:
-        self.measured_by: Callable[[], Load] = load.measure
+        self.measured_by: Callable[[], HostLoad] = load.measure
         self._table = table
         self._clock = clock
         self._wake_at: Callable[[datetime], None] = lambda _at: None
@@ -52,7 +52,7 @@ class RunQueue:
         self._had: dict[str, frozenset[str]] = {}  # by run that waits for seats, as it was last looked at
         self._queueing: dict[str, None] = {}  # the jobs of which something waits, and perhaps some more
         self._has_freed = False
-        self._load: Load | None = None
+        self._load: HostLoad | None = None
         self._next_look: datetime | None = None
         self._looked_at = clock.now()
 
@@ -77,7 +77,7 @@ class RunQueue:
     def admitted(self, state: JobState, run: Run) -> Run:
         """Return the row of a run that wants to start, as the rules decide, and count it."""
         waiting = sum(each.origin is not Origin.RETRY for each in state.queued or ())
-        decision = admit(_overlap_of(state.job, run), len(state.running), waiting, most_at_once(state.job))
+        decision = admit(_overlap_of(state.job, run), len(state.running), waiting, max_running(state.job))
         self._table.touch(state)
         if decision is Admission.SKIP:
             return _skipped(state, run, waiting)
@@ -193,7 +193,7 @@ class RunQueue:
         """Return in words why the host's load keeps a run from its start, or None when it does not."""
         if not is_gated(job, run):
             return None
-        return unmet(job.only_if, self._load) if self._load is not None else "the host's load could not be read"
+        return unmet_condition(job.only_if, self._load) if self._load is not None else "the host's load could not be read"
 
     def lacks(self, state: JobState, run: Run) -> list[FullPool]:
         """Return the pools that are too full for a waiting run, as if nothing else kept it from its start."""
@@ -202,7 +202,7 @@ class RunQueue:
         states, ready = self._sharers(state)
         others = [one for one in ready if one.run_id != run.run_id and one.job_id != run.job_id]
         room = self._room(states.values()) | {run.job_id: None}
-        choice = choose(self._as_waiting([*others, run], states), room, self._taken, self._limits)
+        choice = select_runs(self._as_waiting([*others, run], states), room, self._taken, self._limits)
         found = choice.lacks.get(run.run_id, {})
         return [self._full_pool(name, state.job.uses[name], kept_for) for name, kept_for in found.items()]
 
@@ -231,7 +231,7 @@ class RunQueue:
         return [self._promoted(states[each.job_id], waiting[each.run_id]) for each in chosen]
 
     def _choose(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
-        choice = choose(self._as_waiting(runs, states), self._room(states.values()), self._taken, self._limits)
+        choice = select_runs(self._as_waiting(runs, states), self._room(states.values()), self._taken, self._limits)
         if choice.had:  # whenever one that needs seats is looked at, all are that do and are ready
             self._had = choice.had
         return choice.started
@@ -255,7 +255,7 @@ class RunQueue:
         states, ready = self._sharers(state)
         if any(each.run_id == run.run_id for each in self._choose([*ready, run], states)):
             return None
-        return waits_for(job.uses, self._taken, self._limits)
+        return format_pool_wait(job.uses, self._taken, self._limits)
 
     def _sharers(self, state: JobState) -> tuple[dict[str, JobState], list[Run]]:
         """Return a job with all others of which something waits that needs seats, by id, and what of them is ready."""
@@ -295,7 +295,7 @@ class RunQueue:
 
     @staticmethod
     def _room(states: Iterable[JobState]) -> dict[str, int | None]:
-        most = {state.job.job_id: (most_at_once(state.job), len(state.running)) for state in states}
+        most = {state.job.job_id: (max_running(state.job), len(state.running)) for state in states}
         return {job_id: None if limit is None else limit - running for job_id, (limit, running) in most.items()}
 
     def _waiting_states(self) -> list[JobState]:

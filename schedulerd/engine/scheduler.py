@@ -18,7 +18,7 @@ from functools import partial
 
 from ..core.clock import Clock
 from ..core.errors import StartError
-from ..core.loop_steps import Parts
+from ..core.loop_steps import StepSequence
 from ..core.misfires import (
     CHANGED,
     PAUSED,
@@ -70,7 +70,7 @@ class Scheduler:
         self._recorder = Recorder(table, store, clock, self.run_queue, self._taken, self.promote, self.ended_at)
         self.unwritten = self._recorder.unwritten
         self._later: deque[Callable[[], None]] = deque()  # what is done when something can be written down
-        self.tick = Parts(clock, {  # what is due with time alone; called at each turn of the planner's loop
+        self.tick = StepSequence(clock, {  # what is due with time alone; called at each turn of the planner's loop
             "the end of pauses": self.pauses.end_those_over,
             "orders to end runs": lambda _now: self.stop_orders.give_again(),
             "what could not be written down": lambda _now: self._do_later(),

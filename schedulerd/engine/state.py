@@ -62,7 +62,7 @@ class JobTable:
     def running(self) -> list[Run]:
         """Return what runs, oldest first."""
         with self.lock:
-            return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.place)
+            return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.position)
 
     def not_started(self) -> list[Run]:
         """Return what was accepted and has not been started: what waits for its turn, or for a thread to start it."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..core.clock import Clock
 from ..core.errors import StoppingError
-from ..core.loop_steps import Part
+from ..core.loop_steps import GuardedStep
 from ..core.models import Job, Result, Run, Status
 from ..process.spec import Cause
 from .state import JobTable
@@ -46,7 +46,7 @@ class StopOrders:
 
     def __init__(self, table: JobTable, clock: Clock) -> None:
         self._table = table
-        self._giving = Part("an order to end a run", clock)
+        self._giving = GuardedStep("an order to end a run", clock)
         self._orders: dict[str, _Order] = {}
         self._launcher: Launcher | None = None
 

@@ -41,7 +41,7 @@ def name_of(uid: int) -> str:
         return f"uid {uid}"
 
 
-def argument_of(uid: int) -> str:
+def chown_argument(uid: int) -> str:
     """Return a user as chown(1) takes one: the name, or the number when there is none."""
     return name_of(uid).removeprefix("uid ")
 

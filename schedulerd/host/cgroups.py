@@ -29,19 +29,19 @@ def find() -> str | None:
     """Return the folder of the subtree that is ours, or None."""
     named = os.environ.get(VARIABLE)
     if named:
-        return named if is_ours(named) else None
+        return named if is_writable_group(named) else None
     own = _own_group()
     if own is None:
         return None
-    return next((path for path in (own, os.path.dirname(own)) if _is_delegated(path) and is_ours(path)), None)
+    return next((path for path in (own, os.path.dirname(own)) if _is_delegated(path) and is_writable_group(path)), None)
 
 
-def is_ours(path: str) -> bool:
+def is_writable_group(path: str) -> bool:
     """Return whether groups can be made there."""
     return os.path.isfile(os.path.join(path, "cgroup.procs")) and os.access(path, os.W_OK)
 
 
-def settle() -> str | None:
+def enter_leaf() -> str | None:
     """Move this process out of the way, into its leaf of the subtree; return the subtree, None when there is none.
 
     Raise OSError when that cannot be.
@@ -55,7 +55,7 @@ def settle() -> str | None:
     return path
 
 
-def hand_on(path: str) -> frozenset[str]:
+def delegate_controllers(path: str) -> frozenset[str]:
     """Hand on what controllers there are to the groups below `path`, and return which are; those in use go on."""
     for name in _controllers(path, "cgroup.controllers"):
         with suppress(OSError):  # each for itself: one that is not to be had is no reason against the others
@@ -63,18 +63,18 @@ def hand_on(path: str) -> frozenset[str]:
     return _controllers(path, "cgroup.subtree_control")
 
 
-def available() -> frozenset[str]:
+def enforceable_limits() -> frozenset[str]:
     """Return which limits of whole runs can be kept here: those of the controllers that our subtree has."""
     path = find()
     return frozenset() if path is None else _controllers(path, "cgroup.controllers")
 
 
-def unkept(limits: Iterable[str], controllers: Iterable[str]) -> list[str]:
+def unenforceable(limits: Iterable[str], controllers: Iterable[str]) -> list[str]:
     """Return which of a job's limits are of whole runs, and cannot be kept with these controllers."""
     return sorted(name for name in limits if name in CONTROLLER_OF and CONTROLLER_OF[name] not in controllers)
 
 
-def let_go(path: str) -> None:
+def withdraw_controllers(path: str) -> None:
     """Take controllers back from the groups below, the lowest first: then a process can enter `path` itself."""
     for folder in (*_groups_of_keepers(path), path):
         for name in CONTROLLERS:
@@ -140,7 +140,7 @@ def main() -> int:
     """Let go of the subtree that this process, or the group above it, is in: for ExecStopPost=."""
     path = find()
     if path is not None:
-        let_go(path)
+        withdraw_controllers(path)
     return 0
 
 

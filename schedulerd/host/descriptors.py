@@ -112,7 +112,7 @@ def raise_shortage(error: OSError) -> None:
         raise error
 
 
-def in_words(error: OSError) -> str:
+def format_os_error(error: OSError) -> str:
     """Return an error in words, with the remedy when it is a limit that was reached."""
     remedy = _REMEDIES.get(error.errno or 0)
     text = error.strerror or str(error)

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 
-from .trust import why_untrusted
+from .trust import why_replaceable, why_untrusted
 
 LOCK = ".lock"  # in a folder that cannot be locked itself
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+PARENT_MODE = 0o755  # of a folder that is created above the requested one: its users must be able to reach it
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -60,7 +61,7 @@ def lock_folder(name: str, folder: int | None, how: int) -> int:
 
     NFS makes byte-range locks of flock(2), which want a file that is open for writing: there it is one in the folder.
     """
-    descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    descriptor = os.open(name, FOLDER_FLAGS, dir_fd=folder)
     try:
         try:
             fcntl.flock(descriptor, how)
@@ -88,6 +89,42 @@ def make_private(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise
+
+
+def make_folders(path: str, mode: int, users: Collection[int]) -> str | None:
+    """Make a folder, and those above it that are not there; return why not, when others could lead us elsewhere.
+
+    No link is followed below what was there. Raise OSError with the whole path.
+    """
+    missing: list[str] = []
+    here = os.path.abspath(path)
+    while not os.path.lexists(here):
+        here, name = os.path.split(here)
+        missing.insert(0, name)
+    if not missing:
+        return None
+    if why := why_replaceable(os.path.join(here, missing[0]), users):
+        return why
+    descriptor = os.open(here, FOLDER_FLAGS & ~os.O_NOFOLLOW)
+    try:
+        for name in missing:
+            here = os.path.join(here, name)
+            below = _made(name, mode if here == os.path.abspath(path) else PARENT_MODE, descriptor)
+            os.close(descriptor)
+            descriptor = below
+    except OSError as error:
+        error.filename = here
+        raise
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _made(name: str, mode: int, folder: int) -> int:
+    """Return a descriptor of a folder in an open one, which is made when it is not there."""
+    with suppress(FileExistsError):  # somebody was quicker: who opens it looks whose it is
+        os.mkdir(name, mode, dir_fd=folder)
+    return os.open(name, FOLDER_FLAGS, dir_fd=folder)
 
 
 def fsync_folder(path: str) -> None:

@@ -28,13 +28,13 @@ _OF_KEEPERS = re.compile(rf"PATH|LANG|LANGUAGE|LC_\w+|LD_\w+|GLIBC_TUNABLES|{FAU
 _ENV_START = 47  # the place of env_start among the fields of /proc/PID/stat that follow the name; env_end comes next
 
 
-def for_keepers(variables: Mapping[str, str]) -> dict[str, str]:
+def keeper_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a keeper needs; none of them is a secret."""
     return {name: value for name, value in variables.items() if _OF_KEEPERS.fullmatch(name)}
 
 
 def blanked(block: bytes) -> bytes:
-    """Return an environment as the kernel shows it (NAME=VALUE, each ended by a NUL) with NULs for all but `for_keepers`."""
+    """Return an environment block (NAME=VALUE, each ended by a NUL) with all but the keepers' variables replaced by NULs."""
     entries = (entry if _is_open(entry) else bytes(len(entry)) for entry in block.split(b"\0"))
     return b"\0".join(entries)
 

@@ -18,7 +18,7 @@ _libc = ctypes.CDLL(None)
 
 
 @contextmanager
-def rights_of(uid: int) -> Iterator[None]:
+def file_access_as(uid: int) -> Iterator[None]:
     """Use files as a user may, in this thread. Raise PermissionError when that cannot be."""
     try:
         gid = pwd.getpwuid(uid).pw_gid
@@ -36,7 +36,7 @@ def rights_of(uid: int) -> Iterator[None]:
         _set("gid", before[1])
 
 
-def has_rights_of_all() -> bool:
+def can_use_all_files() -> bool:
     """Return whether this process may use the files of everybody."""
     return os.geteuid() == 0
 

@@ -29,7 +29,7 @@ def address_of(path: str, part: str = "") -> str:
     return f"\0schedulerd-{hashlib.sha256(os.fsencode(text)).hexdigest()[:32]}"
 
 
-def trusted_at(path: str) -> set[int]:
+def trusted_holders(path: str) -> set[int]:
     """Return the users who may hold what is at a path: root, ourselves, and its owner."""
     users = {0, os.geteuid()}
     with suppress(OSError):
@@ -49,12 +49,12 @@ def lock_file(path: str, what: str) -> int:
         except OSError as error:
             os.close(descriptor)
             raise SchedulerdError(f"cannot lock {path}: {error.strerror}") from error
-        if is_at(path, descriptor):
+        if is_same_file(path, descriptor):
             return descriptor
         os.close(descriptor)  # it was removed or replaced before it was locked: another process may lock the next one
 
 
-def is_at(path: str, descriptor: int) -> bool:
+def is_same_file(path: str, descriptor: int) -> bool:
     """Return whether an open file or folder is the one that is at a path."""
     try:
         found, held = os.stat(path), os.fstat(descriptor)
@@ -66,7 +66,7 @@ def is_at(path: str, descriptor: int) -> bool:
 def check_name(path: str, what: str) -> None:
     """Raise AlreadyRunningError when another process holds the name of a path."""
     with suppress(OSError):  # the folder that it would be in is not there
-        _check_holder(holder_of(address_of(path), trusted_at(path)), what)
+        _check_holder(holder_of(address_of(path), trusted_holders(path)), what)
 
 
 def _check_holder(pid: int, what: str) -> None:
@@ -99,7 +99,7 @@ class PathLock:
             address = address_of(self._path)
             self._name = hold(address)
             if self._name is None:
-                _check_holder(holder_of(address, trusted_at(self._path)), self._what)
+                _check_holder(holder_of(address, trusted_holders(self._path)), self._what)
         except OSError as error:
             why = error.strerror or str(error)
         if self._name is None:
@@ -123,7 +123,7 @@ class PathLock:
         return self._lost
 
     def _restore_folder(self) -> None:
-        if self._folder < 0 or is_at(self._path, self._folder):
+        if self._folder < 0 or is_same_file(self._path, self._folder):
             return
         self._lost = f"{self._what} was removed or replaced: what it held is lost to this daemon, which must be restarted"
         make_private(self._path)
@@ -132,7 +132,7 @@ class PathLock:
         self._folder = fresh
 
     def _restore_file(self) -> None:
-        if is_at(self._file, self._descriptor):
+        if is_same_file(self._file, self._descriptor):
             return
         fresh = lock_file(self._file, self._what)
         os.close(self._descriptor)

@@ -16,15 +16,15 @@ MOST_KEPT_BYTES = 1_000_000
 PIECE_BYTES = 4096  # PIPE_BUF: of so much poll(2) says truly that a pipe takes it at once
 
 
-class Outlet:
+class NonBlockingWriter:
     """Data on its way to `send`, which takes some of it and returns how much: 0 for none now. For one thread at a time."""
 
     def __init__(
-        self, send: Callable[[bytes], int], tell_lost: Callable[[int], bytes], most_bytes: int = MOST_KEPT_BYTES
+        self, send: Callable[[bytes], int], format_lost: Callable[[int], bytes], most_bytes: int = MOST_KEPT_BYTES
     ) -> None:
-        """`tell_lost` makes the message that so many messages were lost."""
+        """`format_lost` makes the message that so many messages were lost."""
         self._send = send
-        self._tell_lost = tell_lost
+        self._tell_lost = format_lost
         self._most_bytes = most_bytes
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0

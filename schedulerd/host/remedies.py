@@ -12,7 +12,7 @@ import shlex
 import stat
 from collections.abc import Collection
 
-from .accounts import argument_of
+from .accounts import chown_argument
 
 # Folders that other programs need as they are (hier(7), file-hierarchy(7)).
 _OF_ROOT = "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv sys tmp usr var"
@@ -30,7 +30,9 @@ OWN_BACKUPS = "/var/backups/schedulerd"
 _OF_THE_PACKAGE = (_OWN_CONFIG, "/var/lib/schedulerd", OWN_BACKUPS, "/run/schedulerd")
 
 
-def way_out(path: str, found: os.stat_result, users: Collection[int], owner: int, below: str | None, is_open: bool) -> str:
+def remedy_for(
+    path: str, found: os.stat_result, users: Collection[int], owner: int, below: str | None, is_open: bool
+) -> str:
     """Return what to do about a place that others can change.
 
     `found` is what is at `path`, `users` are those who may change it, `owner` whose it should be. `below` is what is wanted,
@@ -49,14 +51,14 @@ def way_out(path: str, found: os.stat_result, users: Collection[int], owner: int
         return _own_folder(path, to) if is_shared else "name another folder"
     commands = []
     if is_theirs:
-        commands.append(f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{argument_of(to)} {shlex.quote(path)}")
+        commands.append(f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{chown_argument(to)} {shlex.quote(path)}")
     if is_open:
         commands.append(f"chmod go-w {shlex.quote(path)}")
     return " && ".join(commands)
 
 
 def _own_folder(path: str, owner: int) -> str:
-    whose = f"-o {argument_of(owner)} " if owner else ""
+    whose = f"-o {chown_argument(owner)} " if owner else ""
     return f"make a folder of its own below it: install -d {whose}-m 700 {shlex.quote(os.path.join(path, 'NAME'))}"
 
 

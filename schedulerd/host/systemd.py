@@ -60,7 +60,7 @@ class Notifier:
             self._next = self._clock.monotonic() + self._every
             self._send("WATCHDOG=1")
 
-    def say_again(self) -> None:
+    def resend_pending(self) -> None:
         """Say what the manager must know and did not take yet. Called at each turn of the loop."""
         if self._owed is not None:
             self._pay()

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import PurePath
 
 from .accounts import name_of
-from .remedies import way_out
+from .remedies import remedy_for
 
 
 def trusted(also: Iterable[int] = ()) -> frozenset[int]:
@@ -78,7 +78,7 @@ def _why(path: str, found: os.stat_result, users: Collection[int], owner: int, b
         return None
     known = f"(owner {name_of(found.st_uid)}, mode {stat.S_IMODE(found.st_mode):04o})"
     others = " and ".join(sorted(map(name_of, users), key=lambda name: (name != "root", name)))
-    return f"{path} {known} can be changed by others than {others}: {way_out(path, found, users, owner, below, is_open)}"
+    return f"{path} {known} can be changed by others than {others}: {remedy_for(path, found, users, owner, below, is_open)}"
 
 
 def _is_open(path: str, found: os.stat_result, users: Collection[int]) -> bool:

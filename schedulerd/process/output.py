@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from ..core.models import EPOCH
-from ..core.retention import Output
+from ..core.retention import StoredOutput
 from ..host.files import free_name, make_private
 from ..secrets.masking import masked_tail, reach_of
 
@@ -233,7 +233,7 @@ class OutputFolder:
             folders = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
         return sorted(filter(_DAY.fullmatch, folders))
 
-    def outputs_of(self, day: str) -> Iterator[Output]:
+    def outputs_of(self, day: str) -> Iterator[StoredOutput]:
         """Yield the files with output of a day."""
         with suppress(FileNotFoundError), os.scandir(f"{self.root}/{day}") as found:
             for entry in found:
@@ -241,7 +241,7 @@ class OutputFolder:
                     with suppress(FileNotFoundError):
                         stat = entry.stat(follow_symlinks=False)
                         written_at = EPOCH + timedelta(microseconds=stat.st_mtime_ns // 1000)
-                        yield Output(entry.name.removesuffix(".log"), stat.st_blocks * BLOCK, written_at)
+                        yield StoredOutput(entry.name.removesuffix(".log"), stat.st_blocks * BLOCK, written_at)
 
     def size_of_all(self) -> int:
         """Return how many bytes of the disk all outputs take."""

@@ -19,8 +19,8 @@ from typing import Any
 
 from .. import ROOT, __version__
 from ..core.errors import StartError
-from ..host.descriptors import in_words, is_readable, limit_at_start, raise_shortage
-from ..host.hardening import for_keepers
+from ..host.descriptors import format_os_error, is_readable, limit_at_start, raise_shortage
+from ..host.hardening import keeper_environment
 from ..host.locks import address_of
 from ..host.unix_sockets import holder_of
 
@@ -57,7 +57,7 @@ class Summoner:
         try:
             found = self._summon()
         except OSError as error:  # a shortage: who is there cannot be known, and nobody is taken for dead
-            raise StartError(f"the keeper of {self._folder} cannot be reached: {in_words(error)}") from error
+            raise StartError(f"the keeper of {self._folder} cannot be reached: {format_os_error(error)}") from error
         if found is None:
             raise StartError(
                 f"the keeper of {self._folder}, which starts processes, could not be started: see {self._folder}/errors"
@@ -118,7 +118,7 @@ class Summoner:
             is_heard = is_readable(told, BEGIN_SECONDS)
             is_there = is_heard and bool(os.read(told, 1))
         except OSError as error:
-            log.error("no keeper could be started: %s", in_words(error))
+            log.error("no keeper could be started: %s", format_os_error(error))
             return None
         finally:
             os.close(told)
@@ -147,7 +147,7 @@ class Summoner:
 
     def _spawn(self, tell: int) -> int:
         """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
-        env = {**for_keepers(os.environ), "PYTHONPATH": ROOT}
+        env = {**keeper_environment(os.environ), "PYTHONPATH": ROOT}
         errors = os.path.join(self._folder, "errors")
         _bound(errors)
         return os.posix_spawn(

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.clock import Clock
 from ..core.errors import StartError
-from ..core.loop_steps import Part
+from ..core.loop_steps import GuardedStep
 from .connection import Link
 from .restarts import Found, Summons
 from .spec import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
@@ -53,10 +53,10 @@ class Supervisor(threading.Thread):
         self._next = 0
         self._of_run: dict[str, Link] = {}  # until its end is recorded
         self._waiting: list[End] = []  # ends that the listener has not heard of
-        self._working = Part("the supervisor of the keepers", clock)
-        self._serving = Part("the connection to a keeper", clock)
-        self._hearing = Part("the report of a keeper", clock)
-        self._telling = Part("the word of an end", clock)
+        self._working = GuardedStep("the supervisor of the keepers", clock)
+        self._serving = GuardedStep("the connection to a keeper", clock)
+        self._hearing = GuardedStep("the report of a keeper", clock)
+        self._telling = GuardedStep("the word of an end", clock)
         self._greetings: list[Mapping[str, Any]] = []  # of before our start
         self._passed_on: set[str] = set()  # runs that a keeper could not write down, and that another one was given
         self._epoll = select.epoll()

@@ -21,7 +21,7 @@ from ..core.units import counted
 from ..engine.reload import Changes, JobDefinitions
 from ..host import cgroups
 from ..host.systemd import Notifier
-from ..secrets.history import Keepsakes
+from ..secrets.job_archive import JobArchive
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Reloader:
         self,
         config: Config,
         config_state: ConfigState,
-        keepsakes: Keepsakes,
+        archive: JobArchive,
         definitions: JobDefinitions,
         notifier: Notifier,
         clock: Clock,
@@ -46,7 +46,7 @@ class Reloader:
         """Files are read in `threads`, since a look at them may hang."""
         self.config = config
         self.lock = asyncio.Lock()
-        self._config_state, self._keepsakes, self._definitions = config_state, keepsakes, definitions
+        self._config_state, self._archive, self._definitions = config_state, archive, definitions
         self._notifier, self._clock, self._threads = notifier, clock, threads
         self._waits = False  # a reload that will read the configuration as it is from now on
         self._next_at = 0.0
@@ -60,7 +60,7 @@ class Reloader:
 
     def apply(self, config: Config, files: Files) -> Changes:
         """Put a configuration into force, and keep a copy of what it was read from."""
-        self._keepsakes.keep(config.jobs)
+        self._archive.record(config.jobs)
         changes = self._definitions.apply(config.jobs, config.pools)
         self._config_state.copy_error = None
         try:
@@ -110,8 +110,8 @@ class Reloader:
             log.error("%s (its file is left out, since include_errors is skip)", problem)
         for warning in config.warnings:
             log.warning("%s", str(warning).replace(" warning:", "", 1))
-        controllers = cgroups.available()
-        unkept = {job_id: cgroups.unkept(job.limits, controllers) for job_id, job in config.jobs.items()}
+        controllers = cgroups.enforceable_limits()
+        unkept = {job_id: cgroups.unenforceable(job.limits, controllers) for job_id, job in config.jobs.items()}
         self._config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
         for job_id, limits in self._config_state.limits_not_kept.items():
             log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",

@@ -51,7 +51,7 @@ class Outlook:
         decided = self._decided(state.job.job_id, now) if state.job.is_scheduled else set()
         starts, skipped = self._coming(state, count, after, decided or set()) if state.job.is_scheduled else ([], [])
         with self._table.lock:
-            waiting = sorted(state.queued or (), key=lambda run: run.place)
+            waiting = sorted(state.queued or (), key=lambda run: run.position)
         pause = state.pause
         if pause is not None and pause_is_over(pause.until, now):
             pause = None
@@ -156,7 +156,7 @@ class Outlook:
         if not newest:
             why = ["the ledger has nothing of this job yet", *_notes(state, [], 0)]
             return _answer(job, now, "unknown", "; ".join(why))
-        last = max(newest, key=lambda run: run.place)
+        last = max(newest, key=lambda run: run.position)
         return self._told(state, last.scheduled_at or last.queued_at, [last], "", now)
 
     def _with_known(self, ask: Callable[[], list[Run]], known: list[Run]) -> list[Run]:

@@ -18,8 +18,8 @@ from ..engine.state import JobTable
 from ..process.output import OutputFolder, Stretch
 from ..process.output_reader import Reader
 from ..process.result_file import read_result, result_path
-from ..secrets.history import Keepsakes
-from ..secrets.references import known_secrets
+from ..secrets.job_archive import JobArchive
+from ..secrets.job_secrets import known_secrets
 from ..store.protocol import Store
 from .serializers import run_view
 
@@ -35,14 +35,14 @@ class Runs:
     """Knows runs from memory while they go on, from the ledger when they are over, and their output from its folder."""
 
     def __init__(
-        self, table: JobTable, store: Store, clock: Clock, output: OutputFolder, keepsakes: Keepsakes, sources: Sources
+        self, table: JobTable, store: Store, clock: Clock, output: OutputFolder, archive: JobArchive, sources: Sources
     ) -> None:
         """`sources` returns the URLs of the configuration in force, whose passwords are masked in any output."""
         self._table = table
         self._store = store
         self._clock = clock
         self._output = output
-        self._keepsakes = keepsakes
+        self._archive = archive
         self._sources = sources
         self._followers = 0
 
@@ -94,7 +94,7 @@ class Runs:
         known = [run for run in self._table.known(job_id) if not statuses or run.status in statuses]
         last = run_of(self._table, self._store, before) if before else None
         if last is not None:
-            return [run for run in known if run.place < last.place]
+            return [run for run in known if run.position < last.position]
         return [run for run in known if not before or run.run_id < before]
 
     def show(self, run_id: str) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Runs:
     def reader(self, run: Run, offset: int) -> Reader:
         """Return a reader of a run's output from `offset` on, which masks the secrets of its job: all that it ever named."""
         job = self._job_of(run)
-        job = self._keepsakes.retired(run.job_id) if job is None else self._keepsakes.with_past(job)
+        job = self._archive.removed_job(run.job_id) if job is None else self._archive.with_past_secrets(job)
         return Reader(self._output, run.run_id, known_secrets(job, self._sources()), offset)
 
     def check_open(self, run: Run) -> None:
@@ -181,10 +181,10 @@ class Runs:
 
         It may quote the contents of a database, or have a secret in it that cannot be known any more, since its job is gone.
         """
-        if self._keepsakes.is_of_contents(run.job_id):
+        if self._archive.quotes_database(run.job_id):
             raise SecretError("it may quote the contents of a database")
         if run.job_id not in self._table.states:
-            self._keepsakes.check(run.job_id)
+            self._archive.require_secrets(run.job_id)
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -204,7 +204,7 @@ class Runs:
 
 
 def _newest_first(runs: Mapping[str, Run]) -> list[str]:
-    return sorted(runs, key=lambda run_id: runs[run_id].place, reverse=True)
+    return sorted(runs, key=lambda run_id: runs[run_id].position, reverse=True)
 
 
 def seconds_left(elapsed: float, progress: float | None, expected: float | None) -> float | None:

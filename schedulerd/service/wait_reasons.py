@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core.concurrency import MUTEX, FullPool, most_at_once
+from ..core.concurrency import MUTEX, FullPool, max_running
 from ..core.misfires import pause_is_over
 from ..core.models import Origin, Pause, Run, to_text
 from ..core.retries import retry_at_of
@@ -78,7 +78,7 @@ def _load(run_queue: RunQueue, state: JobState, run: Run) -> Hindrance | None:
 
 
 def _overlap(state: JobState, run: Run) -> Hindrance | None:
-    most = most_at_once(state.job)
+    most = max_running(state.job)
     if most is None or len(state.running) < most:
         return None
     running = list(state.running)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from ..core.errors import PartWrittenError, StoreAwayError, StoreError
+from ..core.errors import PartlyWrittenError, StoreAwayError, StoreError
 from .changes import Change, Finish, Record, without_texts
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _each_row(database: Database, change: Record, error: Exception) -> frozenset
     answers = _one_by_one(database, alone)
     taken = frozenset[str]().union(*(each for each in answers if not isinstance(each, StoreError)))
     refused = [one.runs[0].run_id for one, each in zip(alone, answers, strict=True) if isinstance(each, StoreError)]
-    return PartWrittenError(f"the store refused a change: {error}", taken, frozenset(refused)) if refused else taken
+    return PartlyWrittenError(f"the store refused a change: {error}", taken, frozenset(refused)) if refused else taken
 
 
 def answer(items: Sequence[Item], results: Sequence[Any]) -> None:

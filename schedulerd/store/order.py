@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from ..core.models import Place, Run, token_of
+from ..core.models import Position, Run, token_of
 
 
 class Order:
@@ -23,7 +23,7 @@ class Order:
         self._lock = threading.Lock()
         self._last = 0
 
-    def begin_after(self, place: Place) -> None:
+    def begin_after(self, place: Position) -> None:
         """Go on behind a place that is taken."""
         with self._lock:
             self._last = max(self._last, place[0], _time_in(place[1]))

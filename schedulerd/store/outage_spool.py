@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeGuard, TypeVar
 
 from ..core.clock import Clock
-from ..core.errors import PartWrittenError, StoreAwayError, StoreError
+from ..core.errors import PartlyWrittenError, StoreAwayError, StoreError
 from ..core.models import Run, to_micros
 from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
 from .outage_journal import Backlog, Journal, JournalError, framed_size
@@ -211,12 +211,12 @@ class _Filling:
         else:
             more, left = _parts(runs[half:], self.take(Record(runs[half:])))
             taken |= more
-        return PartWrittenError(self._journal.full, taken, left) if left else taken
+        return PartlyWrittenError(self._journal.full, taken, left) if left else taken
 
 
 def _parts(runs: Sequence[Run], answer: Answer | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
     """Return which rows of a record are in the ledger, and which could not be written."""
-    if isinstance(answer, PartWrittenError):
+    if isinstance(answer, PartlyWrittenError):
         return answer.taken, answer.left
     if isinstance(answer, frozenset):
         return answer, frozenset()

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from ..core.errors import StoreError
-from ..core.models import JobRecord, Pause, Place, Run, Status
-from ..core.retention import Needed, Old
+from ..core.models import JobRecord, Pause, Position, Run, Status
+from ..core.retention import NeededRows, RetentionRow
 from .outage_journal import Backlog
 
 PATIENCE = 30.0  # seconds
@@ -102,7 +102,7 @@ class Store(Protocol):
         A run whose occurrence (job_id, scheduled_at, attempt) or idempotency key is there already is left
         out, and is not in the result: somebody else was first. Recording the same run twice is the same as once.
 
-        Fails with StoreAwayError when they cannot be written now, with PartWrittenError when that is true of some: these
+        Fails with StoreAwayError when they cannot be written now, with PartlyWrittenError when that is true of some: these
         may be recorded again. While the ledger is away, the outage journal answers for it from what it holds itself;
         `asks` says that it may not, since these occurrences, or this key, may be in the ledger already.
         """
@@ -222,15 +222,15 @@ class Store(Protocol):
         """Return every job that has rows, also those that are in no configuration any more."""
         ...
 
-    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> Needed:
-        """Return the rows of a job that retention has to know of, see `Needed`."""
+    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> NeededRows:
+        """Return the rows of a job that retention has to know of, see `NeededRows`."""
         ...
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each of the runs that are in the ledger."""
         ...
 
-    def old_rows(self, job_id: str, after: Place, limit: int) -> list[Old]:
+    def old_rows(self, job_id: str, after: Position, limit: int) -> list[RetentionRow]:
         """Return at most `limit` rows of a job behind a place, oldest first."""
         ...
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core.models import JobRecord, Origin, Pause, Place, Run, Status, to_micros
-from ..core.retention import Needed, Old
+from ..core.models import JobRecord, Origin, Pause, Position, Run, Status, to_micros
+from ..core.retention import NeededRows, RetentionRow
 from .protocol import DayOfJob, Ended
 
 PAGE = 1000  # rows that are read at once of what is read in pages
 LAST = "~"  # sorts behind every run_id
 ALWAYS = datetime.max.replace(tzinfo=UTC)
-END: Place = (2**63 - 1, LAST)  # behind every place
+END: Position = (2**63 - 1, LAST)  # behind every place
 
 
 class Reads(ABC):
@@ -68,7 +68,7 @@ class Reads(ABC):
         sequence, run_id = self._bound(before)
         return self._runs(query, limit=limit, sequence=sequence, run_id=run_id, statuses=statuses)
 
-    def _bound(self, before: str | None) -> Place:
+    def _bound(self, before: str | None) -> Position:
         """Return the place before which a page is: that of a run, or behind the next smaller run_id when it is not there."""
         if before is None:
             return END
@@ -77,7 +77,7 @@ class Reads(ABC):
             return 0, ""
         return row["sequence"], row["run_id"] + (LAST if row["run_id"] != before else "")
 
-    def last_place(self) -> Place:
+    def last_place(self) -> Position:
         """Return the largest sequence and the largest run_id."""
         (row,) = self._rows("last_place")
         return row["sequence"] or 0, row["run_id"] or ""
@@ -130,22 +130,24 @@ class Reads(ABC):
         """Return every job that has rows."""
         return [row["job_id"] for row in self._rows("job_ids")]
 
-    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> Needed:
+    def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> NeededRows:
         """Return the rows of a job that others need."""
         (row,) = self._rows("needed", job_id=job_id, now=now)
         skipped = None if runs_per_job is None else runs_per_job - 1
         kept = [] if skipped is None else self._rows("oldest_kept", job_id=job_id, skipped=skipped)
-        return Needed(**dict(row), oldest_kept=(kept[0]["sequence"], kept[0]["run_id"]) if kept else None)
+        return NeededRows(**dict(row), oldest_kept=(kept[0]["sequence"], kept[0]["run_id"]) if kept else None)
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
         """Return the status of each run that is there."""
         return {row["run_id"]: Status(row["status"]) for row in self._rows("statuses", run_ids=run_ids)}
 
-    def old_rows(self, job_id: str, after: Place, limit: int) -> list[Old]:
+    def old_rows(self, job_id: str, after: Position, limit: int) -> list[RetentionRow]:
         """Return a page of a job's rows, oldest first."""
         at, (sequence, run_id) = self._instant_or_none, after
         return [
-            Old(row["run_id"], Status(row["status"]), Origin(row["origin"]), at(row["finished_at"]), row["sequence"])
+            RetentionRow(
+                row["run_id"], Status(row["status"]), Origin(row["origin"]), at(row["finished_at"]), row["sequence"]
+            )
             for row in self._rows("old_rows", job_id=job_id, sequence=sequence, run_id=run_id, limit=limit)
         ]
 

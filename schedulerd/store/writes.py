@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from ..core.models import JobRecord, Pause, Place, Run
+from ..core.models import JobRecord, Pause, Position, Run
 from .backend import Database
 from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
 from .order import Order
@@ -34,7 +34,7 @@ class Writes(ABC):
         self._order.begin_after(self.last_place())
 
     @abstractmethod
-    def last_place(self) -> Place:
+    def last_place(self) -> Position:
         """Return the largest sequence and the largest run_id in the ledger."""
 
     def numbered(self, run: Run) -> Run:

@@ -25,7 +25,7 @@ _MILLISECOND = 1000  # microseconds: delays are whole ones
 
 
 @dataclass(frozen=True, slots=True)
-class Timetable(Rule):
+class AdjustedRule(Rule):
     """`rule` within bounds, delayed, and kept out of blackouts. Durations are seconds.
 
     `seed` names the job: it makes the jitter of an occurrence the same on every node. `host` names node and job: it

@@ -94,3 +94,13 @@ class Rule(ABC):
             told.append(self.occurrence_at(found.scheduled_at))
             found = self.occurrence_after(found.scheduled_at)
         return told
+
+
+def lowest_bit(mask: int) -> int:
+    """Return the lowest member of a non-empty set of small numbers, stored as the bits of `mask`."""
+    return (mask & -mask).bit_length() - 1
+
+
+def bits_below(mask: int, bit: int) -> int:
+    """Return how many members of a set, stored as the bits of `mask`, are below `bit`."""
+    return (mask & (1 << bit) - 1).bit_count()

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from ..core.errors import TriggerError
 from ..core.models import EPOCH
 from ..core.text import did_you_mean, shown
-from .spans import Calendar, Coverage, Found, Span, coverage_of, piece_of
-from .timezones import DAY, stretch_at, to_instant, wall, zone_named
+from .spans import Calendar, Coverage, Covering, Span, coverage_of, piece_of
+from .timezones import DAY, period_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY
 FURTHEST = 50 * 366 * DAY  # seconds: a rule that is not free within this is never
@@ -62,12 +62,12 @@ class _Moment(NamedTuple):
 
 def _moment(zone: str, instant: datetime) -> _Moment:
     second = (instant - EPOCH) // _SECOND
-    near = stretch_at(zone, second)
+    near = period_at(zone, second)
     local = second + near.offset
     if second < near.start + near.before - near.offset:
         return _Moment(zone, second, local, near.start + near.before - 1)
     if near.end - second <= DAY:
-        repeat = near.end + stretch_at(zone, near.end).offset
+        repeat = near.end + period_at(zone, near.end).offset
         return _Moment(zone, second, min(local, repeat), local)
     return _Moment(zone, second, local, local)
 
@@ -98,7 +98,7 @@ class _Window:
         found = self.find(moment)
         return None if found is None else _end(moment.zone, min(found.until, moment.high + FURTHEST + WEEK))
 
-    def find(self, moment: _Moment) -> Found | None:
+    def find(self, moment: _Moment) -> Covering | None:
         """Return what covers `moment`, and until which second."""
         return self.coverage.find(moment.low, moment.high)
 
@@ -107,11 +107,11 @@ class _Window:
 class _Weekly(_Window):
     """The same in seconds of a week, for three weeks."""
 
-    def find(self, moment: _Moment) -> Found | None:
+    def find(self, moment: _Moment) -> Covering | None:
         """Return what covers `moment`, and until which second."""
         low = (moment.low + _EPOCH_WEEKDAY * DAY) % WEEK
         found = self.coverage.find(low, low + moment.high - moment.low)
-        return None if found is None else Found(found.name, found.until + moment.low - low)
+        return None if found is None else Covering(found.name, found.until + moment.low - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _Universal(_Window):
         found = self.find(moment)
         return None if found is None else EPOCH + min(found.until, moment.second + FURTHEST + WEEK) * _SECOND
 
-    def find(self, moment: _Moment) -> Found | None:
+    def find(self, moment: _Moment) -> Covering | None:
         """Return what covers `moment`, and until which second."""
         return self.coverage.find(moment.second, moment.second)
 

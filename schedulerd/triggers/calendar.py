@@ -27,8 +27,20 @@ from typing import ClassVar, NamedTuple
 
 from ..core.errors import TriggerError
 from ..core.models import EPOCH
-from .masks import bits_below, lowest_bit
-from .oncalendar import FIRST_YEAR, HOUR, LAST_DAY, LAST_YEAR, MINUTE, SECOND, Chain, Maybe, Part, Spec, parse
+from .base import bits_below, lowest_bit
+from .oncalendar import (
+    FIRST_YEAR,
+    HOUR,
+    LAST_DAY,
+    LAST_YEAR,
+    MINUTE,
+    SECOND,
+    Component,
+    Components,
+    OptionalComponents,
+    Spec,
+    parse,
+)
 from .timezones import EPOCH_ORDINAL, zone_named
 from .wallclock import Daylight, WallClockRule
 
@@ -81,7 +93,7 @@ class _Seconds:
     first: int
 
     @classmethod
-    def of(cls, chain: Chain) -> _Seconds | None:
+    def of(cls, chain: Components) -> _Seconds | None:
         """Return the seconds that a list names, or None when they are too intricate."""
         found = {_progression(part) for part in chain}
         long = {each for each in found if each.below(MINUTE) > _FINE}
@@ -112,7 +124,7 @@ class _Seconds:
 
 
 @dataclass(frozen=True, slots=True)
-class _Times:
+class _CalendarTimes:
     """Which ticks of a day match."""
 
     hours: int
@@ -151,7 +163,7 @@ class _Times:
 
 
 @dataclass(frozen=True, slots=True)
-class _Days:
+class _CalendarDays:
     """Which days match, as masks; bit 0 of `years` is FIRST_YEAR."""
 
     years: int
@@ -228,8 +240,8 @@ class CalendarTrigger(WallClockRule):
     daylight: Daylight = None  # type: ignore[assignment]  # made by __post_init__ when it is not given
     normalized: str = field(init=False, repr=False, compare=False)
     _spec: Spec = field(init=False, repr=False)
-    _times: _Times = field(init=False, repr=False, compare=False)
-    _days: _Days = field(init=False, repr=False, compare=False)
+    _times: _CalendarTimes = field(init=False, repr=False, compare=False)
+    _days: _CalendarDays = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Parse. Raise TriggerError when the text is no calendar expression or can never be due."""
@@ -245,13 +257,13 @@ class CalendarTrigger(WallClockRule):
         ):
             object.__setattr__(self, name, value)
 
-    def _times_from(self, spec: Spec) -> _Times:
+    def _times_from(self, spec: Spec) -> _CalendarTimes:
         times = _times_named(spec.hours, spec.minutes, spec.seconds)
         if times is None:
             raise TriggerError("calendar", self.expression, f"more than {_MOST_FINE} fine repeats of seconds in one list")
         return times
 
-    def _days_from(self, spec: Spec) -> _Days:
+    def _days_from(self, spec: Spec) -> _CalendarDays:
         days = _days_named(spec.years, spec.months, spec.dates, spec.from_end, spec.weekdays)
         if days is None:
             day = spec.text.rpartition(" ")[0]
@@ -289,22 +301,24 @@ def _default_daylight(spec: Spec) -> Daylight:
     return Daylight(gap_runs=False, repeat_both=_follows_time(spec.hours) or _follows_time(spec.minutes))
 
 
-def _follows_time(chain: Maybe) -> bool:
+def _follows_time(chain: OptionalComponents) -> bool:
     """Return whether hours or minutes have a `*` or a repeat in their normal form."""
     return chain is None or any(part.repeat and (part.stop < 0 or part.repeat > 1) for part in chain)
 
 
 @lru_cache(maxsize=4096)
-def _times_named(hours: Maybe, minutes: Maybe, seconds: Chain) -> _Times | None:
+def _times_named(hours: OptionalComponents, minutes: OptionalComponents, seconds: Components) -> _CalendarTimes | None:
     """Return the times of a day, which many jobs share; None when their seconds are too intricate."""
     found = _Seconds.of(seconds)
-    return None if found is None else _Times(_mask(hours, 0, 23), _mask(minutes, 0, 59), found)
+    return None if found is None else _CalendarTimes(_mask(hours, 0, 23), _mask(minutes, 0, 59), found)
 
 
 @lru_cache(maxsize=4096)
-def _days_named(years: Maybe, months: Maybe, dates: Maybe, from_end: bool, weekdays: int) -> _Days | None:
+def _days_named(
+    years: OptionalComponents, months: OptionalComponents, dates: OptionalComponents, from_end: bool, weekdays: int
+) -> _CalendarDays | None:
     """Return the days, which many jobs share; None when no year has such a day."""
-    days = _Days(
+    days = _CalendarDays(
         years=_mask(years, FIRST_YEAR, LAST_YEAR) >> FIRST_YEAR,
         months=_mask(months, 1, 12),
         dates=_mask(dates, 1, 31, from_end=from_end),
@@ -314,7 +328,7 @@ def _days_named(years: Maybe, months: Maybe, dates: Maybe, from_end: bool, weekd
     return None if days.next(0, LAST_DAY) is None else days
 
 
-def _mask(chain: Maybe, low: int, high: int, *, from_end: bool = False) -> int:
+def _mask(chain: OptionalComponents, low: int, high: int, *, from_end: bool = False) -> int:
     if chain is None:
         return (2 << high) - (1 << low)
     mask = 0
@@ -324,7 +338,7 @@ def _mask(chain: Maybe, low: int, high: int, *, from_end: bool = False) -> int:
     return mask
 
 
-def _values(part: Part, high: int, *, from_end: bool) -> range:
+def _values(part: Component, high: int, *, from_end: bool) -> range:
     """Return the numbers of a part; from the month's end, a repeat without an end goes on to the last day, which is 1."""
     start, stop, repeat = part
     if not repeat:
@@ -334,7 +348,7 @@ def _values(part: Part, high: int, *, from_end: bool) -> range:
     return range(start, 0, -repeat) if from_end else range(start, high + 1, repeat)
 
 
-def _progression(part: Part) -> Progression:
+def _progression(part: Component) -> Progression:
     start, stop, repeat = part
     if not repeat:
         return Progression(start, start, MINUTE)

@@ -21,7 +21,7 @@ from datetime import date
 from functools import lru_cache
 
 from ..core.errors import TriggerError
-from .masks import bits_below, lowest_bit
+from .base import bits_below, lowest_bit
 from .timezones import EPOCH_ORDINAL, zone_named
 from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 
@@ -64,7 +64,7 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Days:
+class _CronDays:
     """Which days match: by date and by weekday, each as masks, and in special places of a month."""
 
     dates: int
@@ -144,7 +144,7 @@ class _Days:
 
 
 @dataclass(frozen=True, slots=True)
-class _Times:
+class _CronTimes:
     """Which seconds of a day match, as masks."""
 
     hours: int
@@ -194,8 +194,8 @@ class CronTrigger(WallClockRule):
     timezone: str = "UTC"
     daylight: Daylight = None  # type: ignore[assignment]  # made by __post_init__ when it is not given
     _is_fixed: bool = field(init=False, repr=False, compare=False)
-    _times: _Times = field(init=False, repr=False, compare=False)
-    _days: _Days = field(init=False, repr=False, compare=False)
+    _times: _CronTimes = field(init=False, repr=False, compare=False)
+    _days: _CronDays = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Parse. Raise TriggerError when the text is no cron expression or can never be due."""
@@ -207,12 +207,12 @@ class CronTrigger(WallClockRule):
         for name, value in (
             ("daylight", self.daylight or (FIXED if is_fixed else WILDCARD)),
             ("_is_fixed", is_fixed),
-            ("_times", _Times(hours, minutes, seconds)),
+            ("_times", _CronTimes(hours, minutes, seconds)),
             ("_days", self._days_from(*texts[2:])),
         ):
             object.__setattr__(self, name, value)
 
-    def _days_from(self, dates: str, month: str, weekdays: str) -> _Days:
+    def _days_from(self, dates: str, month: str, weekdays: str) -> _CronDays:
         try:
             return _days_named(dates, month, weekdays)
         except TriggerError as error:
@@ -248,7 +248,7 @@ def _split(expression: str) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _days_named(dates: str, month: str, weekdays: str) -> _Days:
+def _days_named(dates: str, month: str, weekdays: str) -> _CronDays:
     """Return the days that the last three fields name, which many jobs share. Raise TriggerError for days of no year."""
     expression = f"{dates} {month} {weekdays}"
     date_parts, weekday_parts = dates.split(","), weekdays.split(",")
@@ -258,7 +258,7 @@ def _days_named(dates: str, month: str, weekdays: str) -> _Days:
     special = {f"{name}l" for name in last} | {"#".join(pair) for pair in nth}
     plain_weekdays = [part for part in weekday_parts if part not in special]
     weekday = _Parser(_FIELDS[4], expression)
-    days = _Days(
+    days = _CronDays(
         dates=_Parser(_FIELDS[2], expression).parts(plain_dates),
         weekdays=_folded(weekday.parts(plain_weekdays)),
         months=_Parser(_FIELDS[3], expression).mask(month),

@@ -69,7 +69,7 @@ def after_from(value: Any) -> EventTrigger:
     return EventTrigger(Events(after=(after,)))
 
 
-def mistaken_links(triggers: Mapping[str, Trigger | None]) -> Iterator[tuple[str, str]]:
+def invalid_dependencies(triggers: Mapping[str, Trigger | None]) -> Iterator[tuple[str, str]]:
     """Yield each job that is to start after one that is not there, or in a circle, with a sentence that says so."""
     links = {
         job_id: [name for after in trigger.events.after for name in after.jobs]

@@ -13,7 +13,7 @@ from ..core.errors import TriggerError
 from ..core.models import EPOCH, MICROSECOND
 from ..core.trigger import NO_EVENTS, Trigger
 from ..core.units import parse_duration
-from .adjustments import Timetable
+from .adjustments import AdjustedRule
 from .base import Rule
 from .blackouts import blackout_from
 from .calendar import CalendarTrigger
@@ -31,13 +31,13 @@ __all__ = [
     "FINISH",
     "KINDS",
     "SEVERAL",
+    "AdjustedRule",
     "AnyOf",
     "CalendarTrigger",
     "CronTrigger",
     "DateTrigger",
     "EventTrigger",
     "IntervalTrigger",
-    "Timetable",
     "trigger_from",
 ]
 
@@ -47,7 +47,7 @@ LONGEST_DELAY = 366 * 86_400.0  # seconds
 SKIP, DEFER = ON_BLACKOUT = ("skip", "defer")
 
 
-class _Place(NamedTuple):
+class _Context(NamedTuple):
     """What a rule needs to know besides its text."""
 
     timezone: str
@@ -55,23 +55,23 @@ class _Place(NamedTuple):
     seed: str
 
 
-def _cron(value: Any, place: _Place) -> Rule:
+def _cron(value: Any, context: _Context) -> Rule:
     text = _text("cron", value, '"30 2 * * *"')
-    return _with_dst(lambda *daylight: CronTrigger(text, place.timezone, *daylight), place.dst)
+    return _with_dst(lambda *daylight: CronTrigger(text, context.timezone, *daylight), context.dst)
 
 
-def _calendar(value: Any, place: _Place) -> Rule:
+def _calendar(value: Any, context: _Context) -> Rule:
     text = _text("calendar", value, '"Mon..Fri *-*-* 08:30"')
-    return _with_dst(lambda *daylight: CalendarTrigger(text, place.timezone, *daylight), place.dst)
+    return _with_dst(lambda *daylight: CalendarTrigger(text, context.timezone, *daylight), context.dst)
 
 
-def _every(value: Any, place: _Place) -> Rule:
+def _every(value: Any, context: _Context) -> Rule:
     try:
         return IntervalTrigger(parse_duration(value))
     except ValueError as error:
         if not isinstance(value, str) or (" " not in value.strip() and not value.strip().isalpha()):
             raise TriggerError("every", str(value), str(error)) from None
-    return _with_dst(lambda daylight=None: phrase_from(value, place.timezone, daylight, place.seed), place.dst)
+    return _with_dst(lambda daylight=None: phrase_from(value, context.timezone, daylight, context.seed), context.dst)
 
 
 def _with_dst(make: Callable[..., Rule], dst: Any) -> Rule:
@@ -88,13 +88,13 @@ def _text(field: str, value: Any, example: str) -> str:
     return value
 
 
-KINDS: Mapping[str, Callable[[Any, _Place], Rule | None]] = {
+KINDS: Mapping[str, Callable[[Any, _Context], Rule | None]] = {
     "cron": _cron,
     "every": _every,
     "calendar": _calendar,
-    "at": lambda value, place: dates_from([value], place.timezone, daylight_from(place.dst, FIXED)),
-    "startup": lambda value, _place: startup_from(value),
-    "after": lambda value, _place: after_from(value),
+    "at": lambda value, context: dates_from([value], context.timezone, daylight_from(context.dst, FIXED)),
+    "startup": lambda value, _context: startup_from(value),
+    "after": lambda value, _context: after_from(value),
 }
 
 
@@ -119,12 +119,12 @@ def trigger_from(
         zone_named(timezone)
     except ValueError as error:
         raise TriggerError("timezone", timezone, str(error)) from None
-    rule = any_of(_rules(mapping, _Place(timezone, mapping.get("dst"), seed)))
+    rule = any_of(_rules(mapping, _Context(timezone, mapping.get("dst"), seed)))
     if rule is None:
         _check_without_rule(mapping, timezone, calendars or {})
         return None
-    moved = _moved(rule, mapping, timezone, Names(seed, host or seed), calendars or {})
-    if isinstance(moved, Timetable):
+    moved = _moved(rule, mapping, timezone, _Seeds(seed, host or seed), calendars or {})
+    if isinstance(moved, AdjustedRule):
         _refuse_never_due(moved, mapping)
     return moved
 
@@ -136,10 +136,10 @@ def _check_without_rule(mapping: Mapping[str, Any], timezone: str, calendars: Ma
     for name in ("not_before", "not_after"):
         if mapping.get(name) is not None:
             raise TriggerError(name, str(mapping[name]), "the job has no trigger that it could bound")
-    _moved(EventTrigger(NO_EVENTS), mapping, timezone, Names("", ""), calendars)
+    _moved(EventTrigger(NO_EVENTS), mapping, timezone, _Seeds("", ""), calendars)
 
 
-def _refuse_never_due(table: Timetable, mapping: Mapping[str, Any]) -> None:
+def _refuse_never_due(table: AdjustedRule, mapping: Mapping[str, Any]) -> None:
     """Raise TriggerError when bounds or blackouts leave no time at all (to be found: see MOST_BLACKOUTS)."""
     is_lasting = table.blackout is None or table.blackout.is_weekly  # dates and calendars end some time
     if table.events != NO_EVENTS or table.waits_for_end or not is_lasting or table.rule.next_after(EPOCH) is None:
@@ -149,14 +149,14 @@ def _refuse_never_due(table: Timetable, mapping: Mapping[str, Any]) -> None:
         raise TriggerError(field, str(mapping[field]), f"no time of {table.rule.text} is left: it can never be due")
 
 
-class Names(NamedTuple):
+class _Seeds(NamedTuple):
     """What decides the shares of jitter and of spread."""
 
     seed: str
     host: str
 
 
-def _rules(mapping: Mapping[str, Any], place: _Place) -> list[Rule]:
+def _rules(mapping: Mapping[str, Any], context: _Context) -> list[Rule]:
     named = [key for key in (*KINDS, SEVERAL) if key in mapping]
     is_from_end = mapping.get("after") == FINISH and "every" in named
     if is_from_end:
@@ -167,47 +167,47 @@ def _rules(mapping: Mapping[str, Any], place: _Place) -> list[Rule]:
     if not named:
         return []
     if named == [SEVERAL]:
-        return _several(mapping[SEVERAL], place)
-    rules = _of_kind(named[0], mapping[named[0]], place)
+        return _several(mapping[SEVERAL], context)
+    rules = _of_kind(named[0], mapping[named[0]], context)
     return [_from_end(rules, mapping["every"])] if is_from_end else rules
 
 
-def _of_kind(key: str, value: Any, place: _Place) -> list[Rule]:
+def _of_kind(key: str, value: Any, context: _Context) -> list[Rule]:
     """Return the rules of one key; a list under it is several rules."""
     if key == "at" and isinstance(value, (list, tuple)):
-        return [dates_from(value, place.timezone, daylight_from(place.dst, FIXED))]
+        return [dates_from(value, context.timezone, daylight_from(context.dst, FIXED))]
     if not isinstance(value, (list, tuple)):
-        rule = KINDS[key](value, place)
+        rule = KINDS[key](value, context)
         return [] if rule is None else [rule]
     if not value:
         raise TriggerError(key, "[]", "an empty list: it can never be due")
     rules = []
     for index, each in enumerate(value):
         try:
-            rule = KINDS[key](each, place)
+            rule = KINDS[key](each, context)
         except TriggerError as error:
             raise TriggerError(error.field, error.text, error.why, (key, index)) from None
         rules += [] if rule is None else [rule]
     return rules
 
 
-def _several(given: Any, place: _Place) -> list[Rule]:
+def _several(given: Any, context: _Context) -> list[Rule]:
     if not isinstance(given, (list, tuple)) or not given:
         raise TriggerError(SEVERAL, str(given), "expected a list of triggers, such as [{cron: ...}, {startup: true}]")
     rules = []
     for index, each in enumerate(given):
         try:
-            rules += _rules_of_element(each, place)
+            rules += _rules_of_element(each, context)
         except TriggerError as error:
             raise error.inside(SEVERAL, index) from None
     return rules
 
 
-def _rules_of_element(given: Any, place: _Place) -> list[Rule]:
+def _rules_of_element(given: Any, context: _Context) -> list[Rule]:
     unknown = [key for key in given if key not in KINDS] if isinstance(given, Mapping) else [given]
     if unknown:
         raise TriggerError(SEVERAL, ", ".join(map(str, unknown)), f"expected one of {', '.join(KINDS)}", ())
-    rules = _rules(given, place)
+    rules = _rules(given, context)
     if any(rule.waits_for_end for rule in rules):
         raise TriggerError("every", str(given["every"]), "what counts from the end of the last run stands alone")
     return rules
@@ -219,7 +219,7 @@ def _from_end(rules: list[Rule], value: Any) -> Rule:
     return IntervalTrigger(rules[0].seconds, from_end=True)
 
 
-def _moved(rule: Rule, given: Mapping[str, Any], timezone: str, names: Names, calendars: Mapping[str, Calendar]) -> Trigger:
+def _moved(rule: Rule, given: Mapping[str, Any], timezone: str, seeds: _Seeds, calendars: Mapping[str, Calendar]) -> Trigger:
     """Return a rule within its bounds, delays and blackouts; the rule itself when it has none."""
     begin, end = (_bound(name, given, timezone) for name in ("not_before", "not_after"))
     if begin is not None and end is not None and end < begin:
@@ -231,7 +231,7 @@ def _moved(rule: Rule, given: Mapping[str, Any], timezone: str, names: Names, ca
     blackout = blackout_from(given.get("blackout"), timezone, calendars, defers=action == DEFER)
     if not (begin or end or jitter or spread or blackout):
         return rule
-    return Timetable(rule, begin, end, jitter, spread, blackout, names.seed, names.host)
+    return AdjustedRule(rule, begin, end, jitter, spread, blackout, seeds.seed, seeds.host)
 
 
 def _bound(field: str, given: Mapping[str, Any], timezone: str) -> datetime | None:

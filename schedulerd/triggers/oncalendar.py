@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..core.errors import TriggerError
 from ..core.models import EPOCH
-from .masks import lowest_bit
+from .base import lowest_bit
 from .timezones import EPOCH_ORDINAL, zone_named
 
 SECOND = 1_000_000  # ticks
@@ -41,7 +41,7 @@ _MOST = 0x7FFF_FFFF
 _MOST_PARTS = 241  # of a list, as in systemd
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """One element of a list: `start`, `start..stop`, or either with `/repeat`; seconds are in ticks.
 
     A range without a repeat repeats by one; a `stop` of -1 is none.
@@ -52,21 +52,21 @@ class Part(NamedTuple):
     repeat: int = 0
 
 
-Chain = tuple[Part, ...]
-Maybe = Chain | None  # None is `*`
+Components = tuple[Component, ...]
+OptionalComponents = Components | None  # None is `*`
 
 
 class Spec(NamedTuple):
     """What an expression says, normalised as systemd does it: lists are sorted and without doubles."""
 
     weekdays: int  # a mask, Monday is bit 0
-    years: Maybe
-    months: Maybe
-    dates: Maybe
+    years: OptionalComponents
+    months: OptionalComponents
+    dates: OptionalComponents
     from_end: bool  # `~`: dates count from the end of the month, its last day is 1
-    hours: Maybe
-    minutes: Maybe
-    seconds: Chain
+    hours: OptionalComponents
+    minutes: OptionalComponents
+    seconds: Components
 
     @property
     def text(self) -> str:
@@ -78,7 +78,7 @@ class Spec(NamedTuple):
         return f"{weekdays}{years}-{months}{'~' if self.from_end else '-'}{dates} {times}"
 
 
-EVERY_SECOND = (Part(0, -1, SECOND),)
+EVERY_SECOND = (Component(0, -1, SECOND),)
 
 
 @lru_cache(maxsize=4096)
@@ -143,7 +143,7 @@ def _at_timestamp(weekdays: int, text: str) -> Spec:
     if at is None or at.year > LAST_YEAR:
         raise ValueError(f"{text!r} is no Unix timestamp: expected @ and whole seconds, up to the end of {LAST_YEAR}")
     years, months, dates, hours, minutes, seconds = (
-        (Part(value),) for value in (at.year, at.month, at.day, at.hour, at.minute, at.second * SECOND)
+        (Component(value),) for value in (at.year, at.month, at.day, at.hour, at.minute, at.second * SECOND)
     )
     return Spec(weekdays, years, months, dates, False, hours, minutes, seconds)
 
@@ -162,7 +162,7 @@ def _day_and_time(text: str) -> tuple[str, str]:
     return first, rest.lstrip(" ")
 
 
-def _date(text: str) -> tuple[Maybe, Maybe, Maybe, bool]:
+def _date(text: str) -> tuple[OptionalComponents, OptionalComponents, OptionalComponents, bool]:
     """Return years, months, dates and whether these count from the month's end."""
     if not text:
         return None, None, None, False
@@ -181,9 +181,9 @@ def _date(text: str) -> tuple[Maybe, Maybe, Maybe, bool]:
     )
 
 
-def _time(text: str) -> tuple[Maybe, Maybe, Chain]:
+def _time(text: str) -> tuple[OptionalComponents, OptionalComponents, Components]:
     """Return hours, minutes and seconds."""
-    midnight = (Part(0),)
+    midnight = (Component(0),)
     if not text:
         return midnight, midnight, midnight
     pieces = text.split(":")
@@ -195,11 +195,11 @@ def _time(text: str) -> tuple[Maybe, Maybe, Chain]:
     return _chain("hour", pieces[0], 0, 23), _chain("minute", pieces[1], 0, 59), seconds
 
 
-def _is_every_second(chain: Chain) -> bool:
+def _is_every_second(chain: Components) -> bool:
     return EVERY_SECOND[0] in chain and all(part.start % SECOND == part.repeat % SECOND == 0 for part in chain)
 
 
-def _chain(name: str, text: str, low: int, high: int, unit: int = 1, *, from_end: bool = False) -> Maybe:
+def _chain(name: str, text: str, low: int, high: int, unit: int = 1, *, from_end: bool = False) -> OptionalComponents:
     """Return the parts of a list, sorted; None for `*`."""
     if text == "*":
         return None
@@ -212,7 +212,7 @@ def _chain(name: str, text: str, low: int, high: int, unit: int = 1, *, from_end
     return tuple(sorted(parts))
 
 
-def _part(name: str, text: str, unit: int) -> Part:
+def _part(name: str, text: str, unit: int) -> Component:
     match = (_WHOLE_PART if unit == 1 else _SECONDS_PART).fullmatch(text)
     if match is None:
         hint = " (systemd writes 0/5, not */5)" if text.startswith("*/") else ""
@@ -230,7 +230,7 @@ def _part(name: str, text: str, unit: int) -> Part:
         start, stop = _full_year(start), _full_year(stop)
     if stop > start:
         stop -= (stop - start) % repeat
-    return Part(start) if stop == start else Part(start, stop, repeat)
+    return Component(start) if stop == start else Component(start, stop, repeat)
 
 
 def _number(text: str, unit: int) -> int:
@@ -245,7 +245,7 @@ def _full_year(year: int) -> int:
     return year + 2000 if 0 <= year < 70 else year + 1900 if 70 <= year < 100 else year
 
 
-def _check(name: str, part: Part, low: int, high: int, unit: int, *, from_end: bool) -> None:
+def _check(name: str, part: Component, low: int, high: int, unit: int, *, from_end: bool) -> None:
     """Raise ValueError when a part is outside its limits, runs backwards or repeats nothing."""
     start, stop, repeat = part
     lowest, highest = low // unit, high // unit
@@ -283,17 +283,17 @@ def _runs(mask: int) -> Iterator[tuple[int, int]]:
         bit = last + 1
 
 
-def _chain_text(chain: Maybe, width: int = 2) -> str:
+def _chain_text(chain: OptionalComponents, width: int = 2) -> str:
     return "*" if chain is None else ",".join(_part_text(part, width) for part in chain)
 
 
-def _part_text(part: Part, width: int) -> str:
+def _part_text(part: Component, width: int) -> str:
     text = f"{part.start:0{width}}" + (f"..{part.stop:0{width}}" if part.stop >= 0 else "")
     is_plain = not part.repeat or (part.stop >= 0 and part.repeat == 1)
     return text if is_plain else f"{text}/{part.repeat}"
 
 
-def _seconds_text(part: Part) -> str:
+def _seconds_text(part: Component) -> str:
     text = _ticks_text(part.start, 2) + (f"..{_ticks_text(part.stop, 2)}" if part.stop >= 0 else "")
     is_plain = not part.repeat or (part.stop >= 0 and part.repeat == SECOND)
     return text if is_plain else f"{text}/{_ticks_text(part.repeat, 1)}"

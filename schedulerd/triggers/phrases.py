@@ -34,7 +34,7 @@ from ..core.models import from_micros, to_micros
 from ..core.units import LONGEST
 from .base import Rule
 from .interval import IntervalTrigger
-from .timezones import DAY, FIRST_YEAR, LAST_YEAR, stretch_at, zone_named
+from .timezones import DAY, FIRST_YEAR, LAST_YEAR, period_at, zone_named
 from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 
 HOUR, MINUTE = 3600, 60
@@ -161,11 +161,11 @@ class ElapsedPhrase(NumberedRule):
         """Return the first microsecond of a step at which the zone's clock shows what is asked for."""
         second = number * self.seconds
         while True:
-            stretch = stretch_at(self.timezone, second)
-            found = second + (self.at - stretch.offset - second) % self.period
-            if found < stretch.end:
+            period = period_at(self.timezone, second)
+            found = second + (self.at - period.offset - second) % self.period
+            if found < period.end:
                 return found * 1_000_000
-            second = stretch.end
+            second = period.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class RandomPhrase(NumberedRule):
         return number * self.step - self.early + int.from_bytes(digest, "big") % (2 * self.early + 1)
 
 
-class Said(NamedTuple):
+class Phrase(NamedTuple):
     """What a phrase says: `low` to `high` of a unit (or weekday), and the second in it that `at` names."""
 
     low: int
@@ -237,25 +237,25 @@ def phrase_from(text: str, timezone: str, daylight: Daylight | None, seed: str) 
     except ValueError as error:
         raise TriggerError("timezone", timezone, str(error)) from None
     try:
-        said = _read(text)
+        phrase = _read(text)
     except ValueError as error:
         raise TriggerError("every", text, str(error)) from None
-    return _rule(said, timezone, daylight, seed)
+    return _rule(phrase, timezone, daylight, seed)
 
 
-def _rule(said: Said, timezone: str, daylight: Daylight | None, seed: str) -> Rule:
-    if said.unit in WEEKDAYS:
-        start, period = _FIRST_MONDAY + WEEKDAYS.index(said.unit) * DAY, UNITS["weeks"]
+def _rule(phrase: Phrase, timezone: str, daylight: Daylight | None, seed: str) -> Rule:
+    if phrase.unit in WEEKDAYS:
+        start, period = _FIRST_MONDAY + WEEKDAYS.index(phrase.unit) * DAY, UNITS["weeks"]
     else:
-        start, period = 0, UNITS[said.unit]
-    step = said.low * period
-    if said.low != said.high:
-        return RandomPhrase(said.text, step, said.high * period, seed)
-    if said.at is None:
+        start, period = 0, UNITS[phrase.unit]
+    step = phrase.low * period
+    if phrase.low != phrase.high:
+        return RandomPhrase(phrase.text, step, phrase.high * period, seed)
+    if phrase.at is None:
         return IntervalTrigger(float(step))
-    if said.low > 1 and said.unit != "days":
-        return ElapsedPhrase(said.text, step, period, said.at, timezone)
-    return WallPhrase(said.text, start + said.at, step, timezone, daylight or _usual(step))
+    if phrase.low > 1 and phrase.unit != "days":
+        return ElapsedPhrase(phrase.text, step, period, phrase.at, timezone)
+    return WallPhrase(phrase.text, start + phrase.at, step, timezone, daylight or _usual(step))
 
 
 def _usual(step: int) -> Daylight:
@@ -263,7 +263,7 @@ def _usual(step: int) -> Daylight:
     return WILDCARD if step % DAY else FIXED
 
 
-def _read(text: str) -> Said:
+def _read(text: str) -> Phrase:
     """Return what a text says. Raise ValueError, which says what is wrong and what is expected."""
     words = text.lower().split()
     if words[:1] == ["every"]:
@@ -274,12 +274,12 @@ def _read(text: str) -> Said:
     unit = _unit(words[0], low, high)
     at = _at(words[1:], unit)
     if unit in WEEKDAYS:
-        return Said(low, high, unit, at or 0)
+        return Phrase(low, high, unit, at or 0)
     if at is not None and low != high:
         raise ValueError(f"`at` does not go with `{low} to {high}`: random gaps have no fixed time, write one of the two")
     if at is not None and low * UNITS[unit] > LONGEST_AT:
         raise ValueError(f"{low} {unit} are too long: with `at`, at most {LONGEST_AT // DAY} days are possible")
-    return Said(low, high, unit, at)
+    return Phrase(low, high, unit, at)
 
 
 def _numbers(words: list[str]) -> tuple[int, int, list[str]]:

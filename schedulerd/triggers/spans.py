@@ -27,7 +27,7 @@ class Span:
     name: str = ""
 
 
-class Found(NamedTuple):
+class Covering(NamedTuple):
     """What was found to cover a second."""
 
     name: str
@@ -43,12 +43,12 @@ class Coverage:
     runs: tuple[int, ...]
     names: tuple[str, ...]
 
-    def find(self, low: int, high: int) -> Found | None:
+    def find(self, low: int, high: int) -> Covering | None:
         """Return what begins by `high` and ends later than `low`."""
         index = bisect_right(self.starts, high) - 1
         if index < 0 or self.ends[index] <= low:
             return None
-        return Found(self.names[index], self.runs[index])
+        return Covering(self.names[index], self.runs[index])
 
     def pieces(self) -> Iterable[tuple[int, int, str]]:
         """Return each stretch: its begin, its end and its name."""

@@ -1,6 +1,6 @@
-"""Time zones as stretches of constant UTC offset, so that triggers can calculate with plain integers.
+"""Time zones as periods of constant UTC offset, so that triggers can calculate with plain integers.
 
-Inside a stretch, local time is UTC plus a constant; only at its borders do gaps and repeats happen. `zoneinfo` does not
+Inside a period, local time is UTC plus a constant; only at its borders do gaps and repeats happen. `zoneinfo` does not
 tell where the borders are, so they are found by looking at it, once per zone and year.
 """
 
@@ -20,10 +20,10 @@ DAY = 86_400
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
-class Stretch(NamedTuple):
+class ZonePeriod(NamedTuple):
     """From `start` until before `end` (Unix seconds), local time is UTC + `offset` seconds; before it, + `before`.
 
-    A stretch never spans a new year (UTC), so neighbours may have equal offsets. When `before` is smaller, the local times
+    A period never spans a new year (UTC), so neighbours may have equal offsets. When `before` is smaller, the local times
     from start + before until before start + offset do not exist (a gap); when it is larger, those from start + offset until
     before start + before come a second time (a repeat).
     """
@@ -42,10 +42,10 @@ def zone_named(name: str) -> ZoneInfo:
         raise ValueError(f"there is no time zone {name!r}") from error
 
 
-def stretch_at(zone: str, second: int) -> Stretch:
-    """Return the stretch of `zone` that holds the Unix time `second`."""
-    starts, stretches = _stretches(zone, date.fromordinal(second // DAY + EPOCH_ORDINAL).year)
-    return stretches[bisect_right(starts, second) - 1]
+def period_at(zone: str, second: int) -> ZonePeriod:
+    """Return the period of `zone` that holds the Unix time `second`."""
+    starts, periods = _periods(zone, date.fromordinal(second // DAY + EPOCH_ORDINAL).year)
+    return periods[bisect_right(starts, second) - 1]
 
 
 def to_instant(zone: str, local: datetime, *, is_end: bool = False) -> datetime:
@@ -55,15 +55,15 @@ def to_instant(zone: str, local: datetime, *, is_end: bool = False) -> datetime:
     """
     micros = (local.replace(tzinfo=None) - EPOCH.replace(tzinfo=None)) // MICROSECOND
     second, rest = divmod(micros, 1_000_000)
-    near = stretch_at(zone, second - DAY)
+    near = period_at(zone, second - DAY)
     while True:
         if second < near.start + near.offset:
             return EPOCH + timedelta(seconds=near.start)  # in the gap before it
         if second < near.end + near.offset:
-            following = stretch_at(zone, near.end)
+            following = period_at(zone, near.end)
             if not is_end or second < following.start + following.offset:
                 return EPOCH + timedelta(seconds=second - near.offset, microseconds=rest)
-        near = stretch_at(zone, near.end)
+        near = period_at(zone, near.end)
 
 
 def wall(local_second: int) -> datetime:
@@ -72,19 +72,19 @@ def wall(local_second: int) -> datetime:
 
 
 @lru_cache(maxsize=4096)
-def _stretches(name: str, year: int) -> tuple[list[int], list[Stretch]]:
+def _periods(name: str, year: int) -> tuple[list[int], list[ZonePeriod]]:
     zone = ZoneInfo(name)
     first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
     last = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
-    stretches = []
+    periods = []
     before, start, offset = _offset(zone, first - 1), first, _offset(zone, first)
     for probe in [*range(first + PROBE, last, PROBE), last - 1]:
         if _offset(zone, probe) != offset:
             border = _first_change(zone, max(start, probe - PROBE), probe)
-            stretches.append(Stretch(start, border, offset, before))
+            periods.append(ZonePeriod(start, border, offset, before))
             before, start, offset = offset, border, _offset(zone, border)
-    stretches.append(Stretch(start, last, offset, before))
-    return [stretch.start for stretch in stretches], stretches
+    periods.append(ZonePeriod(start, last, offset, before))
+    return [period.start for period in periods], periods
 
 
 def _first_change(zone: ZoneInfo, before: int, after: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from ..core.errors import TriggerError
 from ..core.models import EPOCH, to_micros
 from .base import Rule
-from .timezones import DAY, FIRST_YEAR, LAST_YEAR, Stretch, stretch_at, wall, zone_named
+from .timezones import DAY, FIRST_YEAR, LAST_YEAR, ZonePeriod, period_at, wall, zone_named
 
 HORIZON_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
 GAPS, REPEATS = ("run", "skip"), ("once", "both")
@@ -129,68 +129,68 @@ class WallClockRule(Rule):
         return None if found is None else self._instant(found)
 
     def _next_tick(self, tick: int) -> int | None:
-        """Return the first due tick (since 1970 UTC) not before `tick`: walks the stretches of the zone."""
+        """Return the first due tick (since 1970 UTC) not before `tick`: walks the periods of the zone."""
         per = self.TICKS
         last = tick // per + HORIZON_YEARS * 366 * DAY
-        stretch = stretch_at(self.timezone, tick // per)
-        if tick == stretch.start * per and self._was_swallowed(stretch):
+        period = period_at(self.timezone, tick // per)
+        if tick == period.start * per and self._was_swallowed(period):
             return tick
-        low = max(tick + stretch.offset * per, self._first_local(stretch))
-        while stretch.start < last:
-            found = self._next_local(low, (stretch.end + stretch.offset) * per)
+        low = max(tick + period.offset * per, self._first_local(period))
+        while period.start < last:
+            found = self._next_local(low, (period.end + period.offset) * per)
             if found is not None:
-                return found - stretch.offset * per
-            stretch = stretch_at(self.timezone, stretch.end)
-            if self._was_swallowed(stretch):
-                return stretch.start * per
-            low = self._first_local(stretch)
+                return found - period.offset * per
+            period = period_at(self.timezone, period.end)
+            if self._was_swallowed(period):
+                return period.start * per
+            low = self._first_local(period)
         return None
 
-    def _first_local(self, stretch: Stretch) -> int:
-        """Return the first local tick of a stretch that may be due: after what it repeats, when that is due once."""
-        local = stretch.offset if self.daylight.repeat_both or stretch.before <= stretch.offset else stretch.before
-        return (stretch.start + local) * self.TICKS
+    def _first_local(self, period: ZonePeriod) -> int:
+        """Return the first local tick of a period that may be due: after what it repeats, when that is due once."""
+        local = period.offset if self.daylight.repeat_both or period.before <= period.offset else period.before
+        return (period.start + local) * self.TICKS
 
-    def _was_swallowed(self, stretch: Stretch) -> bool:
-        """Return whether a due local time lies in the gap that ends where `stretch` starts, and is made up for."""
-        return self.daylight.gap_runs and stretch.before < stretch.offset and self._in_gap(stretch) is not None
+    def _was_swallowed(self, period: ZonePeriod) -> bool:
+        """Return whether a due local time lies in the gap that ends where `period` starts, and is made up for."""
+        return self.daylight.gap_runs and period.before < period.offset and self._in_gap(period) is not None
 
-    def _in_gap(self, stretch: Stretch) -> int | None:
-        return self._next_local((stretch.start + stretch.before) * self.TICKS, (stretch.start + stretch.offset) * self.TICKS)
+    def _in_gap(self, period: ZonePeriod) -> int | None:
+        return self._next_local((period.start + period.before) * self.TICKS, (period.start + period.offset) * self.TICKS)
 
     def count(self, after: datetime, upto: datetime) -> int:
         """Return how many times are later than `after` and not later than `upto`, without walking them."""
         per, number = self.TICKS, 0
         first, end = self._tick_after(after), self._tick_after(upto)
-        for stretch in self._stretches(first, end):
-            low = max(first + stretch.offset * per, self._first_local(stretch))
-            if first <= stretch.start * per and self._was_swallowed(stretch):
+        for period in self._periods(first, end):
+            low = max(first + period.offset * per, self._first_local(period))
+            if first <= period.start * per and self._was_swallowed(period):
                 number += 1
-                low = max(low, (stretch.start + stretch.offset) * per + 1)
-            number += self._count_local(low, min(end, stretch.end * per) + stretch.offset * per)
+                low = max(low, (period.start + period.offset) * per + 1)
+            number += self._count_local(low, min(end, period.end * per) + period.offset * per)
         return number
 
-    def _stretches(self, tick: int, end: int) -> Iterator[Stretch]:
+    def _periods(self, tick: int, end: int) -> Iterator[ZonePeriod]:
         while tick < end:
-            stretch = stretch_at(self.timezone, tick // self.TICKS)
-            yield stretch
-            tick = stretch.end * self.TICKS
+            period = period_at(self.timezone, tick // self.TICKS)
+            yield period
+            tick = period.end * self.TICKS
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
         """Return what daylight saving had to do with the time `at`."""
         second = to_micros(at) // 1_000_000
-        stretch = stretch_at(self.timezone, second)
-        local = second + stretch.offset
-        if at == EPOCH + timedelta(seconds=stretch.start) and self._was_swallowed(stretch):
-            swallowed = wall((self._in_gap(stretch) or 0) // self.TICKS)
-            local_gap = ((stretch.start + each) * self.TICKS for each in (stretch.before, stretch.offset))
+        period = period_at(self.timezone, second)
+        local = second + period.offset
+        if at == EPOCH + timedelta(seconds=period.start) and self._was_swallowed(period):
+            swallowed = wall((self._in_gap(period) or 0) // self.TICKS)
+            local_gap = ((period.start + each) * self.TICKS for each in (period.before, period.offset))
             others = self._count_local(*local_gap) - 1
             more = f" (nor {others} more of its times)" if others else ""
-            told = f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}{more}: {_gap(stretch)}"
+            told = f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}{more}: {_gap(period)}"
             return (f"{told}, it runs right after it",)
-        if local < stretch.start + stretch.before:
+        if local < period.start + period.before:
             return ("the second pass of a repeated time: it follows elapsed time, or both are asked for",)
-        following = stretch_at(self.timezone, stretch.end)
+        following = period_at(self.timezone, period.end)
         if local >= following.start + following.offset:
             rest = "both are due" if self.daylight.repeat_both else "it is due once"
             return (f"this time comes twice, the first time of two: {rest}",)
@@ -199,9 +199,9 @@ class WallClockRule(Rule):
     def why_not(self, instant: datetime) -> str | None:
         """Return that `instant` is the second pass of a time that is due once, or None."""
         tick = self._tick_after(instant) - 1
-        stretch = stretch_at(self.timezone, tick // self.TICKS)
-        local = tick + stretch.offset * self.TICKS
-        is_repeat = local < self._first_local(stretch)
+        period = period_at(self.timezone, tick // self.TICKS)
+        local = tick + period.offset * self.TICKS
+        is_repeat = local < self._first_local(period)
         if is_repeat and self._next_local(local, local + 1) is not None:
             return "the second pass of a repeated time: it was due the first time (dst repeat: once)"
         return None
@@ -222,14 +222,14 @@ def gap_around(zone: str, local: datetime) -> tuple[str, datetime] | None:
     """Return why the naive local time `local` does not exist in a zone and when its gap ends; None when it does."""
     zone_named(zone)
     second = int(local.replace(tzinfo=UTC).timestamp())
-    stretch = stretch_at(zone, second - DAY)
-    while stretch.start - DAY < second:
-        if stretch.start + stretch.before <= second < stretch.start + stretch.offset:
-            return _gap(stretch), EPOCH + timedelta(seconds=stretch.start)
-        stretch = stretch_at(zone, stretch.end)
+    period = period_at(zone, second - DAY)
+    while period.start - DAY < second:
+        if period.start + period.before <= second < period.start + period.offset:
+            return _gap(period), EPOCH + timedelta(seconds=period.start)
+        period = period_at(zone, period.end)
     return None
 
 
-def _gap(stretch: Stretch) -> str:
-    gone, come = wall(stretch.start + stretch.before), wall(stretch.start + stretch.offset)
+def _gap(period: ZonePeriod) -> str:
+    gone, come = wall(period.start + period.before), wall(period.start + period.offset)
     return f"clocks go from {gone:%H:%M} to {come:%H:%M}"

@@ -7,7 +7,7 @@ import pytest
 
 from schedulerd.actions.cleanup import Cleaning
 from schedulerd.core.models import Origin, Result, Status, finish
-from schedulerd.core.retention import Rules
+from schedulerd.core.retention import RetentionRules
 from schedulerd.process.output import OutputFolder
 from tests.support.builders import NOON, a_run
 
@@ -40,7 +40,7 @@ def write(output, run_id, size, at=NOON):
 
 def clean(store, output, **rules):
     """Clean for a trial and then in earnest, which must come to the same; return what went."""
-    rules = Rules(**rules)
+    rules = RetentionRules(**rules)
     before = {run.run_id for run in store.recent(10_000)}
     trial = Cleaning(store, output, rules, NOON, acts=False).clean()
     assert {run.run_id for run in store.recent(10_000)} == before
@@ -123,7 +123,7 @@ def test_outputs_of_a_clock_that_was_ahead_are_not_the_newest(store, output):
 
 def test_outputs_of_today_stay_while_a_clock_that_has_come_to_it_is_doubted(store, output):
     old, today = ran(store, output, days_ago=10, size=5000), ran(store, output, days_ago=0, size=5000)
-    rules = Rules(outputs_size=8192)
+    rules = RetentionRules(outputs_size=8192)
     Cleaning(store, output, rules, NOON - 9 * DAY, acts=True, wall=NOON).clean()
 
     assert (output.size(old.run_id), output.size(today.run_id)) == (0, 5000)
@@ -164,7 +164,7 @@ def test_a_cleaning_that_is_stopped_has_done_whole_batches(store, output):
         except StopIteration:
             raise InterruptedError from None
 
-    cleaning = Cleaning(store, output, Rules(older_than=50 * DAY), NOON, acts=True, batch=3, check=check)
+    cleaning = Cleaning(store, output, RetentionRules(older_than=50 * DAY), NOON, acts=True, batch=3, check=check)
     with pytest.raises(InterruptedError):
         cleaning.clean()
 

@@ -18,7 +18,7 @@ from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.core.errors import ConfigError, StartError
 from schedulerd.core.models import Param, ParamType, ParamWord, Secret
 from schedulerd.process.spec import Limits
-from schedulerd.secrets.references import known_secrets
+from schedulerd.secrets.job_secrets import known_secrets
 from tests.support.builders import a_job, a_run
 
 

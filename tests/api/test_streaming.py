@@ -14,7 +14,7 @@ from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
 from schedulerd.engine.state import JobState, JobTable
 from schedulerd.process.output import OutputFolder
-from schedulerd.secrets.history import Keepsakes
+from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.service.runs import Runs
 from tests.support.builders import a_job, a_run
 
@@ -29,7 +29,7 @@ def place(tmp_path, store):
     store.record([run]).result(10)
     folder.make(run.run_id)
     return (
-        Runs(table, store, SystemClock(), folder, Keepsakes(str(tmp_path / "keepsakes.json")), lambda: ()),
+        Runs(table, store, SystemClock(), folder, JobArchive(str(tmp_path / "keepsakes.json")), lambda: ()),
         table,
         folder,
         run,

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from schedulerd.core.clock import DOUBTED_SECONDS, ManualClock, SteadyTime
+from schedulerd.core.clock import DOUBTED_SECONDS, SteadyTime
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 
 DAY = timedelta(days=1)
 

@@ -11,14 +11,14 @@ from schedulerd.config.policy_reader import limits_of, uses_of
 from schedulerd.core.concurrency import (
     MOST_QUEUED,
     Admission,
-    Load,
+    HostLoad,
     Waiting,
     admit,
-    choose,
-    lacking,
-    most_at_once,
-    unmet,
-    waits_for,
+    format_pool_wait,
+    full_pools,
+    max_running,
+    select_runs,
+    unmet_condition,
 )
 from schedulerd.core.models import Overlap
 from schedulerd.host.load import measure
@@ -70,7 +70,7 @@ def test_the_number_of_instances_is_bounded_and_a_newer_run_may_replace(overlap,
     ],
 )  # fmt: skip
 def test_how_many_run_at_once_is_up_to_overlap_and_max_instances(overlap, most, expected):
-    assert most_at_once(a_job(overlap=overlap, max_instances=most)) == expected
+    assert max_running(a_job(overlap=overlap, max_instances=most)) == expected
 
 
 def names(choice):
@@ -84,30 +84,30 @@ def a_waiting(run_id, priority=0, **uses):
 def test_the_higher_priority_goes_first_then_the_older_run():
     waiting = [a_waiting("x", b=1), a_waiting("y", 5, b=1), a_waiting("z", b=1)]
 
-    assert names(choose(waiting, {}, {"b": 1}, POOLS)) == ["y", "x"]
+    assert names(select_runs(waiting, {}, {"b": 1}, POOLS)) == ["y", "x"]
 
 
 def test_small_ones_do_not_overtake_a_big_one_that_has_its_turn():
     waiting = [a_waiting("big", b=3), a_waiting("small", b=1), a_waiting("other", c=1)]
 
-    assert names(choose(waiting, {}, {"b": 1}, POOLS)) == ["other"]
-    assert names(choose(waiting, {}, {}, POOLS)) == ["big", "other"]
+    assert names(select_runs(waiting, {}, {"b": 1}, POOLS)) == ["other"]
+    assert names(select_runs(waiting, {}, {}, POOLS)) == ["big", "other"]
 
 
 def test_a_more_important_one_does_overtake():
-    assert names(choose([a_waiting("big", b=3), a_waiting("small", 1, b=1)], {}, {"b": 1}, POOLS)) == ["small"]
+    assert names(select_runs([a_waiting("big", b=3), a_waiting("small", 1, b=1)], {}, {"b": 1}, POOLS)) == ["small"]
 
 
 def test_a_run_that_waits_for_one_pool_is_passed_by_in_its_others():
     waiting = [a_waiting("both", a=1, b=3), a_waiting("x", b=1), a_waiting("y", a=1), a_waiting("z", b=2, c=1)]
 
-    assert names(choose(waiting, {}, {"a": 1}, POOLS)) == ["x", "z"]
+    assert names(select_runs(waiting, {}, {"a": 1}, POOLS)) == ["x", "z"]
 
 
 def test_seats_are_kept_for_a_run_that_has_missed_those_that_it_lacks_now():
     missed = Waiting("both", "both", {"a": 1, "b": 2}, had=frozenset("a"))
     waiting = [missed, a_waiting("y", b=1), a_waiting("x", b=2), a_waiting("z", a=1)]
-    choice = choose(waiting, {}, {"a": 1}, POOLS)
+    choice = select_runs(waiting, {}, {"a": 1}, POOLS)
 
     assert names(choice) == ["y"]  # the third seat of b is nobody's
     assert choice.had["both"] == frozenset("ab")
@@ -116,14 +116,14 @@ def test_seats_are_kept_for_a_run_that_has_missed_those_that_it_lacks_now():
 def test_a_full_pool_is_in_nobody_elses_way():
     waiting = [a_waiting("x", a=1), a_waiting("y"), a_waiting("z", c=2)]
 
-    assert names(choose(waiting, {}, {"a": 1}, POOLS)) == ["y", "z"]
+    assert names(select_runs(waiting, {}, {"a": 1}, POOLS)) == ["y", "z"]
 
 
 def test_a_job_without_room_holds_nobody_back():
     waiting = [a_waiting("j1", a=1), a_waiting("j2", b=1), a_waiting("k", a=1)]
 
-    assert names(choose(waiting, {"j": 0}, {}, POOLS)) == ["k"]
-    assert names(choose(waiting, {"j": 1}, {}, POOLS)) == ["j1"]
+    assert names(select_runs(waiting, {"j": 0}, {}, POOLS)) == ["k"]
+    assert names(select_runs(waiting, {"j": 1}, {}, POOLS)) == ["j1"]
 
 
 RUNS = st.lists(
@@ -142,7 +142,7 @@ ROOM = st.fixed_dictionaries({}, optional={job: st.none() | st.integers(0, 3) fo
 @given(runs=RUNS, taken=TAKEN, room=ROOM)
 def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_a_reason(runs, taken, room):
     waiting = [Waiting(str(place), job, uses, priority) for place, (job, uses, priority) in enumerate(runs)]
-    chosen = choose(waiting, room, taken, POOLS).started
+    chosen = select_runs(waiting, room, taken, POOLS).started
     full = dict(taken)
     for each in chosen:
         for name, weight in each.uses.items():
@@ -156,18 +156,18 @@ def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_
     for left in (each for each in waiting if each not in chosen):
         has_room = rooms[left.job_id] is None or sum(each.job_id == left.job_id for each in chosen) < rooms[left.job_id]
         before = [one for one in waiting if one.priority >= left.priority and one not in chosen and one is not left]
-        held = {name for one in before for name in lacking(one.uses, full, POOLS)}
-        assert not has_room or lacking(left.uses, full, POOLS) or held & set(left.uses)
+        held = {name for one in before for name in full_pools(one.uses, full, POOLS)}
+        assert not has_room or full_pools(left.uses, full, POOLS) or held & set(left.uses)
 
 
 @given(runs=RUNS, taken=TAKEN)
 def test_nobody_starts_before_an_older_one_of_the_same_priority_that_lacks_a_pool_of_both(runs, taken):
     waiting = [Waiting(str(place), f"job{place}", uses, priority) for place, (_, uses, priority) in enumerate(runs)]
-    chosen = choose(waiting, {}, taken, POOLS).started
+    chosen = select_runs(waiting, {}, taken, POOLS).started
     for place, older in enumerate(waiting):
         for newer in waiting[place + 1 :]:
             if older not in chosen and newer.priority <= older.priority:
-                assert newer not in chosen or not set(lacking(older.uses, taken, POOLS)) & set(newer.uses)
+                assert newer not in chosen or not set(full_pools(older.uses, taken, POOLS)) & set(newer.uses)
 
 
 @given(
@@ -190,7 +190,7 @@ def test_a_large_run_comes_at_last_however_many_small_ones_follow_it(uses, weigh
         taken = Counter()
         for each in running:
             taken.update(each.uses)
-        choice = choose(queue, {}, taken, POOLS)
+        choice = select_runs(queue, {}, taken, POOLS)
         running.extend(choice.started)
         queue[:] = [replace(each, had=choice.had.get(each.run_id, each.had)) for each in queue if each not in choice.started]
 
@@ -213,28 +213,28 @@ def test_a_pool_that_never_has_room_keeps_nobody_out_of_the_others(uses, small, 
     stuck = Waiting("stuck", "stuck", {"a": 1, **uses})
     for _ in range(looks):
         later = a_waiting("later", **{small: 1})
-        choice = choose([stuck, later], {}, {"a": 1}, POOLS)
+        choice = select_runs([stuck, later], {}, {"a": 1}, POOLS)
         assert names(choice) == ["later"]
         stuck = replace(stuck, had=choice.had["stuck"])
 
 
 def test_what_a_run_waits_for_is_told_in_words():
-    assert waits_for({"b": 2, "c": 1}, {"b": 2}, POOLS) == "waits for pool b (2 of 3 taken)"
-    assert waits_for({"mutex x": 1}, {"mutex x": 1}, {}) == "waits for mutex x"
+    assert format_pool_wait({"b": 2, "c": 1}, {"b": 2}, POOLS) == "waits for pool b (2 of 3 taken)"
+    assert format_pool_wait({"mutex x": 1}, {"mutex x": 1}, {}) == "waits for mutex x"
 
 
 @pytest.mark.parametrize(
     ("only_if", "load", "words"),
     [
-        ({}, Load(99.0, 0.0), None),
-        ({"load1_below": 4.0}, Load(3.9, 0.0), None),
-        ({"load1_below": 4.0}, Load(4.0, 0.0), "the load was 4, not below 4"),
-        ({"free_memory_above": 1024.0**2}, Load(0.0, 1024.0**2), "1 MiB of memory were free, not more than 1"),
-        ({"free_memory_above": 1024.0**2, "load1_below": 4.0}, Load(0.0, 2 * 1024.0**2), None),
+        ({}, HostLoad(99.0, 0.0), None),
+        ({"load1_below": 4.0}, HostLoad(3.9, 0.0), None),
+        ({"load1_below": 4.0}, HostLoad(4.0, 0.0), "the load was 4, not below 4"),
+        ({"free_memory_above": 1024.0**2}, HostLoad(0.0, 1024.0**2), "1 MiB of memory were free, not more than 1"),
+        ({"free_memory_above": 1024.0**2, "load1_below": 4.0}, HostLoad(0.0, 2 * 1024.0**2), None),
     ],
 )
 def test_a_gate_is_open_or_says_why_not(only_if, load, words):
-    assert unmet(only_if, load) == words
+    assert unmet_condition(only_if, load) == words
 
 
 def test_the_hosts_load_can_be_measured():

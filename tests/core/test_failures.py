@@ -2,10 +2,10 @@
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
-from schedulerd.core.failures import Failures
-from schedulerd.core.loop_steps import Parts
+from schedulerd.core.failures import FailureLog
+from schedulerd.core.loop_steps import StepSequence
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def lines(failures, clock, seconds, every=0.1):
 
 
 def test_a_day_of_failures_is_a_few_lines_with_their_count(clock):
-    told = lines(Failures("the writer", clock), clock, 86400, every=1)
+    told = lines(FailureLog("the writer", clock), clock, 86400, every=1)
 
     assert told[0] == "the writer: unexpected error, continuing"
     assert told[1] == "the writer: unexpected error, continuing, 59 times more since the last message"
@@ -31,7 +31,7 @@ def test_a_day_of_failures_is_a_few_lines_with_their_count(clock):
 
 
 def test_a_part_that_fails_every_other_time_does_not_flood_the_log_either(clock):
-    failures, told = Failures("the writer", clock), []
+    failures, told = FailureLog("the writer", clock), []
     for _ in range(1000):
         told += [failures.failed(OSError("no")), failures.succeeded()]
         clock.advance(0.01)
@@ -43,7 +43,7 @@ def test_a_part_that_fails_every_other_time_does_not_flood_the_log_either(clock)
 
 
 def test_trouble_is_told_while_it_lasts(clock):
-    failures = Failures("the writer", clock)
+    failures = FailureLog("the writer", clock)
     assert failures.trouble is None
     failures.failed(OSError("no space left"))
     assert failures.trouble == "the writer: OSError: no space left"
@@ -53,7 +53,7 @@ def test_trouble_is_told_while_it_lasts(clock):
 
 
 def test_pauses_grow_up_to_a_bound_and_end_with_a_success(clock):
-    failures = Failures("the writer", clock)
+    failures = FailureLog("the writer", clock)
     pauses = []
     for _ in range(2000):
         failures.failed(OSError("no"))
@@ -66,7 +66,7 @@ def test_pauses_grow_up_to_a_bound_and_end_with_a_success(clock):
 
 
 def test_a_failure_after_a_quiet_time_is_logged_at_once(clock):
-    failures = Failures("the writer", clock)
+    failures = FailureLog("the writer", clock)
     lines(failures, clock, 1000)
     failures.succeeded()
     clock.advance(3601)
@@ -80,7 +80,7 @@ def test_one_part_that_fails_keeps_no_other_from_its_turn(clock, caplog):
     def fail(_now):
         raise OSError("no")
 
-    parts = Parts(clock, {"first": fail, "second": done.append})
+    parts = StepSequence(clock, {"first": fail, "second": done.append})
     for _ in range(50):
         parts(NOON)
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from schedulerd.core.models import ENDED, UNFINISHED, Origin, Status
 from schedulerd.core.retention import (
     FOLLOWED_KEPT,
-    Needed,
-    Old,
-    Output,
-    Rules,
+    NeededRows,
+    RetentionRow,
+    RetentionRules,
+    StoredOutput,
     claims_kept,
     expired,
     may_go_on,
@@ -33,7 +33,7 @@ def histories(draw):
     for number, hours in enumerate(ages):
         status = draw(st.sampled_from(sorted(Status)))
         finished_at = None if status in UNFINISHED else NOON - timedelta(hours=hours)
-        rows.append(Old(f"{number:03}", Status(status), draw(st.sampled_from(sorted(Origin))), finished_at))
+        rows.append(RetentionRow(f"{number:03}", Status(status), draw(st.sampled_from(sorted(Origin))), finished_at))
     return rows
 
 
@@ -44,7 +44,7 @@ def newest(rows, holds):
 def needed_of(rows, rules):
     finished = sorted((row.run_id for row in rows if row.status not in UNFINISHED), reverse=True)
     count = rules.runs_per_job
-    return Needed(
+    return NeededRows(
         newest=newest(rows, lambda row: True),
         occurrence=newest(rows, lambda row: row.origin in (Origin.SCHEDULE, Origin.CATCH_UP)),
         result=newest(rows, lambda row: row.status in ENDED),
@@ -55,7 +55,7 @@ def needed_of(rows, rules):
 
 
 RULES = st.builds(
-    Rules,
+    RetentionRules,
     older_than=st.none() | st.integers(0, 50).map(lambda days: days * DAY),
     runs_per_job=st.none() | st.integers(1, 20),
     keeps_last_failure=st.booleans(),
@@ -109,7 +109,7 @@ def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rul
         and (row.origin not in (Origin.SCHEDULE, Origin.CATCH_UP) or row.finished_at < NOON - rules.claims_kept)
     ]  # fmt: skip
 
-    beyond = [row for row in left if needed.oldest_kept is not None and row.place < needed.oldest_kept]
+    beyond = [row for row in left if needed.oldest_kept is not None and row.position < needed.oldest_kept]
     assert {row.run_id for row in beyond} <= needed.stays(rules)
     again = [row for row in rows if row.run_id not in gone]
     assert expired(again, needed_of(again, rules), rules, NOON) == []
@@ -118,18 +118,18 @@ def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rul
 def test_rows_of_a_clock_that_was_behind_are_no_older_than_what_was_recorded_before_them():
     before, wrong = a_run(at=NOON - DAY), a_run(at=datetime(1970, 1, 1, tzinfo=UTC))
     runs = list(map(Order().numbered, (before, wrong)))
-    rows = [Old(run.run_id, Status.SUCCESS, Origin.MANUAL, run.queued_at, run.sequence) for run in runs]
-    rules = Rules(older_than=30 * DAY)
+    rows = [RetentionRow(run.run_id, Status.SUCCESS, Origin.MANUAL, run.queued_at, run.sequence) for run in runs]
+    rules = RetentionRules(older_than=30 * DAY)
 
-    assert expired(rows, Needed(), rules, NOON) == []
-    assert expired(rows, Needed(), rules, NOON + 30 * DAY) == [before.run_id, wrong.run_id]
+    assert expired(rows, NeededRows(), rules, NOON) == []
+    assert expired(rows, NeededRows(), rules, NOON + 30 * DAY) == [before.run_id, wrong.run_id]
 
 
 def test_a_page_of_rows_of_a_clock_that_was_ahead_does_not_hide_those_behind_it():
-    page = [Old(str(number), Status.SUCCESS, Origin.MANUAL, NOON + 400 * DAY) for number in range(10)]
+    page = [RetentionRow(str(number), Status.SUCCESS, Origin.MANUAL, NOON + 400 * DAY) for number in range(10)]
 
-    assert may_go_on(page, Needed(), Rules(older_than=30 * DAY), NOON)
-    assert not may_go_on(page, Needed(), Rules(older_than=30 * DAY), NOON + 401 * DAY)
+    assert may_go_on(page, NeededRows(), RetentionRules(older_than=30 * DAY), NOON)
+    assert not may_go_on(page, NeededRows(), RetentionRules(older_than=30 * DAY), NOON + 401 * DAY)
 
 
 SIZES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100), st.booleans()), max_size=30)
@@ -137,9 +137,9 @@ SIZES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100), st.boolean
 
 @given(sizes=SIZES, limit=st.integers(0, 5000), free=st.integers(0, 5000), min_free=st.integers(0, 5000))
 def test_outputs_go_oldest_first_until_there_is_room_and_running_ones_never(sizes, limit, free, min_free):
-    rules = Rules(outputs_size=limit, min_free=min_free)
+    rules = RetentionRules(outputs_size=limit, min_free=min_free)
     outputs = [
-        Output(str(number), size, NOON - hours * timedelta(hours=1), is_running)
+        StoredOutput(str(number), size, NOON - hours * timedelta(hours=1), is_running)
         for number, (size, hours, is_running) in enumerate(sizes)
     ]
     total = sum(each.size_bytes for each in outputs)
@@ -155,6 +155,6 @@ def test_outputs_go_oldest_first_until_there_is_room_and_running_ones_never(size
 
 
 def test_outputs_that_are_too_old_go_though_there_is_room():
-    old, young = Output("a", 10, NOON - 9 * DAY), Output("b", 10, NOON - DAY)
+    old, young = StoredOutput("a", 10, NOON - 9 * DAY), StoredOutput("b", 10, NOON - DAY)
 
-    assert outputs_to_delete([young, old], Rules(outputs_older_than=7 * DAY), NOON, 0) == [old]
+    assert outputs_to_delete([young, old], RetentionRules(outputs_older_than=7 * DAY), NOON, 0) == [old]

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from schedulerd.api.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
 from schedulerd.api.responses import TooManyFailuresError
 from schedulerd.config.loader import Peer
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError
 from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text
 from schedulerd.core.stats import percentile
 from schedulerd.logs import _OneLine
-from schedulerd.secrets.references import masked, resolve, scrubbed
+from schedulerd.secrets.references import resolve
+from schedulerd.secrets.urls import mask_url, mask_userinfo
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 
 INSTANTS = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 
@@ -68,7 +69,7 @@ def test_a_secret_that_is_nowhere_is_told_by_its_reference(secret):
 
 
 def test_passwords_in_urls_are_masked():
-    assert masked("cannot reach postgresql://u:p@h/db") == "cannot reach postgresql://***@h/db"
+    assert mask_userinfo("cannot reach postgresql://u:p@h/db") == "cannot reach postgresql://***@h/db"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_passwords_in_urls_are_masked():
     ],
 )
 def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
-    assert "CANARY" not in scrubbed(text, url)
+    assert "CANARY" not in mask_url(text, url)
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:6390", "db-1.example:6390", "[2001:db8::1]:6390"])
@@ -94,11 +95,11 @@ def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
 def test_the_host_and_port_of_a_url_without_a_user_are_told(place, more):
     error = f"Error 111 connecting to {place}. Connection refused."
 
-    assert scrubbed(error, f"redis://{place}{more}") == error
+    assert mask_url(error, f"redis://{place}{more}") == error
 
 
 def test_a_file_that_a_url_names_is_told():
-    assert scrubbed("/etc/ca.pem is not there", "rediss://h:7?ssl_ca_certs=/etc/ca.pem") == "/etc/ca.pem is not there"
+    assert mask_url("/etc/ca.pem is not there", "rediss://h:7?ssl_ca_certs=/etc/ca.pem") == "/etc/ca.pem is not there"
 
 
 def test_a_log_record_is_one_line_whatever_a_job_printed():

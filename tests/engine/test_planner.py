@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 import schedule
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Origin
 from schedulerd.core.trigger import Occurrence
 from schedulerd.engine.planner import Planner
 from schedulerd.triggers.factory import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 
 MINUTE = timedelta(minutes=1)
 

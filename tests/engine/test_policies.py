@@ -4,8 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
-from schedulerd.core.concurrency import Load
+from schedulerd.core.concurrency import HostLoad
 from schedulerd.core.errors import NotFoundError, StoppingError
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine import completion as ends_module
@@ -13,6 +12,7 @@ from schedulerd.engine.executor import Finished
 from schedulerd.engine.manual_runs import ManualRuns
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 ADMIN = Actor("me", Role.ADMIN)
 HOUR = timedelta(hours=1)
@@ -313,7 +313,7 @@ def lose_by_cancel(engine):
 
 
 def lose_by_a_gate(engine):
-    engine.load = Load(9.0, 0.0)
+    engine.load = HostLoad(9.0, 0.0)
     for _ in range(5):
         engine.tick(15)
 
@@ -689,11 +689,11 @@ def test_a_run_that_cannot_be_handed_over_gives_its_seat_back(start):
 
 def test_a_run_waits_for_the_load_to_fall(start):
     engine = start(a_job(every="1h", only_if={"load1_below": 4.0}))
-    engine.load = Load(5.0, 0.0)
+    engine.load = HostLoad(5.0, 0.0)
     engine.tick(1)
     engine.settle()
     assert (len(engine.started), statuses(engine)) == (0, [(1, "queued")])
-    engine.load = Load(3.0, 0.0)
+    engine.load = HostLoad(3.0, 0.0)
     engine.tick(14)
     assert engine.started == []
     engine.tick(1)
@@ -704,11 +704,11 @@ def test_a_run_waits_for_the_load_to_fall(start):
 
 def test_a_run_whose_gate_does_not_open_in_time_is_skipped(start):
     engine = start(a_job(every="1h", only_if={"load1_below": 4.0}, only_if_within_seconds=40.0))
-    engine.load = Load(5.0, 0.0)
+    engine.load = HostLoad(5.0, 0.0)
     engine.tick(1)
     for _ in range(5):
         engine.tick(10)
-    engine.load = Load(0.0, 0.0)
+    engine.load = HostLoad(0.0, 0.0)
     engine.tick(60)
 
     (run,) = engine.rows("job")
@@ -723,7 +723,7 @@ def test_an_open_gate_costs_no_time_and_what_is_asked_for_passes_a_closed_one(st
     engine.settle()
     assert len(engine.started) == 1
     succeed(engine)
-    engine.load = Load(9.0, 0.0)
+    engine.load = HostLoad(9.0, 0.0)
     trigger(engine)
 
     assert len(engine.started) == 2
@@ -732,7 +732,7 @@ def test_an_open_gate_costs_no_time_and_what_is_asked_for_passes_a_closed_one(st
 def test_a_gate_is_looked_at_again_after_a_restart(start):
     job = a_job(every="1h", only_if={"free_memory_above": 100.0})
     first = start(job)
-    first.load = Load(0.0, 50.0)
+    first.load = HostLoad(0.0, 50.0)
     first.tick(1)
     first.settle()
     second = start(job)

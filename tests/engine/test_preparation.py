@@ -2,10 +2,10 @@
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import StartError
 from schedulerd.engine.preparation import PREPARE_SECONDS, Preparations
 from tests.support.builders import NOON, a_job, a_run
+from tests.support.manual_clock import ManualClock
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine.due import DueJob
 from schedulerd.engine.executor import Finished
@@ -13,6 +12,7 @@ from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.scheduler import Scheduler
 from schedulerd.engine.state import JobState, JobTable
 from tests.support.builders import NOON, a_job, due_at
+from tests.support.manual_clock import ManualClock
 
 ADMIN = Actor("test", Role.ADMIN)
 MINUTE = timedelta(minutes=1)

@@ -3,9 +3,10 @@
 import queue
 import threading
 
-from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.engine.thread_pool import ThreadPool
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import until
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from schedulerd.actions.probes.runner import Planned, probe_all
 from schedulerd.api.responses import in_thread
-from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import BusyError, StartError, StoreAwayError
 from schedulerd.engine.thread_pool import ThreadPool
 from schedulerd.store.factory import store_at
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 from tests.support.threads import no_more_threads
 
 

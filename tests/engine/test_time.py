@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from schedulerd.actions.cleanup import Cleaning
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.errors import BusyError
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
-from schedulerd.core.retention import Rules
+from schedulerd.core.retention import RetentionRules
 from schedulerd.process.output import OutputFolder
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
@@ -531,7 +531,7 @@ def test_old_rows_of_jobs_without_times_of_their_own_go_too(engine, clock, store
         found.tick(3600)
         found.tick()
     clock.advance(400 * 86400)
-    rules = Rules(older_than=timedelta(days=100))
+    rules = RetentionRules(older_than=timedelta(days=100))
     Cleaning(store, OutputFolder(str(tmp_path / "output")), rules, clock.now(), acts=True).clean()
 
     assert len(found.rows("x")) == 1

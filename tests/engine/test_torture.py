@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
 from schedulerd.core.retries import retry_at_of
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 JOBS = [
     a_job("minute", every="1m"),

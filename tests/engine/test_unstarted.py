@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.recovery import STARTED_LATE
 from schedulerd.store.outage_spool import COME_AGAIN
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 ADMIN = Actor("me", Role.ADMIN)
 HOUR = timedelta(hours=1)

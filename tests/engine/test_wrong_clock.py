@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.core.models import CatchUp, JobRecord, Origin, Status
 from schedulerd.core.trigger import Occurrence
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 SECOND, MINUTE, HOUR, AHEAD = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)
 

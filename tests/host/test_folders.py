@@ -2,7 +2,7 @@
 
 import pytest
 
-from schedulerd.host.folders import make_folders
+from schedulerd.host.files import make_folders
 from schedulerd.host.trust import trusted
 
 

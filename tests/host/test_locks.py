@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from schedulerd.core.errors import AlreadyRunningError
-from schedulerd.host.locks import PathLock, address_of, check_name, is_at, lock_file
+from schedulerd.host.locks import PathLock, address_of, check_name, is_same_file, lock_file
 from schedulerd.host.unix_sockets import drain, hold, holder_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
@@ -85,7 +85,7 @@ def test_a_file_that_is_replaced_before_it_is_locked_is_not_taken_for_the_lock(p
     monkeypatch.setattr("fcntl.flock", replacing)
     descriptor = lock_file(str(path), "the state")
 
-    assert is_at(str(path), descriptor)
+    assert is_same_file(str(path), descriptor)
     os.close(descriptor)
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from schedulerd.host.nonblocking import Outlet, to_descriptor
+from schedulerd.host.nonblocking import NonBlockingWriter, to_descriptor
 
 F_SETPIPE_SZ = 1031
 
@@ -20,7 +20,7 @@ def pipe():
 
 
 def to(writer, most=100_000):
-    return Outlet(to_descriptor(writer), lambda lost: b"%d lost\n" % lost, most)
+    return NonBlockingWriter(to_descriptor(writer), lambda lost: b"%d lost\n" % lost, most)
 
 
 def read_all(reader, outlet):

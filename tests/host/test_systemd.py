@@ -42,10 +42,10 @@ def test_a_manager_that_hangs_is_not_waited_for_and_hears_what_it_must_later(man
     notifier.reloading()
     notifier.ready("5 jobs")
     assert "READY=1" not in "".join(heard(manager))
-    notifier.say_again()
+    notifier.resend_pending()
 
     assert heard(manager) == ["READY=1\nSTATUS=5 jobs"]  # and not that it reloads, which is over
-    notifier.say_again()
+    notifier.resend_pending()
     assert heard(manager) == []
 
 
@@ -53,4 +53,4 @@ def test_a_manager_that_is_gone_is_no_error(manager, notifier):
     manager.close()
 
     notifier.ready("5 jobs")
-    notifier.say_again()
+    notifier.resend_pending()

@@ -1,8 +1,8 @@
 """The steps of a keeper's round, some of which fail."""
 
-from schedulerd.core.clock import ManualClock
 from schedulerd.process.keeper.steps import LONGEST_PAUSE, Steps
 from tests.support.builders import NOON
+from tests.support.manual_clock import ManualClock
 
 
 def fail(steps, name="orders"):

@@ -13,8 +13,8 @@ from schedulerd.core.models import Secret, new_run_id
 from schedulerd.process.output import Chunk, Kept, OutputFolder, Stretch
 from schedulerd.process.output_reader import Reader
 from schedulerd.secrets.forms import SHORTEST_MASKED, forms_of
+from schedulerd.secrets.job_secrets import known_secrets
 from schedulerd.secrets.masking import Mask, masked_output
-from schedulerd.secrets.references import known_secrets
 from tests.support.builders import NOON, a_job
 
 BLOCK = 4096

@@ -158,4 +158,4 @@ def test_without_a_subtree_there_are_no_groups(monkeypatch, tmp_path):
     assert none.unkept("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]
     none.kill("r")
     none.remove("r")
-    assert cgroups.available() == frozenset()
+    assert cgroups.enforceable_limits() == frozenset()

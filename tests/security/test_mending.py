@@ -13,7 +13,7 @@ import pytest
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.source import BackupError
 from schedulerd.core.errors import StartError
-from schedulerd.host.remedies import way_out
+from schedulerd.host.remedies import remedy_for
 from schedulerd.host.trust import why_untrusted
 from schedulerd.process.keeper.launch import NotStartedError, launch
 from schedulerd.secrets.env_files import variables_for
@@ -32,7 +32,7 @@ def found(mode, uid):
 @pytest.mark.parametrize("uid", [0, STRANGER])
 def test_s21_no_folder_of_the_host_is_given_away_or_closed(folder, mode, uid):
     for wanted in (None, f"{folder}/x"):
-        assert not re.search("chmod|chown", way_out(folder, found(mode, uid), {0}, 0, wanted, True))
+        assert not re.search("chmod|chown", remedy_for(folder, found(mode, uid), {0}, 0, wanted, True))
 
 
 def test_s39_a_folder_of_its_own_is_made_where_all_may_add(tmp_path):
@@ -47,12 +47,14 @@ def test_s39_a_folder_of_its_own_is_made_where_all_may_add(tmp_path):
 
 
 def test_s39_a_daemon_of_its_own_user_has_that_folder_made_for_it():
-    assert "install -d -o nobody -m 700 /tmp/NAME" in way_out("/tmp", found(0o1777, 0), {0, STRANGER}, STRANGER, None, True)
+    assert "install -d -o nobody -m 700 /tmp/NAME" in remedy_for(
+        "/tmp", found(0o1777, 0), {0, STRANGER}, STRANGER, None, True
+    )
 
 
 def test_s21_a_user_without_a_name_stands_in_a_command_by_number():
     nameless = 4_000_000
-    assert way_out("/srv/x", found(0o755, STRANGER), {nameless}, nameless, None, False) == "chown 4000000 /srv/x"
+    assert remedy_for("/srv/x", found(0o755, STRANGER), {nameless}, nameless, None, False) == "chown 4000000 /srv/x"
 
 
 def test_s21_the_home_of_somebody_else_stays_theirs(tmp_path):
@@ -60,7 +62,7 @@ def test_s21_the_home_of_somebody_else_stays_theirs(tmp_path):
     os.chown(tmp_path / "job env", STRANGER, STRANGER)
     os.chown(tmp_path, STRANGER, STRANGER)
 
-    assert way_out("/var/www", found(0o755, 33), {0}, 0, None, False) == "name another folder"  # the home of www-data
+    assert remedy_for("/var/www", found(0o755, 33), {0}, 0, None, False) == "name another folder"  # the home of www-data
     why = why_untrusted(str(tmp_path / "job env"), {0})
     assert why.endswith(f": install -o root -g root -m 640 '{tmp_path}/job env' '/etc/schedulerd/job env'")
     assert "chown" not in why

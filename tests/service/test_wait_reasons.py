@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock
-from schedulerd.core.concurrency import Load
+from schedulerd.core.concurrency import HostLoad
 from schedulerd.core.models import Actor, Overlap, Pause, Role, Status
 from schedulerd.engine.manual_runs import ManualRuns
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 
 ADMIN = Actor("me", Role.ADMIN)
 
@@ -126,7 +126,7 @@ def test_a_run_that_waits_for_several_things_tells_all_of_them(start):
     job = a_job(every="1h", overlap=Overlap.QUEUE, uses={"db": 1}, only_if={"load1_below": 4.0})
     engine = start(job, a_job("other", uses={"db": 1}), pools={"db": 1})
     other = trigger(engine, "other")
-    engine.load = Load(5.0, 0.0)
+    engine.load = HostLoad(5.0, 0.0)
     engine.tick(1)
     engine.scheduler.pauses.set("job", Pause(NOON, "me", "holidays")).result(10)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.engine.manual_runs import ManualRuns
@@ -16,6 +16,7 @@ from schedulerd.store.sqlite.store import SqliteStore
 from tests.store.test_outage import SIZE, World, ended
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import until
 
 MINUTE = timedelta(minutes=1)

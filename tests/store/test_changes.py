@@ -46,10 +46,10 @@ CHANGES = (
 def test_runs_keep_their_place_in_the_order_of_recording_and_older_journals_know_none():
     run = replace(a_run(), sequence=7)
     text = to_json(Record([run]))
-    assert from_json(text).runs[0].place == (7, run.run_id)
+    assert from_json(text).runs[0].position == (7, run.run_id)
     del text["record"][0]["sequence"]
 
-    assert from_json(text).runs[0].place == (0, run.run_id)
+    assert from_json(text).runs[0].position == (0, run.run_id)
 
 
 @given(CHANGES)

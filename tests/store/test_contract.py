@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from schedulerd.core.errors import StoreError
 from schedulerd.core.models import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
-from schedulerd.core.retention import Needed, Old
+from schedulerd.core.retention import NeededRows, RetentionRow
 from schedulerd.store.protocol import DayOfJob
 from tests.support.builders import NOON, a_run
 
@@ -229,7 +229,7 @@ def test_rows_are_deleted_but_never_an_unfinished_one(store):
 
 
 def place(store, run):
-    return store.run(run.run_id).place
+    return store.run(run.run_id).position
 
 
 def recorded_with_a_clock_that_was_ahead(store):
@@ -324,14 +324,14 @@ def test_the_rows_that_others_need_are_known(store):
     ends = (Status.SUCCESS, Status.TIMED_OUT, Status.SUCCESS, Status.CANCELLED)
     store.finish([ended(run, status) for run, status in zip(runs, ends, strict=False)]).result(10)
 
-    assert store.needed("job", 2, NOON + MINUTE) == Needed(
+    assert store.needed("job", 2, NOON + MINUTE) == NeededRows(
         newest=by_hand.run_id, occurrence=skipped.run_id, past_occurrence=runs[1].run_id, result=runs[3].run_id,
         failure=runs[1].run_id, success=runs[2].run_id, past_success=runs[0].run_id, oldest_kept=place(store, runs[3]),
     )  # fmt: skip
     assert store.needed("job", 5, NOON).oldest_kept == place(store, runs[0])
     assert store.needed("job", 6, NOON).oldest_kept is None
     assert store.needed("job", None, NOON).oldest_kept is None
-    assert store.needed("none", 1, NOON) == Needed()
+    assert store.needed("none", 1, NOON) == NeededRows()
     assert store.job_ids() == ["job", "other"]
 
 
@@ -341,9 +341,9 @@ def test_old_rows_are_paged_oldest_first(store):
     store.finish([ended(runs[0])]).result(10)
 
     first = store.old_rows("job", (0, ""), 3)
-    assert first[0] == Old(runs[0].run_id, Status.SUCCESS, Origin.SCHEDULE, NOON, place(store, runs[0])[0])
+    assert first[0] == RetentionRow(runs[0].run_id, Status.SUCCESS, Origin.SCHEDULE, NOON, place(store, runs[0])[0])
     assert [row.run_id for row in first] == [run.run_id for run in runs[:3]]
-    assert [row.finished_at for row in store.old_rows("job", first[-1].place, 3)] == [None, None]
+    assert [row.finished_at for row in store.old_rows("job", first[-1].position, 3)] == [None, None]
     assert store.statuses([runs[0].run_id, runs[1].run_id, "no such"]) == {
         runs[0].run_id: Status.SUCCESS, runs[1].run_id: Status.RUNNING,
     }  # fmt: skip

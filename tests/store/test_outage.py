@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from schedulerd.core.clock import ManualClock, SystemClock
+from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
 from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.state import MOST_ENDED, JobState, JobTable
 from schedulerd.process.output import OutputFolder
-from schedulerd.secrets.history import Keepsakes
+from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.service.occurrences import UNASKED
 from schedulerd.service.runs import Runs
 from schedulerd.store.outage_journal import Journal
@@ -21,6 +21,7 @@ from schedulerd.store.outage_spool import COME_AGAIN, Spool
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
+from tests.support.manual_clock import ManualClock
 from tests.support.waiting import until
 
 SIZE = 1 << 20
@@ -116,8 +117,8 @@ def test_pages_of_an_outage_follow_the_order_of_recording(world, tmp_path):
     world.store.record(runs[:1]).result(10)
     table = JobTable()
     table.states["job"] = JobState(a_job(), running={run.run_id: run for run in runs[1:]})
-    output, keepsakes = OutputFolder(str(tmp_path / "output")), Keepsakes(str(tmp_path / "keepsakes.json"))
-    asked = Runs(table, world.store, SystemClock(), output, keepsakes, list)
+    output, archive = OutputFolder(str(tmp_path / "output")), JobArchive(str(tmp_path / "keepsakes.json"))
+    asked = Runs(table, world.store, SystemClock(), output, archive, list)
     world.take_away()
     world.store.record(runs[1:]).result(10)
 
@@ -186,10 +187,10 @@ def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_p
 
 
 def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_from_memory(world, tmp_path):
-    keepsakes = Keepsakes(str(tmp_path / "keepsakes.json"))
+    archive = JobArchive(str(tmp_path / "keepsakes.json"))
     jobs = [a_job("one", overlap=Overlap.QUEUE, cron="0 0 29 2 *"), a_job("two")]
     engine = Engine(world.store, SystemClock(), jobs, ends_at_once=False)
-    runs = Runs(engine.table, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), keepsakes, lambda: ())
+    runs = Runs(engine.table, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), archive, lambda: ())
     asking = ManualRuns(engine.scheduler)
     world.take_away()
     going, waiting, over = (ask_for(asking, job_id) for job_id in ("one", "one", "two"))

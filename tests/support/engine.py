@@ -1,6 +1,6 @@
 """Planner, policy, ledger and dependencies as the daemon builds them, with an executor that the test holds in its hand."""
 
-from schedulerd.core.concurrency import Load
+from schedulerd.core.concurrency import HostLoad
 from schedulerd.core.errors import StoppingError
 from schedulerd.core.models import Result, Status
 from schedulerd.engine.dependencies import Dependencies
@@ -36,7 +36,7 @@ class Engine:
         self.ends_as = lambda _run: Status.SUCCESS  # of those that end at once
         self.started, self.ordered, self.takes_orders = [], [], True
         self.scheduler.run_queue.measured_by = lambda: self.load
-        self.load = Load(0.0, 1e12)
+        self.load = HostLoad(0.0, 1e12)
         self.pools = dict(pools)
         kept = dict.fromkeys(known, Kept(clock.now()))
         left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(),

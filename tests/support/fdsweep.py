@@ -32,7 +32,7 @@ from schedulerd.process.keeper.procfs import children_of_mine, marked, process, 
 from schedulerd.process.keeper.run_cgroups import Groups
 from schedulerd.process.output import OutputFolder
 from schedulerd.process.startup import Summoner
-from schedulerd.secrets.history import Keepsakes
+from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.store.outage_journal import Journal as OutageJournal
 from schedulerd.store.outage_journal import JournalError
 from schedulerd.store.sqlite.store import SqliteStore
@@ -166,7 +166,7 @@ def files() -> None:
     write_private(path, "text")
     read_regular(path, 100)
     fsync_folder(str(FOLDER))
-    Keepsakes(str(FOLDER / "keepsakes.json")).keep({})
+    JobArchive(str(FOLDER / "keepsakes.json")).keep({})
     tokens = Tokens(str(FOLDER), SystemClock())
     tokens.make_first()
     owner_at(str(FOLDER))

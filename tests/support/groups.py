@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.host.cgroups import is_ours
+from schedulerd.host.cgroups import is_writable_group
 
 
 def _mounts() -> list[str]:
@@ -21,7 +21,7 @@ def make_subtree() -> Path:
         path = Path(mount, f"schedulerd-test-{uuid.uuid4().hex[:8]}")
         with suppress(OSError):
             path.mkdir()
-            if is_ours(str(path)):
+            if is_writable_group(str(path)):
                 return path
     pytest.skip("no control group (version 2) can be made here")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schedulerd.core.errors import TriggerError
 from schedulerd.triggers.factory import CronTrigger
-from schedulerd.triggers.timezones import stretch_at
+from schedulerd.triggers.timezones import period_at
 
 CronSim = pytest.importorskip("cronsim", reason="Debian 12 has none").CronSim
 
@@ -72,7 +72,7 @@ def borders(zone: str) -> list[int]:
     second, end = (int(datetime(YEARS[zone] + later, 1, 1, tzinfo=UTC).timestamp()) for later in (0, 1))
     found = []
     while second < end:
-        stretch = stretch_at(zone, second)
+        stretch = period_at(zone, second)
         found += [stretch.start] if stretch.before != stretch.offset else []
         second = stretch.end
     return found or [end - 180 * 86400]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import SchedulerdError
-from ...secrets.references import masked
+from ...secrets.urls import mask_userinfo
 
 HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy", "not_configured"
 WORST_FIRST = (UNHEALTHY, DEGRADED, HEALTHY)
@@ -40,7 +40,7 @@ Probe = Callable[[Cut], Answer]
 
 def told(error: Exception) -> str:
     """Return an error of whatever driver on one line, without what is secret in a URL."""
-    return (masked(" ".join(str(error).split())) or type(error).__name__)[:500]
+    return (mask_userinfo(" ".join(str(error).split())) or type(error).__name__)[:500]
 
 
 def graded(answer: Answer, *doubts: str | None) -> Answer:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...secrets.database_errors import ELSEWHERE, postgresql_error, sqlite_words
-from ...secrets.references import scrubbed
+from ...secrets.urls import mask_url
 from . import fail, order, report
 
 SHOWN_ROWS = 100
@@ -58,7 +58,7 @@ def main() -> None:
             fail(f"the statement begins or ends a transaction itself: it is one already, {ENDS_ITSELF}")
         if text == "interrupted" and url.startswith(SQLITE):
             fail(f"the statement was stopped after its timeout of {given['timeout']:g} s")
-        fail(*((_kept(error), text) if url.startswith(SQLITE) else (scrubbed(_kept(error), url), scrubbed(text, url))))
+        fail(*((_kept(error), text) if url.startswith(SQLITE) else (mask_url(_kept(error), url), mask_url(text, url))))
     sys.stdout.flush()
     report(records_processed=count)
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ...core.clock import SystemClock
-from ...host.descriptors import in_words, is_spare
+from ...host.descriptors import format_os_error, is_spare
 from .procfs import Process, children_of_mine, family, process, processes, run_of, send
 from .remains import killed_in_group, named, unkilled
 from .run_cgroups import Groups
@@ -307,7 +307,7 @@ class Children:
 
     def _tell_hidden(self, error: OSError | None) -> None:
         if error is not None and not self._is_hidden:
-            self._on_trouble(f"processes cannot be listed or signalled: {in_words(error)}")
+            self._on_trouble(f"processes cannot be listed or signalled: {format_os_error(error)}")
         self._is_hidden = error is not None
 
     def _signal(self, child: Child, number: int, cause: str, now: float) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ...core.clock import SystemClock
-from ...host.descriptors import in_words
+from ...host.descriptors import format_os_error
 
 REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start
 ACCEPT_SECONDS = 1.0  # between two tries to accept a connection
@@ -77,7 +77,7 @@ class Connection:
         except OSError as error:
             if daemon is not None:
                 daemon.close()
-            self.trouble = f"cannot accept a connection: {in_words(error)}"
+            self.trouble = f"cannot accept a connection: {format_os_error(error)}"
             self.accept_at = self._clock.monotonic() + ACCEPT_SECONDS
             self._epoll.modify(self._listener.fileno(), 0)
             return False

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ...host.descriptors import SHORTAGES, in_words
+from ...host.descriptors import SHORTAGES, format_os_error
 from .fork import ChildError, fork
 from .spawn import CAN_ENTER_GROUPS, spawn
 
@@ -89,7 +89,7 @@ def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     if _has_too_many_processes(error):
         return f"{program!r} could not be started: its user has as many processes as `limits: {{processes: …}}` allows"
     if isinstance(error, OSError) and error.errno in SHORTAGES:
-        return f"{program!r} could not be started: {in_words(error)}"
+        return f"{program!r} could not be started: {format_os_error(error)}"
     if cwd is not None and not os.path.isdir(cwd):
         return f"cwd {cwd!r} is not a folder"
     who = _whom(order)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from ...host.cgroups import find, hand_on, is_ours, read, unkept, write
+from ...host.cgroups import delegate_controllers, find, is_writable_group, read, unenforceable, write
 from ...host.descriptors import raise_shortage
 
 PERIOD = 100_000  # microseconds of cpu.max
@@ -36,7 +36,7 @@ class Groups:
     def hand_on(self) -> None:
         """Let the groups have controllers: once the daemon, which may have come anew, is out of the way."""
         if self._subtree is not None and self.available:
-            self._controllers = hand_on(self._subtree) and hand_on(self._folder)
+            self._controllers = delegate_controllers(self._subtree) and delegate_controllers(self._folder)
 
     def make(self, run_id: str, limits: Mapping[str, float]) -> str | None:
         """Make the group of a run, with its limits; return the file through which a process enters it. Raise OSError."""
@@ -55,7 +55,7 @@ class Groups:
     def limit(self, run_id: str, limits: Mapping[str, float]) -> None:
         """Set the limits of a run, as far as they can be kept. Raise OSError."""
         path = self._path(run_id)
-        for name in limits.keys() - unkept(limits, self._controllers):
+        for name in limits.keys() - unenforceable(limits, self._controllers):
             write(os.path.join(path, _FILES[name]), _setting(name, limits[name]))
         if "memory" in limits and "memory" in self._controllers:
             write(os.path.join(path, "memory.oom.group"), "1")  # half a run is worth nothing
@@ -64,7 +64,7 @@ class Groups:
 
     def unkept(self, run_id: str, limits: Mapping[str, float]) -> list[str]:
         """Return which limits of a run are not kept: there is no controller, or the run got no group."""
-        return unkept(limits, self._controllers if os.path.isdir(self._path(run_id)) else ())
+        return unenforceable(limits, self._controllers if os.path.isdir(self._path(run_id)) else ())
 
     def members(self, run_id: str) -> set[int]:
         """Return the processes in the group of a run and in those that it made below. Raise OSError."""
@@ -121,7 +121,7 @@ class Groups:
 
     def remove_others(self, known: Mapping[str, Any]) -> None:
         """Remove the groups that an earlier keeper left, but for those of the runs that are known."""
-        if self.available and is_ours(self._folder):
+        if self.available and is_writable_group(self._folder):
             for name in os.listdir(self._folder):
                 if name not in known and os.path.isdir(self._path(name)):
                     self.remove(name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...core.clock import Clock
-from ...core.failures import Failures
+from ...core.failures import FailureLog
 
 LASTS_SECONDS = 60.0  # after its last failure a step counts as one that fails
 LONGEST_PAUSE = 0.5  # runs end meanwhile
@@ -19,7 +19,7 @@ class Steps:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._failures: dict[str, Failures] = {}
+        self._failures: dict[str, FailureLog] = {}
         self._failed_at: dict[str, float] = {}
         self._has_failed = False
 
@@ -37,7 +37,7 @@ class Steps:
     def _fail(self, name: str, error: Exception) -> None:
         self._has_failed = True
         self._failed_at[name] = self._clock.monotonic()
-        line = self._failures.setdefault(name, Failures(name, self._clock)).failed(error)
+        line = self._failures.setdefault(name, FailureLog(name, self._clock)).failed(error)
         if line is not None:
             sys.stderr.write(f"{self._clock.now():%Y-%m-%d %H:%M:%S} {line}\n")
             traceback.print_exception(error)

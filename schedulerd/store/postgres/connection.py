@@ -23,7 +23,8 @@ from psycopg.types.string import TextLoader
 from ...core.clock import Clock
 from ...core.errors import SchedulerdError, StoreAwayError, StoreError
 from ...core.models import Secret
-from ...secrets.references import resolve, scrubbed
+from ...secrets.references import resolve
+from ...secrets.urls import mask_url
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ def is_refusal(error: psycopg.Error) -> bool:
 def told(error: BaseException, url: str = "") -> str:
     """Return what a driver says, on one line, without what is secret in the URL."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return scrubbed(text, url) if "@" in url else text
+    return mask_url(text, url) if "@" in url else text
 
 
 def _check_mode(mode: object) -> None:

@@ -158,7 +158,7 @@ WITH RECURSIVE ids (job_id) AS (
 SELECT job_id FROM ids WHERE job_id IS NOT NULL;
 
 -- needed --
--- The rows of a job that others need; see retention.Needed.
+-- The rows of a job that others need; see retention.NeededRows.
 SELECT
     (SELECT run_id FROM runs WHERE job_id = :job_id ORDER BY sequence DESC, run_id DESC LIMIT 1) AS newest,
     (SELECT run_id FROM runs

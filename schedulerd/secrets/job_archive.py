@@ -20,23 +20,24 @@ from ..core.models import Job, Secret
 from ..host.files import free_name, write_private
 from .database_errors import OF_CONTENTS
 from .env_files import variables_in
-from .references import known_secrets, resolve_to_mask, secrets_in
+from .job_secrets import known_secrets
+from .references import resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)
 
 MOST_GONE = 10_000  # jobs that are not configured any more, the last of which are kept
 _SETTINGS = ("action", "user", "success_exit_codes", "output_limit_bytes")
 
-Keepsake = Mapping[str, Any]  # as it is in the file
+ArchivedJob = Mapping[str, Any]  # as it is in the file
 
 
-class Keepsakes:
+class JobArchive:
     """The keepsakes of jobs, by their id, in memory and in the file at `path`."""
 
     def __init__(self, path: str) -> None:
         """Read the file. What cannot be used of it is kept aside, and logged: of these jobs, once gone, nothing is known."""
         self._path = path
-        self._kept: dict[str, Keepsake] = {}
+        self._kept: dict[str, ArchivedJob] = {}
         try:
             with open(path, encoding="utf-8") as file:
                 read = json.load(file)
@@ -60,11 +61,11 @@ class Keepsakes:
         text = "%s cannot be used as it is, and is kept as %s: some outputs of jobs that are gone are for admins only (%s)"
         log.error(text, self._path, aside, why)
 
-    def keep(self, jobs: Mapping[str, Job]) -> None:
+    def record(self, jobs: Mapping[str, Job]) -> None:
         """Remember a set of jobs before anything of it is started. What cannot be written is remembered in memory."""
         gone = [job_id for job_id in self._kept if job_id not in jobs][-MOST_GONE:]
         kept = {job_id: self._kept[job_id] for job_id in gone}
-        kept |= {job_id: _keepsake(job, self._kept.get(job_id, {})) for job_id, job in jobs.items()}
+        kept |= {job_id: _archived(job, self._kept.get(job_id, {})) for job_id, job in jobs.items()}
         if kept == self._kept:
             return
         self._kept = kept
@@ -77,20 +78,20 @@ class Keepsakes:
         """Return what the jobs did, by their ids, when they were remembered last."""
         return {job_id: kept["action"] for job_id, kept in self._kept.items()}
 
-    def is_of_contents(self, job_id: str) -> bool:
+    def quotes_database(self, job_id: str) -> bool:
         """Return whether a job has, or once had, an action whose output may quote the contents of a database."""
-        return _is_of_contents(self._kept.get(job_id, {}))
+        return _quotes_database(self._kept.get(job_id, {}))
 
-    def retired(self, job_id: str) -> Job | None:
+    def removed_job(self, job_id: str) -> Job | None:
         """Return a job that is gone, as far as it is remembered; None when it is not."""
         kept = self._kept.get(job_id)
         if kept is None:
             return None
         settings = {name: kept[name] for name in _SETTINGS if name in kept}
         settings["success_exit_codes"] = tuple(settings.get("success_exit_codes", ()))
-        return self.with_past(Job(job_id, job_id, options={}, **settings))
+        return self.with_past_secrets(Job(job_id, job_id, options={}, **settings))
 
-    def with_past(self, job: Job) -> Job:
+    def with_past_secrets(self, job: Job) -> Job:
         """Return a job with the references that it had earlier beside those that it has: for masking only."""
         kept = self._kept.get(job.job_id, {})
         past = {f"past {number}": Secret(*each) for number, each in enumerate(kept.get("secrets", ()))}
@@ -100,12 +101,12 @@ class Keepsakes:
     def secrets_of(self, job: Job, is_gone: bool, sources: Iterable[str | Secret]) -> Sequence[bytes]:
         """Return what must not be kept of what a run says, see `known_secrets`. Raise SecretError as `check` does."""
         if is_gone:
-            self.check(job.job_id)
-        return known_secrets(self.with_past(job), sources)
+            self.require_secrets(job.job_id)
+        return known_secrets(self.with_past_secrets(job), sources)
 
-    def check(self, job_id: str) -> None:
+    def require_secrets(self, job_id: str) -> None:
         """Raise SecretError when not all secrets that a job that is gone may have written can be known any more."""
-        job = self.retired(job_id)
+        job = self.removed_job(job_id)
         if job is None:
             raise SecretError("its job is no longer configured, and what its secrets were is not known")
         try:
@@ -118,7 +119,7 @@ class Keepsakes:
 
 
 def _is_right(kept: object) -> bool:
-    """Return whether a keepsake is as `_keepsake` makes them."""
+    """Return whether a keepsake is as `_archived` makes them."""
     if not isinstance(kept, dict) or not isinstance(kept.get("action"), str):
         return False
     codes, secrets, files = (kept.get(name, []) for name in ("success_exit_codes", "secrets", "env_files"))
@@ -131,17 +132,17 @@ def _is_right(kept: object) -> bool:
     return all(isinstance(each, str) for each in texts) and all(type(each) is int for each in numbers)
 
 
-def _keepsake(job: Job, before: Keepsake) -> Keepsake:
+def _archived(job: Job, before: ArchivedJob) -> ArchivedJob:
     secrets = [[each.source, each.name] for each in secrets_in([job.env, job.options])]
     kept: dict[str, Any] = {name: getattr(job, name) for name in _SETTINGS}
     kept["success_exit_codes"] = list(job.success_exit_codes)
     kept["secrets"] = _joined(before.get("secrets", []), secrets)
     kept["env_files"] = _joined(before.get("env_files", []), job.env_files)
-    kept["of_contents"] = _is_of_contents(before) or job.action in OF_CONTENTS or None
+    kept["of_contents"] = _quotes_database(before) or job.action in OF_CONTENTS or None
     return {name: each for name, each in kept.items() if each not in (None, [])}
 
 
-def _is_of_contents(kept: Keepsake) -> bool:
+def _quotes_database(kept: ArchivedJob) -> bool:
     return bool(kept.get("of_contents")) or kept.get("action") in OF_CONTENTS  # files of earlier versions have the latter
 
 
