@@ -166,7 +166,7 @@ def files() -> None:
     write_private(path, "text")
     read_regular(path, 100)
     fsync_folder(str(FOLDER))
-    JobArchive(str(FOLDER / "keepsakes.json")).keep({})
+    JobArchive(str(FOLDER / "keepsakes.json")).record({})
     tokens = Tokens(str(FOLDER), SystemClock())
     tokens.make_first()
     owner_at(str(FOLDER))

@@ -29,7 +29,7 @@ def test_a_job_that_is_gone_is_judged_and_masked_as_it_was(path, monkeypatch, tm
     )  # fmt: skip
     JobArchive(str(path)).record({"job": was})
     later = JobArchive(str(path))
-    later.keep({})
+    later.record({})
     job = JobArchive(str(path)).removed_job("job")
 
     assert (job.action, job.user, job.success_exit_codes, job.output_limit_bytes) == ("http", "nobody", (0, 3), 10 * 1024**2)
