@@ -1,10 +1,8 @@
-"""`schedulerctl db`: what is done with a history itself, without a daemon."""
+"""`schedulerctl db`: operations on the history itself, without a daemon."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +11,8 @@ from dataclasses import asdict, dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from ..backups.sqlite import KIND
-from ..config.loader import DEFAULT_CONFIG, load
-from ..config.settings import DEFAULT_SCHEMA, SCHEMA_PATTERN
+from ..config.defaults import DEFAULT_SCHEMA
+from ..config.loader import load
 from ..core.clock import SystemClock
 from ..core.errors import SchedulerdError
 from ..core.models import Secret
@@ -28,17 +26,15 @@ from ..store.copy import Copied, copy
 from ..store.factory import SQLITE, is_sqlite, path_of, store_at
 from ..store.outage_journal import Journal
 from ..store.status import Standing
-from .client import Client
-from .output import REFUSED, Options, fields, remark, show
+from .arguments import HISTORY_URL, Options
+from .output import REFUSED, field_rows, print_notes, print_result
 
-Add = Callable[..., argparse.ArgumentParser]
-PLACE = "a sqlite:///PATH or postgresql:// URL; env:NAME or file:PATH for one with a password in it"
-TELL_ROWS = 100_000  # between two words about a long copy
+PROGRESS_ROWS = 100_000  # between two progress messages of a copy
 
 
 @dataclass(frozen=True)
-class Place:
-    """A history, and the state directory of its daemon."""
+class History:
+    """Where a history is stored, and the state directory of its daemon."""
 
     url: str | Secret
     schema: str
@@ -46,121 +42,87 @@ class Place:
 
     @property
     def text(self) -> str:
-        """Return it as it may be shown."""
+        """Return the URL without secrets."""
         return str(self.url) if isinstance(self.url, Secret) else mask_userinfo(self.url)
 
 
 class DatabaseError(SchedulerdError):
-    """What was asked of a history is not safe, or makes no sense; says what to do instead."""
+    """An operation on a history is not safe or not possible."""
 
 
-def add_commands(add: Add) -> None:
-    """Add the commands to the parser."""
-    parser = add("db", _status, "the history itself, without a daemon: status, migrate, backup, copy, release")
-    parser.set_defaults(
-        command=lambda _client, _options: parser.error("one of status, migrate, backup, copy, release is needed")
-    )
-    verbs = parser.add_subparsers(metavar="VERB")
-
-    def verb(name: str, command: Callable[[Client, Options], int], text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
-        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
-        sub.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="whose store: is meant (%(default)s)")
-        sub.add_argument("--schema", type=_schema, help=f"of a PostgreSQL (default: store_schema:, or {DEFAULT_SCHEMA})")
-        return sub
-
-    for name, command, text in (
-        ("status", _status, "its version, size and rows; changes nothing"),
-        ("migrate", _migrate, "bring it up to date; the daemon is stopped meanwhile"),
-        (
-            "release",
-            _release,
-            "of a PostgreSQL: let it belong to the next daemon that starts; its own one is stopped for good",
-        ),
-    ):
-        verb(name, command, text).add_argument("place", nargs="?", metavar="URL", help=PLACE)
-    backup = verb("backup", _backup, "a whole, checked copy of a SQLite history into a file; the daemon may run")
-    backup.add_argument("file", metavar="FILE", help="the new file, mode 0600")
-    backup.add_argument("place", nargs="?", metavar="URL", help=PLACE)
-    copying = verb("copy", _copy, "copy all of it into another history; the daemon is stopped meanwhile; may be done again")
-    copying.add_argument("target", metavar="TARGET", help=PLACE)
-    copying.add_argument("place", nargs="?", metavar="SOURCE", help="the same (default: the store: of the configuration)")
-
-
-def _status(_client: Client, options: Options) -> int:
-    place = _place(options.place, options)
-    found = admin.standing(place.url, place.schema, SystemClock())
+def _status(options: Options) -> int:
+    history = _history(options.place, options)
+    status = admin.standing(history.url, history.schema, SystemClock())
     value = {
-        "store": place.text, "schema": place.schema, **asdict(found), "users": list(found.users),
-        "is_up_to_date": found.is_up_to_date,
+        "store": history.text, "schema": history.schema, **asdict(status), "users": list(status.users),
+        "is_up_to_date": status.is_up_to_date,
     }  # fmt: skip
-    shown = {name: each for name, each in value.items() if name != "schema" or not is_sqlite(place.url)}
-    show(options, value, ("FIELD", "VALUE"), fields(shown))
-    if not found.is_up_to_date:
-        remark(options, [_advice(found)])
-    return 0 if found.is_up_to_date else REFUSED
+    shown = {name: each for name, each in value.items() if name != "schema" or not is_sqlite(history.url)}
+    print_result(options, value, ("FIELD", "VALUE"), field_rows(shown))
+    if not status.is_up_to_date:
+        print_notes(options, [_advice(status)])
+    return 0 if status.is_up_to_date else REFUSED
 
 
-def _advice(found: Standing) -> str:
-    if found.version > found.newest:
+def _advice(status: Standing) -> str:
+    if status.version > status.newest:
         return "it was written by a newer schedulerd: upgrade"
-    return "it is not up to date: stop the daemon and run schedulerctl db migrate (its next start does the same)"
+    return "it is not up to date: stop the daemon and run schedulerctl db migrate (the daemon does the same when it starts)"
 
 
-def _migrate(_client: Client, options: Options) -> int:
-    place, clock = _place(options.place, options), SystemClock()
-    with _alone(place):
-        before = admin.standing(place.url, place.schema, clock).version
-        admin.migrate(place.url, place.schema, clock)
-        after = admin.standing(place.url, place.schema, clock).version
-    done = f"from version {before} to {after}" if before != after else f"it was of version {after} already"
-    value = {"store": place.text, "before": before, "after": after}
-    return show(options, value, ("STORE", "MIGRATED"), [(place.text, done)])
+def _migrate(options: Options) -> int:
+    history, clock = _history(options.place, options), SystemClock()
+    with _exclusive(history):
+        before = admin.standing(history.url, history.schema, clock).version
+        admin.migrate(history.url, history.schema, clock)
+        after = admin.standing(history.url, history.schema, clock).version
+    result = f"from version {before} to {after}" if before != after else f"it already has version {after}"
+    value = {"store": history.text, "before": before, "after": after}
+    return print_result(options, value, ("STORE", "MIGRATED"), [(history.text, result)])
 
 
-def _release(_client: Client, options: Options) -> int:
-    place = _place(options.place, options)
-    with _alone(place):
-        name = admin.release(place.url, place.schema, SystemClock())
-    value = {"store": place.text, "schema": place.schema, "released": name}
-    return show(options, value, ("STORE", "BELONGED TO"), [(place.text, name or "nobody")])
+def _release(options: Options) -> int:
+    history = _history(options.place, options)
+    with _exclusive(history):
+        owner = admin.release(history.url, history.schema, SystemClock())
+    value = {"store": history.text, "schema": history.schema, "released": owner}
+    return print_result(options, value, ("STORE", "FORMER OWNER"), [(history.text, owner or "-")])
 
 
-def _backup(_client: Client, options: Options) -> int:
-    place = _place(options.place, options)
-    if not is_sqlite(place.url):
+def _backup(options: Options) -> int:
+    history = _history(options.place, options)
+    if not is_sqlite(history.url):
         raise DatabaseError(
-            f"a PostgreSQL is backed up by its own tools: pg_dump --format=custom --schema={place.schema} --file=FILE URL,"
-            " or by a job backup: {source: history}"
+            "a PostgreSQL history is backed up with the tools of PostgreSQL:"
+            f" pg_dump --format=custom --schema={history.schema} --file=FILE URL, or by a job backup: {{source: history}}"
         )
-    admin.standing(place.url, place.schema, SystemClock())  # so that a file that is none is told, and not copied
+    admin.standing(history.url, history.schema, SystemClock())  # raises an error for a file that is no history
     target = os.path.abspath(options.file)
-    with _partial(target) as partial:
-        order = {"url": place.url, "source": "history"}
+    with _partial_file(target) as partial:
+        order = {"url": history.url, "source": "history"}
         KIND.copy(order, partial)
         KIND.check(order, partial)
         with open(partial, "rb") as file:
             os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())
             size = os.fstat(file.fileno()).st_size
-        os.link(partial, target)  # unlike a rename, this replaces nothing
+        os.link(partial, target)  # unlike rename(2), link(2) replaces no file
     fsync_folder(os.path.dirname(target))
-    return show(options, {"file": target, "size_bytes": size}, ("FILE", "BYTES"), [(target, str(size))])
+    return print_result(options, {"file": target, "size_bytes": size}, ("FILE", "BYTES"), [(target, str(size))])
 
 
 @contextmanager
-def _partial(target: str) -> Iterator[str]:
-    """Lend a path in a private folder beside the target, and leave nothing of it. Raise DatabaseError.
+def _partial_file(target: str) -> Iterator[str]:
+    """Lend the path of a file in a private folder beside the target, and remove the folder afterwards. Raise DatabaseError.
 
-    In a folder of others the copy would go wherever they lead it, so none is made there.
+    A folder in which other users can replace files is refused: they could redirect the copy.
     """
     folder = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.partial")
     try:
         if why := why_replaceable(target, trusted()):
             raise DatabaseError(f"{target}: {why}")
         if os.path.lexists(target):
-            raise FileExistsError(0, "there is such a file already", target)
+            raise FileExistsError(0, "the file exists already", target)
         os.mkdir(folder, 0o700)
         try:
             yield os.path.join(folder, "copy")
@@ -170,109 +132,110 @@ def _partial(target: str) -> Iterator[str]:
         raise DatabaseError(f"{target}: {error.strerror}") from error
 
 
-def _copy(_client: Client, options: Options) -> int:
+def _copy(options: Options) -> int:
     clock = SystemClock()
-    source, target = _place(options.place, options), _place(options.target, options)
-    with _alone(source), _alone(target):
-        found = admin.standing(source.url, source.schema, clock)
-        if not found.is_up_to_date:
-            raise DatabaseError(f"{source.text}: {_advice(found)}")
+    source, target = _history(options.place, options), _history(options.target, options)
+    with _exclusive(source), _exclusive(target):
+        status = admin.standing(source.url, source.schema, clock)
+        if not status.is_up_to_date:
+            raise DatabaseError(f"{source.text}: {_advice(status)}")
         with (
             closing(store_at(source.url, source.schema, clock, opens=False)) as old,
             closing(store_at(target.url, target.schema, clock)) as new,
         ):
-            copied = copy(old, new, _teller(sum(found.runs.values())))
-    return _told(copied, options)
+            copied = copy(old, new, _progress_printer(sum(status.runs.values())))
+    return _print_copied(copied, options)
 
 
-def _teller(whole: int) -> Callable[[Copied], None]:
-    told = 0
+def _progress_printer(total: int) -> Callable[[Copied], None]:
+    printed = 0
 
-    def tell(copied: Copied) -> None:
-        nonlocal told
-        if copied.rows - told >= TELL_ROWS:
-            told = copied.rows
-            print(f"{copied.rows} of {whole} rows", file=sys.stderr, flush=True)
+    def on_progress(copied: Copied) -> None:
+        nonlocal printed
+        if copied.rows - printed >= PROGRESS_ROWS:
+            printed = copied.rows
+            print(f"{copied.rows} of {total} rows", file=sys.stderr, flush=True)
 
-    return tell
+    return on_progress
 
 
-def _told(copied: Copied, options: Options) -> int:
+def _print_copied(copied: Copied, options: Options) -> int:
     statuses = sorted({*copied.before, *copied.after})
     rows = [(name, str(copied.before.get(name, 0)), str(copied.after.get(name, 0))) for name in statuses]
-    show(options, {**asdict(copied), "is_whole": copied.is_whole}, ("STATUS", "SOURCE", "TARGET"), rows)
-    notes = [f"{counted(copied.entered, 'row')} of {copied.rows} entered, {copied.finished} finished"]
+    print_result(options, {**asdict(copied), "is_whole": copied.is_whole}, ("STATUS", "SOURCE", "TARGET"), rows)
+    notes = [f"{counted(copied.entered, 'row')} of {copied.rows} inserted, {copied.finished} updated"]
     if copied.refused:
-        shown = ", ".join(copied.refused[:5])
-        notes.append(f"{counted(len(copied.refused), 'row')} not entered, whose occurrence the target has already: {shown}")
+        runs = ", ".join(copied.refused[:5])
+        notes.append(f"{counted(len(copied.refused), 'row')} not inserted, the target has their occurrences already: {runs}")
     if not copied.is_whole:
-        notes.append("the target is not what the source is: did it have rows of its own?")
-    remark(options, notes)
+        notes.append("source and target differ: did the target contain rows before?")
+    print_notes(options, notes)
     return 0 if copied.is_whole else REFUSED
 
 
-def _place(text: str | None, options: Options) -> Place:
-    """Return the history that is meant. Raise DatabaseError, ConfigError."""
+def _history(text: str | None, options: Options) -> History:
+    """Return the history at a URL, or that of the configuration for None. Raise DatabaseError, ConfigError."""
     if text is None:
         config = load(options.config)
-        return Place(config.store, options.schema or config.store_schema, config.state_dir)
+        return History(config.store, options.schema or config.store_schema, config.state_dir)
     schema = options.schema or DEFAULT_SCHEMA
     kind, _, name = text.partition(":")
     if kind in ("env", "file") and name:
-        return Place(Secret(kind, name), schema)
+        return History(Secret(kind, name), schema)
     if is_sqlite(text):
-        path = os.path.abspath(text.removeprefix(SQLITE))  # not where a link leads: the state directory is where it is named
-        return Place(f"sqlite://{path}", schema, os.path.dirname(path))
+        path = os.path.abspath(text.removeprefix(SQLITE))  # links are not resolved: the state directory is beside the name
+        return History(f"sqlite://{path}", schema, os.path.dirname(path))
     if not text.startswith(("postgresql://", "postgres://")):
-        raise DatabaseError(f"{mask_userinfo(text)}: expected {PLACE}")
+        raise DatabaseError(f"{mask_userinfo(text)}: expected {HISTORY_URL}")
     if urlsplit(text).password or "password" in parse_qs(urlsplit(text).query):
-        raise DatabaseError("a password among the arguments is seen by everybody on this host: put the URL into a file, and"
-                            " name it file:PATH, or into a variable, env:NAME")  # fmt: skip
-    return Place(text, schema)
-
-
-def _schema(text: str) -> str:
-    if not re.fullmatch(SCHEMA_PATTERN, text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of lower case letters, digits and '_'")
-    return text
+        raise DatabaseError(
+            "a password on the command line can be read by all users of this host: put the URL into a file and give"
+            " file:PATH, or into a variable and give env:NAME"
+        )
+    return History(text, schema)
 
 
 @contextmanager
-def _alone(place: Place) -> Iterator[None]:
-    """Keep daemons from a history for as long as this lasts. Raise SchedulerdError when one has it, or has more to write."""
-    path, locks = path_of(place.url), ExitStack()
+def _exclusive(history: History) -> Iterator[None]:
+    """Lock out daemons from a history. Raise SchedulerdError if one uses it, or has changes left to write to it."""
+    path, locks = path_of(history.url), ExitStack()
     with locks:
-        for lock, held, what in _locks(path, place.state_dir):
-            check_name(held, what)
-            if os.path.exists(lock):  # one that is not there, nobody has; made here, it might not be the daemon's
-                locks.callback(os.close, lock_file(lock, what))
+        for lock, locked, name in _locks(path, history.state_dir):
+            check_name(locked, name)
+            if os.path.exists(lock):  # a lock file that does not exist is held by no daemon
+                locks.callback(os.close, lock_file(lock, name))
         if path is None:
-            users = admin.standing(place.url, place.schema, SystemClock()).users
+            users = admin.standing(history.url, history.schema, SystemClock()).users
             if users:
                 raise DatabaseError(
-                    f"{place.text}: a daemon on {' and '.join(users)} uses the schema {place.schema}: stop it, or, when it"
-                    " is stopped, let its pooler close the connections that it keeps"
+                    f"{history.text}: a daemon on {' and '.join(users)} uses the schema {history.schema}: stop it; if it is"
+                    " stopped, wait until its connection pooler has closed its connections"
                 )
-        _check_journal(place)
+        _check_journal(history)
         yield
 
 
 def _locks(path: str | None, state_dir: str | None) -> Sequence[tuple[str, str, str]]:
-    """Return each lock file that a daemon on a history has, with the path that it is the lock of, and that in words."""
+    """Return each lock file of a daemon on a history, with the path that it locks and the name of that in messages."""
     locks = [(f"{path}.lock", path, f"the history {path}")] if path is not None else []
     if state_dir:
         locks.append((os.path.join(state_dir, "lock"), state_dir, f"the state directory {state_dir}"))
     return locks
 
 
-def _check_journal(place: Place) -> None:
-    path = os.path.join(place.state_dir, "outage.journal") if place.state_dir else ""
+def _check_journal(history: History) -> None:
+    path = os.path.join(history.state_dir, "outage.journal") if history.state_dir else ""
     if not path or not os.path.exists(path):
         return
     with closing(Journal(path, max(1, os.path.getsize(path)))) as journal:
         count = journal.backlog.changes
     if count:
         raise DatabaseError(
-            f"{counted(count, 'change')} of an outage wait in {path}, and are not in the history: start the daemon, let it"
-            " write them, and stop it"
+            f"{counted(count, 'change')} of an outage in {path} must be written to the history first: start the daemon, wait"
+            " until it has written them, and stop it"
         )
+
+
+VERBS: dict[str, Callable[[Options], int]] = {
+    "status": _status, "migrate": _migrate, "release": _release, "backup": _backup, "copy": _copy,
+}  # fmt: skip

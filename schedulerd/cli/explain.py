@@ -1,13 +1,12 @@
-"""What an expression means, without a daemon: `schedulerctl explain`."""
+"""`schedulerctl explain`: what a trigger means, and its next times."""
 
 from __future__ import annotations
 
-import argparse
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..core.clock import Clock
+from ..core.clock import Clock, SystemClock
 from ..core.errors import SchedulerdError
 from ..core.models import to_text
 from ..core.trigger import Occurrence, Trigger
@@ -15,57 +14,52 @@ from ..triggers.calendar import CalendarTrigger
 from ..triggers.date import instant_from
 from ..triggers.factory import AdjustedRule, trigger_from
 from ..triggers.wallclock import WallClockRule
+from .arguments import MOST_TIMES, Options
+from .output import print_notes, print_result
 
-EXPRESSIONS = ("cron", "calendar", "every", "at")
-MOST = 1000  # times
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `explain`."""
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--cron", metavar="TEXT", help='such as "30 2 * * mon-fri"')
-    what.add_argument("--calendar", metavar="TEXT", help='systemd\'s OnCalendar, such as "Mon..Fri 08:30"')
-    what.add_argument("--every", metavar="TEXT", help='such as 10m, or "monday at 09:30"')
-    what.add_argument("--at", metavar="TIME", help="such as 2027-01-01T03:00:00")
-    parser.add_argument("--timezone", default="UTC", help="an IANA name (%(default)s)")
-    parser.add_argument(
-        "--after", metavar="TIME", help="the times after this one (default: now); without a zone, local there"
-    )
-    parser.add_argument("--count", type=int, default=10, help=f"how many, 1 to {MOST} (%(default)s)")
-    parser.add_argument("--gap", choices=("run", "skip"), help="what becomes of a time that daylight saving skips")
-    parser.add_argument("--repeat", choices=("once", "both"), help="what becomes of a time that comes twice")
-    parser.add_argument("--blackout", action="append", metavar="WINDOW", help="such as sat..sun; may be repeated")
+TRIGGERS = ("cron", "calendar", "every", "at")
 
 
-def explained(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
-    """Return what an expression means and its coming times, as plain values. Raise TriggerError for a bad one."""
-    if not 1 <= options.count <= MOST:
-        raise SchedulerdError(f"--count {options.count}: expected 1 to {MOST}")
-    given = {name: getattr(options, name) for name in EXPRESSIONS if getattr(options, name) is not None}
+def print_explanation(options: Options) -> int:
+    """Print what a trigger means, and its next times. Raise TriggerError, SchedulerdError for values that are not valid."""
+    found = explain(options, SystemClock())
+    rows = [(each["local"], each["at"], "; ".join(each["reasons"])) for each in found["times"]]
+    if not options.json:
+        has_dst = "dst" in found and found["dst"] not in found["trigger"]
+        print(found["trigger"] + (f" ({found['dst']})" if has_dst else ""))
+    print_result(options, found, ("LOCAL", "UTC", "REASON"), rows)
+    return 0 if rows else print_notes(options, ["there is no further time"])
+
+
+def explain(options: Options, clock: Clock) -> dict[str, Any]:
+    """Return what a trigger means and its next times, as JSON values. Raise TriggerError, SchedulerdError."""
+    if not 1 <= options.count <= MOST_TIMES:
+        raise SchedulerdError(f"--count {options.count}: expected 1 to {MOST_TIMES}")
+    rule = {name: getattr(options, name) for name in TRIGGERS if getattr(options, name) is not None}
     dst = {"gap": options.gap, "repeat": options.repeat}
-    moved = {"blackout": options.blackout, "dst": dst if any(dst.values()) else None}
-    trigger = trigger_from({**given, **moved}, options.timezone)
-    assert trigger is not None  # noqa: S101 - argparse asks for one
+    adjustments = {"blackout": options.blackout, "dst": dst if any(dst.values()) else None}
+    trigger = trigger_from({**rule, **adjustments}, options.timezone)
+    assert trigger is not None  # noqa: S101 - argparse requires one of TRIGGERS
     after = clock.now() if options.after is None else instant_from("--after", options.after, options.timezone)
     zone = ZoneInfo(options.timezone)
     return {
         "trigger": trigger.text,
         "trigger_type": trigger.kind,
         "timezone": options.timezone,
-        **_of_rule(trigger.rule if isinstance(trigger, AdjustedRule) else trigger),
+        **_rule_details(trigger.rule if isinstance(trigger, AdjustedRule) else trigger),
         "after": to_text(after),
         "times": [_time(each, zone) for each in _starts(trigger, after, options.count)],
     }
 
 
-def _of_rule(rule: Trigger) -> dict[str, Any]:
-    """Return what there is to know about the rule itself."""
-    out: dict[str, Any] = {}
+def _rule_details(rule: Trigger) -> dict[str, Any]:
+    """Return the details that only some rules have."""
+    details: dict[str, Any] = {}
     if isinstance(rule, CalendarTrigger):
-        out["normalized"] = rule.normalized
+        details["normalized"] = rule.normalized
     if isinstance(rule, WallClockRule):
-        out["dst"] = rule.daylight.text
-    return out
+        details["dst"] = rule.daylight.text
+    return details
 
 
 def _starts(trigger: Trigger, after: datetime, count: int) -> list[Occurrence]:

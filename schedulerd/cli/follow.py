@@ -1,4 +1,4 @@
-"""Follow a run from a terminal, over restarts of the daemon: output to stdout as it comes, a line of status on stderr."""
+"""Follow a run on a terminal, across restarts of the daemon: output on stdout, a status line on stderr."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from contextlib import suppress
 from typing import Any
 
 from ..core.clock import SystemClock
-from ..core.models import UNFINISHED
 from ..core.units import format_duration
-from .client import PREFIX, Client, ClientError, Streamed, run_path
-from .output import percent, printable, printable_lines
+from .client import PREFIX, Client, ClientError, ResponseStream, run_path
+from .output import format_percent, printable, printable_lines
 from .terminal import Controls, TerminalText
 
-PATIENCE_SECONDS = 60.0  # for a daemon that does not answer
-AGAIN_SECONDS = 0.5
-LOOK_SECONDS = 15.0  # the longest that a daemon is asked to wait before it answers
-STATUS_SECONDS = 1.0
+RECONNECT_SECONDS = 60.0  # how long a daemon that does not answer is tried again
+RETRY_SECONDS = 0.5  # between two tries
+POLL_SECONDS = 15.0  # the longest that the daemon may delay its response to wait for the end of a run
+STATUS_SECONDS = 1.0  # between two updates of the status line
 CLEAR_LINE = "\r\x1b[K"
-FORBIDDEN, GONE = 403, 410
-PASSING = (0, 503)  # HTTP statuses of a daemon that comes back
+FORBIDDEN, GONE = 403, 410  # HTTP statuses
+TEMPORARY = (0, 503)  # HTTP statuses while the daemon restarts
+UNFINISHED = ("queued", "running")  # statuses of a run
 
 
-class StatusLine:
-    """Output, and at the bottom of a terminal one line that tells how a run is; without a terminal, output alone.
+class Terminal:
+    """Writes output to stdout, and below it one status line on stderr if that is a terminal.
 
-    Without a terminal, output is passed on byte by byte.
+    If stdout is no terminal, the bytes of the output are written unchanged.
     """
 
     def __init__(self, controls: Controls) -> None:
-        """`controls` says what becomes of control characters on a terminal."""
+        """`controls` says how control characters are written to a terminal."""
         self._lock = threading.Lock()
         self._text = TerminalText(controls if sys.stdout.isatty() else Controls.RAW)
-        self._is_terminal = sys.stderr.isatty()
-        self._is_shown = False
-        self._is_free = True  # the cursor is at the beginning of a line
+        self._has_status = sys.stderr.isatty()
+        self._is_status_shown = False
+        self._is_line_start = True  # the cursor is at the beginning of a line
 
     def write(self, data: bytes) -> None:
-        """Write output where the line was."""
+        """Write output, in place of the status line."""
         with self._lock:
             self._write(self._text.feed(data))
 
     def end(self) -> None:
-        """Write what was held back: there is no more output."""
+        """Write what is left of an incomplete sequence at the end of the output."""
         with self._lock:
             self._write(self._text.end())
 
@@ -53,190 +53,183 @@ class StatusLine:
         self._clear()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-        self._is_free = data.endswith(b"\n") or not sys.stdout.isatty()
+        self._is_line_start = data.endswith(b"\n") or not sys.stdout.isatty()
 
-    def say(self, text: str) -> None:
-        """Write a line that stays, to stderr."""
+    def print_message(self, text: str) -> None:
+        """Write a line of our own to stderr."""
         with self._lock:
             self._clear()
             print(printable_lines(text), file=sys.stderr, flush=True)
 
-    def set(self, text: str) -> None:
-        """Show a line until the next output."""
+    def set_status(self, text: str) -> None:
+        """Show a status line until the next output."""
         with self._lock:
-            if self._is_terminal and self._is_free:
+            if self._has_status and self._is_line_start:
                 print(f"{CLEAR_LINE}{printable(text)}", end="", file=sys.stderr, flush=True)
-                self._is_shown = True
+                self._is_status_shown = True
 
-    def clear(self) -> None:
-        """Take the line away; what is said next begins on a line of its own."""
+    def clear_status(self) -> None:
+        """Remove the status line, and end an incomplete line of output."""
         with self._lock:
             self._clear()
-            if not self._is_free:
+            if not self._is_line_start:
                 print(file=sys.stderr, flush=True)
-                self._is_free = True
+                self._is_line_start = True
 
     def _clear(self) -> None:
-        if self._is_shown:
+        if self._is_status_shown:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
-            self._is_shown = False
+            self._is_status_shown = False
 
 
-class Patience:
-    """How long a daemon that does not answer is waited for: it may be on its way back."""
+class Reconnect:
+    """Limits how long a daemon that does not answer is tried again."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
-        self.restore()
+        self.on_response()
 
-    def restore(self) -> None:
-        """Begin again: it has answered."""
-        self._give_up = self._clock.monotonic() + PATIENCE_SECONDS
+    def on_response(self) -> None:
+        """Start the time limit again."""
+        self._until = self._clock.monotonic() + RECONNECT_SECONDS
 
-    def bear(self, error: ClientError) -> None:
-        """Raise an error that will not pass, or that has lasted too long."""
-        if error.status not in PASSING or self._clock.monotonic() > self._give_up:
+    def on_error(self, error: ClientError) -> None:
+        """Raise `error` if it is permanent, or if the time limit has been reached."""
+        if error.status not in TEMPORARY or self._clock.monotonic() > self._until:
             raise error
 
 
-class Watch:
-    """One run that is watched; `offset` is where its output goes on."""
+class OutputFollower:
+    """Writes the output of one run; `offset` is the position up to which it has been written."""
 
     def __init__(self, client: Client, run_id: str, controls: Controls) -> None:
         self.run_id = run_id
         self.path = run_path(run_id, "output")
         self.offset = 0
-        self.line = StatusLine(controls)
+        self.terminal = Terminal(controls)
         self._client = client
         self._pause = threading.Event()
 
-    def show(self, data: bytes) -> None:
-        """Write output."""
-        self.line.write(data)
-
-    def take(self, answer: Streamed) -> None:
-        """Write what comes, and keep count; tell what was dropped, and when all of it was."""
-        if int(answer.headers["x-output-size"]) < self.offset:
-            self._begin_anew()
+    def write_stream(self, stream: ResponseStream) -> None:
+        """Write a part of the output while it arrives, and report what was dropped before it."""
+        if int(stream.headers["x-output-size"]) < self.offset:
+            self._on_truncated()
             return
-        self._go_to(answer)
-        for data in answer.pieces:
-            self.line.write(data)
+        dropped = int(stream.headers["x-output-dropped"])
+        self.offset += dropped
+        self.report_dropped(dropped)
+        for data in stream.pieces:
+            self.terminal.write(data)
             self.offset += len(data)
 
     def fetch(self, limit: int) -> tuple[int, bytes]:
-        """Return output from `offset` on, at most `limit` bytes of it, and how much was dropped before that."""
-        with self._client.stream(f"{PREFIX}/{self.path}", offset=self.offset, limit=limit) as answer:
-            data = b"".join(answer.pieces)
-            dropped = int(answer.headers["x-output-dropped"])
+        """Return how many bytes were dropped at `offset`, and at most `limit` bytes that follow them."""
+        with self._client.stream(f"{PREFIX}/{self.path}", offset=self.offset, limit=limit) as stream:
+            data = b"".join(stream.pieces)
+            dropped = int(stream.headers["x-output-dropped"])
         self.offset += dropped + len(data)
         return dropped, data
 
-    def tell_dropped(self, dropped: int) -> None:
-        """Tell of bytes that were dropped, if there are any."""
+    def report_dropped(self, dropped: int) -> None:
+        """Write a message about bytes that were dropped, if there are any."""
         if dropped:
-            self.line.say(f"[schedulerd: {dropped} bytes dropped]")
+            self.terminal.print_message(f"[schedulerd: {dropped} bytes dropped]")
 
-    def _go_to(self, answer: Streamed) -> None:
-        dropped = int(answer.headers["x-output-dropped"])
-        self.offset += dropped
-        self.tell_dropped(dropped)
-
-    def _begin_anew(self) -> None:
-        self.line.say("[schedulerd: the run has erased its output]")
+    def _on_truncated(self) -> None:
+        self.terminal.print_message("[schedulerd: the run has erased its output]")
         self.offset = 0
 
-    def _await_end(self) -> dict[str, Any]:
-        """Return the run when it has ended: there is no output to wait for."""
-        self.line.say("[schedulerd: the output of the run was removed]")
-        return awaited(self._client, self.run_id, None) or {}
+    def _on_removed(self) -> dict[str, Any]:
+        """Return the run when it has ended; there is no output to follow."""
+        self.terminal.print_message("[schedulerd: the output of the run was removed]")
+        return wait_for_end(self._client, self.run_id, None) or {}
 
     def follow(self) -> dict[str, Any]:
-        """Write all output until the run has ended; return the run. Raise ClientError when the daemon stays away."""
-        patience = Patience()
+        """Write all output until the run has ended; return the run. Raise ClientError if the daemon does not come back."""
+        reconnect = Reconnect()
         while True:
             before = self.offset
             try:
-                with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as answer:
-                    self.take(answer)
+                with self._client.stream(f"{PREFIX}/{self.path}", follow="true", offset=self.offset) as stream:
+                    self.write_stream(stream)
                 run: dict[str, Any] = self._client.get(run_path(self.run_id))
                 if run.get("output_removed"):
-                    return self._await_end()
+                    return self._on_removed()
                 if run["output_bytes"] < self.offset:
-                    self._begin_anew()
+                    self._on_truncated()
                 if run["status"] not in UNFINISHED and self.offset >= run["output_bytes"]:
                     return run
-                patience.restore()
+                reconnect.on_response()
             except ClientError as error:
                 if error.status == GONE:
-                    return self._await_end()
-                patience.bear(error)
-                self.line.set(f"{error}: trying again")
+                    return self._on_removed()
+                reconnect.on_error(error)
+                self.terminal.set_status(f"{error}: trying again")
             if self.offset == before:
-                self._pause.wait(AGAIN_SECONDS)
+                self._pause.wait(RETRY_SECONDS)
 
 
-def awaited(client: Client, run_id: str, until: float | None) -> dict[str, Any] | None:
-    """Return a run as it ended, or None when it has not at `until` (monotonic; None is never).
+def wait_for_end(client: Client, run_id: str, until: float | None) -> dict[str, Any] | None:
+    """Return a run when it has ended, or None at `until` (monotonic seconds; None means no limit).
 
-    A restart of the daemon is waited for. Raise ClientError when it stays away.
+    Restarts of the daemon are tolerated. Raise ClientError if it does not come back.
     """
-    clock, patience, pause = SystemClock(), Patience(), threading.Event()
+    clock, reconnect, pause = SystemClock(), Reconnect(), threading.Event()
     while True:
-        asked_at = clock.monotonic()
-        look = LOOK_SECONDS if until is None else max(0.0, min(LOOK_SECONDS, until - asked_at))
+        requested_at = clock.monotonic()
+        wait = POLL_SECONDS if until is None else max(0.0, min(POLL_SECONDS, until - requested_at))
         try:
-            run: dict[str, Any] = client.get(run_path(run_id), wait=f"{look:.3f}")
+            run: dict[str, Any] = client.get(run_path(run_id), wait=f"{wait:.3f}")
             if run["status"] not in UNFINISHED:
                 return run
-            patience.restore()
+            reconnect.on_response()
         except ClientError as error:
-            patience.bear(error)
+            reconnect.on_error(error)
         now = clock.monotonic()
         if until is not None and now >= until:
             return None
-        if now - asked_at < AGAIN_SECONDS:  # it is stopping, or away
-            pause.wait(AGAIN_SECONDS if until is None else min(AGAIN_SECONDS, until - now))
+        if now - requested_at < RETRY_SECONDS:  # the daemon is stopping or down: it did not wait
+            pause.wait(RETRY_SECONDS if until is None else min(RETRY_SECONDS, until - now))
 
 
-def watched(client: Client, run_id: str, controls: Controls) -> dict[str, Any]:
-    """Follow a run from its beginning, with a line of status when there is a terminal; return it as it ended."""
-    watch = Watch(client, run_id, controls)
+def follow_run(client: Client, run_id: str, controls: Controls) -> dict[str, Any]:
+    """Write the output of a run from its beginning, with a status line on a terminal; return the run when it has ended."""
+    follower = OutputFollower(client, run_id, controls)
     is_over = threading.Event()
-    teller = threading.Thread(target=_tell, args=(client, run_id, watch.line, is_over), daemon=True)
+    updater = threading.Thread(target=_update_status, args=(client, run_id, follower.terminal, is_over), daemon=True)
     if sys.stderr.isatty():
-        with suppress(RuntimeError):  # no thread is to be had: then there is no line of status
-            teller.start()
+        with suppress(RuntimeError):  # the thread cannot be started: then there is no status line
+            updater.start()
     try:
-        return watch.follow()
+        return follower.follow()
     except ClientError as error:
         if error.status != FORBIDDEN:
             raise
-        watch.line.say(f"[schedulerd: {error}]")
-        return awaited(client, run_id, None) or {}
+        follower.terminal.print_message(f"[schedulerd: {error}]")
+        return wait_for_end(client, run_id, None) or {}
     finally:
         is_over.set()
-        watch.line.end()
-        watch.line.clear()
+        follower.terminal.end()
+        follower.terminal.clear_status()
 
 
-def _tell(client: Client, run_id: str, line: StatusLine, is_over: threading.Event) -> None:
+def _update_status(client: Client, run_id: str, terminal: Terminal, is_over: threading.Event) -> None:
     while not is_over.wait(STATUS_SECONDS):
         try:
             run = client.get(run_path(run_id))
         except ClientError:
-            continue  # who follows the output tells it
+            continue  # the follower reports it
         if not is_over.is_set():
-            line.set(status_of(run))
+            terminal.set_status(format_status(run))
 
 
-def status_of(run: dict[str, Any]) -> str:
-    """Return how a run is, on one line."""
+def format_status(run: dict[str, Any]) -> str:
+    """Return the state of a run on one line."""
     parts = [f"{run['job_id']}: {run['status']}"]
     if run["running_seconds"] is not None:
         parts.append(f"for {format_duration(round(run['running_seconds']))}")
     if run["progress"] is not None:
-        parts.append(percent(run["progress"]))
+        parts.append(format_percent(run["progress"]))
     if run["eta_seconds"]:
         parts.append(f"about {format_duration(round(run['eta_seconds']))} left")
     return ", ".join(parts)

@@ -35,7 +35,6 @@ from .settings_jobs import JOB, JOB_ID, JOB_ID_EXPECTED, POLICY
 from .settings_triggers import ADJUSTMENTS, TRIGGERS
 from .yaml import MOST_MISTAKES, MOST_VALUES, MOST_VALUES_OF_ALL, Document
 
-DEFAULT_CONFIG = "/etc/schedulerd/config.yaml"
 # What a reload cannot change
 FIXED_AT_START = ("state_dir", "store", "store_schema", "outage_journal_bytes", "seats", "catch_up_spread_seconds", "api")
 BOUNDS = ("not_before", "not_after")

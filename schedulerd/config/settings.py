@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from .composites import Either, ListOf, MapOf, OneOrMore, Option, Section
+from .defaults import DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .fields import AddressRange, Boolean, Duration, EnumOf, Integer, Size, Text, TextOrSecret
 from .settings_jobs import JOB, JOB_ID, JOB_ID_EXPECTED, MOST_SLOTS, NAME, POLICY
-
-SCHEMA_PATTERN = r"(?!pg_)[a-z_][a-z0-9_]{0,62}"
-DEFAULT_SCHEMA = "schedulerd"
 
 
 class RoleName(StrEnum):
