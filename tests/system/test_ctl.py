@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from schedulerd.cli.main import make_parser
-from schedulerd.cli.output import fields
+from schedulerd.cli.output import field_rows
 from tests.support.daemon import RunningDaemon
 
 JOBS = {
@@ -113,7 +113,7 @@ def test_checks_and_days_are_told_as_tables(ctl):
     assert "ago" in ctl("health").stdout
     stats = ctl("stats", "--days", "30").stdout
     assert stats.startswith("DAY")
-    assert "nothing is known of these days yet: today is not counted" in stats
+    assert "no statistics of these days yet: today is not included" in stats
     assert json.loads(ctl("stats", "--days", "30", "--json").stdout)["days"] == []
     assert "query.days" in ctl("stats", "--days", "4000").stderr
 
@@ -152,7 +152,7 @@ def test_what_is_inside_of_a_value_is_shown_below_its_name():
         "last": {"status": "failed", "details": {"traceback": "one\ntwo\n"}}, "checks": [{"holds": 1}],
     }  # fmt: skip
 
-    assert fields(record) == [
+    assert field_rows(record) == [
         ("name", "a"), ("none", "-"), ("empty", "-"), ("yes", "true"), ("tags", "x, y"),
         ("last", ""), ("  status", "failed"), ("  details", ""), ("    traceback", "one"), ("", "two"),
         ("checks", ""), ("  1", ""), ("    holds", "1"),

@@ -161,7 +161,7 @@ def test_what_a_pooler_keeps_open_of_a_daemon_that_is_stopped_is_told(daemon, po
         daemon({}, store=pooler.url, store_schema=schema).start().stop()
         code, _, error = db("migrate", postgres.url, "--schema", schema)
         assert code == 1
-        assert "when it is stopped, let its pooler close" in error
+        assert "wait until its connection pooler has closed" in error
     finally:
         pooler.close()
     until(lambda: db("migrate", postgres.url, "--schema", schema)[0] == 0, "the end of its connections")
@@ -215,14 +215,14 @@ def test_while_changes_wait_in_the_outage_journal_nothing_is_copied(postgres, sc
     code, _, error = db("copy", postgres.url, source, "--schema", schema)
 
     assert code == 1
-    assert "1 change of an outage wait" in error
+    assert "1 change of an outage in" in error
 
 
 def test_a_password_among_the_arguments_is_refused():
     code, _, error = db("status", "postgresql://me:hid-den@localhost/x")
 
     assert code == 1
-    assert "seen by everybody" in error
+    assert "can be read by all users" in error
     assert "hid-den" not in error
 
 

@@ -475,7 +475,7 @@ def test_run_waits_as_long_as_it_is_told(ctl, client, running):
 
     assert first[:2] == (0, f"logs: accepted, runs, as run {first_id}\n".encode())
     assert (code, out) == (75, b"")
-    assert f"not ended within 100ms, the run goes on. To see it again: schedulerctl logs -f {run_id}" in err
+    assert f"not ended within 100ms, the run continues. To follow it: schedulerctl logs -f {run_id}" in err
     assert said(ctl("run", "quiet", "--wait", "soon"))[0] == 2
     code, out, _err = said(ctl("run", "logs", "--wait", "0", "--json"))
     let_go(running, "logs")
@@ -501,7 +501,7 @@ def test_run_goes_on_to_the_last_attempt_and_hands_on_its_code(ctl, client, runn
 
     assert (code, last["attempt"], first["exit_code"]) == (0, 2, 7)
     assert "second: failed after" in err
-    assert f"tried again at {first['details']['retry_at']}, as run {last['run_id']}" in err
+    assert f"next attempt at {first['details']['retry_at']}, as run {last['run_id']}" in err
     assert out == b"first\nthen\n" if how else out.startswith(b"second: succeeded after")
 
 
@@ -593,7 +593,7 @@ def test_interrupted_while_it_follows_logs_says_so_and_the_daemons_log_nothing(c
     let_go(running, "logs")
     client.get(run_path(run_id), wait="20s")
 
-    assert (code, out, err) == (130, b"", "\nschedulerctl: interrupted; what runs goes on\n")
+    assert (code, out, err) == (130, b"", "\nschedulerctl: interrupted; runs continue\n")
     assert "a bad request" not in running.log()
 
 
