@@ -68,7 +68,10 @@ bench-time: $(VENV)/test ## measure the cost of next times and of a long downtim
 	$(VENV)/bin/python benchmarks/next_time.py
 	$(VENV)/bin/python benchmarks/downtime.py
 
+bench-cli: $(VENV)/test ## measure the start of schedulerctl against a bare Python
+	$(VENV)/bin/python benchmarks/cli_start.py
+
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(OLDEST) $(PINS) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint pins audit sbom deb test-deb bench bench-time clean
+.PHONY: help run servers test test-oldest lint pins audit sbom deb test-deb bench bench-time bench-cli clean
