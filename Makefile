@@ -43,6 +43,10 @@ lint: $(VENV)/test ## style and types
 	$(VENV)/bin/ruff format --check schedulerd tests benchmarks packaging
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/test ## rewrite the generated parts of docs/: tables of settings, routes and commands, the picture
+	$(VENV)/bin/python packaging/reference.py docs/*.md
+	$(VENV)/bin/python packaging/picture.py
+
 pins: ## pin the newest versions, with hashes, for who installs with pip: packaging/pinned.txt and pinned-build.txt
 	$(PYTHON) -m venv $(PINS)
 	$(PINS)/bin/pip install --quiet --disable-pip-version-check uv
@@ -74,4 +78,4 @@ bench-cli: $(VENV)/test ## measure the start of schedulerctl against a bare Pyth
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(OLDEST) $(PINS) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint pins audit sbom deb test-deb bench bench-time bench-cli clean
+.PHONY: help run servers test test-oldest lint docs pins audit sbom deb test-deb bench bench-time bench-cli clean

@@ -1,33 +1,42 @@
-"""Write the man pages and completions from the program itself, so that they can't say anything else.
+"""Write the man pages and the completions from the tables of the program.
 
     python3 packaging/pages.py FOLDER
 
-FOLDER gets schedulerd.8, schedulerctl.1, schedulerd.yaml.5 (man(7)) and completions for bash, zsh and fish. The texts that
-are no option's own are the *.man files beside this one; a line `@NAME@` in them is where what the program says goes.
+FOLDER gets schedulerd.8, schedulerctl.1 and schedulerd.yaml.5 (man(7)), and completions for bash, zsh and fish. The prose is
+in the *.man files beside this one; a line `@NAME@` in them is replaced by a generated text.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from reference import (
+    arguments_of,
+    commands_of,
+    default_of,
+    records_in,
+    takes_value,
+    tree_of,
+    type_of,
+    value_of,
+)
 
 from schedulerd import __main__ as program
 from schedulerd import __version__
 from schedulerd.cli import main as ctl
-from schedulerd.config.composites import Option, Section
+from schedulerd.config.composites import Option
 from schedulerd.config.settings import TOP
 from schedulerd.config.settings_actions import ACTIONS
 from schedulerd.config.settings_jobs import JOB
 from schedulerd.config.settings_triggers import TRIGGERS
-from schedulerd.core.units import format_duration, format_size
 
 HERE = Path(__file__).parent
 DEEPEST = 3
@@ -49,56 +58,26 @@ def item(term: str, text: str) -> str:
 # Options of a program
 
 
-def commands_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    """Return the subcommands of a parser by their names."""
-    found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return next((action.choices for action in found), {})
-
-
-def tree_of(parser: argparse.ArgumentParser, *path: str) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
-    """Yield a parser, its subcommands and theirs, each with the words that lead to it."""
-    yield path, parser
-    for name, command in commands_of(parser).items():
-        yield from tree_of(command, *path, name)
-
-
-def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return what a parser takes, but for subcommands and --help."""
-    hidden = (argparse._SubParsersAction, argparse._HelpAction)
-    return [action for action in parser._actions if not isinstance(action, hidden)]
-
-
 def help_of(action: argparse.Action) -> str:
     """Return an argument's help as `--help` shows it."""
     return (action.help or "") % {**vars(action), "prog": ""}
 
 
-def takes_value(action: argparse.Action) -> bool:
-    """Return whether an option is followed by a value."""
-    return action.nargs != 0
-
-
-def _value_of(action: argparse.Action) -> str:
-    if action.choices:
-        return "|".join(map(str, action.choices))
-    return str(action.metavar or action.dest.upper())
-
-
 def term_of(action: argparse.Action) -> str:
     """Return an argument as a man page names it."""
-    value = rf"\fI{escaped(_value_of(action))}\fR"
+    value = rf"\fI{escaped(value_of(action))}\fR"
     if not action.option_strings:
         return f"[{value}]" if action.nargs == "?" else value
     names = ", ".join(rf"\fB{escaped(name)}\fR" for name in action.option_strings)
     return f"{names} {value}" if takes_value(action) else names
 
 
-def told(parser: argparse.ArgumentParser) -> str:
+def options_text(parser: argparse.ArgumentParser) -> str:
     """Return what a parser takes, as paragraphs."""
     return "".join(item(term_of(action), help_of(action)) for action in arguments_of(parser))
 
 
-def commands_told(parser: argparse.ArgumentParser) -> str:
+def commands_text(parser: argparse.ArgumentParser) -> str:
     """Return all subcommands, each with what it takes."""
     text = ""
     for path, command in tree_of(parser):
@@ -114,45 +93,15 @@ def commands_told(parser: argparse.ArgumentParser) -> str:
 # Settings of the configuration
 
 
-def records_in(kind: Any) -> Iterator[Section]:
-    """Return the records that a kind of value is, or may be made of."""
-    if isinstance(kind, Section):
-        yield kind
-    elif dataclasses.is_dataclass(kind):
-        for field in dataclasses.fields(kind):
-            yield from records_in(getattr(kind, field.name))
-
-
-def _default(option: Option) -> str:
-    if option.required:
-        return "needed"
-    if option.default is None or option.default in ((), {}) or isinstance(option.default, Section):
-        return ""
-    value = _written(option.kind, option.default)
-    return f"default: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
-
-
-def _written(kind: Any, value: Any) -> Any:
-    """Return a default as people write it."""
-    match type(kind).__name__:
-        case "Duration":
-            return format_duration(value).replace(".0s", "s") if value else "0"
-        case "Size":
-            return format_size(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else value
-
-
-def settings_told(table: Mapping[str, Option], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
-    """Return a table of settings, each with what is in it, as paragraphs."""
+def settings_text(table: Mapping[str, Option], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
+    """Return a table of settings as paragraphs; the settings `besides` without what is in them."""
     text = ""
     for name, option in table.items():
-        remark = "; ".join(filter(None, (option.kind.type_name, _default(option))))
-        remark = remark and f" ({remark})"
-        text += item(f"\\fB{escaped(name)}\\fR{escaped(remark)}", option.help)
+        default = "required" if option.required else default_of(option) and f"default: {default_of(option)}"
+        remark = "; ".join(filter(None, (type_of(option.kind), default)))
+        text += item(f"\\fB{escaped(name)}\\fR{escaped(remark and f' ({remark})')}", option.help)
         if name not in besides and depth < DEEPEST:
-            inner = "".join(settings_told(record.options, depth + 1) for record in records_in(option.kind))
+            inner = "".join(settings_text(record.options, depth + 1) for record in records_in(option.kind))
             text += f".RS\n{inner}.RE\n" if inner else ""
     return text
 
@@ -235,7 +184,7 @@ _ZSH_JOB = "'1:job:_schedulerctl_jobs'"
 
 def _zsh_option(action: argparse.Action) -> str:
     text = re.sub(r"([\[\]:])", r"\\\1", help_of(action))
-    value = f":{_value_of(action).lower().replace(':', '')}:" if takes_value(action) else ""
+    value = f":{value_of(action).lower().replace(':', '')}:" if takes_value(action) else ""
     value += f"({_choices(action)})" if action.choices else ""
     return " ".join(f"'{name}[{_quoted(text)}]{value}'" for name in action.option_strings)
 
@@ -341,9 +290,9 @@ end""".replace("JOBS", JOBS)
 )
 
 
-def _filled(name: str, **told_by_program: str) -> str:
+def _filled(name: str, **by_program: str) -> str:
     text = (HERE / f"{name}.man").read_text(encoding="utf-8").replace("@version@", __version__)
-    for place, words in told_by_program.items():
+    for place, words in by_program.items():
         text = text.replace(f"@{place}@\n", words)
     return text
 
@@ -351,16 +300,16 @@ def _filled(name: str, **told_by_program: str) -> str:
 def pages() -> Mapping[str, str]:
     """Return all files by name."""
     control, roof = ctl.make_parser(), program.make_parser()
-    settings = {name: each for name, each in JOB.items() if name not in (*TRIGGERS, *ACTIONS)}
+    of_jobs = {name: each for name, each in JOB.items() if name not in (*TRIGGERS, *ACTIONS)}
     return {
-        "schedulerd.8": _filled("schedulerd.8", options=told(roof)),
-        "schedulerctl.1": _filled("schedulerctl.1", options=told(control), commands=commands_told(control)),
+        "schedulerd.8": _filled("schedulerd.8", options=options_text(roof)),
+        "schedulerctl.1": _filled("schedulerctl.1", options=options_text(control), commands=commands_text(control)),
         "schedulerd.yaml.5": _filled(
             "schedulerd.yaml.5",
-            top=settings_told(TOP, besides=frozenset({"jobs", "defaults"})),
-            triggers=settings_told(TRIGGERS),
-            actions=settings_told(ACTIONS),
-            settings=settings_told(settings),
+            top=settings_text(TOP, besides=frozenset({"jobs", "defaults"})),
+            triggers=settings_text(TRIGGERS),
+            actions=settings_text(ACTIONS),
+            settings=settings_text(of_jobs),
         ),
         "schedulerctl": bash(control),
         "_schedulerctl": zsh(control),

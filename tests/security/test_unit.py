@@ -32,10 +32,10 @@ def judged(folder, drop_in, *words):
 
 @needs_systemd
 @pytest.mark.parametrize("drop_in", EXPOSURE)
-def test_s35_the_exposure_is_what_the_readme_says(tmp_path, drop_in):
+def test_s35_the_exposure_is_what_the_documentation_says(tmp_path, drop_in):
     most = EXPOSURE[drop_in]
     done = judged(tmp_path, drop_in, f"--threshold={most * 10:.0f}")
-    row = next(line for line in (UNITS.parents[1] / "README.md").read_text().splitlines()
+    row = next(line for line in (UNITS.parents[1] / "docs" / "install.md").read_text().splitlines()
                if line.startswith(f"| `{drop_in}` |" if drop_in else "| the unit as shipped |"))  # fmt: skip
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-200:]

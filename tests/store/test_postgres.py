@@ -274,12 +274,12 @@ def test_what_postgresql_has_no_text_for_is_replaced_and_no_end_is_lost(postgres
 
 def test_the_daemons_role_needs_no_more_than_its_rows(postgres, schema):
     name = f"clerk_{schema}"
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     owners, daemons = (
         re.sub(
             r"\bschedulerd\b", schema, part.replace("schedulerd_owner", f"of_{schema}").replace("schedulerd_daemon", name)
         )
-        for part in re.findall(r"```sql\n(-- The (?:owner|daemon)'s .*?)```", readme, re.DOTALL)
+        for part in re.findall(r"```sql\n(-- The (?:owner|daemon)'s .*?)```", page, re.DOTALL)
     )
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(owners)
