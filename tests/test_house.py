@@ -177,15 +177,9 @@ def test_every_route_needs_a_role():
     assert all(route.role >= Role.OPERATOR for route in ROUTES if route.method != "GET")
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("table", [settings.TOP, settings.API, settings_jobs.POLICY, TRIGGERS, ACTIONS])
-def test_every_option_is_in_the_readme_or_the_example(table):
-    text = (ROOT / "README.md").read_text() + (ROOT / "config.example.yaml").read_text()
-=======
-@pytest.mark.parametrize("table", [settings.TOP, settings.API, settings.POLICY, TRIGGERS, ACTIONS])
 def test_every_option_is_in_the_documentation_and_in_the_example_or_its_prose(table):
     text = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
     text = re.sub(r"<!-- generated.*?<!-- end -->", "", text, flags=re.DOTALL) + (ROOT / "config.example.yaml").read_text()
->>>>>>> 4892ebe (docs: a page for each topic, tables from the program, and a README of one page)
 
     assert [name for name in table if not re.search(rf"\b{name}\b", text)] == []
