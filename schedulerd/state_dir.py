@@ -17,8 +17,8 @@ from .host.files import free_name, make_folders
 from .host.locks import PathLock
 from .host.trust import trusted, why_replaceable, why_untrusted
 from .store.factory import path_of
-from .store.outage_journal import Journal, NoRoomError
-from .store.outage_spool import Spool
+from .store.outage_journal import NoRoomError, OutageJournal
+from .store.outage_spool import OutageSpool
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,16 @@ FILES_OF_A_KEEPER = ("lock", "journal", "errors")
 SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 
 
-def spool_of(config: Config, clock: Clock) -> Spool | None:
+def spool_of(config: Config, clock: Clock) -> OutageSpool | None:
     """Return what takes the changes of an outage; None when there is no room for it. Raise StoreError."""
     if not config.outage_journal_bytes:
         return None
     path = os.path.join(config.state_dir, "outage.journal")
     try:
-        journal = Journal(path, config.outage_journal_bytes)
+        journal = OutageJournal(path, config.outage_journal_bytes)
         if journal.size < config.outage_journal_bytes:
             log.warning("the disk has room for an outage journal of only %d bytes: %s", journal.size, path)
-        return Spool(journal, clock)
+        return OutageSpool(journal, clock)
     except NoRoomError as error:
         log.error("%s: while the history is away, nothing will be started", error)
         return None

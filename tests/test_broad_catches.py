@@ -41,12 +41,12 @@ CATCHES = {
     "engine/scheduler.py": (3, "a decision: the log, tried again, or the places are given back; a launch: the run's row"),
     "service/backups.py": (1, "one folder of backups: the log, and the others are cleared"),
     "store/backend.py": (1, "a change that the database refuses fails alone: its future and the log"),
-    "store/hand.py": (1, "the error is for the future of who asked"),
+    "store/worker_thread.py": (1, "the error is for the future of who asked"),
     "store/outage.py": (1, "waits, and raises again"),
     "store/postgres/apply.py": (2, "gives the connection up, and raises again"),
     "store/sqlite/open.py": (1, "closes the file, and raises again"),
     "store/writer.py": (1, "the writer's loop: the log and the futures of the changes"),
-    "process/restarts.py": (1, "no keeper to be had: log and health, tried again"),
+    "process/keeper_restarts.py": (1, "no keeper to be had: log and health, tried again"),
 }
 
 # suppress(OSError): file -> why nobody need be told
@@ -59,15 +59,15 @@ SUPPRESSED = {
     "host/descriptors.py": "a figure that the kernel does not tell",
     "host/files.py": "a temporary file that is given up",
     "process/keeper/children.py": "a shortage: looked at again",
-    "process/keeper/connection.py": "a daemon that is gone",
+    "process/keeper/daemon_connection.py": "a daemon that is gone",
     "process/keeper/folder.py": "the lock file has to do; a socket that is gone",
     "process/keeper/run_cgroups.py": "a kernel without a controller's file; figures that are not there; killed one by one",
     "process/keeper/journal.py": "what is not written is kept, and the file tells why; the rest is told again",
-    "process/keeper/journalfile.py": "tried again with the next",
-    "process/keeper/remains.py": "a process that is gone has no name",
+    "process/keeper/reserved_file.py": "tried again with the next",
+    "process/keeper/leftovers.py": "a process that is gone has no name",
     "config/action_reader.py": "an account that cannot be looked up now is told when a run starts",
     "config/last_good.py": "a copy that is not there",
-    "process/connection.py": "a connection that ends: its reader notices",
+    "process/keeper_connection.py": "a connection that ends: its reader notices",
     "host/locks.py": "a folder that is not there",
     "process/output.py": "what is only there sometimes; a figure for an error that is told",
     "process/spec.py": "the descriptor that lists the others",
@@ -76,7 +76,7 @@ SUPPRESSED = {
     "api/server.py": "a socket that is gone",
     "store/postgres/connection.py": "a connection that is given up",
     "host/cgroups.py": "a controller that is not to be had: told as a limit that is not kept",
-    "process/startup.py": "a keeper not waited for; a file that grows on for a while",
+    "process/keeper_starter.py": "a keeper not waited for; a file that grows on for a while",
 }
 
 

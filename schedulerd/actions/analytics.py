@@ -15,7 +15,7 @@ from ..core.models import Result, Status
 from ..core.stats import percentile
 from ..core.units import counted
 from ..process.result_file import LARGEST_COUNT
-from ..store.protocol import DayOfJob, Ended, durable
+from ..store.protocol import DailyFigures, EndedRun, durable
 from .anomalies import Figures, unusual
 from .context import Context
 
@@ -26,7 +26,7 @@ COMPARED_DAYS = 28  # before a day, to say what is usual
 
 def run(context: Context) -> Result:
     """Compute the last `days` whole days of each job."""
-    found: dict[str, list[DayOfJob]] = defaultdict(list)
+    found: dict[str, list[DailyFigures]] = defaultdict(list)
     zones = {job_id: job.timezone for job_id, job in context.config.jobs.items()}
     for zone in sorted({context.job.timezone, *zones.values()}):
         for day in _past_days(context.clock.now(), ZoneInfo(zone), context.options["days"]):
@@ -70,12 +70,12 @@ def bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     return start, end
 
 
-def total(day: DayOfJob) -> int:
+def total(day: DailyFigures) -> int:
     """Return how many runs a job had on a day."""
     return sum(day.runs.values())
 
 
-def merged(old: Iterable[DayOfJob], new: Iterable[DayOfJob]) -> list[DayOfJob]:
+def merged(old: Iterable[DailyFigures], new: Iterable[DailyFigures]) -> list[DailyFigures]:
     """Return a day as it is to be kept: of each job, what knows of more runs. Pure.
 
     Ends are never taken back, so when there are fewer runs than there were, some have been cleaned up since.
@@ -87,7 +87,7 @@ def merged(old: Iterable[DayOfJob], new: Iterable[DayOfJob]) -> list[DayOfJob]:
     return [one for _, one in sorted(found.items())]
 
 
-def new_days(known: Iterable[DayOfJob], jobs: Iterable[DayOfJob]) -> list[DayOfJob]:
+def new_days(known: Iterable[DailyFigures], jobs: Iterable[DailyFigures]) -> list[DailyFigures]:
     """Return those of a day that are not counted in another zone already. Pure.
 
     A job may have got another zone since, or be gone from the configuration, which gives it that of the analytics job: up to
@@ -97,15 +97,15 @@ def new_days(known: Iterable[DayOfJob], jobs: Iterable[DayOfJob]) -> list[DayOfJ
     for one in known:
         last[one.job_id][one.timezone] = max(one.day, last[one.job_id].get(one.timezone, ""))
 
-    def is_new(one: DayOfJob) -> bool:
+    def is_new(one: DailyFigures) -> bool:
         return all(zone in (None, one.timezone) or day < one.day for zone, day in last[one.job_id].items())
 
     return list(filter(is_new, jobs))
 
 
-def anomalies(days: Iterable[DayOfJob], name: str) -> dict[str, list[str]]:
+def anomalies(days: Iterable[DailyFigures], name: str) -> dict[str, list[str]]:
     """Return what is unusual about the day `name`, by job, beside the days before it. Pure."""
-    by_job: dict[str, dict[str, DayOfJob]] = defaultdict(dict)
+    by_job: dict[str, dict[str, DailyFigures]] = defaultdict(dict)
     for one in days:
         by_job[one.job_id][one.day] = one
     found = {}
@@ -115,23 +115,23 @@ def anomalies(days: Iterable[DayOfJob], name: str) -> dict[str, list[str]]:
     return {job_id: why for job_id, why in found.items() if why}
 
 
-def _figures(day: DayOfJob) -> Figures:
+def _figures(day: DailyFigures) -> Figures:
     return Figures(day.runs.get(Status.SUCCESS, 0), day.records_processed, day.duration_p50)
 
 
-def summary(day: str, rows: Iterable[Ended], zone: str) -> list[DayOfJob]:
+def summary(day: str, rows: Iterable[EndedRun], zone: str) -> list[DailyFigures]:
     """Return one element for each job that has rows on a day of a zone. Pure."""
-    by_job: dict[str, list[Ended]] = defaultdict(list)
+    by_job: dict[str, list[EndedRun]] = defaultdict(list)
     for row in rows:
         by_job[row.job_id].append(row)
     return [_of_job(day, job_id, its, zone) for job_id, its in sorted(by_job.items())]
 
 
-def _of_job(day: str, job_id: str, rows: list[Ended], zone: str) -> DayOfJob:
+def _of_job(day: str, job_id: str, rows: list[EndedRun], zone: str) -> DailyFigures:
     durations = [row.duration_seconds for row in rows if row.duration_seconds is not None]
     late = [row.lateness_seconds for row in rows if row.lateness_seconds is not None]
     runs: Mapping[str, int] = dict(Counter(row.status for row in rows))
-    return DayOfJob(
+    return DailyFigures(
         day=day, job_id=job_id, runs=runs, records_processed=min(LARGEST_COUNT, sum(row.records_processed for row in rows)),
         duration_p50=percentile(durations, 50), duration_p95=percentile(durations, 95),
         lateness_p50=percentile(late, 50), lateness_p99=percentile(late, 99),

@@ -11,7 +11,7 @@ from aiohttp import web
 from ..core.errors import NotFoundError
 from ..core.models import UNFINISHED, Run, Status
 from ..core.retries import is_followed
-from ..process.output import Stretch
+from ..process.output import OutputRange
 from .app import Api
 from .requests import (
     RangeError,
@@ -109,7 +109,7 @@ async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_t
     return response
 
 
-def _response(stretch: Stretch, offset: int, is_text: bool) -> web.StreamResponse:
+def _response(stretch: OutputRange, offset: int, is_text: bool) -> web.StreamResponse:
     """Return an answer with output that begins where `stretch` does, for somebody who asked for it from `offset` on."""
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = "text/plain" if is_text else "application/octet-stream"

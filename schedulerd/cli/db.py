@@ -22,10 +22,10 @@ from ..host.locks import check_name, lock_file
 from ..host.trust import trusted, why_replaceable
 from ..secrets.urls import mask_userinfo
 from ..store import admin
-from ..store.copy import Copied, copy
+from ..store.copy import CopyResult, copy
 from ..store.factory import SQLITE, is_sqlite, path_of, store_at
-from ..store.outage_journal import Journal
-from ..store.status import Standing
+from ..store.outage_journal import OutageJournal
+from ..store.status import StoreStatus
 from .arguments import HISTORY_URL, Options
 from .output import REFUSED, field_rows, print_notes, print_result
 
@@ -64,7 +64,7 @@ def _status(options: Options) -> int:
     return 0 if status.is_up_to_date else REFUSED
 
 
-def _advice(status: Standing) -> str:
+def _advice(status: StoreStatus) -> str:
     if status.version > status.newest:
         return "it was written by a newer schedulerd: upgrade"
     return "it is not up to date: stop the daemon and run schedulerctl db migrate (the daemon does the same when it starts)"
@@ -147,10 +147,10 @@ def _copy(options: Options) -> int:
     return _print_copied(copied, options)
 
 
-def _progress_printer(total: int) -> Callable[[Copied], None]:
+def _progress_printer(total: int) -> Callable[[CopyResult], None]:
     printed = 0
 
-    def on_progress(copied: Copied) -> None:
+    def on_progress(copied: CopyResult) -> None:
         nonlocal printed
         if copied.rows - printed >= PROGRESS_ROWS:
             printed = copied.rows
@@ -159,7 +159,7 @@ def _progress_printer(total: int) -> Callable[[Copied], None]:
     return on_progress
 
 
-def _print_copied(copied: Copied, options: Options) -> int:
+def _print_copied(copied: CopyResult, options: Options) -> int:
     statuses = sorted({*copied.before, *copied.after})
     rows = [(name, str(copied.before.get(name, 0)), str(copied.after.get(name, 0))) for name in statuses]
     print_result(options, {**asdict(copied), "is_whole": copied.is_whole}, ("STATUS", "SOURCE", "TARGET"), rows)
@@ -227,7 +227,7 @@ def _check_journal(history: History) -> None:
     path = os.path.join(history.state_dir, "outage.journal") if history.state_dir else ""
     if not path or not os.path.exists(path):
         return
-    with closing(Journal(path, max(1, os.path.getsize(path)))) as journal:
+    with closing(OutageJournal(path, max(1, os.path.getsize(path)))) as journal:
         count = journal.backlog.changes
     if count:
         raise DatabaseError(

@@ -21,7 +21,7 @@ from ..core.models import Job, Result, Run, Status
 from ..core.units import counted, format_size
 from ..process.output import OutputFolder
 from ..process.result_file import Reported, merged, result_path, shown, take_result
-from ..process.spec import Cause, End, Kept, ProcessSpec
+from ..process.spec import Cause, End, KnownRun, ProcessSpec
 from ..process.supervisor import Supervisor
 from .preparation import GIVEN_UP, STOPPING, GivenUpError, Preparations
 from .thread_pool import ThreadPool
@@ -84,7 +84,7 @@ class Executor:
         self._refused: Cause | None = None
         self._looked_at = clock.monotonic()
 
-    def recover(self) -> dict[str, Kept]:
+    def recover(self) -> dict[str, KnownRun]:
         """Connect to the keepers, and return which runs they know; see `Supervisor.recover`. Raise StartError."""
         self._starters.begin()
         return self._supervisor.recover()

@@ -49,7 +49,7 @@ class ManualRuns:
             if self._scheduler.is_stopping:
                 raise StoppingError("the daemon is stopping: ask again when it is back")
             trouble = self._store.trouble
-            if trouble is not None and (key is not None or not self._store.takes_runs):
+            if trouble is not None and (key is not None or not self._store.accepts_runs):
                 by_key = " with an idempotency key" if key is not None else ""  # its first run may be in the history
                 raise StoreError(f"nothing can be started now{by_key}, the store cannot be written: {trouble}")
             run = replace(

@@ -21,8 +21,8 @@ from ..core.concurrency import max_running
 from ..core.misfires import pause_is_over, why_left_unstarted
 from ..core.models import Job, JobRecord, Origin, Result, Run, Status, finish
 from ..core.retries import rebased
-from ..process.spec import WHO, Kept
-from ..store.outage_spool import COME_AGAIN
+from ..process.spec import WHO, KnownRun
+from ..store.outage_spool import RECORDED_BEFORE
 from ..store.protocol import Store, durable
 from .completion import next_row
 from .reload import GONE, rule_of
@@ -55,7 +55,7 @@ def close_open_runs(
     store: Store,
     clock: Clock,
     configured: Mapping[str, Job],
-    known: Mapping[str, Kept],
+    known: Mapping[str, KnownRun],
     builtin: Set[str],
     doubt_of: Callable[[str], str | None],
 ) -> Open:
@@ -100,7 +100,7 @@ def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, 
     """Return why a run that was never started is not started now, or None when it is."""
     if job is None:
         return GONE
-    if run.details.get("reason") == COME_AGAIN:
+    if run.details.get("reason") == RECORDED_BEFORE:
         return "another run stands for its occurrence"
     most = max_running(job)
     beside = sum(each.job_id == run.job_id for each in (*still.running, *still.unstarted))
@@ -118,7 +118,7 @@ def _abandoned(job: Job | None, run: Run, why: str, now: datetime) -> tuple[Run,
     return next_row(job, run, over, now) if job is not None else (over, None)
 
 
-def _enter_missing(store: Store, clock: Clock, known: Mapping[str, Kept]) -> None:
+def _enter_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) -> None:
     """Enter the runs that keepers know and the ledger does not: another one was put in its place, or begun."""
     there = store.statuses(list(known)) if known else {}
     found = [_row_of(run_id, kept, clock.now()) for run_id, kept in known.items() if run_id not in there]
@@ -131,7 +131,7 @@ def _enter_missing(store: Store, clock: Clock, known: Mapping[str, Kept]) -> Non
         log.warning("job %s: run %s was not in the history: %s", run.job_id, run.run_id, NOT_THERE)
 
 
-def _row_of(run_id: str, kept: Kept, now: datetime) -> Run | None:
+def _row_of(run_id: str, kept: KnownRun, now: datetime) -> Run | None:
     """Return a run as its keeper knows it; None when that cannot tell whose it is."""
     job_id, attempt, origin, at = map(kept.who.get, WHO)
     if job_id is None or attempt is None or origin is None:

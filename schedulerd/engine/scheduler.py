@@ -98,7 +98,7 @@ class Scheduler:
 
         Returns what is left to be decided; what cannot be decided must not cost the others theirs.
         """
-        if not self.store.takes_runs:  # what cannot be written down is not decided about: it follows catch_up later
+        if not self.store.accepts_runs:  # what cannot be written down is not decided about: it follows catch_up later
             for each in batch:
                 self.unwritten.note(each)
             return [each.all_left(now + LOOK_AGAIN) for each in batch]
@@ -246,7 +246,7 @@ class Scheduler:
 
     def _do_later(self) -> None:
         """Do what could not be written down, when something can be."""
-        for _ in range(len(self._later) if self.store.takes_runs else 0):
+        for _ in range(len(self._later) if self.store.accepts_runs else 0):
             self._later.popleft()()
 
     # Those that wait

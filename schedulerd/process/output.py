@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class OutputRange:
     """Output without a gap: bytes `start` up to `end` (exclusive) of `size`."""
 
     start: int
@@ -69,7 +69,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OutputStats:
     """How many bytes a run has written, how many of them were dropped, and where the first of those were."""
 
     size: int
@@ -174,21 +174,21 @@ class OutputFolder:
         found = self._found(run_id)
         return found.st_size if found is not None else 0
 
-    def kept(self, run_id: str) -> Kept:
+    def kept(self, run_id: str) -> OutputStats:
         """Return how much a run has written so far, and what was dropped of it, as far as it can be opened now."""
         try:
             with self._opened(run_id) as file:
-                return _kept(file) if file is not None else Kept(0)
+                return _kept(file) if file is not None else OutputStats(0)
         except BlockingIOError:  # a process of its user has a lease on it
-            return Kept(self.size(run_id))
+            return OutputStats(self.size(run_id))
 
-    def stretch(self, run_id: str, offset: int) -> Stretch:
+    def stretch(self, run_id: str, offset: int) -> OutputRange:
         """Return the first stretch of output at or after `offset`; an empty one at the end when there is none.
 
         Raise BlockingIOError while a process of the run's user has a lease on it (fcntl(2)).
         """
         with self._opened(run_id) as file:
-            return _stretch(file, offset) if file is not None else Stretch(0, 0, 0)
+            return _stretch(file, offset) if file is not None else OutputRange(0, 0, 0)
 
     def read(self, run_id: str, offset: int, most: int) -> Chunk:
         """Return at most `most` bytes from `offset` on, or from the end of the hole that it is in; never across a hole."""
@@ -313,13 +313,13 @@ def _read(file: int, offset: int, most: int) -> Chunk:
     return Chunk(b"", stretch.start, stretch.start - offset)
 
 
-def _stretch(file: int, offset: int) -> Stretch:
+def _stretch(file: int, offset: int) -> OutputRange:
     size = os.fstat(file).st_size
     if offset >= size:
-        return Stretch(offset, offset, size)
+        return OutputRange(offset, offset, size)
     start = _seek(file, offset, os.SEEK_DATA, offset, size)
     end = _seek(file, start, os.SEEK_HOLE, size, size) if start < size else size
-    return Stretch(start, max(start, end), size)
+    return OutputRange(start, max(start, end), size)
 
 
 def _seek(file: int, offset: int, whence: int, unsupported: int, at_end: int) -> int:
@@ -331,7 +331,7 @@ def _seek(file: int, offset: int, whence: int, unsupported: int, at_end: int) ->
         return unsupported
 
 
-def _kept(file: int) -> Kept:
+def _kept(file: int) -> OutputStats:
     size = os.fstat(file).st_size
     dropped, first, at = 0, None, 0
     for _ in range(MOST_HOLES):
@@ -342,7 +342,7 @@ def _kept(file: int) -> Kept:
         if stretch.end >= size:
             break
         at = stretch.end
-    return Kept(size, dropped, first)
+    return OutputStats(size, dropped, first)
 
 
 def _day_of(run_id: str) -> str:

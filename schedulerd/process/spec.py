@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..core.errors import StartError
 
-WHO = ("SCHEDULERD_JOB_ID", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN", "SCHEDULERD_SCHEDULED_AT")  # for `Kept`
+WHO = ("SCHEDULERD_JOB_ID", "SCHEDULERD_ATTEMPT", "SCHEDULERD_ORIGIN", "SCHEDULERD_SCHEDULED_AT")  # for `KnownRun`
 
 
 class Cause(StrEnum):
@@ -63,7 +63,7 @@ class ProcessSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KnownRun:
     """A run that a keeper knows: when it was started (None: that is not known), and the variables that say whose it is."""
 
     started_at: datetime | None
@@ -146,9 +146,9 @@ def moment_of(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def kept_of(told: Mapping[str, Any]) -> Kept:
+def known_run_of(told: Mapping[str, Any]) -> KnownRun:
     """Return a run as a keeper tells it; one of an earlier version does not say whose it is."""
-    return Kept(moment_of(told["start"]["at"]) if told["start"] else None, told.get("who") or {})
+    return KnownRun(moment_of(told["start"]["at"]) if told["start"] else None, told.get("who") or {})
 
 
 def end_of(run_id: str, told: Mapping[str, Any]) -> End:

@@ -19,9 +19,9 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.errors import StartError
 from ..core.loop_steps import GuardedStep
-from .connection import Link
-from .restarts import Found, Summons
-from .spec import Cause, End, Kept, Listener, ProcessSpec, end_of, kept_of, line_of, moment_of, start_order
+from .connection import KeeperConnection
+from .restarts import Connected, Restarts
+from .spec import Cause, End, KnownRun, Listener, ProcessSpec, end_of, known_run_of, line_of, moment_of, start_order
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class Supervisor(threading.Thread):
         self._listener = listener
         os.makedirs(folder, 0o700, exist_ok=True)
         number = min(MOST_KEEPERS, os.cpu_count() or 1)
-        self._links = [Link(os.path.join(folder, str(place))) for place in range(number)]
-        self._links += [Link(path) for path in _others(folder, number)]  # of a daemon that had more
+        self._links = [KeeperConnection(os.path.join(folder, str(place))) for place in range(number)]
+        self._links += [KeeperConnection(path) for path in _others(folder, number)]  # of a daemon that had more
         self._number = number
         self._next = 0
-        self._of_run: dict[str, Link] = {}  # until its end is recorded
+        self._of_run: dict[str, KeeperConnection] = {}  # until its end is recorded
         self._waiting: list[End] = []  # ends that the listener has not heard of
         self._working = GuardedStep("the supervisor of the keepers", clock)
         self._serving = GuardedStep("the connection to a keeper", clock)
@@ -62,20 +62,20 @@ class Supervisor(threading.Thread):
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
-        self._by_descriptor: dict[int, Link] = {}
+        self._by_descriptor: dict[int, KeeperConnection] = {}
         self._is_resting = False  # nothing is awaited of any keeper
         self._look_at: float | None = None  # when the next look at those is due of which something is
-        self._summons = Summons(self._wake_up)
+        self._summons = Restarts(self._wake_up)
         self._closing = threading.Event()
 
-    def recover(self) -> dict[str, Kept]:
+    def recover(self) -> dict[str, KnownRun]:
         """Connect to all keepers; return the runs that they know.
 
         What has ended of them is told when the thread is started.
 
         Raise StartError when one of them is not to be had: what it knows of, nobody else knows.
         """
-        known: dict[str, Kept] = {}
+        known: dict[str, KnownRun] = {}
         for link in self._links:
             connection, greeting = link.summoner.summon()
             self._take(link, connection, greeting)
@@ -85,10 +85,10 @@ class Supervisor(threading.Thread):
                     link.send(line_of({"forget": [run_id]}))
                     continue
                 self._know(link, run_id, told)
-                known[run_id] = kept_of(told)
+                known[run_id] = known_run_of(told)
         return known
 
-    def _know(self, link: Link, run_id: str, told: Mapping[str, Any]) -> None:
+    def _know(self, link: KeeperConnection, run_id: str, told: Mapping[str, Any]) -> None:
         """Take a run for a keeper's that told of it, and not for that of another one, which did not start it."""
         other = self._of_run.get(run_id)
         if other is not None:
@@ -146,7 +146,7 @@ class Supervisor(threading.Thread):
         """Order the start of a child; the listener hears what becomes of it. Raise StartError when no keeper is there."""
         self._give(run_id, start_order(run_id, spec))
 
-    def _give(self, run_id: str, order: bytes, but: Link | None = None) -> None:
+    def _give(self, run_id: str, order: bytes, but: KeeperConnection | None = None) -> None:
         """Give a start to the next keeper that answers, else to one that may do so soon; not to the one that is `but`."""
         self._next += 1
         links = [self._links[(self._next + place) % self._number] for place in range(self._number)]
@@ -177,7 +177,7 @@ class Supervisor(threading.Thread):
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Tell the keepers that the ends of runs are recorded; one that is gone is told when another one is there."""
-        by_link: dict[Link, list[str]] = {}
+        by_link: dict[KeeperConnection, list[str]] = {}
         for run_id in run_ids:
             link = self._of_run.pop(run_id, None)
             if link is not None:
@@ -186,7 +186,7 @@ class Supervisor(threading.Thread):
             with link.lock:
                 self._send(link, line_of({"forget": mine}))
 
-    def _send(self, link: Link, order: bytes) -> None:
+    def _send(self, link: KeeperConnection, order: bytes) -> None:
         """Give an order without waiting. The link's lock is held."""
         link.send(order)
         if link.socket is not None and link.unsent:
@@ -251,7 +251,7 @@ class Supervisor(threading.Thread):
             return 0.0
         return max(0.0, self._look_at - now)
 
-    def _serve(self, link: Link, happened: int) -> None:
+    def _serve(self, link: KeeperConnection, happened: int) -> None:
         if happened & select.EPOLLOUT:
             with link.lock:
                 link.flush()
@@ -265,7 +265,7 @@ class Supervisor(threading.Thread):
             else:
                 self._hear(link, reports)
 
-    def _hear(self, link: Link, reports: list[dict[str, Any]]) -> None:
+    def _hear(self, link: KeeperConnection, reports: list[dict[str, Any]]) -> None:
         ends: list[End] = []
         for report in reports:
             with self._hearing:  # of the others, each is as important
@@ -273,7 +273,7 @@ class Supervisor(threading.Thread):
         if ends:
             self._heard_ends(ends)
 
-    def _hear_one(self, link: Link, report: dict[str, Any], ends: list[End]) -> None:
+    def _hear_one(self, link: KeeperConnection, report: dict[str, Any], ends: list[End]) -> None:
         if "started" in report:
             self._heard_start(link, report["started"], report["at"])
         elif "ended" in report:
@@ -291,11 +291,11 @@ class Supervisor(threading.Thread):
         elif "shortage" in report:
             self._heard_shortage(link, report["shortage"])
 
-    def _heard_start(self, link: Link, run_id: str, at: float) -> None:
+    def _heard_start(self, link: KeeperConnection, run_id: str, at: float) -> None:
         link.runs[run_id] = None
         self._listener.started(run_id, moment_of(at))
 
-    def _heard_shortage(self, link: Link, text: str | None) -> None:
+    def _heard_shortage(self, link: KeeperConnection, text: str | None) -> None:
         link.shortage = text
         if text is not None:
             log.error("the keeper of %s: %s", link.folder, text)
@@ -316,7 +316,7 @@ class Supervisor(threading.Thread):
             self._listener.ended(self._waiting)
             self._waiting = []
 
-    def _pass_on(self, link: Link, run_id: str, why: str) -> None:
+    def _pass_on(self, link: KeeperConnection, run_id: str, why: str) -> None:
         """Give a start that a keeper could not write into its journal to another keeper, once."""
         with link.lock:
             order = link.runs.pop(run_id, None)
@@ -356,11 +356,11 @@ class Supervisor(threading.Thread):
             elif self._is_missing(link):
                 self._summons.begin(link, is_silent=False)
 
-    def _is_missing(self, link: Link) -> bool:
+    def _is_missing(self, link: KeeperConnection) -> bool:
         """Return whether a keeper is gone and nobody sees to it: there was no thread to be had."""
         return link.socket is None and link not in self._summons
 
-    def _lose(self, link: Link, is_silent: bool) -> None:
+    def _lose(self, link: KeeperConnection, is_silent: bool) -> None:
         if link.socket is not None:
             del self._by_descriptor[link.socket.fileno()]
         link.drop()
@@ -370,7 +370,7 @@ class Supervisor(threading.Thread):
             log.error(text, link.folder, link.losses, wait)
         self._summons.begin(link, is_silent, wait)
 
-    def _come(self, link: Link, found: Found | str) -> None:
+    def _come(self, link: KeeperConnection, found: Connected | str) -> None:
         """Deal with what came of a summons."""
         if isinstance(found, str):
             log.error("%s", found)
@@ -378,7 +378,7 @@ class Supervisor(threading.Thread):
         else:
             self._begin_again(link, *found)
 
-    def _give_up_for_now(self, link: Link, why: str) -> None:
+    def _give_up_for_now(self, link: KeeperConnection, why: str) -> None:
         """Hand what was held for a keeper that cannot be had to the others; none of it has been given to any."""
         with link.lock:
             link.trouble = why
@@ -387,7 +387,7 @@ class Supervisor(threading.Thread):
             link.held.clear()
         self._move(link, held, endings)
 
-    def _move(self, link: Link, orders: Mapping[str, bytes], endings: Mapping[str, bytes]) -> None:
+    def _move(self, link: KeeperConnection, orders: Mapping[str, bytes], endings: Mapping[str, bytes]) -> None:
         """Give starts, and the orders to end them again, that a keeper has not taken to another one."""
         for run_id, order in orders.items():
             try:
@@ -398,14 +398,14 @@ class Supervisor(threading.Thread):
                 if run_id in endings:
                     self.end(run_id, Cause(json.loads(endings[run_id])["cause"]))
 
-    def _take(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
+    def _take(self, link: KeeperConnection, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Use a connection from now on. The link's lock is held, or nobody else knows the link yet."""
         self._epoll.register(connection.fileno(), select.EPOLLIN)  # first: one that nobody hears must not be used
         link.take(connection, bool(greeting.get("pongs")), self._clock.monotonic())
         link.doubt = greeting.get("doubt")
         self._by_descriptor[connection.fileno()] = link
 
-    def _begin_again(self, link: Link, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
+    def _begin_again(self, link: KeeperConnection, connection: socket.socket, greeting: Mapping[str, Any]) -> None:
         """Go on with the keeper that took the place of another one; it knows from the journal what was going on."""
         told, doubt = greeting["runs"], greeting.get("doubt")
         is_whole = doubt in (None, link.doubt)  # what we gave its forerunner since then, and it does not know, was not taken
@@ -429,7 +429,7 @@ class Supervisor(threading.Thread):
             self._heard_ends(ends)
         self._catch_up(link, told, doubt)
 
-    def _catch_up(self, link: Link, told: Mapping[str, Any], doubt: str | None) -> None:
+    def _catch_up(self, link: KeeperConnection, told: Mapping[str, Any], doubt: str | None) -> None:
         gone = f"its keeper was killed, and whether it was started is not known: {doubt or 'its journal is gone'}"
         for run_id, order in list(link.runs.items()):
             if run_id in told and order is not None and told[run_id]["start"]:

@@ -15,7 +15,7 @@ from ..core.stats import percentile
 from ..core.units import counted
 from ..engine.lookup import run_of
 from ..engine.state import JobTable
-from ..process.output import OutputFolder, Stretch
+from ..process.output import OutputFolder, OutputRange
 from ..process.output_reader import Reader
 from ..process.result_file import read_result, result_path
 from ..secrets.job_archive import JobArchive
@@ -143,7 +143,7 @@ class Runs:
         """Return how many bytes a run has written so far."""
         return self._output.size(run.run_id)
 
-    def stretch(self, run: Run, offset: int) -> Stretch:
+    def stretch(self, run: Run, offset: int) -> OutputRange:
         """Return the first stretch of output at or after `offset`.
 
         Raise GoneError when it was removed or replaced, and ConflictError when it cannot be opened now.

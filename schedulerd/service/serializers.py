@@ -14,7 +14,7 @@ from ..core.models import Run, to_text
 from ..engine.run_queue import since
 from ..engine.state import JobState, JobTable
 from ..store.outage_journal import Backlog
-from ..store.protocol import DayOfJob
+from ..store.protocol import DailyFigures
 
 
 def run_view(run: Run) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
-def unwritten_view(due: int, ends: int, takes_runs: bool) -> dict[str, Any] | None:
+def unwritten_view(due: int, ends: int, accepts_runs: bool) -> dict[str, Any] | None:
     """Return how much waits until the history or the outage journal can be written; None when they can, and nothing does."""
-    return {"due": due, "ends": ends} if due or ends or not takes_runs else None
+    return {"due": due, "ends": ends} if due or ends or not accepts_runs else None
 
 
 CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_percent")
@@ -109,15 +109,15 @@ def health_point(run: Run) -> dict[str, Any]:
     }
 
 
-def series(days: Iterable[DayOfJob]) -> list[dict[str, Any]]:
+def series(days: Iterable[DailyFigures]) -> list[dict[str, Any]]:
     """Return days as points of a chart, oldest first: sums over the jobs of each, and the figures of each job."""
-    found: dict[str, list[DayOfJob]] = {}
+    found: dict[str, list[DailyFigures]] = {}
     for one in days:
         found.setdefault(one.day, []).append(one)
     return [{"day": day, **_sums(jobs), "jobs": {one.job_id: _day_view(one) for one in jobs}} for day, jobs in found.items()]
 
 
-def _sums(jobs: list[DayOfJob]) -> dict[str, Any]:
+def _sums(jobs: list[DailyFigures]) -> dict[str, Any]:
     runs: Counter[str] = Counter()
     for one in jobs:
         runs.update(one.runs)
@@ -129,7 +129,7 @@ def _sums(jobs: list[DayOfJob]) -> dict[str, Any]:
     }
 
 
-def _day_view(one: DayOfJob) -> dict[str, Any]:
+def _day_view(one: DailyFigures) -> dict[str, Any]:
     return {name: value for name, value in asdict(one).items() if name not in ("day", "job_id")}
 
 

@@ -20,7 +20,7 @@ from ..core.stats import percentile_of_classes
 from ..engine.manual_runs import ManualRun, ManualRuns
 from ..engine.scheduler import Scheduler
 from ..engine.state import JobTable
-from ..process.output import Stretch
+from ..process.output import OutputRange
 from ..store.protocol import Store, durable
 from .backups import Shelf
 from .forecast import Forecast
@@ -151,7 +151,7 @@ class Service:
         return self._manual_runs.watch(self.runs.get(run_id))
 
     @needs(Role.VIEWER)
-    def read_output(self, run_id: str, offset: int, actor: Actor) -> tuple[Run, Stretch]:
+    def read_output(self, run_id: str, offset: int, actor: Actor) -> tuple[Run, OutputRange]:
         """Return a run and the first stretch of its output at or after `offset`.
 
         Raise NotFoundError; and ForbiddenError unless an admin asks, when the output is for admins only, see `check_open`.
@@ -278,7 +278,7 @@ class Service:
     def _own_health(self, is_operator: bool) -> dict[str, Any]:
         trouble, alarm, keepers, troubles = self._store.trouble, self._store.alarm, self._keepers_trouble(), self._troubles()
         loop, descriptors = self._loop_trouble(), self._capacity()
-        unwritten = unwritten_view(self._scheduler.unwritten.count(), self._store.ends_kept, self._store.takes_runs)
+        unwritten = unwritten_view(self._scheduler.unwritten.count(), self._store.ends_in_memory, self._store.accepts_runs)
         return {
             "is_well": not (
                 trouble
@@ -391,7 +391,7 @@ class Service:
 
         `degraded`: it is written down in the outage journal for now.
         """
-        if self._scheduler.is_stopping or self.waits_for is not None or not self._store.takes_runs:
+        if self._scheduler.is_stopping or self.waits_for is not None or not self._store.accepts_runs:
             return {"status": "not ready"}
         if self._store.trouble is not None:
             return {"status": "degraded", "backlog": backlog_view(self._store.backlog)}

@@ -12,21 +12,21 @@ from ..core.errors import StoreError
 from ..core.models import Secret
 from .factory import is_sqlite, needing_psycopg, path_of, store_at
 from .queries import load_migrations, load_queries
-from .sqlite.damage import COMPANIONS, check_kind, damage_of_header
-from .sqlite.files import has_log_of_another
-from .status import Standing
+from .sqlite.damage import COMPANIONS, check_file_type, damage_of_header
+from .sqlite.files import has_foreign_log
+from .status import StoreStatus
 
 COUNTED_SINCE = 2  # the version of a SQLite history from which on the numbers are kept with the rows
 
 
-def standing(url: str | Secret, schema: str, clock: Clock) -> Standing:
+def standing(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
     """Return how a history stands, and change nothing. Raise StoreError when there is none, or it cannot be read."""
     path = path_of(url)
     if path is not None:
         return _of_file(path)
     with needing_psycopg():
-        from .postgres.status import standing_in  # optional: a history in a file needs no psycopg
-    return standing_in(url, schema, clock)
+        from .postgres.status import schema_status  # optional: a history in a file needs no psycopg
+    return schema_status(url, schema, clock)
 
 
 def migrate(url: str | Secret, schema: str, clock: Clock) -> None:
@@ -47,8 +47,8 @@ def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
     return disown(url, schema, clock)
 
 
-def _of_file(path: str) -> Standing:
-    check_kind(path)
+def _of_file(path: str) -> StoreStatus:
+    check_file_type(path)
     try:
         os.stat(path)
     except PermissionError:
@@ -57,7 +57,7 @@ def _of_file(path: str) -> Standing:
         raise StoreError(f"{path}: there is no history ({error.strerror})") from None
     if (wrong := damage_of_header(path)) is not None:
         raise StoreError(f"{path} is no whole history: {wrong}")
-    if has_log_of_another(path):
+    if has_foreign_log(path):
         raise StoreError(f"{path}-wal belongs to another history, which was there before: start schedulerd to set it aside")
     try:
         with closing(_read_only(path)) as connection:
@@ -66,7 +66,7 @@ def _of_file(path: str) -> Standing:
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read as a history: {error}") from error
     sizes = [os.stat(path + name).st_size for name in COMPANIONS if os.path.exists(path + name)]
-    return Standing("SQLite", version, load_migrations("sqlite")[-1][0], sum(sizes), runs)
+    return StoreStatus("SQLite", version, load_migrations("sqlite")[-1][0], sum(sizes), runs)
 
 
 def _check_whole(path: str) -> None:

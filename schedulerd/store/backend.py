@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ..core.errors import PartlyWrittenError, StoreAwayError, StoreError
-from .changes import Change, Finish, Record, without_texts
+from .changes import Change, FinishRuns, RecordRuns, without_texts
 
 log = logging.getLogger(__name__)
 
-Item = tuple[Change, "Future[Any]"]
+PendingChange = tuple[Change, "Future[Any]"]
 
 
 class Database(Protocol):
@@ -37,7 +37,7 @@ class Database(Protocol):
         ...
 
 
-def outcomes(database: Database, changes: Sequence[Change]) -> list[Any]:
+def apply_each(database: Database, changes: Sequence[Change]) -> list[Any]:
     """Make changes; return the result of each, or a StoreError for one that the database refuses. Raise StoreAwayError."""
     try:
         return database.apply(changes)
@@ -53,7 +53,7 @@ def _one_by_one(database: Database, changes: Sequence[Change]) -> list[Any]:
     found: list[Any] = []
     for change in changes:
         try:
-            found += outcomes(database, [change])
+            found += apply_each(database, [change])
         except StoreAwayError as error:
             error.is_unclear = error.is_unclear or bool(found)
             raise
@@ -65,23 +65,23 @@ def _refused(database: Database, change: Change, error: Exception) -> Any:
 
     Of a group of rows, each is tried alone: one that is refused must not cost the others theirs.
     """
-    if isinstance(change, Record) and len(change.runs) > 1:
+    if isinstance(change, RecordRuns) and len(change.runs) > 1:
         return _each_row(database, change, error)
     log.error("the store refused a change: %s", error)
-    if isinstance(change, Finish) and change != without_texts(change):
-        return outcomes(database, [without_texts(change)])[0]
+    if isinstance(change, FinishRuns) and change != without_texts(change):
+        return apply_each(database, [without_texts(change)])[0]
     return StoreError(f"the store refused a change: {error}")
 
 
-def _each_row(database: Database, change: Record, error: Exception) -> frozenset[str] | StoreError:
-    alone = [Record([run], change.asks) for run in change.runs]
+def _each_row(database: Database, change: RecordRuns, error: Exception) -> frozenset[str] | StoreError:
+    alone = [RecordRuns([run], change.asks) for run in change.runs]
     answers = _one_by_one(database, alone)
     taken = frozenset[str]().union(*(each for each in answers if not isinstance(each, StoreError)))
     refused = [one.runs[0].run_id for one, each in zip(alone, answers, strict=True) if isinstance(each, StoreError)]
     return PartlyWrittenError(f"the store refused a change: {error}", taken, frozenset(refused)) if refused else taken
 
 
-def answer(items: Sequence[Item], results: Sequence[Any]) -> None:
+def resolve(items: Sequence[PendingChange], results: Sequence[Any]) -> None:
     """Give each change its result, or its error; one that has an answer (from the outage journal) keeps that."""
     for (_, future), result in zip(items, results, strict=True):
         if future.done():
@@ -92,6 +92,6 @@ def answer(items: Sequence[Item], results: Sequence[Any]) -> None:
             future.set_result(result)
 
 
-def refuse(items: Sequence[Item], error: StoreError) -> None:
+def reject(items: Sequence[PendingChange], error: StoreError) -> None:
     """Let changes fail."""
-    answer(items, [error] * len(items))
+    resolve(items, [error] * len(items))

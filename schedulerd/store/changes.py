@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..core.models import JobRecord, Origin, Pause, Run, Status, from_micros, to_micros
-from .protocol import DayOfJob
+from .protocol import DailyFigures
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordRuns:
     """Rows enter the ledger; the result is which of them are in it now.
 
     `asks` says that the ledger itself has to be asked: it may have their occurrences or keys already.
@@ -26,14 +26,14 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimRun:
     """A queued run becomes `running`; the result says whether it was still queued."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class FinishRuns:
     """Runs have ended, and rows that follow from that enter the ledger; the result is which of these are in it now."""
 
     runs: Sequence[Run]
@@ -67,38 +67,38 @@ class SaveDay:
     """Everything that is known of a day is replaced."""
 
     day: str
-    jobs: Sequence[DayOfJob]
+    jobs: Sequence[DailyFigures]
 
 
 REFUSED = "what it said was refused by the history's database: schedulerd's log has it"
 
 
-def without_texts(change: Finish) -> Finish:
+def without_texts(change: FinishRuns) -> FinishRuns:
     """Return the same ends without what the runs said, which is not worth more than the ends themselves."""
     runs = [replace(run, error_message=REFUSED, details={}, records_processed=0) for run in change.runs]
-    return Finish(runs, change.then)
+    return FinishRuns(runs, change.then)
 
 
-Change: TypeAlias = Record | Claim | Finish | SaveJobs | SetPause | DeleteRuns | SaveDay
-OfRuns: TypeAlias = Record | Claim | Finish  # what can be written down, to be made later
+Change: TypeAlias = RecordRuns | ClaimRun | FinishRuns | SaveJobs | SetPause | DeleteRuns | SaveDay
+RunChange: TypeAlias = RecordRuns | ClaimRun | FinishRuns  # what can be written down, to be made later
 
 
-def to_json(change: OfRuns) -> dict[str, Any]:
+def to_json(change: RunChange) -> dict[str, Any]:
     """Return a change as a JSON object; `from_json` makes an equal one of it."""
-    if isinstance(change, Record):
+    if isinstance(change, RecordRuns):
         return {"record": [_run_to_json(run) for run in change.runs]}
-    if isinstance(change, Claim):
+    if isinstance(change, ClaimRun):
         return {"claim": change.run_id}
     return {"finish": [_run_to_json(run) for run in change.runs], "then": [_run_to_json(run) for run in change.then]}
 
 
-def from_json(value: Mapping[str, Any]) -> OfRuns:
+def from_json(value: Mapping[str, Any]) -> RunChange:
     """Return the change that `to_json` wrote down. Raise KeyError or ValueError for anything else."""
     if "record" in value:
-        return Record([_run_from_json(run) for run in value["record"]])
+        return RecordRuns([_run_from_json(run) for run in value["record"]])
     if "claim" in value:
-        return Claim(str(value["claim"]))
-    return Finish([_run_from_json(run) for run in value["finish"]], [_run_from_json(run) for run in value["then"]])
+        return ClaimRun(str(value["claim"]))
+    return FinishRuns([_run_from_json(run) for run in value["finish"]], [_run_from_json(run) for run in value["then"]])
 
 
 _INSTANTS = ("scheduled_at", "queued_at", "started_at", "finished_at")

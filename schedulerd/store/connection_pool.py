@@ -20,7 +20,7 @@ class Closable(Protocol):
 C = TypeVar("C", bound=Closable)
 
 
-class Lending(Generic[C]):
+class ConnectionPool(Generic[C]):
     """At most so many connections, each opened when it is needed first."""
 
     def __init__(self, connect: Callable[[], C], most: int) -> None:

@@ -14,7 +14,7 @@ MOST_NAMED = 5
 
 
 @dataclass
-class Copied:
+class CopyResult:
     """What a copy did. `refused` are rows whose occurrence or idempotency key the target has under another run_id."""
 
     rows: int = 0  # looked at
@@ -30,9 +30,9 @@ class Copied:
         return not self.refused and self.before == self.after
 
 
-def copy(source: Store, target: Store, tell: Callable[[Copied], None]) -> Copied:
+def copy(source: Store, target: Store, tell: Callable[[CopyResult], None]) -> CopyResult:
     """Copy everything; `tell` hears of each page. Raise StoreError: what was copied so far stays."""
-    copied = Copied()
+    copied = CopyResult()
     records = source.jobs()
     durable(target.save_jobs(list(records.values())), PATIENCE)
     for record in records.values():
@@ -48,7 +48,7 @@ def copy(source: Store, target: Store, tell: Callable[[Copied], None]) -> Copied
     return copied
 
 
-def _copy_page(page: list[Run], target: Store, copied: Copied) -> None:
+def _copy_page(page: list[Run], target: Store, copied: CopyResult) -> None:
     there = target.statuses([run.run_id for run in page])
     missing = [run for run in page if run.run_id not in there]
     taken = durable(target.record(missing), PATIENCE)

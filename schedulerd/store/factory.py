@@ -11,7 +11,7 @@ from ..core.clock import Clock
 from ..core.errors import StoreError
 from ..core.models import Secret
 from ..host.identity import owner_at
-from .outage_spool import Spool
+from .outage_spool import OutageSpool
 from .sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def store_at(
     schema: str,
     clock: Clock,
     state_dir: str | None = None,
-    spool: Spool | None = None,
+    spool: OutageSpool | None = None,
     opens: bool = True,
 ) -> SqliteStore | PostgresStore:
     """Return the store that a URL names; `state_dir` is that of the daemon that it will belong to. Raise StoreError."""

@@ -21,11 +21,11 @@ from typing import Any
 
 from ..core.errors import StoreAwayError, StoreError
 from ..core.units import counted
-from .backend import Database, Item, answer, outcomes, refuse
-from .changes import Change, Claim, Finish, Record
-from .hand import Hand
-from .outage_journal import Backlog, JournalError
-from .outage_spool import Spool, come_again
+from .backend import Database, PendingChange, apply_each, reject, resolve
+from .changes import Change, ClaimRun, FinishRuns, RecordRuns
+from .outage_journal import Backlog, OutageJournalError
+from .outage_spool import OutageSpool, without_occurrence
+from .worker_thread import WorkerThread
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +42,25 @@ class _Attempt:
     """What the database is busy with: a group of the journal up to `place`, or changes, of which some may be answered."""
 
     done: Future[list[Any]]
-    items: list[Item]
+    items: list[PendingChange]
     place: int | None = None
     is_unclear: bool = False  # it may have made them before, and lost the answer
 
 
 class Outage:
-    """Used by the writer's thread; `trouble`, `backlog`, `takes_runs` and `ends_kept` by all."""
+    """Used by the writer's thread; `trouble`, `backlog`, `accepts_runs` and `ends_in_memory` by all."""
 
-    def __init__(self, database: Database, spool: Spool | None) -> None:
+    def __init__(self, database: Database, spool: OutageSpool | None) -> None:
         self.trouble: str | None = None
         self._database = database
         self._spool = spool
-        self._kept: list[Item] = []
+        self._kept: list[PendingChange] = []
         self._attempt: _Attempt | None = None
         self._failures = 0
         self._full_at: int | None = None  # the journal, when it did not take what is kept
-        self.ends_kept = 0
+        self.ends_in_memory = 0
         self._hurry = threading.Event()
-        self._hand = Hand("store-database")
+        self._hand = WorkerThread("store-database")
 
     @property
     def is_on(self) -> bool:
@@ -73,9 +73,9 @@ class Outage:
         return self._spool.backlog if self._spool is not None else Backlog()
 
     @property
-    def takes_runs(self) -> bool:
+    def accepts_runs(self) -> bool:
         """Return whether rows of new runs are taken now."""
-        return self.trouble is None or (self._spool is not None and self._spool.takes_runs)
+        return self.trouble is None or (self._spool is not None and self._spool.accepts_runs)
 
     def begin(self) -> None:
         """Have the thread that uses the database. Raise RuntimeError when there is none to be had."""
@@ -97,37 +97,37 @@ class Outage:
         while self._spool is not None and self.backlog.changes:
             try:
                 changes, place = self._spool.next_group(MOST_IN_ONE)
-            except JournalError as error:
+            except OutageJournalError as error:
                 raise StoreAwayError(str(error)) from error
             repeat(self._database, changes)
             self._spool.applied(place)
         if count:
             log.info("%s of the outage journal are in the history now", counted(count, "change"))
 
-    def write(self, batch: list[Item]) -> bool:
+    def write(self, batch: list[PendingChange]) -> bool:
         """Write into the database; when it does not take a batch, or not soon, take over. Return whether it took it."""
-        done = self._hand.do(lambda: outcomes(self._database, [change for change, _ in batch]))
+        done = self._hand.do(lambda: apply_each(self._database, [change for change, _ in batch]))
         try:
             results = done.result(None if self._spool is None else SOON_SECONDS)
         except StoreAwayError as error:
             self._begin(str(error))
             if error.is_unclear:
                 self._attempt = self._again(batch, is_unclear=True)
-            self.go_on([] if error.is_unclear else batch)
+            self.advance([] if error.is_unclear else batch)
             return False
         except TimeoutError:
             self._begin(f"it has not answered for {SOON_SECONDS:g} s")
             self._attempt = _Attempt(done, batch)
-            self.go_on([])
+            self.advance([])
             return False
-        answer(batch, results)
+        resolve(batch, results)
         return True
 
     def _begin(self, trouble: str) -> None:
         log.error("the history cannot be written: %s", trouble)
         self.trouble, self._failures = trouble, 0
 
-    def stumble(self, batch: list[Item], error: Exception) -> None:
+    def on_unexpected_error(self, batch: list[PendingChange], error: Exception) -> None:
         """Keep what was not answered because of an error that nobody expected: it is made again, as in an outage."""
         if not self.is_on:
             self._begin(f"{type(error).__name__}: {error}")
@@ -135,7 +135,7 @@ class Outage:
         there = {id(future) for _, future in theirs}
         self._kept += [item for item in _unanswered(batch) if id(item[1]) not in there]
 
-    def go_on(self, batch: list[Item]) -> None:
+    def advance(self, batch: list[PendingChange]) -> None:
         """Deal with changes, and look after the attempt."""
         self._kept += batch
         if batch:
@@ -164,7 +164,7 @@ class Outage:
             self._learn(attempt)
             self._set_aside()
         self._kept += _unanswered(self._attempt.items) if self._attempt is not None else []
-        refuse(self._kept, self._error())
+        reject(self._kept, self._error())
         self._hand.close()
         if self.backlog.changes:
             log.error("%s wait in the outage journal for the next start", counted(self.backlog.changes, "change"))
@@ -182,9 +182,9 @@ class Outage:
     def _count_ends(self) -> None:
         under_way = self._attempt.items if self._attempt is not None else []
         items = _unanswered([*self._kept, *under_way])
-        self.ends_kept = sum(len(change.runs) for change, _ in items if isinstance(change, Finish))
+        self.ends_in_memory = sum(len(change.runs) for change, _ in items if isinstance(change, FinishRuns))
 
-    def _spooled(self, spool: Spool) -> None:
+    def _spooled(self, spool: OutageSpool) -> None:
         """Write into the journal, and answer, what is there for it; let fail what it does not take.
 
         Ends do not fail, and neither does what the database is busy with.
@@ -195,7 +195,7 @@ class Outage:
             return
         results = _offered(spool, mine, self._error())
         stays = {id(future) for _, future in under_way}
-        stays |= {id(future) for change, future in mine if isinstance(change, Finish)}
+        stays |= {id(future) for change, future in mine if isinstance(change, FinishRuns)}
         done = [
             (item, result) for item, result in zip(mine, results, strict=True)
             if not isinstance(result, StoreAwayError) or id(item[1]) not in stays
@@ -203,15 +203,15 @@ class Outage:
         self._full_at = self.backlog.size_bytes if len(done) < len(mine) and not spool.is_untidy else None
         gone = {id(future) for (_, future), _ in done}
         self._kept = [item for item in self._kept if id(item[1]) not in gone]
-        answer([item for item, _ in done], [result for _, result in done])
+        resolve([item for item, _ in done], [result for _, result in done])
 
     def _give_up(self) -> None:
         """Let fail, after a moment, what was kept and is no end of a run."""
         if self._spool is None or self._failures < TRIES_OF_A_MOMENT:
             return
-        given_up = [item for item in self._kept if not isinstance(item[0], Finish)]
-        self._kept = [item for item in self._kept if isinstance(item[0], Finish)]
-        refuse(given_up, self._error())
+        given_up = [item for item in self._kept if not isinstance(item[0], FinishRuns)]
+        self._kept = [item for item in self._kept if isinstance(item[0], FinishRuns)]
+        reject(given_up, self._error())
 
     def _error(self) -> StoreError:
         return StoreAwayError(f"the history cannot be written now: {self.trouble}")
@@ -223,17 +223,17 @@ class Outage:
         if self._spool is not None and self.backlog.changes:
             try:
                 changes, place = self._spool.next_group(MOST_IN_ONE)
-            except JournalError as error:
+            except OutageJournalError as error:
                 self.trouble = str(error)
                 return None
             return _Attempt(self._hand.do(self._patient(lambda: repeat(self._database, changes))), [], place)
         kept, self._kept = self._kept, []
         return self._again(kept)
 
-    def _again(self, items: list[Item], is_unclear: bool = False) -> _Attempt:
+    def _again(self, items: list[PendingChange], is_unclear: bool = False) -> _Attempt:
         """Let the database make changes; it rests after a failure."""
         changes = [change for change, _ in items]
-        done = self._hand.do(self._patient(lambda: outcomes(self._database, changes)))
+        done = self._hand.do(self._patient(lambda: apply_each(self._database, changes)))
         return _Attempt(done, items, is_unclear=is_unclear)
 
     def _patient(self, act: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
@@ -263,7 +263,7 @@ class Outage:
             return
         self._failures = 0
         if attempt.place is None or self._spool is None:
-            answer(attempt.items, attempt.done.result())
+            resolve(attempt.items, attempt.done.result())
         else:
             self._spool.applied(attempt.place)
         if not self.backlog.changes and not self._kept:
@@ -271,21 +271,21 @@ class Outage:
             self.trouble = None
 
 
-def _offered(spool: Spool, items: Sequence[Item], away: StoreError) -> list[Any]:
+def _offered(spool: OutageSpool, items: Sequence[PendingChange], away: StoreError) -> list[Any]:
     """Return the answers of the journal, and errors for what it does not take."""
-    for_it = [change for change, _ in items if spool.is_for(change)]
+    for_it = [change for change, _ in items if spool.accepts(change)]
     try:
         answers: Iterator[Any] = iter(spool.take(for_it))
-    except JournalError as error:
+    except OutageJournalError as error:
         answers = itertools.repeat(StoreAwayError(str(error)))
-    return [next(answers) if spool.is_for(change) else away for change, _ in items]
+    return [next(answers) if spool.accepts(change) else away for change, _ in items]
 
 
 def _is_of_runs(change: Change) -> bool:
-    return isinstance(change, Record | Claim | Finish)
+    return isinstance(change, RecordRuns | ClaimRun | FinishRuns)
 
 
-def _unanswered(items: Sequence[Item]) -> list[Item]:
+def _unanswered(items: Sequence[PendingChange]) -> list[PendingChange]:
     return [item for item in items if not item[1].done()]
 
 
@@ -294,17 +294,17 @@ def repeat(database: Database, changes: Sequence[Change]) -> list[Any]:
 
     One that the database refuses is logged and left out. Raise StoreAwayError.
     """
-    results = outcomes(database, changes)
+    results = apply_each(database, changes)
     pairs = list(zip(changes, results, strict=True))
     again = [
-        come_again(change, result)
+        without_occurrence(change, result)
         for change, result in pairs
-        if isinstance(change, Record) and not isinstance(result, StoreError)
+        if isinstance(change, RecordRuns) and not isinstance(result, StoreError)
     ]
     again = [record for record in again if record.runs]
     if again:
         log.warning("occurrences that were started during an outage were in the history already: entered once more")
-        outcomes(database, [*again, *changes])
+        apply_each(database, [*again, *changes])
     for change, result in pairs:
         if isinstance(result, StoreError):
             log.error("a change of the outage journal is lost: %r", change)

@@ -32,11 +32,11 @@ _HEAD = struct.Struct("<IIQ")  # length of what follows, checksum, number of the
 _NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a group that could not be written whole
 
 
-class JournalError(StoreError):
+class OutageJournalError(StoreError):
     """The outage journal cannot be read or written."""
 
 
-class NoRoomError(JournalError):
+class NoRoomError(OutageJournalError):
     """There is no room on the disk for an outage journal."""
 
 
@@ -49,7 +49,7 @@ class Backlog:
     since: datetime | None = None
 
 
-class Journal:
+class OutageJournal:
     """The journal at `path`, mode 0600; for one thread at a time."""
 
     def __init__(self, path: str, size: int) -> None:
@@ -66,12 +66,12 @@ class Journal:
         except OSError as error:
             if self._file >= 0:
                 os.close(self._file)
-            kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else JournalError
+            kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutageJournalError
             raise kind(f"the outage journal {path} cannot be used: {error.strerror}") from error
         try:
             for place, _record in self._read(0, self.size):
                 self._count, self._end = self._count + 1, place
-        except JournalError:
+        except OutageJournalError:
             os.close(self._file)
             raise
 
@@ -111,7 +111,7 @@ class Journal:
         Raise JournalError: none of them is in it, as soon as it is tidy.
         """
         if sum(map(framed_size, records)) > self.room(may_use_reserve):
-            raise JournalError(self.full)
+            raise OutageJournalError(self.full)
         filling = self._filling if self._count else self._next_filling(now)
         data = b"".join(_framed(record, filling) for record in records) + _NOTHING
         self.is_untidy = True
@@ -119,7 +119,7 @@ class Journal:
             _write(self._file, data, self._end)
             os.fdatasync(self._file)
         except OSError as error:
-            raise JournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
+            raise OutageJournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
         self._filling, self._count, self._end = filling, self._count + len(records), self._end + len(data) - len(_NOTHING)
         self.is_untidy = False
 
@@ -149,8 +149,8 @@ class Journal:
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: OSError) -> JournalError:
-        return JournalError(
+    def _unreadable(self, error: OSError) -> OutageJournalError:
+        return OutageJournalError(
             f"the outage journal {self.path} cannot be read ({error.strerror}): what it holds of starts and ends is not in "
             "the history. If it stays so, move the file away: the changes in it are lost then"
         )
@@ -168,7 +168,7 @@ class Journal:
             _write(self._file, _NOTHING, self._end)
             os.fdatasync(self._file)
         except OSError as error:
-            raise JournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
+            raise OutageJournalError(f"the outage journal {self.path} cannot be written: {error.strerror}") from error
         self.is_untidy = False
 
     def keep_copy(self, now: datetime) -> str:
@@ -182,7 +182,7 @@ class Journal:
             _write(self._file, _NOTHING, self._end)
             os.fdatasync(self._file)
         except OSError as error:
-            raise JournalError(
+            raise OutageJournalError(
                 f"the outage journal {self.path} may be damaged, and cannot be copied to {aside}: {error.strerror}; "
                 "make room there, or move it away: the changes in it are lost then"
             ) from error

@@ -18,39 +18,39 @@ from typing import TypeGuard, TypeVar
 from ..core.clock import Clock
 from ..core.errors import PartlyWrittenError, StoreAwayError, StoreError
 from ..core.models import Run, to_micros
-from .changes import Change, Claim, Finish, OfRuns, Record, from_json, to_json
-from .outage_journal import Backlog, Journal, JournalError, framed_size
+from .changes import Change, ClaimRun, FinishRuns, RecordRuns, RunChange, from_json, to_json
+from .outage_journal import Backlog, OutageJournal, OutageJournalError, framed_size
 
 log = logging.getLogger(__name__)
 
-COME_AGAIN = "its occurrence was in the history already, which could not be asked when it was started"
+RECORDED_BEFORE = "its occurrence was in the history already, which could not be asked when it was started"
 
 REST_SECONDS = 0.5  # after an I/O error
 
-Answer = bool | frozenset[str]
+SpoolReply = bool | frozenset[str]
 T = TypeVar("T")
 
 
-class Known:
+class SpooledRuns:
     """What the journal says of runs, as marks; `below` is asked for what is not here."""
 
-    def __init__(self, below: Known | None = None) -> None:
+    def __init__(self, below: SpooledRuns | None = None) -> None:
         self.marks: set[str] = set()
         self._below = below
 
     def __contains__(self, mark: str) -> bool:
         return mark in self.marks or (self._below is not None and mark in self._below)
 
-    def take(self, change: OfRuns) -> tuple[OfRuns, Answer]:
+    def take(self, change: RunChange) -> tuple[RunChange, SpoolReply]:
         """Take note of a change; return what of it there is to write, and its answer."""
-        if isinstance(change, Record):
-            return Record(self._enter(change.runs)), self._entered(change.runs)
-        if isinstance(change, Claim):
+        if isinstance(change, RecordRuns):
+            return RecordRuns(self._enter(change.runs)), self._entered(change.runs)
+        if isinstance(change, ClaimRun):
             is_free = _taken(change.run_id) not in self
             self.marks.add(_taken(change.run_id))
             return change, is_free
         self.marks.update(_taken(run.run_id) for run in change.runs)
-        return Finish(change.runs, self._enter(change.then)), self._entered(change.then)
+        return FinishRuns(change.runs, self._enter(change.then)), self._entered(change.then)
 
     def _enter(self, runs: Iterable[Run]) -> tuple[Run, ...]:
         fresh = []
@@ -65,14 +65,14 @@ class Known:
         return frozenset(run.run_id for run in runs if run.run_id in self)
 
 
-class Spool:
-    """The outage journal as the writer uses it; for its thread alone, but for `alarm`, `backlog` and `takes_runs`."""
+class OutageSpool:
+    """The outage journal as the writer uses it; for its thread alone, but for `alarm`, `backlog` and `accepts_runs`."""
 
-    def __init__(self, journal: Journal, clock: Clock) -> None:
+    def __init__(self, journal: OutageJournal, clock: Clock) -> None:
         """Find what an earlier daemon left in the journal; one that may be damaged is copied first. Raise StoreError."""
         self._journal = journal
         self._clock = clock
-        self._known = Known()
+        self._known = SpooledRuns()
         self._place = 0  # up to where the history has it
         self._reading, self._writing = _Use(clock), _Use(clock)
         for _place, record in journal.records():
@@ -93,7 +93,7 @@ class Spool:
         return self._journal.backlog
 
     @property
-    def takes_runs(self) -> bool:
+    def accepts_runs(self) -> bool:
         """Return whether new runs can be written into it: there is room, and the last write went well."""
         return self._writing.error is None and self._journal.has_room
 
@@ -103,16 +103,16 @@ class Spool:
         return self._journal.full
 
     @staticmethod
-    def is_for(change: Change) -> TypeGuard[OfRuns]:
+    def accepts(change: Change) -> TypeGuard[RunChange]:
         """Return whether a change is one that goes into the journal: not one about which the history has to be asked."""
-        return isinstance(change, Claim | Finish) or (isinstance(change, Record) and not change.asks)
+        return isinstance(change, ClaimRun | FinishRuns) or (isinstance(change, RecordRuns) and not change.asks)
 
-    def take(self, changes: Sequence[OfRuns]) -> list[Answer | StoreAwayError]:
+    def take(self, changes: Sequence[RunChange]) -> list[SpoolReply | StoreAwayError]:
         """Write of changes what there is room for; return their answers, an error for what is not in it.
 
         Of a record that does not fit whole, its first runs are taken. Raise JournalError: nothing is in it.
         """
-        known = Known(self._known)
+        known = SpooledRuns(self._known)
         filling = _Filling(self._journal, known)
         answers = [filling.take(change) for change in changes]
         if filling.records:
@@ -120,7 +120,7 @@ class Spool:
             self._known.marks |= known.marks
         return answers
 
-    def next_group(self, most: int) -> tuple[list[OfRuns], int]:
+    def next_group(self, most: int) -> tuple[list[RunChange], int]:
         """Return the oldest changes that the history has not, and the place behind them. Raise JournalError."""
         found = self._reading.make(lambda: list(islice(self._journal.records(self._place), most)))
         if not found and self.backlog.changes:  # it was damaged since it was opened
@@ -133,9 +133,9 @@ class Spool:
         """Take note that the history has everything up to a place; when that is all, the journal is empty again."""
         self._place = place
         if place >= self.backlog.size_bytes:
-            self._known = Known()
+            self._known = SpooledRuns()
             self._place = 0
-            with suppress(JournalError):  # told, and tried again
+            with suppress(OutageJournalError):  # told, and tried again
                 self._writing.make(self._journal.empty)
 
     @property
@@ -146,7 +146,7 @@ class Spool:
     def tidy(self) -> None:
         """Look whether the journal can be written again, and leave nothing in it that does not belong there."""
         if self.is_untidy:
-            with suppress(JournalError):
+            with suppress(OutageJournalError):
                 self._writing.make(self._journal.tidy)
 
     def close(self) -> None:
@@ -166,10 +166,10 @@ class _Use:
     def make(self, act: Callable[[], T]) -> T:
         """Call `act`, which reads or writes. Raise JournalError."""
         if self.error is not None and self._clock.monotonic() < self._rests_until:
-            raise JournalError(self.error)
+            raise OutageJournalError(self.error)
         try:
             result = act()
-        except JournalError as error:
+        except OutageJournalError as error:
             if str(error) != self.error:
                 log.error("%s", error)
             self.error, self._rests_until = str(error), self._clock.monotonic() + REST_SECONDS
@@ -183,38 +183,38 @@ class _Use:
 class _Filling:
     """Records that are about to be written into the journal, as far as there is room."""
 
-    def __init__(self, journal: Journal, known: Known) -> None:
+    def __init__(self, journal: OutageJournal, known: SpooledRuns) -> None:
         self._journal, self._known = journal, known
         self.records: list[bytes] = []
         self._size = 0
 
-    def take(self, change: OfRuns) -> Answer | StoreAwayError:
+    def take(self, change: RunChange) -> SpoolReply | StoreAwayError:
         """Take a change, or of a record its first runs; return its answer, an error when something did not fit."""
-        known = Known(self._known)
+        known = SpooledRuns(self._known)
         fresh, answer = known.take(change)
         record = _written(fresh)
         size = framed_size(record)
-        if self._size + size <= self._journal.room(may_use_reserve=isinstance(change, Finish)):
+        if self._size + size <= self._journal.room(may_use_reserve=isinstance(change, FinishRuns)):
             self.records.append(record)
             self._size += size
             self._known.marks |= known.marks
             return answer
-        if isinstance(change, Record) and len(change.runs) > 1:
+        if isinstance(change, RecordRuns) and len(change.runs) > 1:
             return self._take_part(change.runs)
         return StoreAwayError(self._journal.full)
 
-    def _take_part(self, runs: Sequence[Run]) -> Answer | StoreAwayError:
+    def _take_part(self, runs: Sequence[Run]) -> SpoolReply | StoreAwayError:
         half = len(runs) // 2
-        taken, left = _parts(runs[:half], self.take(Record(runs[:half])))
+        taken, left = _parts(runs[:half], self.take(RecordRuns(runs[:half])))
         if left:
             left |= {run.run_id for run in runs[half:]}
         else:
-            more, left = _parts(runs[half:], self.take(Record(runs[half:])))
+            more, left = _parts(runs[half:], self.take(RecordRuns(runs[half:])))
             taken |= more
         return PartlyWrittenError(self._journal.full, taken, left) if left else taken
 
 
-def _parts(runs: Sequence[Run], answer: Answer | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
+def _parts(runs: Sequence[Run], answer: SpoolReply | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
     """Return which rows of a record are in the ledger, and which could not be written."""
     if isinstance(answer, PartlyWrittenError):
         return answer.taken, answer.left
@@ -223,20 +223,20 @@ def _parts(runs: Sequence[Run], answer: Answer | StoreAwayError) -> tuple[frozen
     return frozenset(), frozenset(run.run_id for run in runs)
 
 
-def come_again(record: Record, taken: frozenset[str]) -> Record:
+def without_occurrence(record: RecordRuns, taken: frozenset[str]) -> RecordRuns:
     """Return the runs of a record that the history does not take, as runs of no occurrence: they were started."""
-    return Record(tuple(
-        replace(run, scheduled_at=None, idempotency_key=None, details={**run.details, "reason": COME_AGAIN})
+    return RecordRuns(tuple(
+        replace(run, scheduled_at=None, idempotency_key=None, details={**run.details, "reason": RECORDED_BEFORE})
         for run in record.runs
         if run.run_id not in taken
     ))  # fmt: skip
 
 
-def _written(change: OfRuns) -> bytes:
+def _written(change: RunChange) -> bytes:
     return json.dumps(to_json(change), separators=(",", ":"), default=str).encode()
 
 
-def _read(record: bytes) -> OfRuns:
+def _read(record: bytes) -> RunChange:
     try:
         return from_json(json.loads(record))
     except (KeyError, TypeError, ValueError) as error:

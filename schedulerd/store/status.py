@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StoreStatus:
     """How a history stands. `users` are those who have it open now, as far as its server tells, `owner` whose it is."""
 
     kind: str

@@ -1,7 +1,7 @@
-"""One thread that writes: what is waiting goes into one transaction, so a burst costs a handful of commits.
+"""The write side of a store: each write is a change, and one thread commits the waiting changes together.
 
-A change that the database refuses fails alone. When the database itself is away (disk full, locked, server down, silent),
-`outage.py` takes over until it is back and has everything.
+A burst of writes therefore costs a few commits. A change that the database refuses fails alone. While the database itself
+cannot be written (disk full, locked, server down, no answer), `outage.py` keeps the changes and retries.
 """
 
 from __future__ import annotations
@@ -9,117 +9,169 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from ..core.errors import StoreAwayError, StoreError
-from .backend import Database, Item
-from .changes import Change
+from ..core.models import JobRecord, Pause, Place, Run
+from .backend import Database, PendingChange
+from .changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause
 from .outage import Outage
 from .outage_journal import Backlog
-from .outage_spool import Spool
+from .outage_spool import OutageSpool
+from .protocol import DailyFigures
+from .sequences import SequenceGenerator
 
 log = logging.getLogger(__name__)
 
 MOST_IN_ONE = 2000  # changes in one transaction
-LOOK_SECONDS = 0.1  # during an outage: how often it is looked whether it is over
+POLL_SECONDS = 0.1  # during an outage: time between two checks whether it is over
 
 
-class Writer(threading.Thread):
-    """Makes changes in a database, many in one commit."""
+class StoreWriter(ABC):
+    """The write side of every backend; the protocols in `protocol.py` define what each write means."""
 
-    def __init__(self, database: Database, spool: Spool | None = None) -> None:
-        super().__init__(name="store-writer", daemon=True)
-        self.commits = 0
+    def __init__(self, database: Database, spool: OutageSpool | None = None) -> None:
+        self.commits = 0  # transactions committed since the start
         self._database = database
-        self._is_open = False
+        self._spool = spool
         self._outage = Outage(database, spool)
-        self._waiting: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._sequences = SequenceGenerator()
+        self._is_open = False
+        self._waiting: queue.SimpleQueue[PendingChange | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._write_until_closed, name="store-writer", daemon=True)
 
     def open(self) -> None:
-        """Open the database, write what an earlier daemon left in the journal, and start.
+        """Open the database and write into it the changes that an earlier daemon left in the outage journal.
 
-        Raise StoreError, or StoreAwayError when it may be possible later.
+        Raise StoreAwayError when it cannot be opened now but perhaps later, StoreError when a retry cannot succeed.
         """
-        if self.ident is not None:
-            return
-        _begin(self._outage.begin)  # now, and not when a run waits for its row
-        if not self._is_open:
-            self._database.open()
-            self._is_open = True
-        self._outage.catch_up()
-        _begin(self.start)
+        if self._thread.ident is None:
+            _start(self._outage.begin)  # now, and not when the first run waits for its row
+            if not self._is_open:
+                self._database.open()
+                self._is_open = True
+            self._outage.catch_up()
+            _start(self._thread.start)
+        self._sequences.continue_after(self.last_place())
+
+    @abstractmethod
+    def last_place(self) -> Place:
+        """Return the largest sequence and the largest run_id in the ledger."""
+
+    def numbered(self, run: Run) -> Run:
+        """Return a new run with its sequence; see `Ledger.numbered`."""
+        return self._sequences.numbered(run)
 
     @property
     def trouble(self) -> str | None:
-        """Return why the database is not written, or None."""
+        """Return why writes are waiting, or None."""
         return self._outage.trouble
 
     @property
+    def accepts_runs(self) -> bool:
+        """Return whether new runs can be recorded now; see `Ledger.accepts_runs`."""
+        return self._outage.accepts_runs
+
+    @property
+    def ends_in_memory(self) -> int:
+        """Return how many ends of runs are in memory only; see `Ledger.ends_in_memory`."""
+        return self._outage.ends_in_memory
+
+    @property
     def backlog(self) -> Backlog:
-        """Return what waits in the outage journal."""
+        """Return the state of the outage journal."""
         return self._outage.backlog
 
     @property
-    def ends_kept(self) -> int:
-        """Return how many ends of runs are in memory only, until they can be written."""
-        return self._outage.ends_kept
+    def alarm(self) -> str | None:
+        """Return what an operator must do about the outage journal, or None. A SQLite file adds its own damage."""
+        return self._spool.alarm if self._spool is not None else None
 
-    @property
-    def takes_runs(self) -> bool:
-        """Return whether rows of new runs are taken now, by the database or by the journal."""
-        return self._outage.takes_runs
+    def record(self, runs: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
+        """Enter rows into the ledger; see `Ledger.record`."""
+        return self._submit(RecordRuns([self._sequences.numbered(run) for run in runs], asks))
 
-    def submit(self, change: Change) -> Future[Any]:
-        """Hand over a change; its future is done when it is durable."""
+    def claim(self, run_id: str) -> Future[bool]:
+        """Claim a queued run; see `Ledger.claim`."""
+        return self._submit(ClaimRun(run_id))
+
+    def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
+        """Write how runs ended; see `Ledger.finish`."""
+        return self._submit(FinishRuns(runs, [self._sequences.numbered(run) for run in then]))
+
+    def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
+        """Save the rules of jobs; see `Ledger.save_jobs`."""
+        return self._submit(SaveJobs(records))
+
+    def set_pause(self, job_id: str, pause: Pause | None) -> Future[None]:
+        """Pause or resume a job; see `Ledger.set_pause`."""
+        return self._submit(SetPause(job_id, pause))
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Future[list[str]]:
+        """Delete rows; see `Maintenance.delete_runs`."""
+        return self._submit(DeleteRuns(run_ids))
+
+    def save_day(self, day: str, jobs: Sequence[DailyFigures]) -> Future[None]:
+        """Replace the figures of a day; see `DailyStatistics.save_day`."""
+        return self._submit(SaveDay(day, jobs))
+
+    def close(self) -> None:
+        """Write what is waiting, end the thread and close the database."""
+        self._end_thread()
+        self._database.close()
+
+    def _submit(self, change: Change) -> Future[Any]:
         future: Future[Any] = Future()
-        with self._lock:  # so that nothing is put behind the end mark
+        with self._lock:  # nothing may follow the end mark in the queue
             if self._closing.is_set():
                 future.set_exception(StoreError("the store is closed"))
             else:
                 self._waiting.put((change, future))
         return future
 
-    def close(self) -> None:
-        """Write what is waiting and end the thread; the database stays open."""
+    def _end_thread(self) -> None:
         with self._lock:
             if not self._closing.is_set():
                 self._closing.set()
                 self._waiting.put(None)
-        if self.ident is not None:
-            self.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def run(self) -> None:
-        """Write until closed."""
-        is_open, stumbled = True, ""
+    def _write_until_closed(self) -> None:
+        is_open, last_error = True, ""
         while is_open:
-            batch, is_open = self._take()
+            batch, is_open = self._next_batch()
             try:
-                self._deal_with(batch)
-            except Exception as error:  # this loop must not die: nothing would ever be written again
-                if repr(error) != stumbled:
-                    log.exception("what was to be written met an error that nobody expected: it is tried again")
-                stumbled = repr(error)
-                self._outage.stumble(batch, error)
+                self._write(batch)
+            except Exception as error:  # the thread must not end: no change would be written any more
+                if repr(error) != last_error:
+                    log.exception("store writer: unexpected error, the changes are retried")
+                last_error = repr(error)
+                self._outage.on_unexpected_error(batch, error)
         self._outage.end()
 
-    def _deal_with(self, batch: list[Item]) -> None:
+    def _write(self, batch: list[PendingChange]) -> None:
         if self._outage.is_on:
-            self._outage.go_on(batch)
+            self._outage.advance(batch)
             return
         self._outage.tidy()
         if batch and self._outage.write(batch):
             self.commits += 1
 
-    def _take(self) -> tuple[list[Item], bool]:
-        """Wait for one change, and take with it all that wait behind it; during an outage, not for long."""
-        batch: list[Item] = []
-        looks = self._outage.is_on or self._outage.is_untidy
+    def _next_batch(self) -> tuple[list[PendingChange], bool]:
+        """Wait for a change and return it with all that follow it in the queue; False when the store is closing.
+
+        During an outage the wait is short, and the batch may be empty.
+        """
+        batch: list[PendingChange] = []
+        is_polling = self._outage.is_on or self._outage.is_untidy
         try:
-            item = self._waiting.get(timeout=LOOK_SECONDS if looks else None)
+            item = self._waiting.get(timeout=POLL_SECONDS if is_polling else None)
             while item is not None:
                 batch.append(item)
                 if len(batch) == MOST_IN_ONE:
@@ -130,8 +182,8 @@ class Writer(threading.Thread):
         return batch, False
 
 
-def _begin(start: Callable[[], None]) -> None:
-    """Start a thread. Raise StoreAwayError when there is none to be had."""
+def _start(start: Callable[[], None]) -> None:
+    """Start a thread. Raise StoreAwayError when the system has no more threads."""
     try:
         start()
     except RuntimeError as error:

@@ -8,22 +8,22 @@ from concurrent.futures import Future
 
 from ..core.models import JobRecord, Pause, Position, Run
 from .backend import Database
-from .changes import Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause
-from .order import Order
+from .changes import ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause
+from .order import SequenceGenerator
 from .outage_journal import Backlog
-from .outage_spool import Spool
-from .protocol import DayOfJob
+from .outage_spool import OutageSpool
+from .protocol import DailyFigures
 from .writer import Writer
 
 
 class Writes(ABC):
     """What every backend does with writes; `Store` says what each of them means."""
 
-    def __init__(self, database: Database, spool: Spool | None = None) -> None:
+    def __init__(self, database: Database, spool: OutageSpool | None = None) -> None:
         self._database = database
         self._spool = spool
         self._writer = Writer(database, spool)
-        self._order = Order()
+        self._order = SequenceGenerator()
 
     def open(self) -> None:
         """Open the database, and write into it what an earlier daemon left in the outage journal.
@@ -31,7 +31,7 @@ class Writes(ABC):
         Raise StoreAwayError when it is away: it may be opened later. Raise StoreError for what does not pass by itself.
         """
         self._writer.open()
-        self._order.begin_after(self.last_place())
+        self._order.continue_after(self.last_place())
 
     @abstractmethod
     def last_place(self) -> Position:
@@ -47,14 +47,14 @@ class Writes(ABC):
         return self._writer.trouble
 
     @property
-    def takes_runs(self) -> bool:
-        """Return whether new runs can be entered now; see `Store.takes_runs`."""
-        return self._writer.takes_runs
+    def accepts_runs(self) -> bool:
+        """Return whether new runs can be entered now; see `Store.accepts_runs`."""
+        return self._writer.accepts_runs
 
     @property
-    def ends_kept(self) -> int:
-        """Return how many ends of runs wait in memory; see `Store.ends_kept`."""
-        return self._writer.ends_kept
+    def ends_in_memory(self) -> int:
+        """Return how many ends of runs wait in memory; see `Store.ends_in_memory`."""
+        return self._writer.ends_in_memory
 
     @property
     def backlog(self) -> Backlog:
@@ -73,15 +73,15 @@ class Writes(ABC):
 
     def record(self, runs: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
         """Enter rows into the ledger; see `Store.record`."""
-        return self._writer.submit(Record([self._order.numbered(run) for run in runs], asks))
+        return self._writer.submit(RecordRuns([self._order.numbered(run) for run in runs], asks))
 
     def claim(self, run_id: str) -> Future[bool]:
         """Take a queued run; see `Store.claim`."""
-        return self._writer.submit(Claim(run_id))
+        return self._writer.submit(ClaimRun(run_id))
 
     def finish(self, runs: Sequence[Run], then: Sequence[Run] = ()) -> Future[frozenset[str]]:
         """Write how runs ended; see `Store.finish`."""
-        return self._writer.submit(Finish(runs, [self._order.numbered(run) for run in then]))
+        return self._writer.submit(FinishRuns(runs, [self._order.numbered(run) for run in then]))
 
     def save_jobs(self, records: Sequence[JobRecord]) -> Future[None]:
         """Remember rules; see `Store.save_jobs`."""
@@ -95,7 +95,7 @@ class Writes(ABC):
         """Delete rows; see `Store.delete_runs`."""
         return self._writer.submit(DeleteRuns(run_ids))
 
-    def save_day(self, day: str, jobs: Sequence[DayOfJob]) -> Future[None]:
+    def save_day(self, day: str, jobs: Sequence[DailyFigures]) -> Future[None]:
         """Replace a day; see `Store.save_day`."""
         return self._writer.submit(SaveDay(day, jobs))
 

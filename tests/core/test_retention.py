@@ -18,7 +18,7 @@ from schedulerd.core.retention import (
     outputs_to_delete,
     surplus_bytes,
 )  # fmt: skip
-from schedulerd.store.order import Order
+from schedulerd.store.sequences import SequenceGenerator
 from tests.support.builders import NOON, a_job, a_run
 
 DAY = timedelta(days=1)

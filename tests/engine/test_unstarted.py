@@ -7,7 +7,7 @@ import pytest
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.recovery import STARTED_LATE
-from schedulerd.store.outage_spool import COME_AGAIN
+from schedulerd.store.outage_spool import RECORDED_BEFORE
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
 from tests.support.manual_clock import ManualClock
@@ -164,7 +164,7 @@ def test_it_is_not_started_beside_another_run_of_its_job(restart, store):
 def test_one_for_whose_occurrence_the_history_had_another_run_is_not_started(restart, store):
     job = a_job(every="1h")
     restart(job)
-    store.record([a_run(scheduled_at=None, details={"reason": COME_AGAIN})]).result(10)
+    store.record([a_run(scheduled_at=None, details={"reason": RECORDED_BEFORE})]).result(10)
 
     assert not_started_because(restart(job), "another run stands for its occurrence")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.process import connection
+from schedulerd.process import keeper_connection
 from schedulerd.process.spec import ProcessSpec
 from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
@@ -104,7 +104,7 @@ def test_files_that_a_keeper_cannot_make_again_are_told(folder):
 
 
 def test_two_daemons_that_take_each_others_keepers_wait_longer_and_longer(folder, caplog, monkeypatch):
-    monkeypatch.setattr(connection, "FIRST_WAIT", 0.1)
+    monkeypatch.setattr(keeper_connection, "FIRST_WAIT", 0.1)
     with closing(begin(folder, Heard())[0]), closing(begin(folder, Heard())[0]):
         until(lambda: "was lost 4 times in a row: the next one is made in 0.4 s" in caplog.text, "a wait")
         lost = caplog.text.count("is gone: another one takes its place")

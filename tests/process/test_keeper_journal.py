@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.process.keeper.journal import Journal
+from schedulerd.process.keeper.journal import KeeperJournal
 from schedulerd.process.keeper.procfs import Process, boot_id, processes
 from schedulerd.process.spec import Cause, ProcessSpec
 from schedulerd.process.supervisor import Supervisor
@@ -269,7 +269,7 @@ import os, sys
 from datetime import UTC, datetime
 from schedulerd.process.keeper import journal
 journal.LARGEST = 4000
-made = journal.Journal(sys.argv[1], "boot", datetime.now(UTC))
+made = journal.KeeperJournal(sys.argv[1], "boot", datetime.now(UTC))
 intent = {"since": 1.0, "deadline": None, "grace": 1.0, "keep": False, "output": "/o", "limit": None}
 made.intend({"long": intent})
 before = len(os.listdir("/proc/self/fd"))
@@ -289,7 +289,7 @@ os._exit(0)
 def test_a_journal_that_cannot_be_written_anew_stays_whole_and_leaks_no_descriptor(tmp_path, disk, rule):
     path = tmp_path / "keeper" / "journal"
     path.parent.mkdir()
-    first = Journal(str(path), "boot", NOON)
+    first = KeeperJournal(str(path), "boot", NOON)
     first.settle()
     first.sync()
     if rule is not None:
@@ -297,7 +297,7 @@ def test_a_journal_that_cannot_be_written_anew_stays_whole_and_leaks_no_descript
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(path)], capture_output=True, text=True, check=True)
 
     assert int(done.stdout) <= 0
-    read = Journal(str(path), "boot", NOON)
+    read = KeeperJournal(str(path), "boot", NOON)
     assert set(read.runs) == {"long", "last"}
     assert read.runs["long"]["start"]["pid"] == 2
     assert read.doubt is None
@@ -384,7 +384,7 @@ def test_an_odd_line_is_left_out_and_kept_aside_and_the_others_are_used(tmp_path
     good = INTENT.replace('"r"', '"good"')
     content = os.fsencode(f'{{"kind":"boot","id":"boot","format":2}}\n{odd}\n{good}\n')
     path.write_bytes(content)
-    made = Journal(str(path), "boot", NOON)
+    made = KeeperJournal(str(path), "boot", NOON)
 
     assert set(made.runs) == {"good"}
     (aside,) = tmp_path.glob("journal.damaged-*")
@@ -407,7 +407,7 @@ def test_a_keeper_whose_journal_is_odd_starts_and_says_so(world, caplog):
 def test_a_journal_of_an_earlier_version_is_read_also_behind_reserved_zeros(tmp_path):
     path = tmp_path / "journal"
     path.write_bytes(b'{"kind":"boot","id":"boot"}\n' + bytes(5000) + INTENT.encode() + b"\n" + bytes(5000))
-    made = Journal(str(path), "boot", NOON)
+    made = KeeperJournal(str(path), "boot", NOON)
 
     assert set(made.runs) == {"r"}
     assert made.troubles == []

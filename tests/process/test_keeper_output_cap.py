@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.process.keeper.output_cap import BLOCK, Capping
+from schedulerd.process.keeper.output_cap import BLOCK, OutputCap
 
 LIMIT = 16 * BLOCK
 FLOOD = b"x" * (20 * LIMIT)
@@ -13,7 +13,7 @@ FLOOD = b"x" * (20 * LIMIT)
 
 @pytest.fixture
 def capping():
-    made = Capping()
+    made = OutputCap()
     yield made
     os.close(made.descriptor)
 

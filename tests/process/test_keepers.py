@@ -11,7 +11,7 @@ from schedulerd.api.server import bind_unix
 from schedulerd.config.loader import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
-from schedulerd.process import restarts, startup, supervisor
+from schedulerd.process import keeper_restarts, keeper_starter, supervisor
 from schedulerd.process.spec import Cause, ProcessSpec
 from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
@@ -31,8 +31,8 @@ def heard():
 def quick(monkeypatch):
     """Let nothing be waited for as long as on a busy machine."""
     monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(restarts, "AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr(startup, "BEGIN_SECONDS", 2.0)
+    monkeypatch.setattr(keeper_restarts, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(keeper_starter, "BEGIN_SECONDS", 2.0)
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_keeper_in_which_one_step_always_fails_goes_on_with_the_others_and_tel
 
 
 def test_what_keepers_that_cannot_start_have_to_say_is_bounded(quick, folder, heard, monkeypatch):
-    monkeypatch.setattr(startup, "MOST_ERRORS_BYTES", 1000)
+    monkeypatch.setattr(keeper_starter, "MOST_ERRORS_BYTES", 1000)
     place = folder / "keeper" / "0"
     place.mkdir(parents=True)
     (place / "lock").mkdir()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.models import Secret, new_run_id
-from schedulerd.process.output import Chunk, Kept, OutputFolder, Stretch
+from schedulerd.process.output import Chunk, OutputFolder, OutputRange, OutputStats
 from schedulerd.process.output_reader import Reader
 from schedulerd.secrets.forms import SHORTEST_MASKED, forms_of
 from schedulerd.secrets.job_secrets import known_secrets
@@ -52,7 +52,7 @@ def holed(folder):
 
 def test_without_a_file_there_is_nothing_to_read(folder):
     assert folder.read(RUN, 7, 100) == Chunk(b"", 7)
-    assert (folder.size(RUN), folder.kept(RUN), folder.tail(RUN), folder.settle(RUN)) == (0, Kept(0), "", 0)
+    assert (folder.size(RUN), folder.kept(RUN), folder.tail(RUN), folder.settle(RUN)) == (0, OutputStats(0), "", 0)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_a_read_ends_before_the_hole_and_the_next_begins_after_it(holed):
     assert first == Chunk(b"B" * (BLOCK - 1) + b"\n", 2 * BLOCK)
     assert (second.data[:1], second.next_offset, second.dropped) == (b"H", 10 * BLOCK, 5 * BLOCK)
     assert holed.read(RUN, 4 * BLOCK + 1, 1) == Chunk(b"H", 7 * BLOCK + 1, 3 * BLOCK - 1)
-    assert holed.stretch(RUN, 3 * BLOCK) == Stretch(7 * BLOCK, 10 * BLOCK, 10 * BLOCK)
+    assert holed.stretch(RUN, 3 * BLOCK) == OutputRange(7 * BLOCK, 10 * BLOCK, 10 * BLOCK)
 
 
 def test_what_was_dropped_is_counted_and_the_size_is_the_whole(holed):
-    assert holed.kept(RUN) == Kept(10 * BLOCK, 5 * BLOCK, 2 * BLOCK)
+    assert holed.kept(RUN) == OutputStats(10 * BLOCK, 5 * BLOCK, 2 * BLOCK)
     assert (holed.size(RUN), holed.settle(RUN)) == (10 * BLOCK, 10 * BLOCK)
 
 

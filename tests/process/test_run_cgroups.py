@@ -9,7 +9,7 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.host import cgroups
 from schedulerd.logs import subjects
-from schedulerd.process.keeper.run_cgroups import Groups
+from schedulerd.process.keeper.run_cgroups import RunCgroups
 from schedulerd.process.spec import Cause, Limits
 from schedulerd.process.supervisor import Supervisor
 from tests.process.test_process import alive, spec
@@ -142,17 +142,17 @@ def test_a_run_that_gets_no_group_runs_all_the_same_and_says_that_its_limits_are
 
 
 def test_groups_that_an_earlier_keeper_left_empty_are_removed(tree):
-    first = Groups("0")
+    first = RunCgroups("0")
     for run_id in ("known", "forgotten"):
         first.make(run_id, {})
-    Groups("0").remove_others({"known": {}})
+    RunCgroups("0").remove_others({"known": {}})
 
     assert groups_of_runs(tree) == ["known"]
 
 
 def test_without_a_subtree_there_are_no_groups(monkeypatch, tmp_path):
     monkeypatch.setenv(cgroups.VARIABLE, str(tmp_path))
-    none = Groups("0")
+    none = RunCgroups("0")
 
     assert (none.available, none.make("r", {}), none.members("r"), none.is_populated("r")) == (False, None, set(), None)
     assert none.unkept("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]

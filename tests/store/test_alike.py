@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import ENDED, Origin, Result, Status, finish
-from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
+from schedulerd.store.changes import ClaimRun, DeleteRuns, FinishRuns, RecordRuns
 from schedulerd.store.copy import copy
 from schedulerd.store.postgres.store import PostgresStore
 from schedulerd.store.sqlite.store import SqliteStore
@@ -62,7 +62,8 @@ def groups(draw):
     some = st.lists(runs(), min_size=1, max_size=5)
     ends = st.lists(st.builds(ended, runs(), INSTANTS, TEXTS), max_size=4)
     change = st.one_of(
-        st.builds(Record, some), st.builds(Record, some), st.builds(Claim, IDS), st.builds(Finish, ends, some | st.just([])),
+        st.builds(RecordRuns, some), st.builds(RecordRuns, some), st.builds(ClaimRun, IDS),
+        st.builds(FinishRuns, ends, some | st.just([])),
         st.builds(DeleteRuns, st.lists(IDS, max_size=3, unique=True)),
     )  # fmt: skip
     return draw(st.lists(st.lists(change, min_size=1, max_size=8), min_size=1, max_size=5))

@@ -10,8 +10,8 @@ from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
 from schedulerd.engine.manual_runs import ManualRuns
-from schedulerd.store.outage_journal import Journal
-from schedulerd.store.outage_spool import Spool
+from schedulerd.store.outage_journal import OutageJournal
+from schedulerd.store.outage_spool import OutageSpool
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.store.test_outage import SIZE, World, ended
 from tests.support.builders import NOON, a_job, a_run
@@ -93,7 +93,7 @@ def test_what_is_due_while_neither_can_be_written_follows_its_policy_when_one_is
     assert engine.started == []
     assert engine.scheduler.unwritten.count() == 31
     logs.mend_journal()
-    until(lambda: logs.store.takes_runs, "the journal")
+    until(lambda: logs.store.accepts_runs, "the journal")
     for _ in range(20):
         engine.tick(1)
     assert engine.scheduler.unwritten.count() == 0
@@ -149,15 +149,15 @@ def test_the_end_of_a_run_is_kept_until_it_can_be_written_and_only_then_forgotte
     logs.take_both_away()
     job, run = engine.started[0]
     engine.finish(job, run, Status.FAILED)
-    until(lambda: logs.store.ends_kept == 1, "the end")
+    until(lambda: logs.store.ends_in_memory == 1, "the end")
     with pytest.raises(StoreError, match="nothing can be started now"):
         ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN))
 
-    assert {logs.store.ends_kept for _ in range(20) if not threading.Event().wait(0.005)} == {1}
+    assert {logs.store.ends_in_memory for _ in range(20) if not threading.Event().wait(0.005)} == {1}
     assert engine.forgotten == []
     logs.mend_journal()
     until(lambda: engine.forgotten == [run.run_id], "its row")
-    assert logs.store.ends_kept == 0
+    assert logs.store.ends_in_memory == 0
     logs.bring_back()
     assert [each.status for each in engine.rows("a")] == [Status.FAILED, Status.QUEUED]
 
@@ -313,7 +313,7 @@ def test_a_row_that_is_long_in_coming_starts_nothing_that_its_policy_gives_up_me
 
 def test_an_error_that_nobody_expected_loses_nothing(logs, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(logs.store._writer._outage, "write", lambda _batch: 1 / 0)
+        broken.setattr(logs.store._outage, "write", lambda _batch: 1 / 0)
         recorded = logs.store.record([run := a_run()])
         assert recorded.result(10) == {run.run_id}
     until(lambda: logs.store.trouble is None, "the end of it")
@@ -375,7 +375,7 @@ def test_a_time_that_a_wrong_clock_only_passed_over_is_started_when_the_history_
 def test_a_slow_history_and_a_clock_that_is_set_back_start_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr("schedulerd.store.outage.SOON_SECONDS", 0.02)
     system, clock = SystemClock(), ManualClock(NOON)
-    store = SqliteStore(str(tmp_path / "h.db"), system, spool=Spool(Journal(str(tmp_path / "j"), SIZE), system))
+    store = SqliteStore(str(tmp_path / "h.db"), system, spool=OutageSpool(OutageJournal(str(tmp_path / "j"), SIZE), system))
     engine = Engine(store, clock, [a_job("daily", cron="1 12 * * *")])
     engine.tick(60)
     apply = store._database.apply

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.core.models import Origin, Run, Status, new_run_id
-from schedulerd.store.changes import Claim, Finish, Record, from_json, to_json
+from schedulerd.store.changes import ClaimRun, FinishRuns, RecordRuns, from_json, to_json
 from tests.support.builders import a_run
 
 INSTANTS = st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -37,15 +37,15 @@ RUNS = st.builds(
     idempotency_key=st.none() | st.text(),
 )
 CHANGES = (
-    st.builds(Record, st.lists(RUNS, max_size=3))
-    | st.builds(Claim, st.text())
-    | st.builds(Finish, st.lists(RUNS, max_size=3), st.lists(RUNS, max_size=3))
+    st.builds(RecordRuns, st.lists(RUNS, max_size=3))
+    | st.builds(ClaimRun, st.text())
+    | st.builds(FinishRuns, st.lists(RUNS, max_size=3), st.lists(RUNS, max_size=3))
 )
 
 
 def test_runs_keep_their_place_in_the_order_of_recording_and_older_journals_know_none():
     run = replace(a_run(), sequence=7)
-    text = to_json(Record([run]))
+    text = to_json(RecordRuns([run]))
     assert from_json(text).runs[0].position == (7, run.run_id)
     del text["record"][0]["sequence"]
 

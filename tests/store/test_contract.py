@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schedulerd.core.errors import StoreError
 from schedulerd.core.models import ENDED, JobRecord, Origin, Pause, Result, Status, finish, new_run_id
 from schedulerd.core.retention import NeededRows, RetentionRow
-from schedulerd.store.protocol import DayOfJob
+from schedulerd.store.protocol import DailyFigures
 from tests.support.builders import NOON, a_run
 
 MINUTE, HOUR, AHEAD = timedelta(minutes=1), timedelta(hours=1), timedelta(days=400)
@@ -364,7 +364,7 @@ def test_counts_lateness_and_ends_can_be_asked_for_since_a_moment(store):
 
 
 def test_many_ends_are_read_in_pages_with_none_left_out_and_none_twice(store, monkeypatch):
-    monkeypatch.setattr("schedulerd.store.reads.PAGE", 7)
+    monkeypatch.setattr("schedulerd.store.reader.PAGE", 7)
     runs = [a_run(f"job{number}") for number in range(30)]
     record(store, *runs)
     store.finish([ended(run, at=NOON + number // 4 * MINUTE) for number, run in enumerate(runs)]).result(10)
@@ -412,7 +412,7 @@ def test_the_numbers_that_are_kept_are_those_of_the_rows(store, steps):
 
 
 def test_a_day_can_be_written_again(store):
-    day = DayOfJob("2026-03-10", "job", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)
+    day = DailyFigures("2026-03-10", "job", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)
     for _ in range(2):
         store.save_day("2026-03-10", [day]).result(10)
 
@@ -423,7 +423,7 @@ def test_a_day_can_be_written_again(store):
 
 def test_days_are_told_oldest_first_of_one_job_or_of_all(store):
     first, second, other = (
-        DayOfJob(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40, "Europe/Rome")
+        DailyFigures(name, job_id, {"success": 2, "failed": 1}, 5, 1.0, 2.0, 0.1, 0.2, 3.0, 0.15, 2**40, "Europe/Rome")
         for name, job_id in (("2026-03-10", "job"), ("2026-03-11", "job"), ("2026-03-11", "other"))
     )
     store.save_day("2026-03-11", [second, other]).result(10)

@@ -16,8 +16,8 @@ from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.service.occurrences import UNASKED
 from schedulerd.service.runs import Runs
-from schedulerd.store.outage_journal import Journal
-from schedulerd.store.outage_spool import COME_AGAIN, Spool
+from schedulerd.store.outage_journal import OutageJournal
+from schedulerd.store.outage_spool import RECORDED_BEFORE, OutageSpool
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_job, a_run
 from tests.support.engine import Engine
@@ -39,7 +39,7 @@ class World:
 
     def start(self, size=SIZE):
         clock = SystemClock()
-        self.store = SqliteStore(self.path, clock, spool=Spool(Journal(self.journal, size), clock))
+        self.store = SqliteStore(self.path, clock, spool=OutageSpool(OutageJournal(self.journal, size), clock))
 
     def take_away(self):
         self._other.execute("BEGIN EXCLUSIVE")
@@ -157,7 +157,7 @@ def test_a_run_of_an_occurrence_that_the_history_has_is_kept_as_one_of_its_own(w
     assert (found.status, found.scheduled_at) == (Status.FAILED, None)
     assert world.store.run(there.run_id).status is Status.RUNNING
     assert len(world.store.recent(10)) == 2
-    assert COME_AGAIN.startswith("its occurrence")
+    assert RECORDED_BEFORE.startswith("its occurrence")
 
 
 @pytest.mark.parametrize("what", ["the file", "its folder", "the file, with another in its place"])
@@ -166,7 +166,7 @@ def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_p
     clock, place, aside = SystemClock(), tmp_path / "place", tmp_path / "aside"
     place.mkdir()
     path = place / "history.db"
-    store = SqliteStore(str(path), clock, spool=Spool(Journal(str(tmp_path / "journal"), SIZE), clock))
+    store = SqliteStore(str(path), clock, spool=OutageSpool(OutageJournal(str(tmp_path / "journal"), SIZE), clock))
     before, meanwhile = a_run("a"), a_run("b")
     store.record([before]).result(10)
     moved = place if what == "its folder" else path
@@ -311,7 +311,7 @@ def test_while_it_is_away_a_start_says_so_and_can_be_tried_again(tmp_path, monke
 def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(world):
     world.store.close()
     world.start(size=256 * 1024)
-    size = Journal(world.journal, 1).size
+    size = OutageJournal(world.journal, 1).size
     world.take_away()
     taken, error = [], None
     while error is None:
@@ -320,7 +320,7 @@ def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(worl
         taken += [run] if error is None else []
     assert isinstance(error, StoreError)
     assert "is full" in str(error)
-    assert world.store.takes_runs is False
+    assert world.store.accepts_runs is False
     ends = [world.store.finish([ended(run, details={"more": "y" * 2000})]) for run in taken]
     until(lambda: sum(end.done() for end in ends) >= size * 0.05 / 4500, "ends in the reserve")
     assert not all(end.done() for end in ends)
@@ -329,7 +329,7 @@ def test_a_full_journal_takes_no_new_runs_but_every_end_and_nothing_is_lost(worl
         end.result(10)
 
     assert world.store.counts() == {"success": len(taken)}
-    assert world.store.takes_runs is True
+    assert world.store.accepts_runs is True
 
 
 def test_a_journal_that_cannot_be_emptied_is_told_is_not_called_damaged_and_holds_nothing_up(world):
@@ -347,7 +347,7 @@ def test_a_journal_that_cannot_be_emptied_is_told_is_not_called_damaged_and_hold
     assert world.store.record([other := a_run("other")]).result(10) == {other.run_id}
     os.dup2(kept, int(descriptor), inheritable=False)
     until(lambda: world.store.alarm is None, "the end of the alarm")
-    assert list(Journal(world.journal, 1).records()) == []
+    assert list(OutageJournal(world.journal, 1).records()) == []
     os.close(kept)
     os.close(read_only)
 
@@ -367,7 +367,7 @@ def test_without_a_journal_what_is_handed_over_waits(tmp_path, monkeypatch):
     run = a_run()
     waiting = store.record([run])
     until(lambda: store.trouble, "the trouble")
-    assert store.takes_runs is False
+    assert store.accepts_runs is False
     other.execute("ROLLBACK")
     other.close()
 
@@ -391,7 +391,7 @@ def test_what_cannot_be_written_down_is_not_started_and_follows_its_policy_when_
     other.execute("ROLLBACK")
     other.close()
     waiting.result(10)
-    until(lambda: store.takes_runs, "the end of the outage")
+    until(lambda: store.accepts_runs, "the end of the outage")
     for _ in range(20):
         engine.tick(1)
 

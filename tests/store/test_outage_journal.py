@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedulerd.core.clock import SystemClock
-from schedulerd.store.changes import Record
-from schedulerd.store.outage_journal import Journal, JournalError
-from schedulerd.store.outage_spool import Spool
+from schedulerd.store.changes import RecordRuns
+from schedulerd.store.outage_journal import OutageJournal, OutageJournalError
+from schedulerd.store.outage_spool import OutageSpool
 from tests.support.builders import NOON, a_run
 
 SIZE = 512 * 1024
@@ -20,7 +20,7 @@ GROUPS = st.lists(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_
 
 
 def opened(folder, size=SIZE):
-    return Journal(str(folder / "outage.journal"), size)
+    return OutageJournal(str(folder / "outage.journal"), size)
 
 
 def filled(folder, groups):
@@ -118,7 +118,7 @@ def test_a_full_journal_says_so_and_keeps_a_reserve_for_ends(tmp_path):
     journal = opened(tmp_path)
     while journal.backlog.size_bytes < SIZE * 0.9 - 2000:
         journal.append([b"x" * 1000], NOON)
-    with pytest.raises(JournalError, match=r"is full: .*outage_journal makes it larger"):
+    with pytest.raises(OutageJournalError, match=r"is full: .*outage_journal makes it larger"):
         journal.append([b"x" * 3000], NOON)
     count = journal.backlog.changes
 
@@ -136,7 +136,7 @@ def test_a_group_that_could_not_be_written_leaves_nothing_behind_the_next_one(tm
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", broken)
-        with pytest.raises(JournalError, match="Input/output error"):
+        with pytest.raises(OutageJournalError, match="Input/output error"):
             journal.append([b"aaaa", b"bbbb"], NOON)
     journal.append([b"cccc"], NOON)
     journal.close()
@@ -148,7 +148,7 @@ def test_a_file_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "theirs").write_text("x")
     (tmp_path / "outage.journal").symlink_to(tmp_path / "theirs")
 
-    with pytest.raises(JournalError, match="cannot be used"):
+    with pytest.raises(OutageJournalError, match="cannot be used"):
         opened(tmp_path)
 
 
@@ -179,9 +179,9 @@ def test_it_can_be_written_when_its_disk_is_full(tmp_path):
 
 
 def test_a_journal_that_is_damaged_while_it_is_used_is_copied_told_and_left_behind(tmp_path):
-    journal = Journal(str(tmp_path / "j"), SIZE)
-    spool = Spool(journal, SystemClock())
-    spool.take([Record((a_run(),))])
+    journal = OutageJournal(str(tmp_path / "j"), SIZE)
+    spool = OutageSpool(journal, SystemClock())
+    spool.take([RecordRuns((a_run(),))])
     with (tmp_path / "j").open("r+b") as file:
         file.seek(30)
         file.write(b"\xff\xff")
@@ -202,10 +202,10 @@ def test_what_an_error_left_behind_is_never_read_and_is_cleared_when_that_is_pos
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", broken)
-    with pytest.raises(JournalError):
+    with pytest.raises(OutageJournalError):
         journal.append([b"lost"], NOON)
     assert (read(journal), journal.is_untidy) == ([b"kept"], True)
-    with pytest.raises(JournalError):
+    with pytest.raises(OutageJournalError):
         journal.empty()
     assert (read(journal), journal.backlog.changes) == ([], 0)
     monkeypatch.setattr(os, "fdatasync", real)

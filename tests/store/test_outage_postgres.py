@@ -8,8 +8,8 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Result, Status, finish
-from schedulerd.store.outage_journal import Journal
-from schedulerd.store.outage_spool import Spool
+from schedulerd.store.outage_journal import OutageJournal
+from schedulerd.store.outage_spool import OutageSpool
 from schedulerd.store.postgres.store import PostgresStore
 from tests.support.builders import NOON, a_run
 from tests.support.servers import PostgresServer
@@ -26,7 +26,9 @@ def server() -> Iterator[PostgresServer]:
 
 def opened(server, folder, **options):
     clock = SystemClock()
-    return PostgresStore(server.url, spool=Spool(Journal(str(folder / "outage.journal"), 1 << 20), clock), **options)
+    return PostgresStore(
+        server.url, spool=OutageSpool(OutageJournal(str(folder / "outage.journal"), 1 << 20), clock), **options
+    )
 
 
 def ended(run, status=Status.SUCCESS):

@@ -13,7 +13,7 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Result, Secret, Status, finish
-from schedulerd.store.changes import Claim, DeleteRuns, Finish, Record
+from schedulerd.store.changes import ClaimRun, DeleteRuns, FinishRuns, RecordRuns
 from schedulerd.store.postgres import apply
 from schedulerd.store.postgres import store as postgres_store
 from schedulerd.store.postgres.apply import PostgresDatabase
@@ -89,14 +89,14 @@ def test_with_the_answers_to_commit_lost_nothing_is_lost_doubled_or_answered_oth
     for number in range(ROUNDS):
         run, waiting, old = a_run(f"a{number}"), a_run(f"b{number}", status=Status.QUEUED), a_run(f"c{number}")
         again = a_run(f"a{number}", attempt=2, status=Status.QUEUED)
-        database.apply([Record([waiting, old]), Finish([ended(old)])])
+        database.apply([RecordRuns([waiting, old]), FinishRuns([ended(old)])])
         answers = lossy(proxy, database, [
-            Record([run]), Record([a_run(f"a{number}")]), Claim(waiting.run_id), Claim(waiting.run_id),
-            Finish([ended(run, Status.FAILED)], [again]), DeleteRuns([old.run_id, "no such"]),
+            RecordRuns([run]), RecordRuns([a_run(f"a{number}")]), ClaimRun(waiting.run_id), ClaimRun(waiting.run_id),
+            FinishRuns([ended(run, Status.FAILED)], [again]), DeleteRuns([old.run_id, "no such"]),
         ])  # fmt: skip
 
         assert answers == [{run.run_id}, frozenset(), True, False, {again.run_id}, [old.run_id]]
-        assert database.apply([Claim(waiting.run_id), DeleteRuns([old.run_id])]) == [False, []]
+        assert database.apply([ClaimRun(waiting.run_id), DeleteRuns([old.run_id])]) == [False, []]
     assert proxy.lost == ROUNDS
     found = rows(postgres, schema, "job_id, attempt, status")
     assert len(found) == len(set(found)) == 3 * ROUNDS
@@ -106,8 +106,8 @@ def test_with_the_answers_to_commit_lost_nothing_is_lost_doubled_or_answered_oth
 
 def test_what_is_unclear_is_remembered_until_it_is_made_again(proxy, database, monkeypatch):
     waiting, old = a_run("a", status=Status.QUEUED), a_run("b")
-    unclear = [Claim(waiting.run_id), DeleteRuns([old.run_id])]
-    database.apply([Record([waiting, old]), Finish([ended(old)])])
+    unclear = [ClaimRun(waiting.run_id), DeleteRuns([old.run_id])]
+    database.apply([RecordRuns([waiting, old]), FinishRuns([ended(old)])])
 
     def fail():
         proxy.lose_answers = False
@@ -118,7 +118,7 @@ def test_what_is_unclear_is_remembered_until_it_is_made_again(proxy, database, m
         patch.setattr(database._access, "reconnect", fail)
         with pytest.raises(StoreAwayError):
             database.apply(unclear)
-    database.apply([Record([a_run("other")])])
+    database.apply([RecordRuns([a_run("other")])])
 
     assert database.apply(unclear) == [True, [old.run_id]]
     assert database.apply(unclear) == [False, []]

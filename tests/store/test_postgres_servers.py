@@ -9,8 +9,8 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Result, Status, finish
-from schedulerd.store.outage_journal import Journal
-from schedulerd.store.outage_spool import Spool
+from schedulerd.store.outage_journal import OutageJournal
+from schedulerd.store.outage_spool import OutageSpool
 from schedulerd.store.postgres.store import PostgresStore
 from tests.support.builders import NOON, a_run
 from tests.support.servers import PostgresServer, StandbyServer
@@ -117,7 +117,7 @@ def test_no_history_is_opened_on_a_standby_which_may_lack_what_was_started(prima
 
 @pytest.mark.parametrize("options", [[], [ANY]])
 def test_when_the_primary_is_back_the_history_is_written_there(primary, standby, options, tmp_path):
-    spool = Spool(Journal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
+    spool = OutageSpool(OutageJournal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
     store = PostgresStore(either(primary, standby, *options), spool=spool)
     run = a_run()
     primary.stop()

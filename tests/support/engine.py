@@ -11,7 +11,7 @@ from schedulerd.engine.recovery import close_open_runs, queue_again, start_unsta
 from schedulerd.engine.reload import JobDefinitions
 from schedulerd.engine.scheduler import Scheduler
 from schedulerd.engine.state import JobTable
-from schedulerd.process.spec import Kept
+from schedulerd.process.spec import KnownRun
 from schedulerd.service.forecast import Forecast
 from schedulerd.service.occurrences import Outlook
 
@@ -38,7 +38,7 @@ class Engine:
         self.scheduler.run_queue.measured_by = lambda: self.load
         self.load = HostLoad(0.0, 1e12)
         self.pools = dict(pools)
-        kept = dict.fromkeys(known, Kept(clock.now()))
+        kept = dict.fromkeys(known, KnownRun(clock.now()))
         left = close_open_runs(store, clock, {job.job_id: job for job in jobs}, kept, set(),
                                lambda _run_id: None if proven else "nothing proves it")  # fmt: skip
         self.apply(*jobs)

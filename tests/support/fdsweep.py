@@ -27,14 +27,15 @@ from schedulerd.host.identity import owner_at
 from schedulerd.host.locks import PathLock
 from schedulerd.process.keeper.journal import Journal
 from schedulerd.process.keeper.launch import NotStartedError, launch
-from schedulerd.process.keeper.output_cap import Capping
+from schedulerd.process.keeper.output_cap import OutputCap
 from schedulerd.process.keeper.procfs import children_of_mine, marked, process, processes, send
-from schedulerd.process.keeper.run_cgroups import Groups
+from schedulerd.process.keeper.run_cgroups import RunCgroups
+from schedulerd.process.keeper_starter import KeeperStarter
 from schedulerd.process.output import OutputFolder
-from schedulerd.process.startup import Summoner
+from schedulerd.process.startup import KeeperStarter
 from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.store.outage_journal import Journal as OutageJournal
-from schedulerd.store.outage_journal import JournalError
+from schedulerd.store.outage_journal import OutageJournalError
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.fdfault import EVERYTHING, Faults
 
@@ -65,7 +66,7 @@ def flood() -> None:
 
 def capping() -> None:
     """Watch an output, cut it, and end it."""
-    made = Capping()
+    made = OutputCap()
     path = str(FOLDER / "watched")
     try:
         made.watch("r", path, 65536)
@@ -92,7 +93,7 @@ def journal() -> None:
 
 def summon() -> None:
     """Start a keeper, be greeted by it, and leave it."""
-    summoner = Summoner(fresh("keeper"))
+    summoner = KeeperStarter(fresh("keeper"))
     try:
         connection, _ = summoner.summon()
     except StartError:
@@ -147,7 +148,7 @@ def history() -> None:
     try:
         journal.append([b"record"], clock.now())
         list(journal.records())
-        with suppress(JournalError):
+        with suppress(OutageJournalError):
             os.unlink(journal.keep_copy(clock.now()))
         journal.empty()
     finally:
@@ -196,7 +197,7 @@ OPERATIONS: dict[str, tuple[Callable[[], object], tuple[type[BaseException], ...
     "start by fork": (lambda: start(umask=0o77, input="x"), (NotStartedError,)),
     "capping": (capping, ()),
     "family": (family, (OSError,)),
-    "groups": (lambda: Groups("0").members("r"), (OSError,)),
+    "groups": (lambda: RunCgroups("0").members("r"), (OSError,)),
     "summon": (summon, (StartError,)),
     "lock": (lock, (SchedulerdError, OSError)),
     "doors": (doors, (SchedulerdError, OSError)),

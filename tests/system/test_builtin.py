@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from schedulerd.actions.analytics import anomalies, bounds, merged, new_days, summary
-from schedulerd.store.protocol import DayOfJob, Ended
+from schedulerd.store.protocol import DailyFigures, EndedRun
 from tests.support.waiting import until
 
 
@@ -407,7 +407,7 @@ def test_a_day_begins_and_ends_where_its_zone_says():
 
 
 def test_a_summary_counts_by_status_and_ranks_durations():
-    rows = [Ended("a", "success", float(n), n / 10, 2) for n in range(1, 101)] + [Ended("a", "skipped", None, None, 0)]
+    rows = [EndedRun("a", "success", float(n), n / 10, 2) for n in range(1, 101)] + [EndedRun("a", "skipped", None, None, 0)]
     (found,) = summary("2026-03-29", rows, "Europe/Rome")
 
     assert found.runs == {"success": 100, "skipped": 1}
@@ -415,10 +415,10 @@ def test_a_summary_counts_by_status_and_ranks_durations():
 
 
 def test_a_day_that_was_cleaned_up_is_not_counted_away():
-    full = DayOfJob("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0)
-    partly = DayOfJob("2026-03-10", "a", {"success": 2}, 2, 1.0, 1.0, 0.0, 0.0)
-    more = DayOfJob("2026-03-10", "a", {"success": 5, "failed": 1}, 7, 1.0, 1.0, 0.0, 0.0)
-    other = DayOfJob("2026-03-10", "b", {"success": 1}, 0, None, None, None, None)
+    full = DailyFigures("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0)
+    partly = DailyFigures("2026-03-10", "a", {"success": 2}, 2, 1.0, 1.0, 0.0, 0.0)
+    more = DailyFigures("2026-03-10", "a", {"success": 5, "failed": 1}, 7, 1.0, 1.0, 0.0, 0.0)
+    other = DailyFigures("2026-03-10", "b", {"success": 1}, 0, None, None, None, None)
 
     assert merged([full, other], [partly]) == [full, other]
     assert merged([full], [more, other]) == [more, other]
@@ -426,7 +426,7 @@ def test_a_day_that_was_cleaned_up_is_not_counted_away():
 
 
 def test_what_was_counted_in_another_zone_is_not_counted_again():
-    rome = DayOfJob("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0, timezone="Europe/Rome")
+    rome = DailyFigures("2026-03-10", "a", {"success": 5}, 5, 1.0, 1.0, 0.0, 0.0, timezone="Europe/Rome")
     utc = replace(rome, runs={"success": 9}, timezone="UTC")
     before, after = replace(utc, day="2026-03-09"), replace(utc, day="2026-03-11")
 
@@ -437,7 +437,7 @@ def test_what_was_counted_in_another_zone_is_not_counted_again():
 
 def test_an_unusual_day_is_told_beside_the_days_before():
     def day(number, seconds=60.0, records=10):
-        return DayOfJob(f"2026-03-{number:02}", "a", {"success": 1}, records, seconds, seconds, 0.0, 0.0)
+        return DailyFigures(f"2026-03-{number:02}", "a", {"success": 1}, records, seconds, seconds, 0.0, 0.0)
 
     before = [day(number, 55.0 + number) for number in range(1, 9)]
 

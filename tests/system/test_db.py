@@ -17,11 +17,11 @@ import pytest
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import JobRecord, Pause, Result, Status, finish
-from schedulerd.store.changes import Record
-from schedulerd.store.outage_journal import Journal
-from schedulerd.store.outage_spool import Spool
+from schedulerd.store.changes import RecordRuns
+from schedulerd.store.outage_journal import OutageJournal
+from schedulerd.store.outage_spool import OutageSpool
 from schedulerd.store.postgres.store import PostgresStore
-from schedulerd.store.protocol import DayOfJob
+from schedulerd.store.protocol import DailyFigures
 from schedulerd.store.queries import load_migrations
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import NOON, a_run
@@ -56,7 +56,7 @@ def filled(path, rows=4500):
         store.finish(ends, [a_run("job1", attempt=2, status=Status.QUEUED)]).result(20)
         store.save_jobs([JobRecord("job1", "every: 60s", NOON), JobRecord("job2", "every: 60s", NOON)]).result(20)
         store.set_pause("job1", Pause(NOON, "user:root", "holidays", None)).result(20)
-        store.save_day("2026-03-10", [DayOfJob("2026-03-10", "job1", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)]).result(20)
+        store.save_day("2026-03-10", [DailyFigures("2026-03-10", "job1", {"success": 2}, 5, 1.0, 2.0, 0.1, 0.2)]).result(20)
     return f"sqlite://{path}"
 
 
@@ -206,8 +206,8 @@ def test_a_damaged_or_missing_history_is_left_as_it_is(tmp_path):
 
 def test_while_changes_wait_in_the_outage_journal_nothing_is_copied(postgres, schema, tmp_path):
     source = filled(tmp_path / "h.db", rows=5)
-    spool = Spool(Journal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
-    spool.take([Record([a_run("waits")])])
+    spool = OutageSpool(OutageJournal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
+    spool.take([RecordRuns([a_run("waits")])])
     spool.close()
     (tmp_path / "disk").mkdir()
     (tmp_path / "h.db").rename(tmp_path / "disk" / "real.db")

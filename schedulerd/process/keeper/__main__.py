@@ -42,13 +42,13 @@ from ...core.clock import SystemClock
 from ...core.faults import fault_point
 from ...host.descriptors import raise_limit
 from .children import Child, Children, end_values, lost
-from .connection import CHUNK, Connection
+from .daemon_connection import CHUNK, DaemonConnection
 from .folder import KeeperFolder
-from .journal import Journal, reason_of
+from .journal import KeeperJournal, reason_of
 from .launch import NotStartedError, launch
-from .output_cap import POLL_SECONDS, Capping
+from .output_cap import POLL_SECONDS, OutputCap
 from .procfs import boot_id, marked, ticks
-from .run_cgroups import Groups
+from .run_cgroups import RunCgroups
 from .steps import LASTS_SECONDS, Steps
 
 STARTS_A_ROUND = 8  # then ends are looked at
@@ -77,7 +77,7 @@ class Keeper:
         self._steps = Steps(self._clock)
         self._step = self._steps.step
         self._epoll = select.epoll()
-        self._connection = Connection(self._clock, self._epoll, listener)
+        self._connection = DaemonConnection(self._clock, self._epoll, listener)
         self._orders = self._connection.orders
         self._unsynced: list[str] = []  # runs whose end is noted, and neither on the disk nor told yet
         self._unwritten: str | None = None  # why the journal cannot be written
@@ -88,12 +88,12 @@ class Keeper:
         signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, self._look_soon)
-        self._capping = Capping()
+        self._capping = OutputCap()
         self._folder = folder
-        self._groups = Groups(os.path.basename(folder))
+        self._groups = RunCgroups(os.path.basename(folder))
         self._children = Children(self._clock, self._epoll, self._groups, self._ended, self._trouble, self._unkilled)
         boot = boot_id()
-        self._journal = Journal(os.path.join(folder, "journal"), boot, self._clock.now())
+        self._journal = KeeperJournal(os.path.join(folder, "journal"), boot, self._clock.now())
         self._epoll.register(self._heard, select.EPOLLIN)
         if self._capping.descriptor >= 0:
             self._epoll.register(self._capping.descriptor, select.EPOLLIN | select.EPOLLONESHOT)

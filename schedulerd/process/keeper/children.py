@@ -19,8 +19,7 @@ from typing import Any
 from ...core.clock import SystemClock
 from ...host.descriptors import format_os_error, is_spare
 from .procfs import Process, children_of_mine, family, process, processes, run_of, send
-from .remains import killed_in_group, named, unkilled
-from .run_cgroups import Groups
+from .run_cgroups import RunCgroups
 
 LOOK_SECONDS = 0.1  # how often a tree that was told to end is looked at
 POLL_SECONDS = 1.0  # between two looks at processes without a descriptor
@@ -62,7 +61,7 @@ class Children:
         self,
         clock: SystemClock,
         epoll: select.epoll,
-        groups: Groups,
+        groups: RunCgroups,
         on_end: Callable[[Child, float], None],
         on_trouble: Callable[[str], None],
         on_unkilled: Callable[[str, str], None],

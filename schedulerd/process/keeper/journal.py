@@ -21,8 +21,8 @@ from datetime import datetime
 from typing import Any
 
 from ...host.files import free_name
-from .journalfile import JournalFile, content_of
-from .records import KINDS, Record, line_of, record_of
+from .records import KINDS, JournalRecord, line_of, record_of
+from .reserved_file import ReservedFile, content_of
 
 LARGEST = 4 * 1024 * 1024  # bytes; a longer journal is written anew, with what is still of use
 ROOM_OF_A_RUN = 512  # bytes, for its start and its end
@@ -30,7 +30,7 @@ REMEMBERED = 512  # runs that were forgotten last
 FORMAT = 2  # from which on nothing is started that is not in the journal
 
 
-class Journal:
+class KeeperJournal:
     """The journal at `path`; `runs` is what it says: by run_id, a mapping with `intent`, `start` and `end`."""
 
     def __init__(self, path: str, boot: str, now: datetime) -> None:
@@ -48,7 +48,7 @@ class Journal:
         self._is_unsynced = False
         content = self._read()
         self._open_runs = sum("end" not in known for known in self.runs.values())
-        self._file = JournalFile(path)
+        self._file = ReservedFile(path)
         self._anew_at = LARGEST
         try:
             self._write_anew()
@@ -147,7 +147,7 @@ class Journal:
 
     # What is written
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: JournalRecord) -> None:
         """Write what takes no room from the runs. Raise OSError: it is left out."""
         line = line_of(record)
         self._make_room(len(line), 0)
@@ -175,7 +175,7 @@ class Journal:
         self._file.replace(data, len(data) + max(more, self._open_runs * ROOM_OF_A_RUN))
         self._pending, self._is_unsynced = b"", not self._file.is_name_durable
 
-    def _head(self) -> Iterable[Record]:
+    def _head(self) -> Iterable[JournalRecord]:
         if self.doubt is not None:  # first: without it, the others would be a proof
             yield {"kind": "doubt", "why": self.doubt}
         yield {"kind": "boot", "id": self._boot, "format": FORMAT}
@@ -184,7 +184,7 @@ class Journal:
         if self._forgotten:
             yield {"kind": "forget", "runs": list(self._forgotten)}
 
-    def _body(self) -> Iterable[Record]:
+    def _body(self) -> Iterable[JournalRecord]:
         for run_id, known in self.runs.items():
             for kind in KINDS:
                 if kind in known:
@@ -222,7 +222,7 @@ class Journal:
     def _doubt(self, why: str) -> None:
         self.doubt = f"{why} (at {self._now:%Y-%m-%dT%H:%M:%S.%fZ})"  # with the time: each is another one
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: JournalRecord) -> None:
         kind = record.pop("kind", None)
         if kind == "boot":
             self.boot_before, self._format = record["id"], record.get("format")

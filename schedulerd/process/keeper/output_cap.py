@@ -45,7 +45,7 @@ class _Capped:
         self.has_ended = False  # its run has, and something that it left may write on
 
 
-class Capping:
+class OutputCap:
     """The files that are watched; `descriptor` is readable when some have grown.
 
     What goes wrong with a file is returned as a text for the operator, once for each file, and costs the others nothing.

@@ -16,7 +16,7 @@ KINDS = ("intent", "start", "end")  # what is known of a run
 _LATEST = 253_402_300_799.0  # seconds since 1970: the end of the year 9999
 _RUN_ID = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
-Record = dict[str, Any]
+JournalRecord = dict[str, Any]
 _Check = Callable[[object], bool]
 
 
@@ -25,7 +25,7 @@ def line_of(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode() + b"\n"
 
 
-def record_of(line: bytes) -> Record:
+def record_of(line: bytes) -> JournalRecord:
     """Return the record that a line is; one of a kind that is not known is empty. Raise ValueError for what is none."""
     try:
         record = json.loads(line)

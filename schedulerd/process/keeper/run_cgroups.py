@@ -18,7 +18,7 @@ PERIOD = 100_000  # microseconds of cpu.max
 _FILES = {"memory": "memory.max", "cpus": "cpu.max", "pids": "pids.max"}
 
 
-class Groups:
+class RunCgroups:
     """The groups of the runs of the keeper called `name`."""
 
     def __init__(self, name: str) -> None:

@@ -15,10 +15,10 @@ from ...core.errors import StoreAwayError, StoreError
 from ...host.identity import Owner
 from ..changes import Change
 from ..queries import load_queries
-from .connection import DURABLE, Access, Connection, Deadlines, LateError, is_refusal, told
+from .connection import DURABLE, Access, Connection, Deadlines, TimeLimitError, format_error, is_refusal
 from .owner import own
 from .schema import check_version, is_current, migrate, newest_version
-from .statements import Made, Maker
+from .statements import AppliedChanges, ChangeApplier
 
 STATEMENT_SECONDS = 30.0
 LOCK_SECONDS = 10.0
@@ -39,7 +39,7 @@ class PostgresDatabase:
         self._sql = load_queries("postgres")
         self._begin = "BEGIN;" + access.begin(STATEMENT_SECONDS, LOCK_SECONDS) + DURABLE
         self._connection: Connection | None = None
-        self._unclear = Made()
+        self._unclear = AppliedChanges()
         self._is_unclear = False  # whether what is applied now may have been committed
 
     def open(self) -> None:
@@ -55,7 +55,7 @@ class PostgresDatabase:
                 self._own(connection)
         except psycopg.Error as error:
             connection.close()
-            raise StoreAwayError(told(error)) from error
+            raise StoreAwayError(format_error(error)) from error
         except BaseException:
             connection.close()
             raise
@@ -80,11 +80,11 @@ class PostgresDatabase:
             except psycopg.Error as error:
                 self._tidy(connection, error)
                 if is_refusal(error):
-                    raise StoreError(told(error)) from error
+                    raise StoreError(format_error(error)) from error
                 was_cut = self._connection is None and not is_fresh  # the server was restarted, say: is it back?
-                is_late = isinstance(error, LateError)
+                is_late = isinstance(error, TimeLimitError)
                 if is_late or not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
-                    raise StoreAwayError(told(error)) from error
+                    raise StoreAwayError(format_error(error)) from error
             except BaseException as error:
                 self._tidy(connection, error)
                 raise
@@ -113,7 +113,7 @@ class PostgresDatabase:
                 self._own(connection)
         except (psycopg.Error, StoreError) as error:
             connection.close()
-            raise StoreAwayError(told(error)) from error
+            raise StoreAwayError(format_error(error)) from error
 
     def _own(self, connection: Connection) -> None:
         if self._owner is not None:
@@ -121,8 +121,8 @@ class PostgresDatabase:
 
     def _make(self, connection: Connection, changes: Sequence[Change]) -> list[Any]:
         connection.execute(self._begin)
-        made = Made()
-        results = Maker(connection, self._sql, made, self._unclear).make(changes)
+        made = AppliedChanges()
+        results = ChangeApplier(connection, self._sql, made, self._unclear).make(changes)
         if not changes:
             connection.execute(self._sql["write_the_same"])
         try:

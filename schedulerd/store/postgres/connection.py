@@ -66,9 +66,9 @@ class Access:
                 **self._parameters(url), autocommit=True, prepare_threshold=None
             )
         except psycopg.OperationalError as error:
-            raise StoreAwayError(f"the history cannot be reached: {told(error, url)}") from None
+            raise StoreAwayError(f"the history cannot be reached: {format_error(error, url)}") from None
         except psycopg.Error as error:
-            raise StoreError(f"the history's URL cannot be used: {told(error, url)}") from None
+            raise StoreError(f"the history's URL cannot be used: {format_error(error, url)}") from None
         connection.add_notice_handler(_heed)
         connection.adapters.register_loader("timestamptz", _InstantLoader)
         connection.adapters.register_loader("json", TextLoader)
@@ -111,7 +111,7 @@ class Access:
 DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';"
 
 
-class LateError(psycopg.OperationalError):
+class TimeLimitError(psycopg.OperationalError):
     """An answer did not come in time: its connection was cut. To ask once more would take as long again."""
 
 
@@ -138,7 +138,7 @@ class Deadlines:
             yield
         except psycopg.Error as error:
             if connection not in self._until:
-                raise LateError("the server did not answer in time") from error
+                raise TimeLimitError("the server did not answer in time") from error
             raise
         finally:
             with self._changed:
@@ -175,7 +175,7 @@ def is_refusal(error: psycopg.Error) -> bool:
     return not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
-def told(error: BaseException, url: str = "") -> str:
+def format_error(error: BaseException, url: str = "") -> str:
     """Return what a driver says, on one line, without what is secret in the URL."""
     text = " ".join(str(error).split()) or type(error).__name__
     return mask_url(text, url) if "@" in url else text

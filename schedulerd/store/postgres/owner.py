@@ -1,6 +1,6 @@
-"""Which daemon a history in PostgreSQL belongs to: one, for a second one would take the first one's runs for lost.
+"""The owner of a history in PostgreSQL: one daemon, because a second one would record the runs of the first as lost.
 
-A history in a file needs no such note: its lock is the daemon's for as long as it lives, and falls with the machine.
+A history in a file needs no owner row: the daemon holds a lock on the file while it runs, and the kernel releases it.
 """
 
 from __future__ import annotations
@@ -14,52 +14,55 @@ from ...core.errors import StoreAwayError, StoreError
 from ...core.models import Secret
 from ...host.identity import Owner
 from ..queries import load_queries
-from .connection import DURABLE, Access, Connection, told
+from .connection import DURABLE, Access, Connection, format_error
 
-SECONDS = 10.0  # for a statement, and for a lock
+TIMEOUT_SECONDS = 10.0  # of a statement, and of waiting for a lock
 
 
 class OwnedError(StoreError):
-    """The history belongs to another daemon, which an operator has to decide about (EX_CONFIG)."""
+    """The history belongs to another daemon: an operator has to decide. The exit status is EX_CONFIG of sysexits.h."""
 
     exit_status = 78
 
 
 def own(connection: Connection, access: Access, owner: Owner) -> None:
-    """Note whose a history is, when it is nobody's yet. Raise OwnedError when it is another's, StoreError, psycopg.Error."""
+    """Make a daemon the owner of a history that has none.
+
+    Raise OwnedError when another daemon owns it, StoreError when the role lacks rights, psycopg.Error for other failures.
+    """
     try:
-        daemon, name, since = _noted(connection, access, owner)
+        daemon, name, since = _owner_row(connection, access, owner)
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
-            f"{told(error)}: grant the daemon's role its rights on all tables of the schema {access.schema} again, since an"
-            " upgrade has added one (see README, A history in PostgreSQL)"
+            f"{format_error(error)}: grant the daemon's role its rights on all tables of the schema"
+            f" {access.schema} again: an upgrade has added a table (see README, A history in PostgreSQL)"
         ) from error
     if daemon != owner.daemon:
         raise OwnedError(
-            f"the schema {access.schema} belongs to the daemon on {name} since {since:%Y-%m-%dT%H:%M:%SZ}, and two would"
-            " take each other's runs for lost: name another one in store_schema:, or, when that daemon is stopped for good"
-            " and this one takes its place, say so by `schedulerctl db release`"
+            f"the schema {access.schema} belongs to the daemon on {name} since {since:%Y-%m-%dT%H:%M:%SZ}; two daemons would"
+            " record each other's runs as lost: set another schema in store_schema:, or, if that daemon is stopped for good"
+            " and this one replaces it, run `schedulerctl db release`"
         )
 
 
-def _noted(connection: Connection, access: Access, owner: Owner) -> tuple[Any, ...]:
+def _owner_row(connection: Connection, access: Access, owner: Owner) -> tuple[Any, ...]:
     sql = load_queries("postgres")
     with connection.transaction():
-        connection.execute(access.begin(SECONDS, SECONDS) + DURABLE)
+        connection.execute(access.begin(TIMEOUT_SECONDS, TIMEOUT_SECONDS) + DURABLE)
         connection.execute(sql["own"], {"daemon": owner.daemon, "name": owner.name})
         found: tuple[Any, ...] | None = connection.execute(sql["owner"]).fetchone()
     if found is None:
-        raise StoreAwayError("whose the history is was changed at this moment")
+        raise StoreAwayError("the owner of the history changed at this moment")
     return found
 
 
 def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
-    """Let a history belong to nobody; return the name of the daemon that it belonged to, or None. Raise StoreError."""
+    """Remove the owner of a history. Return the name of the daemon that owned it, or None. Raise StoreError."""
     access = Access(url, schema, clock)
     try:
         with access.connect() as connection, connection.transaction():
-            connection.execute(access.begin(SECONDS, SECONDS) + DURABLE)
+            connection.execute(access.begin(TIMEOUT_SECONDS, TIMEOUT_SECONDS) + DURABLE)
             found = connection.execute(load_queries("postgres")["disown"]).fetchone()
     except psycopg.Error as error:
-        raise StoreError(f"the schema {schema} cannot be released: {told(error)}") from error
+        raise StoreError(f"the schema {schema} cannot be released: {format_error(error)}") from error
     return found[0] if found else None

@@ -10,7 +10,7 @@ import psycopg
 
 from ...core.errors import StoreAwayError, StoreError
 from ..queries import load_migrations
-from .connection import DURABLE, Access, Connection, told
+from .connection import DURABLE, Access, Connection, format_error
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,11 @@ def _translated(access: Access) -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
-            f"the schema {access.schema} cannot be made or brought up to date: {told(error)}; let its owner run"
+            f"the schema {access.schema} cannot be made or brought up to date: {format_error(error)}; let its owner run"
             " `schedulerctl db migrate`"
         ) from error
     except psycopg.Error as error:
-        raise StoreAwayError(f"the schema {access.schema} could not be brought up to date: {told(error)}") from error
+        raise StoreAwayError(f"the schema {access.schema} could not be brought up to date: {format_error(error)}") from error
 
 
 def _check_empty(connection: Connection, schema: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.faults import fault_point
 from ...core.models import Run
-from ..changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
+from ..changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause  # fmt: skip
 from .connection import Connection
 
 UNREADABLE = ("\\u0000", "\\ud", "NaN", "Infinity")  # in JSON: what may be none; most often, nothing of it is there
@@ -31,33 +31,33 @@ Values = dict[str, Any]
 
 
 @dataclass
-class Made:
+class AppliedChanges:
     """What a transaction did that cannot be seen from the rows: which runs it claimed, and which it deleted."""
 
     claimed: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
 
-    def joined(self, other: Made) -> Made:
+    def joined(self, other: AppliedChanges) -> AppliedChanges:
         """Return what either did."""
-        return Made(self.claimed | other.claimed, self.deleted | other.deleted)
+        return AppliedChanges(self.claimed | other.claimed, self.deleted | other.deleted)
 
-    def without(self, changes: Sequence[Change]) -> Made:
+    def without(self, changes: Sequence[Change]) -> AppliedChanges:
         """Return what is still to be settled when these changes have been made."""
-        claims = {change.run_id for change in changes if isinstance(change, Claim)}
+        claims = {change.run_id for change in changes if isinstance(change, ClaimRun)}
         deletions = {run_id for change in changes if isinstance(change, DeleteRuns) for run_id in change.run_ids}
-        return Made(self.claimed - claims, self.deleted - deletions)
+        return AppliedChanges(self.claimed - claims, self.deleted - deletions)
 
 
-class Maker:
+class ChangeApplier:
     """Makes changes in an open transaction; `made` takes note of what it did, `unclear` may have been done before."""
 
-    def __init__(self, connection: Connection, sql: dict[str, str], made: Made, unclear: Made) -> None:
+    def __init__(self, connection: Connection, sql: dict[str, str], made: AppliedChanges, unclear: AppliedChanges) -> None:
         self._connection = connection
         self._sql = sql
         self._made = made
         self._unclear = unclear
         self._makers: dict[type[Any], Callable[[Sequence[Any]], list[Any]]] = {
-            Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
+            RecordRuns: self._record, ClaimRun: self._claim, FinishRuns: self._finish, SaveJobs: self._save_jobs,
             SetPause: self._each(self._set_pause), DeleteRuns: self._delete_runs,
             SaveDay: self._each(self._save_day),
         }  # fmt: skip
@@ -66,7 +66,7 @@ class Maker:
         """Make changes in their order; return the result of each."""
         return [result for group in _groups(changes) for result in self._makers[type(group[0])](group)]
 
-    def _record(self, changes: Sequence[Record]) -> list[frozenset[str]]:
+    def _record(self, changes: Sequence[RecordRuns]) -> list[frozenset[str]]:
         there = self._enter([run for change in changes for run in change.runs])
         fault_point("in_claim")
         return [frozenset(run.run_id for run in change.runs) & there for change in changes]
@@ -81,7 +81,7 @@ class Maker:
             entered |= self._ids("runs_there", {"run_ids": left})
         return frozenset(entered)
 
-    def _claim(self, changes: Sequence[Claim]) -> list[bool]:
+    def _claim(self, changes: Sequence[ClaimRun]) -> list[bool]:
         ids = [change.run_id for change in changes]
         free = self._ids("claim_queued", {"run_ids": ids})
         if again := [run_id for run_id in ids if run_id in self._unclear.claimed and run_id not in free]:
@@ -93,7 +93,7 @@ class Maker:
             free.discard(run_id)
         return results
 
-    def _finish(self, changes: Sequence[Finish]) -> list[frozenset[str]]:
+    def _finish(self, changes: Sequence[FinishRuns]) -> list[frozenset[str]]:
         first: dict[str, Run] = {}
         for change in changes:
             for run in change.runs:
@@ -160,11 +160,11 @@ def _groups(changes: Sequence[Change]) -> Iterator[list[Any]]:
     """Yield changes that may be made at once: of one kind, and no end of a row that another one of them enters."""
     for kind, alike in groupby(changes, type):
         group = list(alike)
-        yield from _apart(group) if kind is Finish else [group]
+        yield from _apart(group) if kind is FinishRuns else [group]
 
 
-def _apart(changes: Iterable[Any]) -> Iterator[list[Finish]]:
-    group: list[Finish] = []
+def _apart(changes: Iterable[Any]) -> Iterator[list[FinishRuns]]:
+    group: list[FinishRuns] = []
     entered: set[str] = set()
     for change in changes:
         if any(run.run_id in entered for run in change.runs):

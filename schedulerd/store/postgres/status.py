@@ -8,27 +8,27 @@ from ...core.clock import Clock
 from ...core.errors import StoreError
 from ...core.models import Secret
 from ..queries import load_queries
-from ..status import Standing
-from .connection import Access, Connection, Deadlines, told
+from ..status import StoreStatus
+from .connection import Access, Connection, Deadlines, format_error
 from .schema import newest_version, version_of
 
 ASK_SECONDS = 30.0
 OWNED_SINCE = 3  # the version from which on a history belongs to a daemon
 
 
-def standing_in(url: str | Secret, schema: str, clock: Clock) -> Standing:
+def schema_status(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
     """Return how the history in a schema stands. Raise StoreError when it cannot be asked."""
     access, deadlines = Access(url, schema, clock), Deadlines(clock)
     try:
         with access.connect() as connection, deadlines.bound(connection, ASK_SECONDS):
             return _ask(connection, access)
     except psycopg.Error as error:
-        raise StoreError(f"the history in {schema} cannot be read: {told(error)}") from error
+        raise StoreError(f"the history in {schema} cannot be read: {format_error(error)}") from error
     finally:
         deadlines.close()
 
 
-def _ask(connection: Connection, access: Access) -> Standing:
+def _ask(connection: Connection, access: Access) -> StoreStatus:
     sql, schema = load_queries("postgres"), access.schema
     version = version_of(connection, schema)
     (size,) = connection.execute(sql["size"], {"schema": schema}).fetchone() or (0,)
@@ -40,4 +40,4 @@ def _ask(connection: Connection, access: Access) -> Standing:
             runs = dict(connection.execute(sql["counts"]).fetchall())
             if version >= OWNED_SINCE:
                 _, owner, _ = connection.execute(sql["owner"]).fetchone() or ("", None, None)
-    return Standing("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users), owner)
+    return StoreStatus("PostgreSQL", version, newest_version(), size, runs, tuple(user for (user,) in users), owner)

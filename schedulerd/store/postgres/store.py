@@ -12,13 +12,13 @@ from ...core.clock import Clock, SystemClock
 from ...core.errors import StoreAwayError
 from ...core.models import Secret
 from ...host.identity import Owner
-from ..connection_pool import Lending
-from ..outage_spool import Spool
+from ..connection_pool import ConnectionPool
+from ..outage_spool import OutageSpool
 from ..queries import load_queries
-from ..reads import Reads
-from ..writes import Writes
+from ..reader import StoreReader
+from ..writer import StoreWriter
 from .apply import PostgresDatabase
-from .connection import Access, Connection, Deadlines, LateError, told
+from .connection import Access, Connection, Deadlines, TimeLimitError, format_error
 from .statements import storable
 
 MOST_READERS = 4
@@ -28,21 +28,21 @@ READ_SECONDS = 15.0
 LAST_SECONDS = 5.0  # for what goes on when the store is closed, if there is a journal for it
 
 
-class PostgresStore(Reads, Writes):
+class PostgresStore(StoreReader, StoreWriter):
     """A `Store` in a schema of a PostgreSQL, which is made when it is not there and that is allowed."""
 
     def __init__(
-        self, url: str | Secret, schema: str = "schedulerd", clock: Clock | None = None, spool: Spool | None = None,
+        self, url: str | Secret, schema: str = "schedulerd", clock: Clock | None = None, spool: OutageSpool | None = None,
         opens: bool = True, owner: Owner | None = None,
     ) -> None:  # fmt: skip
-        """Open, unless that is left to the caller; see `Writes.open`. Without `owner` it is used whosever it is."""
+        """Open, unless that is left to the caller; see `StoreWriter.open`. Without `owner` it is used whosever it is."""
         clock = clock or SystemClock()
         self._access = Access(url, schema, clock)
         self._sql = load_queries("postgres")
         self._settings = self._access.begin(STATEMENT_SECONDS, STATEMENT_SECONDS)
         self._deadlines = Deadlines(clock)
         self._has_journal = spool is not None
-        self._readers = Lending(self._connect, MOST_READERS)
+        self._readers = ConnectionPool(self._connect, MOST_READERS)
         super().__init__(PostgresDatabase(self._access, self._deadlines, owner), spool)
         if opens:
             self.open()
@@ -73,8 +73,8 @@ class PostgresStore(Reads, Writes):
                     with self._deadlines.bound(connection, READ_SECONDS):
                         return self._ask(connection, name, values)
                 except psycopg.Error as error:
-                    if is_last or not connection.closed or isinstance(error, LateError):
-                        raise StoreAwayError(f"the history cannot be read: {told(error)}") from error
+                    if is_last or not connection.closed or isinstance(error, TimeLimitError):
+                        raise StoreAwayError(f"the history cannot be read: {format_error(error)}") from error
         raise AssertionError("unreachable")
 
     def _ask(self, connection: Connection, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:

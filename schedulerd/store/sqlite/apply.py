@@ -12,10 +12,10 @@ from ...core.clock import Clock
 from ...core.errors import StoreAwayError
 from ...core.faults import fault_point
 from ...core.models import Run, to_micros
-from ..changes import Change, Claim, DeleteRuns, Finish, Record, SaveDay, SaveJobs, SetPause  # fmt: skip
+from ..changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause  # fmt: skip
 from ..queries import load_queries
 from .damage import is_damage, mark_suspect
-from .files import Place, note, place_of, set_log_aside
+from .files import HistoryFiles, files_at, note, set_log_aside
 from .open import is_away, is_in_the_log, open_history
 
 
@@ -26,17 +26,17 @@ class SqliteDatabase:
         """See `open_history` for `is_own`."""
         self._path, self._clock, self._is_own = path, clock, is_own
         self._connection: sqlite3.Connection  # once it is open
-        self._place: Place  # what is open
+        self._files: HistoryFiles  # what is open
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
-            Record: self._record, Claim: self._claim, Finish: self._finish, SaveJobs: self._save_jobs,
+            RecordRuns: self._record, ClaimRun: self._claim, FinishRuns: self._finish, SaveJobs: self._save_jobs,
             SetPause: self._set_pause, DeleteRuns: self._delete_runs, SaveDay: self._save_day,
         }  # fmt: skip
 
     def open(self) -> None:
         """Open, and migrate to this program's schema; see `Database.open`."""
         self._connection = open_history(self._path, self._clock, self._is_own)
-        self._place = note(self._path)
+        self._files = note(self._path)
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
         """Make changes in one transaction; see `Database.apply`."""
@@ -68,8 +68,8 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close the connection, if there is one. A log that is not its own it would delete: that one is set aside."""
         if hasattr(self, "_connection"):
-            found = place_of(self._path)
-            if found.file == self._place.file and found.log != self._place.log:
+            found = files_at(self._path)
+            if found.file == self._files.file and found.log != self._files.log:
                 set_log_aside(self._path, self._clock.now())
             self._connection.close()
 
@@ -79,11 +79,11 @@ class SqliteDatabase:
         No new history is begun meanwhile. Looked at before each commit, beside whose fsync(2) a stat(2) costs nothing.
         What is in a write-ahead log that has lost its name goes into the file, for as long as we have the log.
         """
-        found, way_out = place_of(self._path), "put it back, or start schedulerd again with what is there"
-        if found == self._place:
+        found, way_out = files_at(self._path), "put it back, or start schedulerd again with what is there"
+        if found == self._files:
             return
         self._connection.execute("ROLLBACK")
-        if found.file == self._place.file:
+        if found.file == self._files.file:
             self._connection.execute("PRAGMA wal_checkpoint").fetchall()
             what, way_out = "its write-ahead log was removed", "what was in it is saved, start schedulerd again"
         elif found.file is None:
@@ -92,7 +92,7 @@ class SqliteDatabase:
             what = "another file was put in its place"
         raise StoreAwayError(f"{self._path}: {what} while schedulerd uses it: {way_out}")
 
-    def _record(self, change: Record) -> frozenset[str]:
+    def _record(self, change: RecordRuns) -> frozenset[str]:
         return self._enter(change.runs)
 
     def _enter(self, runs: Sequence[Run]) -> frozenset[str]:
@@ -106,10 +106,10 @@ class SqliteDatabase:
         is_there = self._sql["run_is_there"]
         return frozenset(one for one in ids if self._connection.execute(is_there, (one,)).fetchone())
 
-    def _claim(self, change: Claim) -> bool:
+    def _claim(self, change: ClaimRun) -> bool:
         return self._connection.execute(self._sql["claim_queued"], (change.run_id,)).rowcount == 1
 
-    def _finish(self, change: Finish) -> frozenset[str]:
+    def _finish(self, change: FinishRuns) -> frozenset[str]:
         rows = [
             (run.status, _micros(run.started_at), _micros(run.finished_at), run.duration_seconds, run.exit_code,
              run.records_processed, run.error_message, _json(run.details), run.run_id)

@@ -30,7 +30,7 @@ SUSPECT = ".suspect"  # beside the file: damage was seen while it was in use
 NO_MAGIC = "it does not begin as a SQLite database does"
 
 
-def check_kind(path: str) -> None:
+def check_file_type(path: str) -> None:
     """Raise StoreError for what can be no database of ours and must not be touched: a folder, a device, a socket."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise StoreError(f"{path} cannot be used as the history database: it is no regular file (see store:)")
@@ -127,7 +127,7 @@ def free_name(path: str, word: str, now: datetime) -> str:
     return files.free_name(path, word, now, COMPANIONS)
 
 
-def those_set_aside(path: str) -> list[str]:
+def damaged_copies(path: str) -> list[str]:
     """Return the damaged files that were set aside and are still there, oldest first."""
     found = glob.glob(glob.escape(path) + ".damaged-*")
     return sorted(name for name in found if not name.endswith(COMPANIONS[1:]))

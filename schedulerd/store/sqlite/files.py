@@ -28,21 +28,21 @@ Identity = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HistoryFiles:
     """What is at the paths of a history and of its write-ahead log; None is nothing, or what nobody can tell."""
 
     file: Identity | None
     log: Identity | None
 
 
-def place_of(path: str) -> Place:
+def files_at(path: str) -> HistoryFiles:
     """Return what is at the paths of a history now."""
-    return Place(_identity(path), _identity(path + LOG))
+    return HistoryFiles(_identity(path), _identity(path + LOG))
 
 
-def note(path: str) -> Place:
+def note(path: str) -> HistoryFiles:
     """Note in the lock file, if there is one, what belongs together, and return it."""
-    place = place_of(path)
+    place = files_at(path)
     try:
         with open(os.open(path + NOTE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "wb") as file:
             file.write(json.dumps(astuple(place)).encode() + b"\n")
@@ -56,15 +56,15 @@ def note(path: str) -> Place:
     return place
 
 
-def keep_apart(path: str, now: datetime) -> None:
+def separate_foreign_log(path: str, now: datetime) -> None:
     """Set a write-ahead log aside that is not of the file at `path`; it is logged. Raise OSError."""
-    if has_log_of_another(path) or not _size_of(path):
+    if has_foreign_log(path) or not _size_of(path):
         set_log_aside(path, now)
 
 
-def has_log_of_another(path: str) -> bool:
+def has_foreign_log(path: str) -> bool:
     """Return whether the file at `path` was put beside a write-ahead log that was noted with another one. Raise OSError."""
-    found, noted = place_of(path), _noted(path)
+    found, noted = files_at(path), _noted(path)
     return noted is not None and found.log == noted.log and found.file != noted.file and _size_of(path + LOG) > 0
 
 
@@ -78,7 +78,7 @@ def set_log_aside(path: str, now: datetime) -> None:
     log.error("%s", way_out(path, aside + LOG))
 
 
-def those_left(path: str) -> list[str]:
+def orphaned_logs(path: str) -> list[str]:
     """Return the write-ahead logs that were set aside and are still there, oldest first."""
     return sorted(glob.glob(f"{glob.escape(path)}.{LEFT}-*{LOG}"))
 
@@ -92,12 +92,12 @@ def way_out(path: str, left: str) -> str:
     )
 
 
-def _noted(path: str) -> Place | None:
+def _noted(path: str) -> HistoryFiles | None:
     """Return what the lock file notes; None when that is nothing."""
     try:
         with open(path + NOTE, "rb") as file:
             found, of_log = json.loads(file.read(MOST_NOTED))
-            return Place(tuple(found), tuple(of_log))
+            return HistoryFiles(tuple(found), tuple(of_log))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

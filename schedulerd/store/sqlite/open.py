@@ -14,7 +14,7 @@ from ...core.clock import Clock
 from ...core.errors import StoreAwayError, StoreError
 from ..queries import load_migrations
 from . import damage
-from .files import keep_apart
+from .files import separate_foreign_log
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ def is_in_the_log(error: sqlite3.Error) -> bool:
 
 
 def _open_whole(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
-    damage.check_kind(path)
-    keep_apart(path, clock.now())
+    damage.check_file_type(path)
+    separate_foreign_log(path, clock.now())
     wrong = damage.damage_of_header(path)
     if wrong == damage.NO_MAGIC and not is_own:
         raise StoreError(f"{path} cannot be used as the history database: {wrong} (see store:)")

@@ -15,29 +15,34 @@ from urllib.parse import quote
 from ...core.clock import Clock, SystemClock
 from ...core.errors import StoreError
 from ...core.models import from_micros, to_micros
-from ..connection_pool import Lending
-from ..outage_spool import Spool
+from ..connection_pool import ConnectionPool
+from ..outage_spool import OutageSpool
 from ..queries import load_queries
-from ..reads import Reads
-from ..writes import Writes
+from ..reader import StoreReader
+from ..writer import StoreWriter
 from . import damage
 from .apply import SqliteDatabase
-from .files import those_left, way_out
+from .files import orphaned_logs, way_out
 from .open import BUSY_SECONDS
 
 MOST_READERS = 4
 
 
-class SqliteStore(Reads, Writes):
+class SqliteStore(StoreReader, StoreWriter):
     """A `Store` in one SQLite file, which is made, mode 0600, when it is not there."""
 
     def __init__(
-        self, path: str, clock: Clock | None = None, is_own: bool = False, spool: Spool | None = None, opens: bool = True
+        self,
+        path: str,
+        clock: Clock | None = None,
+        is_own: bool = False,
+        spool: OutageSpool | None = None,
+        opens: bool = True,
     ) -> None:
-        """Open, unless that is left to the caller; see `open_history` for `is_own`, and `Writes.open`."""
+        """Open, unless that is left to the caller; see `open_history` for `is_own`, and `StoreWriter.open`."""
         self.path = path
         self._sql = load_queries("sqlite")
-        self._readers = Lending(self._connect, MOST_READERS)
+        self._readers = ConnectionPool(self._connect, MOST_READERS)
         super().__init__(SqliteDatabase(path, clock or SystemClock(), is_own), spool)
         if opens:
             self.open()
@@ -45,15 +50,15 @@ class SqliteStore(Reads, Writes):
     @property
     def alarm(self) -> str | None:
         """Return what somebody has to see to: damage, also of the outage journal, and what was left behind."""
-        found = [damage.way_out(aside) for aside in damage.those_set_aside(self.path)[-1:]]
+        found = [damage.way_out(aside) for aside in damage.damaged_copies(self.path)[-1:]]
         if damage.is_suspect(self.path):
             found = [f"the history {self.path} is damaged: at the next start it is looked through, and set aside"]
-        found += [way_out(self.path, left) for left in those_left(self.path)[-1:]]
+        found += [way_out(self.path, left) for left in orphaned_logs(self.path)[-1:]]
         return "; ".join([*found, *filter(None, [super().alarm])]) or None
 
     def close(self) -> None:
         """Write what is waiting, and close; waits for reads that are under way."""
-        self._writer.close()
+        self._end_thread()
         self._readers.close()
         self._database.close()  # as the last one: it brings the write-ahead log into the file, and takes it away
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.models import JobRecord, Origin, Pause, Position, Run, Status, to_micros
 from ..core.retention import NeededRows, RetentionRow
-from .protocol import DayOfJob, Ended
+from .protocol import DailyFigures, EndedRun
 
 PAGE = 1000  # rows that are read at once of what is read in pages
 LAST = "~"  # sorts behind every run_id
@@ -21,7 +21,7 @@ ALWAYS = datetime.max.replace(tzinfo=UTC)
 END: Position = (2**63 - 1, LAST)  # behind every place
 
 
-class Reads(ABC):
+class StoreReader(ABC):
     """What every backend does with reads; `Store` says what each of them means."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Reads(ABC):
         rows = self._rows("lateness_since", **_stretch(since, until))
         return [(row["upto"] / 1e6, row["number"]) for row in rows]
 
-    def ended_between(self, start: datetime, end: datetime) -> Iterator[Ended]:
+    def ended_between(self, start: datetime, end: datetime) -> Iterator[EndedRun]:
         """Yield the rows that ended in [start, end)."""
         finished_at, run_id = start, ""
         while rows := self._rows("finished_between", finished_at=finished_at, run_id=run_id, end=end, limit=PAGE):
@@ -123,7 +123,7 @@ class Reads(ABC):
                 started, scheduled = self._instant_or_none(row["started_at"]), self._instant_or_none(row["scheduled_at"])
                 late = (started - scheduled).total_seconds() if scheduled is not None and started is not None else None
                 names = ("job_id", "status", "duration_seconds", "records_processed", "output_bytes")
-                yield Ended(lateness_seconds=late, **{name: row[name] for name in names})
+                yield EndedRun(lateness_seconds=late, **{name: row[name] for name in names})
             finished_at, run_id = self._instant(rows[-1]["finished_at"]), rows[-1]["run_id"]
 
     def job_ids(self) -> list[str]:
@@ -159,11 +159,11 @@ class Reads(ABC):
         """Return the days that are known."""
         return [row["day"] for row in self._rows("days")]
 
-    def day(self, day: str) -> list[DayOfJob]:
+    def day(self, day: str) -> list[DailyFigures]:
         """Return what is known of a day."""
         return [_to_day(row) for row in self._rows("day", day=day)]
 
-    def daily(self, first: str, last: str, job_id: str | None = None) -> list[DayOfJob]:
+    def daily(self, first: str, last: str, job_id: str | None = None) -> list[DailyFigures]:
         """Return what is known of a stretch of days."""
         return [_to_day(row) for row in self._rows("daily", first=first, last=last, job_id=job_id or "")]
 
@@ -193,8 +193,8 @@ class Reads(ABC):
         return JobRecord(row["job_id"], row["rule"], self._instant(row["planned_since"]), pause)
 
 
-def _to_day(row: Any) -> DayOfJob:
-    return DayOfJob(**{**dict(row), "runs": _from_json(row["runs"])})
+def _to_day(row: Any) -> DailyFigures:
+    return DailyFigures(**{**dict(row), "runs": _from_json(row["runs"])})
 
 
 def _from_json(text: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ CHUNK = 256 * 1024
 LINE = b"\n"
 
 
-class Connection:
+class DaemonConnection:
     """What comes from a daemon on `listener` is in `orders`."""
 
     def __init__(self, clock: SystemClock, epoll: select.epoll, listener: socket.socket) -> None:

@@ -16,14 +16,14 @@ from dataclasses import replace
 from ..core.models import Position, Run, token_of
 
 
-class Order:
+class SequenceGenerator:
     """Gives sequences. For all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
 
-    def begin_after(self, place: Position) -> None:
+    def continue_after(self, place: Position) -> None:
         """Go on behind a place that is taken."""
         with self._lock:
             self._last = max(self._last, place[0], _time_in(place[1]))
@@ -31,7 +31,7 @@ class Order:
     def numbered(self, run: Run) -> Run:
         """Return a run that is recorded now with its sequence; one that has a sequence keeps it."""
         if run.sequence is not None:  # it may be of another history, from which it is copied
-            self.begin_after((run.sequence, ""))
+            self.continue_after((run.sequence, ""))
             return run
         wanted = _time_in(run.run_id)
         with self._lock:

@@ -25,7 +25,7 @@ _CANNOT_EXCHANGE = (errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP) 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class JournalFile:
+class ReservedFile:
     """The file at `path`; nothing is opened before `replace` or `go_on`, and every call may be tried again."""
 
     def __init__(self, path: str) -> None:

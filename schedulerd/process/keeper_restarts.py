@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.errors import StartError
-from .connection import Link
+from .keeper_connection import KeeperConnection
 
 log = logging.getLogger(__name__)
 
-Found = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
+Connected = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
 
 AGAIN_SECONDS = 2.0  # between two tries to have a keeper again
 
 
-class Summons:
+class Restarts:
     """The keepers that are being summoned. All but `has_come` is for one thread, which asks and takes what comes of it."""
 
     def __init__(self, has_come: Callable[[], None]) -> None:
         """`has_come` is called, by other threads, when there is something in `outcomes`."""
         self._has_come = has_come
-        self._outcomes: queue.SimpleQueue[tuple[Link, Found | str]] = queue.SimpleQueue()
-        self._threads: dict[Link, threading.Thread] = {}
+        self._outcomes: queue.SimpleQueue[tuple[KeeperConnection, Connected | str]] = queue.SimpleQueue()
+        self._threads: dict[KeeperConnection, threading.Thread] = {}
         self._lacks_threads = False
         self._closing = threading.Event()
 
@@ -34,7 +34,7 @@ class Summons:
         """Tell whether somebody sees to it that this keeper is there again."""
         return link in self._threads
 
-    def begin(self, link: Link, is_silent: bool, wait: float = 0.0) -> None:
+    def begin(self, link: KeeperConnection, is_silent: bool, wait: float = 0.0) -> None:
         """Find or start a keeper in `wait` seconds, however often that is tried; one that `is_silent` is killed before."""
         thread = threading.Thread(target=self._try, args=(link, is_silent, wait), name=f"summoner-{link.place}", daemon=True)
         try:
@@ -47,7 +47,7 @@ class Summons:
             self._lacks_threads = False
             self._threads[link] = thread
 
-    def outcomes(self) -> Iterator[tuple[Link, Found | str]]:
+    def outcomes(self) -> Iterator[tuple[KeeperConnection, Connected | str]]:
         """Take what has come: a keeper's connection and greeting, or what is in the way for now, in words."""
         while not self._outcomes.empty():
             link, found = self._outcomes.get()
@@ -66,11 +66,11 @@ class Summons:
                 found[0].close()
         return not any(thread.is_alive() for thread in self._threads.values())
 
-    def _try(self, link: Link, is_silent: bool, wait: float) -> None:
+    def _try(self, link: KeeperConnection, is_silent: bool, wait: float) -> None:
         told = None
         self._closing.wait(wait)
         while not self._closing.is_set():
-            found: Found | str
+            found: Connected | str
             try:
                 if is_silent:
                     link.summoner.kill()

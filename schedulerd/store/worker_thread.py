@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Hand:
+class WorkerThread:
     """The thread, which is started by `begin`, or with the first thing to do."""
 
     def __init__(self, name: str) -> None:

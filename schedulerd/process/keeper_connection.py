@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..host.unix_sockets import peer_of
-from .startup import CHUNK, Summoner
+from .keeper_starter import CHUNK, KeeperStarter
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
 
 
-class Link:
+class KeeperConnection:
     """One keeper; `runs` are those given to it of which no end was heard, with the orders that are not confirmed yet."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.place = os.path.basename(folder)
-        self.summoner = Summoner(folder)
+        self.summoner = KeeperStarter(folder)
         self.lock = threading.Lock()  # of all below; nothing is waited for while it is held
         self.runs: dict[str, bytes | None] = {}
         self.endings: dict[str, bytes] = {}  # orders to end such runs: a keeper that is killed may not have obeyed

@@ -42,7 +42,7 @@ class _SilentError(Exception):
     """Somebody holds the folder, and does not answer."""
 
 
-class Summoner:
+class KeeperStarter:
     """Sees to it that a folder has a keeper; used by one thread at a time."""
 
     def __init__(self, folder: str) -> None:
