@@ -19,8 +19,8 @@ from typing import Any
 from ..core.clock import Clock
 from ..core.errors import StartError
 from ..core.loop_steps import GuardedStep
-from .connection import KeeperConnection
-from .restarts import Connected, Restarts
+from .keeper_connection import KeeperConnection
+from .keeper_restarts import Connected, Restarts
 from .spec import Cause, End, KnownRun, Listener, ProcessSpec, end_of, known_run_of, line_of, moment_of, start_order
 
 log = logging.getLogger(__name__)

@@ -116,9 +116,9 @@ class Ledger(StoreState, Protocol):
         A run whose occurrence (job_id, scheduled_at, attempt) or idempotency key is in the ledger already is left out and
         is not in the result. To record the same run twice has the effect of once.
 
-        Fails with StoreAwayError when they cannot be written now, with PartlyWrittenError when that is true of some: these
-        may be recorded again. While the ledger is away, the outage journal answers for it from what it holds itself;
-        `asks` says that it may not, since these occurrences, or this key, may be in the ledger already.
+        Fails with StoreAwayError when the rows cannot be written now, with PartWrittenError when that holds for some of
+        them; the caller may record those again. During an outage the outage journal replies from its own content alone.
+        `asks` forbids that, because the ledger may already have these occurrences or this key.
         """
         ...
 
@@ -228,7 +228,7 @@ class Maintenance(StoreState, Protocol):
         ...
 
     def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> NeededRows:
-        """Return the rows of a job that retention has to know of, see `NeededRows`."""
+        """Return the rows of a job that retention must keep; see `NeededRows`."""
         ...
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
@@ -236,7 +236,7 @@ class Maintenance(StoreState, Protocol):
         ...
 
     def old_rows(self, job_id: str, after: Position, limit: int) -> list[RetentionRow]:
-        """Return at most `limit` rows of a job behind a place, oldest first."""
+        """Return at most `limit` rows of a job after a place in the order of recording, oldest first."""
         ...
 
     def all_runs(self, after: str, limit: int) -> list[Run]:

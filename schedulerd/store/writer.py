@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..core.errors import StoreAwayError, StoreError
-from ..core.models import JobRecord, Pause, Place, Run
+from ..core.models import JobRecord, Pause, Position, Run
 from .backend import Database, PendingChange
 from .changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause
 from .outage import Outage
@@ -60,7 +60,7 @@ class StoreWriter(ABC):
         self._sequences.continue_after(self.last_place())
 
     @abstractmethod
-    def last_place(self) -> Place:
+    def last_place(self) -> Position:
         """Return the largest sequence and the largest run_id in the ledger."""
 
     def numbered(self, run: Run) -> Run:

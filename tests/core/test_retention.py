@@ -117,7 +117,7 @@ def test_what_is_left_is_as_much_as_the_rules_allow_and_what_is_needed(rows, rul
 
 def test_rows_of_a_clock_that_was_behind_are_no_older_than_what_was_recorded_before_them():
     before, wrong = a_run(at=NOON - DAY), a_run(at=datetime(1970, 1, 1, tzinfo=UTC))
-    runs = list(map(Order().numbered, (before, wrong)))
+    runs = list(map(SequenceGenerator().numbered, (before, wrong)))
     rows = [RetentionRow(run.run_id, Status.SUCCESS, Origin.MANUAL, run.queued_at, run.sequence) for run in runs]
     rules = RetentionRules(older_than=30 * DAY)
 

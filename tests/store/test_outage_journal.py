@@ -155,8 +155,8 @@ def test_a_file_that_is_a_link_is_refused(tmp_path):
 FULL_DISK = """
 import sys
 from datetime import datetime, UTC
-from schedulerd.store.outage_journal import Journal
-journal = Journal(sys.argv[1] + "/outage.journal", 1 << 20)
+from schedulerd.store.outage_journal import OutageJournal
+journal = OutageJournal(sys.argv[1] + "/outage.journal", 1 << 20)
 try:
     with open(sys.argv[1] + "/filler", "wb") as filler:
         while True:
@@ -166,7 +166,7 @@ except OSError as error:
     print(error.strerror)
 for number in range(500):
     journal.append([str(number).encode() * 100], datetime.now(UTC))
-print(len([1 for _ in Journal(journal.path, 1 << 20).records()]))
+print(len([1 for _ in OutageJournal(journal.path, 1 << 20).records()]))
 """
 
 

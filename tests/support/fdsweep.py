@@ -32,7 +32,6 @@ from schedulerd.process.keeper.procfs import children_of_mine, marked, process, 
 from schedulerd.process.keeper.run_cgroups import RunCgroups
 from schedulerd.process.keeper_starter import KeeperStarter
 from schedulerd.process.output import OutputFolder
-from schedulerd.process.startup import KeeperStarter
 from schedulerd.secrets.job_archive import JobArchive
 from schedulerd.store.outage_journal import Journal as OutageJournal
 from schedulerd.store.outage_journal import OutageJournalError

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...core.clock import SystemClock
 from ...host.descriptors import format_os_error, is_spare
+from .leftovers import killed_in_group, named, unkilled
 from .procfs import Process, children_of_mine, family, process, processes, run_of, send
 from .run_cgroups import RunCgroups
 
