@@ -44,7 +44,7 @@ JOB_WORDS = ("JOB", "RUN_ID|JOB")
 
 
 def escaped(text: str) -> str:
-    """Return text as man(7) takes it: nothing in it is a request or an escape."""
+    """Return text for man(7), in which nothing is a request or an escape."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
     text = text.replace("~", r"\(ti").replace("^", r"\(ha").replace('"', r"\(dq")
     return r"\&" + text if text.startswith((".", r"\(aq")) else text
@@ -73,12 +73,12 @@ def term_of(action: argparse.Action) -> str:
 
 
 def options_text(parser: argparse.ArgumentParser) -> str:
-    """Return what a parser takes, as paragraphs."""
+    """Return the arguments of a parser as paragraphs."""
     return "".join(item(term_of(action), help_of(action)) for action in arguments_of(parser))
 
 
 def commands_text(parser: argparse.ArgumentParser) -> str:
-    """Return all subcommands, each with what it takes."""
+    """Return all subcommands, each with its arguments."""
     text = ""
     for path, command in tree_of(parser):
         own = [action for action in arguments_of(command) if action.dest != "json"]
@@ -94,12 +94,13 @@ def commands_text(parser: argparse.ArgumentParser) -> str:
 
 
 def settings_text(table: Mapping[str, Option], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
-    """Return a table of settings as paragraphs; the settings `besides` without what is in them."""
+    """Return a table of settings as paragraphs; the settings in `besides` without their inner settings."""
     text = ""
     for name, option in table.items():
         default = "required" if option.required else default_of(option) and f"default: {default_of(option)}"
         remark = "; ".join(filter(None, (type_of(option.kind), default)))
-        text += item(f"\\fB{escaped(name)}\\fR{escaped(remark and f' ({remark})')}", option.help)
+        example = f" Example: {option.example}" if option.example else ""
+        text += item(f"\\fB{escaped(name)}\\fR{escaped(remark and f' ({remark})')}", option.help + example)
         if name not in besides and depth < DEEPEST:
             inner = "".join(settings_text(record.options, depth + 1) for record in records_in(option.kind))
             text += f".RS\n{inner}.RE\n" if inner else ""
@@ -114,7 +115,7 @@ def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def takes_job(command: argparse.ArgumentParser) -> bool:
-    """Return whether a job may stand after a command."""
+    """Return whether an argument of a command is a job."""
     return any(action.metavar in JOB_WORDS for action in arguments_of(command) if not action.option_strings)
 
 
@@ -318,7 +319,7 @@ def pages() -> Mapping[str, str]:
 
 
 def main(folder: str) -> int:
-    """Write them all."""
+    """Write all files to a folder."""
     for name, text in pages().items():
         (Path(folder) / name).write_text(text, encoding="utf-8")
     return 0
