@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from schedulerd.cli.client import Client
+from tests.support.forkserver import FORK_SERVER, ForkedProcess, suits
 from tests.support.waiting import until
 
-READY_SECONDS = 30.0
+ROOT = Path(__file__).parents[2]
 
 
 def keepers(folder: Path) -> list[int]:
@@ -29,14 +30,14 @@ def keepers(folder: Path) -> list[int]:
 
 
 class RunningDaemon:
-    """Starts `python -m schedulerd`; `client` speaks with it over its Unix socket."""
+    """Starts `schedulerd`; `client` speaks with it over its Unix socket."""
 
     def __init__(
         self, folder: Path, config: dict[str, Any], env: dict[str, str] | None = None, root: Path | None = None
     ) -> None:
         """`root` is where the package `schedulerd` is, if it is not this one."""
         self.folder = folder
-        self.root = root or Path(__file__).parents[2]
+        self.root = root or ROOT
         self.config_path = folder / "config.yaml"
         self.socket_path = folder / "state" / "schedulerd.sock"
         self.log_path = folder / "daemon.log"
@@ -45,7 +46,7 @@ class RunningDaemon:
         self.prefix: list[str] = []  # a command that starts another one, like prlimit(1)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(folder / "notify"))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self.write(config)
 
     def write(self, config: dict[str, Any]) -> None:
@@ -59,16 +60,21 @@ class RunningDaemon:
         self.wait_for("READY=1")
         return self
 
-    def spawn(self, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, stderr: int | None = None) -> "subprocess.Popen[bytes] | ForkedProcess":
         """Start without waiting. The log goes to a file, or to the descriptor `stderr`."""
         while select.select([self.notify], [], [], 0)[0]:
             self.notify.recv(4096)  # what an earlier one said
         env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(self.folder / "notify")}
+        words = ["--config", str(self.config_path)]
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "schedulerd", "--config", str(self.config_path)],
-                stderr=log if stderr is None else stderr, stdout=log, env=env, cwd=self.root,
-            )  # fmt: skip
+            errors = log.fileno() if stderr is None else stderr
+            if self.root == ROOT and not self.prefix and suits(env):
+                self.process = FORK_SERVER.start(words, env, ROOT, log.fileno(), errors)
+            else:
+                self.process = subprocess.Popen(
+                    [*self.prefix, sys.executable, "-m", "schedulerd", *words],
+                    stderr=errors, stdout=log, env=env, cwd=self.root,
+                )  # fmt: skip
         return self.process
 
     def wait_for(self, word: str, seconds: float = 200.0) -> None:
