@@ -133,6 +133,11 @@ def main(arguments: list[str] | None = None) -> int:
     passed = passed_sockets()
     try:
         options = make_parser().parse_args(arguments)
+    except SystemExit as exit_:
+        if exit_.code in FINAL_STATUSES:
+            refuse_waiting(passed, CANNOT_START)
+        raise
+    try:
         logs.set_up(options.log_level)
         return _run(options, passed)
     except SchedulerdError as error:
@@ -144,10 +149,6 @@ def main(arguments: list[str] | None = None) -> int:
         if error.exit_status in FINAL_STATUSES:
             refuse_waiting(passed, CANNOT_START)
         return error.exit_status
-    except SystemExit as exit_:  # wrong arguments
-        if exit_.code in FINAL_STATUSES:
-            refuse_waiting(passed, CANNOT_START)
-        raise
 
 
 def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:

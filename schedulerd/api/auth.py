@@ -52,7 +52,7 @@ class Tokens:
         self._was_there = False
         self._look()
         if self._is_unsafe:
-            raise UnsafeError(self._mistake or "")
+            raise UnsafeError(str(self._mistake))
 
     def actor_of(self, text: str) -> Actor:
         """Return whose token `text` is. Raise UnauthenticatedError when it is nobody's, or has expired.

@@ -107,12 +107,14 @@ class ClockJumpDetector:
 
     def _read(self) -> tuple[datetime, float, float]:
         """Read the three clocks together: again when this thread was held up in between, which would look like a jump."""
-        for _ in range(READINGS):
-            start = self._clock.monotonic()
-            found = self._clock.now(), self._clock.monotonic(), self._clock.boottime()
+        for _ in range(READINGS - 1):
+            start, found = self._clock.monotonic(), self._read_once()
             if self._clock.monotonic() - start < SMALLEST_JUMP / 10:
-                break
-        return found
+                return found
+        return self._read_once()
+
+    def _read_once(self) -> tuple[datetime, float, float]:
+        return self._clock.now(), self._clock.monotonic(), self._clock.boottime()
 
 
 class SteadyTime:

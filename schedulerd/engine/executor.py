@@ -299,7 +299,7 @@ class Executor:
         size = self._output.settle(run_id)
         if instead := self._output.instead(run_id):
             return {"output_bytes": size, "output_error": f"its output was replaced while it ran: {instead}"}
-        is_cut = job.output_limit_bytes is not None and size > job.output_limit_bytes
+        is_cut = size > job.output_limit_bytes
         dropped = self._output.kept(run_id).dropped if is_cut else 0
         return {"output_bytes": size, **({"output_dropped_bytes": dropped} if dropped else {})}
 

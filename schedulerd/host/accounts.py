@@ -77,7 +77,7 @@ def _expiry_of(name: str) -> int:
         texts = ctypes.create_string_buffer(size)
         number = _libc.getspnam_r(name.encode(), ctypes.byref(entry), texts, ctypes.c_size_t(size), ctypes.byref(found))
         size *= 2
-    if found:
+    if bool(found):  # a null pointer is false
         return int(entry.expire)
     if number not in _NO_ENTRY:
         raise OSError(number, os.strerror(number))

@@ -73,7 +73,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate was not accepted: {error.verify_message}"
     if isinstance(error, OSError):
-        return f"the request failed: {error.strerror or error or type(error).__name__}"
+        return f"the request failed: {error.strerror or str(error) or type(error).__name__}"
     return f"the request failed: {type(error).__name__}"
 
 
