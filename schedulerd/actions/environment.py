@@ -36,7 +36,7 @@ def spec_of(
     argv: list[str],
     env: dict[str, str],
     output_path: str,
-    input: bytes | None = None,  # noqa: A002
+    input: bytes | None = None,  # noqa: A002 - the name of the field of ProcessSpec
 ) -> ProcessSpec:
     """Return the process of a run, as its job's settings have it. Raise StartError when whom it runs as is not there."""
     identity = identity_of(job)

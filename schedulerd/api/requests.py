@@ -16,7 +16,7 @@ from aiohttp import web
 from ..config.settings_jobs import JOB_ID
 from ..core.errors import InvalidError, NotFoundError, SchedulerdError, WrongTypeError
 from ..core.models import Status
-from ..core.params import echo as echo
+from ..core.params import echo
 from ..core.text import did_you_mean
 from ..core.units import parse_duration
 

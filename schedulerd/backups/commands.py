@@ -92,7 +92,9 @@ def _how(status: int) -> str:
 
 def _started(tool: Tool, stdin: IO[bytes] | int, stdout: IO[bytes] | int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(list(tool.argv), stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **tool.env})
+        return subprocess.Popen(  # noqa: S603 - a fixed program, its arguments as a list
+            list(tool.argv), stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **tool.env}
+        )
     except FileNotFoundError:
         raise BackupError(f"there is no program {tool.argv[0]!r} on this host: install it, or set the job's PATH") from None
     except OSError as error:

@@ -97,7 +97,7 @@ def _server(scratch: str) -> Iterator[str]:
 def _started(settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     argv = ["redis-server", *(word for name, value in settings.items() for word in (f"--{name}", value))]
     try:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - a fixed program
     except FileNotFoundError:
         raise BackupError("there is no program 'redis-server' on this host: a drill of a Redis needs it") from None
 
@@ -108,7 +108,8 @@ def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
             status = process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             ping = ["redis-cli", "-s", socket, "ping"]
-            if subprocess.run(ping, capture_output=True, check=False).stdout.strip() == b"PONG":
+            answer = subprocess.run(ping, capture_output=True, check=False)  # noqa: S603 - a fixed program
+            if answer.stdout.strip() == b"PONG":
                 return
         else:
             raise BackupError(f"redis-server could not load the backup (status {status})")

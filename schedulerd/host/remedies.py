@@ -19,7 +19,7 @@ _OF_ROOT = "bin boot dev etc home lib lib64 media mnt opt proc root run sbin srv
 _OF_USR = "bin include lib libexec local local/bin local/lib local/sbin local/share sbin share src"
 _OF_VAR = "backups cache lib local lock log mail opt run spool tmp"
 _OF_THE_HOST = frozenset((
-    "/", "/dev/shm", "/run/lock", "/run/user",  # noqa: S108
+    "/", "/dev/shm", "/run/lock", "/run/user",  # noqa: S108 - only compared
     *(f"/{name}" for name in _OF_ROOT.split()),
     *(f"/usr/{name}" for name in _OF_USR.split()),
     *(f"/var/{name}" for name in _OF_VAR.split()),

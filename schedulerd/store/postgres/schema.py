@@ -39,7 +39,8 @@ def version_of(connection: Connection, schema: str) -> int:
     found = connection.execute("SELECT to_regclass(%s)", (f'"{schema}".schedulerd_migrations',)).fetchone()
     if found is None or found[0] is None:
         return 0
-    row = connection.execute(f'SELECT coalesce(max(number), 0) FROM "{schema}".schedulerd_migrations').fetchone()  # noqa: S608
+    newest = f'SELECT coalesce(max(number), 0) FROM "{schema}".schedulerd_migrations'  # noqa: S608 - checked by SCHEMA_PATTERN
+    row = connection.execute(newest).fetchone()
     return int(row[0]) if row else 0
 
 
