@@ -94,7 +94,8 @@ def imported_elsewhere(path: Path, within: ast.AST | None = None) -> Iterator[st
 
 
 def package_of(module: str) -> str:
-    return module.split(".")[0] if module.split(".")[0] in MAY_IMPORT else ""
+    top = module.partition(".")[0]
+    return top if top in MAY_IMPORT else ""
 
 
 @every_source

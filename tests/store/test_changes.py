@@ -13,9 +13,7 @@ from schedulerd.store.changes import ClaimRun, FinishRuns, RecordRuns, from_json
 from tests.support.builders import a_run
 
 INSTANTS = st.datetimes(datetime(1980, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), lambda inner: st.lists(inner), max_leaves=5
-)
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(), st.lists, max_leaves=5)
 RUNS = st.builds(
     Run,
     run_id=INSTANTS.map(new_run_id),

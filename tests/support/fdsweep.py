@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 from schedulerd.actions.probes import storage
@@ -42,14 +43,12 @@ FAULTS = Faults(Path(os.environ["FDFAULT"]))
 FOLDER = Path(sys.argv[1])
 MAKER = Maker("host", "daemon")
 MOST = 6  # of an operation with more calls, so many at its beginning, at its end and in between are tried
-made = 0
+NUMBERS = count()
 
 
 def fresh(name: str) -> str:
     """Return a path that is not taken."""
-    global made
-    made += 1
-    return str(FOLDER / f"{name}-{made}")
+    return str(FOLDER / f"{name}-{next(NUMBERS)}")
 
 
 def start(**more: object) -> None:

@@ -258,7 +258,7 @@ def test_foreign_files_links_and_names_that_lead_out_are_neither_listed_nor_dele
     assert not hard["is_good"]
 
 
-@pytest.mark.parametrize("spoil", [lambda path, other: os.link(path, other), lambda path, _other: shutil.chown(path, 65534)])
+@pytest.mark.parametrize("spoil", [os.link, lambda path, _other: shutil.chown(path, 65534)])
 def test_a_backup_whose_file_is_no_more_ours_is_told_and_neither_counted_nor_deleted(noted, tmp_path, spoil):
     if os.geteuid() and spoil.__code__.co_varnames[1] == "_other":
         pytest.skip("only root can give files away")

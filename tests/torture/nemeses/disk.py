@@ -35,7 +35,7 @@ class IoErrors(Nemesis):
                 at, f"errors of {words}: {calls}, {errno.errorcode[number]}",
                 lambda world, words=words, calls=calls, number=number: _fail(world, words, calls, number),
             )  # fmt: skip
-            yield Step(at + length, "no errors", lambda world: _heal(world))
+            yield Step(at + length, "no errors", _heal)
 
     def heal(self, world: World) -> None:
         """Let nothing fail."""
@@ -63,8 +63,8 @@ class Full(Nemesis):
         """Fill it for a while."""
         for at in moments(random, seconds, 6.0):
             length = random.choice([1.0, 4.0, 8.0])
-            yield Step(at, "the disk is full", lambda world: _fill(world))
-            yield Step(at + length, "the disk has room", lambda world: _free(world))
+            yield Step(at, "the disk is full", _fill)
+            yield Step(at + length, "the disk has room", _free)
 
     def heal(self, world: World) -> None:
         """Give the room back."""
@@ -108,7 +108,7 @@ class HistoryErrors(Nemesis):
         """Let it fail for some seconds."""
         for at in moments(random, seconds, 4.0):
             yield Step(at, f"errors of {self.places}", lambda world: world.io.fail(WRITING, *self.places))
-            yield Step(at + 2.0, "no errors", lambda world: _heal(world))
+            yield Step(at + 2.0, "no errors", _heal)
 
     def heal(self, world: World) -> None:
         """Let nothing fail."""

@@ -77,7 +77,7 @@ class Freeze(Nemesis):
             words = random.choice(["the daemon", "the keepers", "a keeper", "all"])
             length = random.choice([0.3, 1.5, 4.0, 8.0])
             yield Step(at, f"SIGSTOP of {words}", lambda world, words=words: world.freeze(_whom(words)(world)))
-            yield Step(at + length, "SIGCONT", lambda world: _thaw(world))
+            yield Step(at + length, "SIGCONT", _thaw)
 
     def heal(self, world: World) -> None:
         """Let all go on."""
