@@ -4,6 +4,7 @@ import re
 import runpy
 
 import pytest
+import yaml
 
 from schedulerd.api.routes import OPEN_ROUTES, ROUTES
 from schedulerd.config.settings import API, TOP
@@ -50,6 +51,21 @@ def test_each_setting_has_a_type_a_text_and_a_version():
 
     assert len(every) > 200
     assert [path for path, option in every if not (REFERENCE["type_of"](option.kind) and option.help and option.since)] == []
+
+
+@pytest.mark.parametrize("table", [TOP, API, JOB])
+def test_each_example_of_a_setting_is_valid(table):
+    problems = []
+    for path, option in REFERENCE["rows"](table):
+        if option.example is not None:
+            value = yaml.load(option.example, Loader=yaml.BaseLoader if is_text(option) else yaml.SafeLoader)
+            option.kind.read(value, (path,), lambda where, text: problems.append((where, text)))
+
+    assert problems == []
+
+
+def is_text(option):
+    return option.kind.type_name == "text"  # dates in it stay text, as the reader of the configuration has them
 
 
 def test_each_route_is_in_the_table_with_a_text():
