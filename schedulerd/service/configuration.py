@@ -114,7 +114,8 @@ class Reloader:
         unkept = {job_id: cgroups.unenforceable(job.limits, controllers) for job_id, job in config.jobs.items()}
         self._config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
         for job_id, limits in self._config_state.limits_not_kept.items():
-            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s (see README)",
+            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s "
+                        "(see docs/operations.md)",
                         job_id, ", ".join(limits))  # fmt: skip
 
     def _use(self, config: Config) -> None:

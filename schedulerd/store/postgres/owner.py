@@ -35,7 +35,7 @@ def own(connection: Connection, access: Access, owner: Owner) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
             f"{format_error(error)}: grant the daemon's role its rights on all tables of the schema"
-            f" {access.schema} again: an upgrade has added a table (see README, A history in PostgreSQL)"
+            f" {access.schema} again: an upgrade has added a table (see docs/operations.md, A history in PostgreSQL)"
         ) from error
     if daemon != owner.daemon:
         raise OwnedError(
