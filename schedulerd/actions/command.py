@@ -19,13 +19,13 @@ def prepare_command(job: Job, run: Run, output_path: str) -> ProcessSpec:
     program, *arguments = (
         as_text(values[word.name]) if isinstance(word, ParamWord) else word for word in job.options["command"]
     )
-    return spec_of(job, run, [find_program(program, env["PATH"], job.cwd), *arguments], env, output_path)
+    return spec_of(job, [find_program(program, env["PATH"], job.cwd), *arguments], env, output_path)
 
 
 def prepare_shell(job: Job, run: Run, output_path: str) -> ProcessSpec:
     """Return the process of a `shell` job: /bin/sh -c with the line as it is written, nothing pasted into it."""
     env = environment(job, run, output_path)
-    return spec_of(job, run, [SHELL, "-c", job.options["shell"]], env, output_path)
+    return spec_of(job, [SHELL, "-c", job.options["shell"]], env, output_path)
 
 
 def find_program(program: str, path: str, cwd: str | None) -> str:

@@ -6,7 +6,7 @@ A built-in is a function from a `Context` to a `Result`. What it raises makes th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,3 @@ class Context:
         if isinstance(source, str) and source in self.config.sources:
             return resolve(self.config.sources[source])
         return resolve(source)
-
-
-Builtin = Callable[[Context], Any]

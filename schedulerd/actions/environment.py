@@ -32,7 +32,6 @@ CPU_GRACE_SECONDS = 5  # from SIGXCPU at the soft limit to SIGKILL at the hard o
 
 def spec_of(
     job: Job,
-    run: Run,
     argv: list[str],
     env: dict[str, str],
     output_path: str,

@@ -46,7 +46,7 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
     env = environment(job, run, output_path)
     interpreter = find_program(job.interpreter or sys.executable, env["PATH"], None)
     argv = [interpreter, "-u", os.path.join(PROGRAMS, "call.py")]
-    return spec_of(job, run, argv, env, output_path, _bytes(order))
+    return spec_of(job, argv, env, output_path, _bytes(order))
 
 
 def check_trusted(setting: str, path: str, job: Job) -> None:
@@ -121,7 +121,7 @@ def own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[
     """Return the process of `actions/programs/NAME.py`, which reads `order` from its standard input."""
     env = environment(job, run, output_path) | {"PYTHONPATH": ROOT}
     argv = [sys.executable, "-P", "-m", f"schedulerd.actions.programs.{name}"]
-    return spec_of(job, run, argv, env, output_path, _bytes(order))
+    return spec_of(job, argv, env, output_path, _bytes(order))
 
 
 def _bytes(order: Mapping[str, Any]) -> bytes:

@@ -70,11 +70,10 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class OutputStats:
-    """How many bytes a run has written, how many of them were dropped, and where the first of those were."""
+    """How many bytes a run has written, and how many of them were dropped."""
 
     size: int
     dropped: int = 0
-    hole_start: int | None = None
 
 
 class OutputFolder:
@@ -333,16 +332,14 @@ def _seek(file: int, offset: int, whence: int, unsupported: int, at_end: int) ->
 
 def _kept(file: int) -> OutputStats:
     size = os.fstat(file).st_size
-    dropped, first, at = 0, None, 0
+    dropped, at = 0, 0
     for _ in range(MOST_HOLES):
         stretch = _stretch(file, at)
-        if stretch.start > at:
-            dropped += stretch.start - at
-            first = at if first is None else first
+        dropped += max(0, stretch.start - at)
         if stretch.end >= size:
             break
         at = stretch.end
-    return OutputStats(size, dropped, first)
+    return OutputStats(size, dropped)
 
 
 def _day_of(run_id: str) -> str:
