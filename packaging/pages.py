@@ -51,8 +51,9 @@ def escaped(text: str) -> str:
 
 
 def item(term: str, text: str) -> str:
-    """Return a paragraph with a hanging term."""
-    return f".TP\n{term}\n{escaped(text)}\n"
+    """Return a paragraph with a hanging term; code between backticks is bold."""
+    bold = re.sub(r"\\\(ga(.+?)\\\(ga", r"\\fB\1\\fR", escaped(text))
+    return f".TP\n{term}\n{bold}\n"
 
 
 # Options of a program
