@@ -17,10 +17,11 @@ from . import __version__, logs
 from .api.refusal import refuse_waiting
 from .api.server import check_listen
 from .backups.source import BackupError
+from .config.config import Config
 from .config.defaults import DEFAULT_CONFIG
 from .config.json_schema import json_schema
 from .config.last_good import load_to_start
-from .config.loader import Config, load
+from .config.loader import load
 from .core.errors import ConfigError, SchedulerdError, UnsafeError
 from .core.models import Job
 from .core.units import counted

@@ -37,9 +37,9 @@ from .api.auth import Tokens
 from .api.server import Listeners, Server, tcp_api, unix_api
 from .backups.manifest import maker_at
 from .config.composites import Section
+from .config.config import Config
 from .config.files import Files
 from .config.last_good import Loaded
-from .config.loader import Config
 from .config.settings_actions import ACTIONS
 from .config.status import ConfigState
 from .core.clock import Clock, SteadyTime, SystemClock

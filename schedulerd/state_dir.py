@@ -9,8 +9,8 @@ import stat
 from collections.abc import Callable, Iterator
 
 from .api.auth import ADMIN_TOKEN_FILE
+from .config.config import Config
 from .config.last_good import FOLDER, NAME
-from .config.loader import Config
 from .core.clock import Clock
 from .core.errors import SchedulerdError, UnsafeError
 from .host.files import free_name, make_folders

@@ -65,7 +65,7 @@ SUPPRESSED = {
     "process/keeper/journal.py": "what is not written is kept, and the file tells why; the rest is told again",
     "process/keeper/reserved_file.py": "tried again with the next",
     "process/keeper/leftovers.py": "a process that is gone has no name",
-    "config/action_reader.py": "an account that cannot be looked up now is told when a run starts",
+    "config/account_checks.py": "an account that cannot be looked up now is told when a run starts",
     "config/last_good.py": "a copy that is not there",
     "process/keeper_connection.py": "a connection that ends: its reader notices",
     "host/locks.py": "a folder that is not there",

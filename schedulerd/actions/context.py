@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backups.source import HISTORY
-from ..config.loader import Config
+from ..config.config import Config
 from ..core.clock import Clock, SteadyTime
 from ..core.errors import SchedulerdError
 from ..core.models import Job, Run, Secret

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-from ..config.loader import Peer
+from ..config.config import Peer
 from ..core.clock import Clock
 from ..core.errors import UnauthenticatedError, UnsafeError
 from ..core.models import Actor, Role, to_text

@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..config.loader import ApiSettings
+from ..config.config import ApiSettings
 from ..core.clock import Clock
 from ..core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from ..host.unix_sockets import peer_of, socket_identity

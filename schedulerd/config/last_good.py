@@ -22,8 +22,9 @@ from .. import __version__
 from ..core.errors import ConfigError, Problem, SchedulerdError
 from ..core.models import to_text
 from ..host.files import fsync_folder, write_private
+from .config import Config
 from .files import Contents, CopiedFiles, Files
-from .loader import Config, load
+from .loader import load
 from .settings import TOP
 from .yaml import Document
 

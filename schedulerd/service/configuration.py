@@ -9,9 +9,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from ..config.config import FIXED_AT_START, Config
 from ..config.files import Files
 from ..config.last_good import CopyError, keep
-from ..config.loader import FIXED_AT_START, Config, load
+from ..config.loader import load
 from ..config.status import ConfigState
 from ..core.clock import Clock
 from ..core.errors import ConfigError, SchedulerdError

@@ -123,7 +123,7 @@ def test_limits_of_a_job_are_beside_those_of_defaults(job):
     [
         ("{shell: x, umask: 888}", "an umask"),
         ("{shell: x, env: {SCHEDULERD_RUN_ID: y}}", "'SCHEDULERD_RUN_ID' is not a name of an environment variable that a"),
-        ("{shell: x, env: {SCHEDULERD_LAST_SUCCESS_AT_: y}}", "SCHEDULERD_… are ours"),
+        ("{shell: x, env: {SCHEDULERD_LAST_SUCCESS_AT_: y}}", "SCHEDULERD_… is reserved"),
         ("{shell: x, nice: 20}", "from -20 to 19"),
         ("{shell: x, ionice: fast}", "is not idle"),
         ("{shell: x, limits: {open_file: 9}}", "did you mean 'open_files'?"),
@@ -135,11 +135,11 @@ def test_limits_of_a_job_are_beside_those_of_defaults(job):
         ("{http: {url: 'http://h/', body: x, json: 1}}", "either body or json"),
         ("{http: {url: 'http://h/', headers: {'a b': c}}}", "a key of 3 characters is not a name of a header"),
         ("{http: {url: 'http://h/', verify: 3}}", "expected true, false or a file"),
-        ("{sql: {dsn: nowhere, statement: x}}", "names no source"),
-        ("{sql: {dsn: history, statement: x}}", "is no sqlite:// or postgresql://"),
-        ("{sql: {dsn: 'redis://h', statement: x}}", "is no sqlite:// or postgresql://"),
-        ("{sql: {dsn: 'sqlite://x'}}", "either statement: or file:"),
-        ("{sql: {dsn: 'sqlite://x', statement: x, file: y}}", "either statement: or file:"),
+        ("{sql: {dsn: nowhere, statement: x}}", "does not name a source"),
+        ("{sql: {dsn: history, statement: x}}", "is not a source or URL of sqlite:// or postgresql://"),
+        ("{sql: {dsn: 'redis://h', statement: x}}", "is not a source or URL of sqlite:// or postgresql://"),
+        ("{sql: {dsn: 'sqlite://x'}}", "either statement or file"),
+        ("{sql: {dsn: 'sqlite://x', statement: x, file: y}}", "either statement or file"),
     ],
 )
 def test_a_setting_that_cannot_be_is_a_mistake(job, text, told):

@@ -211,7 +211,7 @@ def test_the_copy_of_another_daemon_in_the_usual_place_is_no_matter(place, caplo
 def test_a_copy_in_which_this_version_finds_mistakes_is_not_used(place, caplog, monkeypatch):
     write(place / "jobs.d" / "a.yaml", "jobs: {")
     monkeypatch.setattr(
-        "schedulerd.config.loader.zone_named", lambda name: (_ for _ in ()).throw(ValueError(f"no zone {name}"))
+        "schedulerd.config.job_reader.zone_named", lambda name: (_ for _ in ()).throw(ValueError(f"no zone {name}"))
     )
     with pytest.raises(ConfigError):
         start(place)
@@ -237,7 +237,7 @@ def test_a_user_who_is_gone_costs_only_their_jobs(place, monkeypatch):
     monkeypatch.setattr("schedulerd.host.accounts.user_of", lambda name: {}[name])
     loaded = start(place)
 
-    assert [problem.text for problem in loaded.problems] == ["there is no user 'daemon' on this host"]
+    assert [problem.text for problem in loaded.problems] == ["user 'daemon' does not exist on this host"]
     assert loaded.config.jobs["a"].user == "daemon"
 
 

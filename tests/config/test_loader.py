@@ -82,11 +82,11 @@ def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
     assert "jobs.a.cron: '61 * * * *': minute 61 is outside 0 to 59" in found[2]
     assert "for a shell line use shell:" in found[4]
     assert "can never be due" in found[5]
-    assert "it has command and shell" in found[6]
+    assert "found command and shell" in found[6]
     assert "(did you mean 'every'?)" in found[7]
     assert "(did you mean 'skip'?)" in found[9]
     assert "duplicate key 'a'" in found[10]
-    assert "a text of 3 characters names no source: expected one of history" in found[12]
+    assert "a text of 3 characters does not name a source: expected one of history" in found[12]
     assert "expected true or false, not 'yes'" in found[13]
 
 
@@ -141,7 +141,7 @@ def test_a_job_over_two_files_is_told_with_both_places(tmp_path):
 
     (found,) = mistakes(tmp_path, "include: [jobs.d/*.yaml]\njobs:\n  a: {shell: x}")
 
-    assert "duplicate job 'a': it stands in" in found
+    assert "duplicate job 'a': already defined in" in found
     assert "c.yaml:3" in found
 
 
@@ -159,21 +159,21 @@ def test_an_included_file_may_not_change_the_daemon(tmp_path):
 
     (found,) = mistakes(tmp_path, "include: [jobs.d/*.yaml]")
 
-    assert "'state_dir' belongs in the main file" in found
+    assert "'state_dir' is valid in the main file only" in found
 
 
 def test_a_program_that_is_not_there_is_a_warning(tmp_path):
     config = load(write(tmp_path, "jobs: {a: {command: [/no/such/program]}}"))
 
     (warning,) = config.warnings
-    assert "c.yaml:1:22: warning: jobs.a.command[0]: there is no program '/no/such/program'" in str(warning)
+    assert "c.yaml:1:22: warning: jobs.a.command[0]: program '/no/such/program' does not exist" in str(warning)
 
 
 def test_a_folder_that_is_not_there_is_a_warning(tmp_path):
     config = load(write(tmp_path, "jobs: {a: {shell: x, cwd: /no/such/folder}, b: {shell: x, cwd: /tmp}}"))
 
     (warning,) = config.warnings
-    assert "jobs.a.cwd: there is no folder /no/such/folder" in str(warning)
+    assert "jobs.a.cwd: folder /no/such/folder does not exist on this host now" in str(warning)
 
 
 @pytest.mark.parametrize(
@@ -199,17 +199,17 @@ def test_what_is_no_yaml_is_told_with_a_way_out(tmp_path, text, help_):
 def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is_warned):
     config = load(write(tmp_path, yaml.safe_dump({"jobs": {"a": {"shell": line}}})))
 
-    assert ["erases what the job has written" in str(each) for each in config.warnings] == [True] * is_warned
+    assert ["truncates the output" in str(each) for each in config.warnings] == [True] * is_warned
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "must be a mapping"),
-        ("[]", "must be a mapping with jobs:, not a list"),
+        ("", "expected a mapping"),
+        ("[]", "expected a mapping with jobs:, not a list"),
         ("jobs: [1]", "expected a mapping of jobs"),
         ("jobs: {a: x}", "expected a mapping with an action"),
-        ("jobs: {a: {}}", "a job needs one action"),
+        ("jobs: {a: {}}", "expected exactly one action"),
         ("a: [", "not YAML"),
         ("a: !!python/object:os.system x", "is not allowed"),
         ("jobs: {a: {<<: {shell: x}}}", "merge keys"),
@@ -226,27 +226,27 @@ def test_a_shell_line_that_erases_its_own_output_is_a_warning(tmp_path, line, is
         ("jobs: {a: {shell: x, misfire: 1h}}", "did you mean 'misfire_grace'"),
         ("jobs: {'../a': {shell: x}}", "is not a job id"),
         ("api: {listen: nowhere}", "is not HOST:PORT"),
-        ("api: {listen: '127.0.0.1:99999'}", "there is no port 99999"),
+        ("api: {listen: '127.0.0.1:99999'}", "invalid port 99999"),
         ("api: {peers: [{role: boss, user: x}]}", "expected viewer or operator or admin"),
-        ("api: {peers: [{role: viewer}]}", "name either a user or a group"),
+        ("api: {peers: [{role: viewer}]}", "expected either user or group"),
         ("store: mysql://x", "expected sqlite:///PATH"),
         ("sources: {x: 'mysql://u:p@h/d'}", "a text of 15 characters: expected a URL with one of"),
-        ("jobs: {a: {health_check: {postgresql: nope}}}", "names no source: expected one that sources: names"),
-        ("sources: {r: 'redis://h'}\njobs: {a: {health_check: {postgresql: r}}}", "'r' is no postgresql:// or"),
-        ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is no redis:// or"),
+        ("jobs: {a: {health_check: {postgresql: nope}}}", "does not name a source: expected a name in sources:"),
+        ("sources: {r: 'redis://h'}\njobs: {a: {health_check: {postgresql: r}}}", "'r' is not a source or URL of "),
+        ("jobs: {a: {health_check: {redis: 'http://h'}}}", "is not a source or URL of redis:// or"),
         ("jobs: {a: {health_check: {targets: {t: {tcp: 'h:99999'}}}}}", "is not HOST:PORT with a port from 1 to 65535"),
-        ("jobs: {a: {backup: {source: 'mysql://h/d'}}}", "is no sqlite:// or postgresql://"),
+        ("jobs: {a: {backup: {source: 'mysql://h/d'}}}", "is not a source or URL of sqlite:// or postgresql://"),
         ("jobs: {a: {backup: {source: history, folder: /srv}}}", "expected exactly one of source, folder"),
-        ("jobs: {a: {backup: {source: history, content: globals}}}", "only a PostgreSQL has globals"),
+        ("jobs: {a: {backup: {source: history, content: globals}}}", "only a PostgreSQL server has globals"),
         ("jobs: {a: {backup: {source: history, encrypt: {}}}}", "expected exactly one of age, gpg"),
         ("jobs: {a: {backup: {source: history, encrypt: {age: []}}}}", "an empty list"),
-        ("jobs: {a: {user: root, backup: {source: history}}}", "directory: is missing"),
+        ("jobs: {a: {user: root, backup: {source: history}}}", "'directory' is missing"),
         ("jobs: {a: {restore_drill: {of: b}}, bb: {backup: {source: history}}}", "did you mean 'bb'"),
         (
             "sources: {r: 'postgresql://h/d'}\njobs: {a: {restore_drill: {of: b}}, b: {backup: {source: r}}}",
-            "into: is missing",
+            "'into' is missing",
         ),
-        ("include: [nothing.yaml]", "there is no file"),
+        ("include: [nothing.yaml]", "file 'nothing.yaml' does not exist"),
         ("api: {listen: 'localhost:²'}", "is not HOST:PORT"),
         ("shutdown_grace: 9999999999d", "at most 100 years"),
         ("jobs: {a: {shell: x, misfire_grace: 9999999999d}}", "at most 100 years"),
@@ -309,7 +309,7 @@ def test_programs_that_a_backup_misses_are_warned_of(tmp_path):
     text = "sources: {d: 'postgresql://h/d'}\njobs: {a: {env: {PATH: /none}, backup: {source: d, compress: zstd}}}"
     warnings = " ".join(str(each) for each in load(write(tmp_path, text)).warnings)
 
-    assert re.findall("no program '(.*?)'", warnings) == ["pg_dump", "pg_restore", "zstd"]
+    assert re.findall("program '(.*?)' does not exist", warnings) == ["pg_dump", "pg_restore", "zstd"]
 
 
 def test_the_commented_examples_are_right_too(tmp_path):
@@ -538,7 +538,7 @@ def test_what_a_file_that_is_left_out_took_along_is_told_and_what_follows_its_jo
     assert set(config.jobs) == {"main", "follows"}
     assert [problem.file for problem in config.skipped] == [first, str(tmp_path / "c.yaml")]
     assert str(config.skipped[1]).endswith(
-        "c.yaml:6:27: jobs.drill.restore_drill.of: the job whose backups it restores is left out"
+        "c.yaml:6:27: jobs.drill.restore_drill.of: the backup job is left out, and so is this drill"
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schedulerd.api.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
 from schedulerd.api.responses import TooManyFailuresError
-from schedulerd.config.loader import Peer
+from schedulerd.config.config import Peer
 from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError
 from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text
 from schedulerd.core.stats import percentile

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.api.server import bind_unix
-from schedulerd.config.loader import ApiSettings
+from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
 from schedulerd.process import keeper_restarts, keeper_starter, supervisor

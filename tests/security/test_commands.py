@@ -106,7 +106,7 @@ def warnings_of(tmp_path, command):
     path = tmp_path / "c.yaml"
     path.write_text(f"jobs: {{a: {{params: {{what: {{}}}}, command: {command}}}}}")
     path.chmod(0o600)
-    return [each.text for each in load(str(path)).warnings if "is run as a program" in each.text]
+    return [each.text for each in load(str(path)).warnings if "as a program: whoever" in each.text]
 
 
 @pytest.mark.parametrize("start", ["[/bin/sh, -c, W]", "[bash, -ec, W]", "[python3, -c, W]", "[perl, -e, W, x]",

@@ -21,7 +21,7 @@ from schedulerd.api.connections.admission import Caller, Standing
 from schedulerd.api.connections.limits import REFUSED_BYTES, Gate
 from schedulerd.api.server import Server, unix_api
 from schedulerd.cli.client import PREFIX
-from schedulerd.config.loader import ApiSettings
+from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from tests.support.daemon import RunningDaemon
 

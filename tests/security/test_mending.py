@@ -126,10 +126,10 @@ def test_s33_who_may_not_start_a_program_or_enter_its_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("user", "why"), [("nobody", "is the daemon's own user: leave"), ("games", r"see as-root.conf \(/usr/")]
+    ("user", "why"), [("nobody", "is the user of the daemon: remove"), ("games", r"see as-root.conf \(/usr/")]
 )
 def test_s33_a_daemon_that_is_not_root_names_what_it_needs_for_a_user(user, why):
-    code = "import os; from schedulerd.config.action_reader import _why_not_root as why; os.setuid(65534);"
+    code = "import os; from schedulerd.config.account_checks import why_not_root as why; os.setuid(65534);"
     code += f"print(why('user', '{user}'))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from schedulerd.api.server import bind_tcp, bind_unix
-from schedulerd.config.loader import ApiSettings, load
+from schedulerd.config.config import ApiSettings
+from schedulerd.config.loader import load
 from schedulerd.core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
 from tests.support.daemon import RunningDaemon
 
@@ -44,7 +45,7 @@ def test_s7_the_socket_is_its_owners_alone_until_its_group_is_set_and_listens_on
     """In the order in which the kernel saw it, so that at no moment anybody can connect who may not later."""
     path, calls = tmp_path / "s", tmp_path / "calls"
     code = (
-        "import sys; from schedulerd.config.loader import ApiSettings; from schedulerd.api.server import bind_unix;"
+        "import sys; from schedulerd.config.config import ApiSettings; from schedulerd.api.server import bind_unix;"
         "print('here', file=sys.stderr); bind_unix(ApiSettings(sys.argv[1], 'games'), sys.argv[2])"
     )
     command = [

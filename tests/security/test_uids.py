@@ -222,7 +222,7 @@ def test_s33_a_user_who_can_have_no_process_fails_the_run_and_nothing_runs(runni
 
 @as_root
 def test_s33_an_account_that_has_ended_is_warned_of_when_the_configuration_is_read(running):
-    assert "the account of games expired on 1970-01-02: each run would fail" in running.log()
+    assert "the account games expired on 1970-01-02: each run would fail" in running.log()
 
 
 # What decides what runs

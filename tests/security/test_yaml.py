@@ -63,7 +63,7 @@ BOMBS = {
         "unknown",
     ),
     "pairs in a list": (lambda: b"[" + b"? a," * 900_000 + b"x]", "values"),
-    "anchors": (lambda: b"[" + b", ".join(b"&a%d x" % number for number in range(250_000)) + b"]", "must be a mapping"),
+    "anchors": (lambda: b"[" + b", ".join(b"&a%d x" % number for number in range(250_000)) + b"]", "expected a mapping"),
     "documents": (lambda: b"--- a\n" * 600_000, "values"),
     "one scalar of 10 MB": (lambda: b"jobs: " + b"x" * 10_000_000, "larger than 4 MiB"),
     "one scalar of 4 MB": (lambda: b"store: " + b"x" * 4_000_000, "store"),
@@ -157,7 +157,7 @@ def test_a_file_with_too_many_mistakes_is_left_out_as_any_other_with_mistakes(tm
     config = load(path)
 
     assert list(config.jobs) == ["good"]
-    assert str(config.skipped[-1]).endswith(f"more than {MOST_MISTAKES} mistakes: mend the first ones")
+    assert str(config.skipped[-1]).endswith(f"more than {MOST_MISTAKES} mistakes: correct the first ones")
 
 
 def in_every_place():

@@ -19,7 +19,7 @@ from schedulerd.api.server import bind_tcp, bind_unix
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
-from schedulerd.config.loader import ApiSettings
+from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError, StoreError
 from schedulerd.core.models import new_run_id

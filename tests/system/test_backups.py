@@ -1153,7 +1153,7 @@ def test_a_key_among_the_backups_is_refused(daemon, tmp_path):
     running.spawn()
 
     assert running.wait() == 2
-    assert "the key lies among the backups" in running.log()
+    assert "the key is in the folder of the backups" in running.log()
 
 
 def _nobody_can_run_python() -> bool:

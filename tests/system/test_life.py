@@ -383,7 +383,7 @@ def test_check_config_counts_jobs_or_lists_mistakes(daemon):
 
     assert (right.returncode, right.stdout) == (0, f"{good.config_path}: 1 job, no mistakes\n")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "a job needs one action" in wrong.stderr
+    assert "expected exactly one action" in wrong.stderr
 
 
 @pytest.fixture
