@@ -32,7 +32,7 @@ def shown(*pieces, controls=Controls.SHOW):
         ("ü".encode()[:1], r"\xc3"),
     ],
 )
-def test_what_would_steer_a_terminal_is_written_out(given, expected):
+def test_control_characters_are_shown_as_text(given, expected):
     assert shown(given) == expected
 
 
@@ -42,19 +42,19 @@ def test_colours_are_kept_on_request_and_reset_at_the_end():
     assert text == "\x1b[1;38:5:9mred^[[2J^[]0;x^G\x1b[0m"
 
 
-def test_a_sequence_that_is_no_colour_when_its_end_comes_is_written_out():
+def test_an_incomplete_sequence_at_the_end_is_shown_as_text():
     assert shown(b"\x1b[3", b"1H", b"\x1b", controls=Controls.COLOUR) == "^[[31H^["
 
 
-def test_raw_output_is_passed_on_as_it_is():
+def test_raw_output_is_passed_through():
     assert TerminalText(Controls.RAW).feed(b"\x1b[2J\xff") == b"\x1b[2J\xff"
 
 
 @given(PIECES, st.sampled_from([Controls.SHOW, Controls.COLOUR]))
-def test_it_does_not_matter_in_which_pieces_output_comes(pieces, controls):
+def test_the_result_does_not_depend_on_the_pieces(pieces, controls):
     assert shown(*pieces, controls=controls) == shown(b"".join(pieces), controls=controls)
 
 
 @given(PIECES)
-def test_no_control_character_but_newlines_and_tabs_comes_through(pieces):
+def test_only_newlines_and_tabs_are_passed_through(pieces):
     assert not [char for char in shown(*pieces) if char not in "\n\t" and (ord(char) < 32 or 127 <= ord(char) < 160)]
