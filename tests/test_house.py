@@ -164,7 +164,7 @@ def test_pure_modules_have_no_hands(path):
 
 
 def test_schedule_is_imported_by_the_planner_only():
-    users = [path.name for path in sources() if re.search(r"^(import|from) schedule\b", path.read_text(), re.M)]
+    users = [path.name for path in sources() if re.search(r"^(import|from) schedule\b", path.read_text(), re.MULTILINE)]
 
     assert users == ["planner.py"]
 

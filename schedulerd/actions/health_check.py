@@ -1,4 +1,4 @@
-"""The built-in `health_check`: are PostgreSQL, Redis, the storage and all other targets well, and how is the machine?
+"""The built-in `health_check`: probes PostgreSQL, Redis, the storage and all other targets, and reads the state of the host.
 
 The run's `details` are what `GET /health` answers. Each service says since when it is as it is, and a change is logged and
 told in `changes`: what was before is taken from the job's last check (`checks.py`), which outlives the daemon.

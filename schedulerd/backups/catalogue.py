@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from shlex import quote
 from threading import Event
-from typing import Any
+from typing import Any, Self
 
 from ..core.errors import NotFoundError
 from ..core.faults import fault_point
@@ -67,7 +67,7 @@ class Catalogue:
         self._uid = os.fstat(self._descriptor).st_uid
         self._rights = ExitStack()
 
-    def __enter__(self) -> Catalogue:
+    def __enter__(self) -> Self:
         if self._uid and can_use_all_files():
             try:
                 self._rights.enter_context(file_access_as(self._uid))

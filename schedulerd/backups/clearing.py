@@ -1,5 +1,7 @@
-"""Remove a folder with all that is in it, also where it forbids that to its own owner. No link is followed, and nothing is
-waited for: somebody else may be at work in it."""
+"""Remove a folder with its contents, also where its mode forbids that to its owner.
+
+No link is followed and no call blocks: another user may change the folder at the same time.
+"""
 
 from __future__ import annotations
 

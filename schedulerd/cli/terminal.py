@@ -38,9 +38,9 @@ def _visible(char: str) -> str:
 
 
 class TerminalText:
-    """Turns a stream of bytes into text that is safe for a terminal. The pieces may be divided anywhere.
+    r"""Turns a stream of bytes into text that is safe for a terminal. The pieces may be divided anywhere.
 
-    Bytes that are not UTF-8 are written as `\\xff`. A carriage return before a newline is removed.
+    Bytes that are not UTF-8 are written as `\xff`. A carriage return before a newline is removed.
     """
 
     def __init__(self, controls: Controls) -> None:

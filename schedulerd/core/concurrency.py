@@ -5,7 +5,8 @@ Pure: values in, decisions out. `run_queue` asks, then acts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -124,7 +125,7 @@ class _Seats:
         for name, weight in uses.items():
             self._taken[name] = self._taken.get(name, 0) + weight
 
-    def keep_for(self, each: Waiting, full: Set[str]) -> None:
+    def keep_for(self, each: Waiting, full: AbstractSet[str]) -> None:
         """Keep for a run the pools that are too full for it, and its seats in the others when it missed those before."""
         for name in full:
             self._held.setdefault(name, each.run_id)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -56,7 +57,7 @@ def close_open_runs(
     clock: Clock,
     configured: Mapping[str, Job],
     known: Mapping[str, KnownRun],
-    builtin: Set[str],
+    builtin: AbstractSet[str],
     doubt_of: Callable[[str], str | None],
 ) -> Open:
     """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.

@@ -1,5 +1,4 @@
-"""Read files that an operator or a child has left, without ever waiting for them or taking more than is meant; and write
-our own whole."""
+"""Read files of an operator or a child process without blocking and up to a limit, and write our own atomically."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_s38_each_version_has_hashes_and_no_list_names_where_it_was_fetched():
     assert [pin.name for pin in PINS.values() if not pin.hashes] == []
     for name in ("pinned.txt", "pinned-build.txt"):
         text = (PACKAGING / name).read_text()
-        assert not re.search(r"//|^\s*-(?!-hash)|/work|/home|/tmp", text, re.M), name
+        assert not re.search(r"//|^\s*-(?!-hash)|/work|/home|/tmp", text, re.MULTILINE), name
 
 
 def test_s38_a_list_with_anything_else_in_it_is_refused(tmp_path):

@@ -91,7 +91,7 @@ def running():
         made.written = config
         if os.geteuid() == 0:
             shadow = Path(place, "shadow")
-            shadow.write_text(re.sub(r"^(games:.*):\d*:$", r"\1:1:", Path("/etc/shadow").read_text(), flags=re.M))
+            shadow.write_text(re.sub(r"^(games:.*):\d*:$", r"\1:1:", Path("/etc/shadow").read_text(), flags=re.MULTILINE))
             shadow.chmod(0o600)
             script = f'mount --bind {shadow} /etc/shadow && exec setpriv --bounding-set=-all,{CAPABILITIES} "$@"'
             made.prefix = ["unshare", "-m", "sh", "-c", script, "sh"]

@@ -322,7 +322,7 @@ def test_a_daemon_without_standard_descriptors_gives_their_numbers_to_none_of_it
 
 def _blocked(pid):
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"^SigBlk:\t(\w+)$", status, re.M)[1], 16)
+    return int(re.search(r"^SigBlk:\t(\w+)$", status, re.MULTILINE)[1], 16)
 
 
 def test_a_socket_that_another_program_answers_on_is_not_taken(daemon, tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from types import TracebackType
+from typing import Self
 
 from ...backups.tls_tunnel import context_of
 from ...backups.urls import RedisServer
@@ -49,7 +50,7 @@ class Talk:
             self._line.close()
             raise
 
-    def __enter__(self) -> Talk:
+    def __enter__(self) -> Self:
         """Be closed at the end."""
         return self
 

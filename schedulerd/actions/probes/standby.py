@@ -1,4 +1,4 @@
-"""A standby of a PostgreSQL: how far is it behind its primary, as far as it can know that itself?
+"""How far a PostgreSQL standby is behind its primary, as far as it knows that itself.
 
 `now() - pg_last_xact_replay_timestamp()` is the age of a transaction, and not a lag: it grows while the primary is idle. So
 

@@ -1,8 +1,7 @@
-"""Programs of ours that runs of the actions `python`, `http`, `sql`, `backup` and `restore_drill` are: each is a
-process of its own.
+"""The programs that runs of the actions `python`, `http`, `sql`, `backup` and `restore_drill` start as processes.
 
-What they say about their run goes into the file that `SCHEDULERD_RESULT_FILE` names, as any program's may. These
-functions are for all but `python`, whose `call.py` stands alone, because any Python may run it.
+They report to the result file, as any program may. The functions here are for all but `call.py`, the program of `python`,
+which imports nothing of schedulerd because the interpreter of a job may run it.
 """
 
 from __future__ import annotations
