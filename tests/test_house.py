@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +185,30 @@ def test_every_option_is_in_the_documentation_and_in_the_example_or_its_prose(ta
     text = re.sub(r"<!-- generated.*?<!-- end -->", "", text, flags=re.DOTALL) + (ROOT / "config.example.yaml").read_text()
 
     assert [name for name in table if not re.search(rf"\b{name}\b", text)] == []
+
+
+# Names that others use: logging, PyYAML and aiohttp; the tests compare schema.sql with the migrations.
+USED_ELSEWHERE = {
+    "formatException", "descend_resolver", "ascend_resolver", "handle_error", "writelines", "load_schema",
+}  # fmt: skip
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Yield the functions, classes, constants and annotated fields that a module defines."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def test_every_name_that_is_defined_is_used():
+    texts = [path.read_text() for path in sources()]
+    code = "\n".join(re.sub(r'"""(?:.|\n)*?"""', "", text) for text in texts)
+    uses = Counter(re.findall(r"\w+", code))
+    names = {name for text in texts for name in defined(ast.parse(text)) if not name.startswith("__")}
+
+    assert {name for name in names if uses[name] == 1} == USED_ELSEWHERE
