@@ -209,7 +209,7 @@ class Listeners:
         path = self._settings.socket
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         fresh = bind_unix(self._settings, self._state_dir)
-        log.warning("the socket %s was removed: it is made again", path)
+        log.warning("the socket %s was removed: recreated", path)
         self._is_remade = True
         return fresh
 

@@ -1,7 +1,7 @@
-"""The only file that reads a clock: every other one is handed a `Clock`, or the time itself.
+"""Access to clocks: the only module that reads one. All others receive a `Clock` or an instant.
 
-Wall time (`now`) says when a job is due, monotonic time (`monotonic`) says how long something took; the wall clock may be
-stepped, so no duration is ever a difference of two walls.
+Wall time (`now`) decides when a job is due. Monotonic time (`monotonic`) measures durations: the wall clock may be
+stepped, so a duration is never the difference of two wall times.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ from .units import format_duration
 
 DOUBTED_AHEAD = timedelta(days=1)
 DOUBTED_SECONDS = 12 * 3600.0
-SMALLEST_JUMP = 2.0  # seconds: less is what NTP corrects, and a leap second
-READINGS = 10  # tries to read all clocks at the same moment
-LONGEST_WAIT = 1.0  # seconds: a step of the wall clock is noticed within this time
+SMALLEST_JUMP = 2.0  # seconds: smaller steps are corrections by NTP, or a leap second
+READINGS = 10  # attempts to read all clocks at the same moment
+LONGEST_WAIT = 1.0  # seconds: the longest time until a step of the wall clock is detected
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """A source of time."""
 
     def now(self) -> datetime:
         """Return the wall time as an aware UTC datetime."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that is never stepped."""
+        """Return seconds on a clock that is never stepped and stops while the host sleeps."""
         ...
 
     def boottime(self) -> float:
-        """Return seconds on a clock that is never stepped and that goes on while the host sleeps."""
+        """Return seconds on a clock that is never stepped and continues while the host sleeps."""
         ...
 
     def wait(self, wakeup: threading.Event, until: datetime | None) -> None:
-        """Return when the wall time reaches `until`, when `wakeup` is set, or after at most a second.
+        """Return when the wall time reaches `until`, when `wakeup` is set, or after LONGEST_WAIT.
 
-        May return early; the caller looks at `now()` again. `until=None` waits for the other two.
+        May return early: the caller compares `now()` again. With `until=None`, only the other two conditions apply.
         """
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the host."""
 
     def now(self) -> datetime:
         """Return the wall time."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed moment."""
+        """Return seconds since an unspecified start."""
         return time.monotonic()
 
     def boottime(self) -> float:
-        """Return seconds since the host was started, asleep or awake (clock_gettime(2), CLOCK_BOOTTIME)."""
+        """Return seconds since the host was started, including sleep (clock_gettime(2), CLOCK_BOOTTIME)."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def wait(self, wakeup: threading.Event, until: datetime | None) -> None:
-        """Wait on the absolute wall time, in slices, so that a stepped clock does not make us oversleep."""
+        """Wait for an absolute wall time in slices of at most LONGEST_WAIT, so that a step of the clock is noticed."""
         seconds = LONGEST_WAIT
         if until is not None:
             seconds = min(seconds, (until - self.now()).total_seconds())
@@ -70,7 +70,10 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """The wall clock went from `before` to `now` without that time passing; `slept` says that the host was asleep."""
+    """A step of the wall clock from `before` to `now`.
+
+    `before` is the wall time expected from the elapsed time. With `slept`, the host was asleep in between.
+    """
 
     before: datetime
     now: datetime
@@ -78,11 +81,11 @@ class Jump:
 
     @property
     def seconds(self) -> float:
-        """Return by how much: above 0 forward, below 0 back."""
+        """Return the size of the step in seconds, negative when the clock was set back."""
         return (self.now - self.before).total_seconds()
 
     def __str__(self) -> str:
-        """Return what happened, in words."""
+        """Return a description for logs and explanations."""
         if self.slept:
             return f"the host slept for {format_duration(self.seconds)}"
         direction = "forward" if self.seconds > 0 else "back"
@@ -90,14 +93,14 @@ class Jump:
 
 
 class ClockJumpDetector:
-    """Notices when the wall clock and the others part."""
+    """Detects steps of the wall clock by comparing it with the monotonic and the boot clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last = self._read()
 
     def poll(self) -> Jump | None:
-        """Return what the wall clock did since the last call, when it was more than SMALLEST_JUMP."""
+        """Return the step of the wall clock since the last call, or None when it was less than SMALLEST_JUMP."""
         (wall, monotonic, boottime), self._last = self._last, self._read()
         now, passed, real = self._last[0], self._last[1] - monotonic, self._last[2] - boottime
         before = wall + timedelta(seconds=passed)
@@ -106,7 +109,7 @@ class ClockJumpDetector:
         return Jump(before, now, slept=abs((now - wall).total_seconds() - real) < SMALLEST_JUMP)
 
     def _read(self) -> tuple[datetime, float, float]:
-        """Read the three clocks together: again when this thread was held up in between, which would look like a jump."""
+        """Read the three clocks, and again when this thread was suspended in between, which would look like a step."""
         for _ in range(READINGS - 1):
             start, found = self._clock.monotonic(), self._read_once()
             if self._clock.monotonic() - start < SMALLEST_JUMP / 10:
@@ -118,20 +121,20 @@ class ClockJumpDetector:
 
 
 class SteadyTime:
-    """The wall time for what cannot be undone: a clock that went far ahead is believed after DOUBTED_SECONDS, not at once.
+    """Wall time for decisions that cannot be undone. A clock set far ahead is believed only after DOUBTED_SECONDS.
 
-    Until then the time goes on from where it was. A clock that was set back is believed. For all threads.
+    Until then the time continues from its last value. A clock set back is believed at once. Thread-safe.
     """
 
     def __init__(self, clock: Clock, known: datetime | None = None) -> None:
-        """`known` is the last time before now that is known of, from before the start."""
+        """`known` is the latest time recorded before this start, if any."""
         self._clock = clock
         self._lock = threading.Lock()
         self._wall, self._boot = known or clock.now(), clock.boottime()
         self._doubted_since: float | None = None
 
     def poll(self) -> None:
-        """Notice whether the clock is far ahead: it is believed so long after that."""
+        """Compare the clocks, so that the delay of DOUBTED_SECONDS begins as soon as the clock is far ahead."""
         self.now()
 
     def now(self) -> datetime:

@@ -1,6 +1,6 @@
-"""The rules about which runs may run at once: overlaps, pools, priorities, and what the host's load must be.
+"""Which runs may be active at the same time: overlap policies, pools, priorities and load gates.
 
-Pure: values in, decisions out. `run_queue` asks, then acts.
+Pure functions: the run queue calls them and acts on the results.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from enum import StrEnum
 
 from .models import Job, Origin, Overlap, Run
 
-MUTEX = "mutex "  # before a mutex's name, where it is a pool: no pool's name has a space
-MOST_QUEUED = 100  # runs of one job that wait for their turn; more are skipped
+MUTEX = "mutex "  # prefix of a mutex among the pools: the name of a pool contains no space
+MOST_QUEUED = 100  # queued runs of one job; further ones are skipped
 
 
 class Admission(StrEnum):
-    """What the overlap policy says of a run that wants to start now."""
+    """The decision of the overlap policy about a run that is to start."""
 
     START = "start"
     QUEUE = "queue"
     SKIP = "skip"
-    REPLACE = "replace"  # wait for what runs, which is ended
+    REPLACE = "replace"  # queue the run and end the running one
 
 
 def admit(overlap: Overlap, running: int, queued: int, most: int | None = None) -> Admission:
-    """Return what becomes of a run of a job of which `running` runs run and `queued` ones wait; `most` may run at once."""
+    """Return the decision about a new run of a job with `running` running and `queued` queued runs.
+
+    `most` is how many runs of the job may run at the same time, None for no limit.
+    """
     is_free = not queued and (running < (most or 1))
     if overlap is Overlap.ALLOW:
         is_free = queued < MOST_QUEUED and (most is None or running + queued < most)
@@ -38,7 +41,7 @@ def admit(overlap: Overlap, running: int, queued: int, most: int | None = None) 
 
 
 def max_running(job: Job) -> int | None:
-    """Return how many runs of a job may run at the same time; None is any number."""
+    """Return how many runs of a job may run at the same time, None for no limit."""
     if job.overlap is Overlap.ALLOW:
         return job.max_instances
     return (job.max_instances or 1) if job.overlap is Overlap.QUEUE else 1
@@ -46,9 +49,9 @@ def max_running(job: Job) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A run that waits, as far as it matters here: `uses` are the seats that it needs.
+    """A queued run as the choice of the next run needs it. `uses` are the slots that it needs in each pool.
 
-    `had` are those of its pools that have had room for it, when they were looked at, while another one had not.
+    `had` are the pools that had enough free slots for it at an earlier check while another of its pools had not.
     """
 
     run_id: str
@@ -60,10 +63,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Who starts now, in the order of the starts; and by run, of those that wait for seats, what is to be remembered.
+    """The runs that start now, in order, and by run id the notes about runs that wait for slots.
 
-    `had` is as in `Waiting`. `lacks` are the pools that are too full, each with the waiting run whose turn comes before and
-    for which its seats are kept; None where it is only full.
+    `had` is as in `Waiting`. `lacks` are the pools that are too full, each with the waiting run for which its slots are
+    reserved, or None when all slots are in use.
     """
 
     started: list[Waiting] = field(default_factory=list)
@@ -74,47 +77,47 @@ class Selection:
 def select_runs(
     waiting: Iterable[Waiting], room: Mapping[str, int | None], taken: Mapping[str, int], limits: Mapping[str, int]
 ) -> Selection:
-    """Return which of `waiting`, oldest first, are started now.
+    """Return which of `waiting`, oldest first, start now.
 
-    The higher priority goes first, then the older run. A run takes all of its seats at once or none. Whoever has its turn
-    but not its seats holds back those behind it in the pools that are too full for it, so that small ones do not starve a
-    big one; in its other pools they pass it by. Only when each pool that it lacks is known to have had room for it before
-    (`had`), and it missed that because another one was full, are its seats in the others kept for it: otherwise two busy
-    pools could have room in turn for ever. A pool that never has room makes nobody wait who does not need it.
+    A higher priority goes first, then the older run. A run gets all of its slots at once or none. A run that lacks slots
+    blocks the runs behind it in the pools that are too full for it, so that small runs do not starve a large one. In its
+    other pools, later runs may pass it. Its slots there are reserved only when each pool that it lacks had room for it
+    before (`had`), when another pool was full: otherwise two busy pools could alternate for ever. A pool that never has
+    room delays no run that does not need it.
 
-    `room` is how many more runs of a job may run (None: any number), and a run of a job without room holds nobody back.
-    `taken` are the seats that are taken, `limits` all that there are; a mutex has one.
+    `room` is how many more runs of a job may run (None: no limit); a run of a job without room blocks no other. `taken` are
+    the slots in use, and `limits` the sizes of the pools; a mutex has one slot.
     """
-    rooms, seats, choice = dict(room), _Seats(taken, limits), Selection()
+    rooms, slots, selection = dict(room), _Slots(taken, limits), Selection()
     for each in sorted(waiting, key=lambda one: -one.priority):
         free = rooms.get(each.job_id)
         if free is not None and free <= 0:
             continue
-        lacks = seats.lacked_by(each)
+        lacks = slots.lacked_by(each)
         if lacks:
-            seats.keep_for(each, lacks.keys())
-            choice.lacks[each.run_id] = lacks
-            choice.had[each.run_id] = each.had.union(each.uses.keys() - lacks.keys())
+            slots.reserve_for(each, lacks.keys())
+            selection.lacks[each.run_id] = lacks
+            selection.had[each.run_id] = each.had.union(each.uses.keys() - lacks.keys())
             continue
-        seats.take(each.uses)
+        slots.take(each.uses)
         if free is not None:
             rooms[each.job_id] = free - 1
-        choice.started.append(each)
-    return choice
+        selection.started.append(each)
+    return selection
 
 
-class _Seats:
-    """The seats of all pools while runs are chosen, in their order."""
+class _Slots:
+    """The slots of all pools during a selection."""
 
     def __init__(self, taken: Mapping[str, int], limits: Mapping[str, int]) -> None:
         self._taken, self._limits = dict(taken), limits
-        self._held: dict[str, str] = {}  # by pool that gives no more seats: the first run that waits for it
-        self._kept: dict[str, str] = {}  # by pool that has fewer seats to give: the last run for which some are kept
+        self._held: dict[str, str] = {}  # by blocked pool: the first run that waits for it
+        self._kept: dict[str, str] = {}  # by pool with reserved slots: the last run for which some are reserved
 
     def lacked_by(self, each: Waiting) -> dict[str, str | None]:
-        """Return the pools that are too full for a run, see `Selection.lacks`."""
+        """Return the pools that are too full for a run, as in `Selection.lacks`."""
         full: dict[str, str | None] = {}
-        for name, weight in each.uses.items():  # thousands may wait: this is all that most of them cost
+        for name, weight in each.uses.items():  # with thousands of waiting runs, most cost only this loop
             if name in self._held:
                 full[name] = self._held[name]
             elif self._taken.get(name, 0) + weight > self._limits.get(name, 1):
@@ -125,8 +128,8 @@ class _Seats:
         for name, weight in uses.items():
             self._taken[name] = self._taken.get(name, 0) + weight
 
-    def keep_for(self, each: Waiting, full: AbstractSet[str]) -> None:
-        """Keep for a run the pools that are too full for it, and its seats in the others when it missed those before."""
+    def reserve_for(self, each: Waiting, full: AbstractSet[str]) -> None:
+        """Block the pools that are too full for a run, and reserve its slots in the others if it missed those before."""
         for name in full:
             self._held.setdefault(name, each.run_id)
         if each.had and full <= each.had:
@@ -137,9 +140,9 @@ class _Seats:
 
 @dataclass(frozen=True, slots=True)
 class FullPool:
-    """A pool, or mutex, that is too full for a run: `needs` more seats than the `taken` ones do not fit into `limit`.
+    """A pool or mutex without enough free slots for a run: `needs` more than `taken` would exceed `limit`.
 
-    `holders` are the runs that have its seats; `kept_for` the waiting run that comes before and for which some are kept.
+    `holders` are the runs that use its slots; `kept_for` is the earlier waiting run for which slots are reserved.
     """
 
     name: str
@@ -151,12 +154,12 @@ class FullPool:
 
 
 def full_pools(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> list[str]:
-    """Return the pools that have not the seats that are wanted."""
+    """Return the pools without enough free slots."""
     return [name for name, weight in uses.items() if taken.get(name, 0) + weight > limits.get(name, 1)]
 
 
 def format_pool_wait(uses: Mapping[str, int], taken: Mapping[str, int], limits: Mapping[str, int]) -> str:
-    """Return in words what a run waits for that was not given its seats."""
+    """Return why a run waits that did not get its slots."""
     names = full_pools(uses, taken, limits) or list(uses)
     parts = [
         name if name.startswith(MUTEX) else f"pool {name} ({taken.get(name, 0)} of {limits.get(name, 1)} taken)"
@@ -167,14 +170,14 @@ def format_pool_wait(uses: Mapping[str, int], taken: Mapping[str, int], limits: 
 
 @dataclass(frozen=True, slots=True)
 class HostLoad:
-    """How busy the host is."""
+    """The load of the host: the load average of one minute, and the available memory."""
 
     load1: float
     free_memory_bytes: float
 
 
 def unmet_condition(only_if: Mapping[str, float], load: HostLoad) -> str | None:
-    """Return in words which of the conditions of a start does not hold, or None when all do."""
+    """Return the first condition of a load gate that is not met, as a message; None when all are met."""
     below, above = only_if.get("load1_below"), only_if.get("free_memory_above")
     if below is not None and not load.load1 < below:
         return f"the load was {load.load1:g}, not below {below:g}"
@@ -184,5 +187,5 @@ def unmet_condition(only_if: Mapping[str, float], load: HostLoad) -> str | None:
 
 
 def is_gated(job: Job, run: Run) -> bool:
-    """Return whether the start of a run depends on the host's load: not when somebody asks for it."""
+    """Return whether a load gate applies to the start of a run: manual runs are exempt."""
     return bool(job.only_if) and run.origin is not Origin.MANUAL

@@ -1,4 +1,4 @@
-"""Every error that schedulerd raises on purpose; each class is one sentence."""
+"""The errors that schedulerd raises on purpose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUOTES = re.compile(r"""'(?:[^'\\]|\\.){201,}'|"(?:[^"\\]|\\.){201,}"|\S{201,}"
 
 
 def brief(text: str) -> str:
-    """Return an error's text with at most LONGEST_QUOTE characters of any value that it quotes."""
+    """Return a message in which each quoted value is cut to LONGEST_QUOTE characters."""
     if len(text) <= LONGEST_QUOTE:
         return text
     if len(text) > _LONGEST:
@@ -23,9 +23,9 @@ def brief(text: str) -> str:
 
 
 class SchedulerdError(Exception):
-    """Something that schedulerd refuses or cannot do, told in words for the person who asked.
+    """An operation was refused or is impossible; the message is written for the person who requested it.
 
-    `exit_status` is what the daemon exits with when this error ends it (sysexits.h where one fits).
+    `exit_status` is the exit status of the daemon when this error ends it (from sysexits.h where one fits).
     """
 
     exit_status = 1
@@ -33,7 +33,7 @@ class SchedulerdError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration file: where it is, at which path of the document, and what would be right."""
+    """A mistake in a configuration file: its position, its path in the document, and what is expected instead."""
 
     file: str
     line: int
@@ -54,7 +54,7 @@ class Problem:
 
 
 class ConfigError(SchedulerdError):
-    """The configuration has mistakes; `problems` names each of them."""
+    """The configuration contains mistakes; `problems` lists all of them."""
 
     exit_status = 2
 
@@ -64,9 +64,9 @@ class ConfigError(SchedulerdError):
 
 
 class TriggerError(SchedulerdError):
-    """A trigger's text cannot be understood or can never be due; names the field, the text and why.
+    """A trigger cannot be parsed or can never be due; `field`, `text` and `why` name the setting, its value and the reason.
 
-    `loc` is the path to it in the mapping that the trigger was made from.
+    `loc` is the path to the setting in the mapping from which the trigger is made.
     """
 
     def __init__(self, field: str, text: str, why: str, loc: tuple[str | int, ...] = ()) -> None:
@@ -77,37 +77,37 @@ class TriggerError(SchedulerdError):
         self.loc = loc or (field,)
 
     def inside(self, *path: str | int) -> TriggerError:
-        """Return the same error as one further inside: at `path` and then where it was."""
+        """Return the same error with `path` before its location."""
         return TriggerError(self.field, self.text, self.why, (*path, *self.loc))
 
 
 class UnsafeError(SchedulerdError):
-    """A setting or a file's permissions would open a door that was not asked for (EX_CONFIG)."""
+    """A setting or the permissions of a file would give access that was not configured (EX_CONFIG)."""
 
     exit_status = 78
 
 
 class AlreadyRunningError(SchedulerdError):
-    """Another daemon holds this state directory or socket (EX_TEMPFAIL)."""
+    """Another daemon uses this state directory or socket (EX_TEMPFAIL)."""
 
     exit_status = 75
 
 
 class StoreError(SchedulerdError):
-    """The history store refused, is damaged, or belongs to a newer program."""
+    """The store refused a request, is damaged, or was written by a newer version."""
 
 
 class StoreAwayError(StoreError):
-    """The database cannot be written for now (disk full, locked, server down); what was asked of it may be tried again.
+    """The store cannot be written for now (disk full, locked, server down); the operation can be repeated.
 
-    `is_unclear` says that it may have been made all the same: the answer was lost.
+    `is_unclear` is true when the operation may have succeeded although its confirmation was lost.
     """
 
     is_unclear = False
 
 
 class PartlyWrittenError(StoreAwayError):
-    """Of a group of rows some could not be written (`left`), while others are in the ledger (`taken`); both by run_id."""
+    """Of a group of rows, those in `taken` were written and those in `left` were not; both are sets of run ids."""
 
     def __init__(self, text: str, taken: frozenset[str], left: frozenset[str]) -> None:
         super().__init__(text)
@@ -116,43 +116,43 @@ class PartlyWrittenError(StoreAwayError):
 
 
 class StartError(SchedulerdError):
-    """A run's process or function could not be started."""
+    """The process or function of a run cannot be started."""
 
 
 class SecretError(SchedulerdError):
-    """A secret's reference leads nowhere; names the reference, never a value."""
+    """A reference to a secret cannot be resolved; the message names the reference and never a value."""
 
 
 class NotFoundError(SchedulerdError):
-    """There is no such thing."""
+    """The requested object does not exist."""
 
 
 class GoneError(SchedulerdError):
-    """It was there, and somebody has removed it."""
+    """The requested object existed and has been removed."""
 
 
 class ConflictError(SchedulerdError):
-    """The thing is in a state in which this cannot be done to it; says the way out."""
+    """The state of the object does not permit the operation; the message names a way out."""
 
 
 class StoppingError(SchedulerdError):
-    """The daemon is stopping and takes no new work."""
+    """The daemon is shutting down and accepts no new work."""
 
 
 class BusyError(SchedulerdError):
-    """The same costly question is being answered already: ask again in a moment."""
+    """The same expensive request is already being processed; it can be repeated soon."""
 
 
 class UnauthenticatedError(SchedulerdError):
-    """The caller did not say who they are, or not so that it can be believed."""
+    """The request carries no valid credentials."""
 
 
 class ForbiddenError(SchedulerdError):
-    """The caller is known and may not do this."""
+    """The caller is authenticated and lacks the required role."""
 
 
 class InvalidError(SchedulerdError):
-    """A request's value is outside what is allowed: `loc` is the path to it, such as `["query", "limit"]`."""
+    """A value of a request is not permitted; `loc` is the path to it, such as `["query", "limit"]`."""
 
     def __init__(self, loc: list[str | int], message: str, value: Any, kind: str = "value_error") -> None:
         super().__init__(message)
@@ -160,4 +160,4 @@ class InvalidError(SchedulerdError):
 
 
 class WrongTypeError(SchedulerdError):
-    """A request's body is not of the type that is taken, which is JSON."""
+    """The content type of the request body is not JSON."""

@@ -1,7 +1,7 @@
-"""The failures of one part of a program that is called again and again: which of them are to be logged, and how it is now.
+"""Failures of an operation that is repeated: which of them to log, and whether it fails now.
 
-The first one is logged, then one a minute, one in ten minutes, one an hour, each with the count of those in between. So a
-part that fails at each of its calls, or at every other one, does not fill the log.
+The first failure is logged, then one a minute, one in ten minutes, one an hour, each with the number of failures in
+between. An operation that fails at each or at every other call does not fill the log.
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from .clock import Clock
 from .units import counted
 
-LOG_EVERY = (60.0, 600.0, 3600.0)  # seconds between two lines; when none failed for the longest, it begins anew
+LOG_EVERY = (60.0, 600.0, 3600.0)  # seconds between two lines; starts again after the longest one without a failure
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 
 
 class FailureLog:
-    """The failures of the part that `part` names, in words."""
+    """The failures of one operation, whose name `part` begins each line."""
 
     def __init__(self, part: str, clock: Clock) -> None:
         self.part = part
         self.in_a_row = 0
-        self.trouble: str | None = None  # what it fails with, since its last success
+        self.trouble: str | None = None  # the last error since the last success
         self._clock = clock
         self._unlogged = 0
         self._lines = 0
         self._next_at = 0.0
         self._failed_at = 0.0
-        self._is_logged = False  # that it fails now
+        self._is_logged = False  # whether the current failure was logged
 
     @property
     def pause_seconds(self) -> float:
-        """How long to wait before the next try: longer after each failure in a row."""
+        """The pause before the next attempt, in seconds; it grows with each failure in a row."""
         return min(FIRST_PAUSE_SECONDS * 2.0 ** min(self.in_a_row - 1, 10), LONGEST_PAUSE_SECONDS) if self.in_a_row else 0.0
 
     def failed(self, error: BaseException) -> str | None:
-        """Count a failure; return the line for the log, if there is to be one."""
+        """Count a failure; return the line to log, or None."""
         now = self._clock.monotonic()
         if now - self._failed_at > LOG_EVERY[-1]:
             self._lines = 0
@@ -51,9 +51,9 @@ class FailureLog:
         return f"{self.part}: unexpected error, continuing{since}"
 
     def succeeded(self) -> str | None:
-        """Note that the part works; return the line for the log, if there is to be one."""
+        """Count a success; return the line to log, or None."""
         if self.trouble is None:
             return None
         failures, self.in_a_row, self.trouble = self.in_a_row, 0, None
-        is_told, self._is_logged = self._is_logged, False
-        return f"{self.part}: works again after {counted(failures, 'failure')} in a row" if is_told else None
+        was_logged, self._is_logged = self._is_logged, False
+        return f"{self.part}: works again after {counted(failures, 'failure')} in a row" if was_logged else None

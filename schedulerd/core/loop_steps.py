@@ -14,26 +14,29 @@ log = logging.getLogger(__name__)
 
 
 class GuardedStep:
-    """One part, used as `with part: …`; the loop goes on behind it, whatever happened, and `trouble` tells of it."""
+    """A step of a loop, used as `with step: …`: an Exception is logged and suppressed, so that the loop continues.
+
+    `trouble` describes the last error while the step fails.
+    """
 
     def __init__(self, name: str, clock: Clock) -> None:
         self._failures = FailureLog(name, clock)
 
     @property
     def trouble(self) -> str | None:
-        """What the part failed with at its last call, in words, or None."""
+        """The error of the last call, or None when it succeeded."""
         return self._failures.trouble
 
     @property
     def pause_seconds(self) -> float:
-        """How long to wait before it is called again; 0.0 when its last call went well."""
+        """The pause before the next call in seconds, 0.0 after a success."""
         return self._failures.pause_seconds
 
     def __enter__(self) -> None:
         """Begin a call."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        """Note how the call ended. An error ends here; what is no Exception (a request to end the process) goes on."""
+        """End a call. An Exception is logged and suppressed; other exceptions, which end the process, propagate."""
         if error is None:
             self.succeeded()
         elif isinstance(error, Exception):
@@ -41,29 +44,29 @@ class GuardedStep:
         return isinstance(error, Exception)
 
     def succeeded(self) -> None:
-        """Note that the part works."""
+        """Record a success."""
         if (text := self._failures.succeeded()) is not None:
             log.info("%s", text)
 
     def failed(self, error: Exception) -> None:
-        """Note that the part failed."""
+        """Record and log a failure."""
         if (text := self._failures.failed(error)) is not None:
             log.error("%s", text, exc_info=error)
 
 
 class StepSequence:
-    """What is to be done at each turn of a loop, by name: one that fails keeps no other from its turn."""
+    """The steps of one turn of a loop, by name: the failure of one does not prevent the others."""
 
     def __init__(self, clock: Clock, acts: Mapping[str, Callable[[datetime], None]]) -> None:
-        self._parts = [(GuardedStep(name, clock), act) for name, act in acts.items()]
+        self._steps = [(GuardedStep(name, clock), act) for name, act in acts.items()]
 
     def __call__(self, now: datetime) -> None:
-        """Do all of it."""
-        for part, act in self._parts:
-            with part:
+        """Perform all steps."""
+        for step, act in self._steps:
+            with step:
                 act(now)
 
     @property
     def trouble(self) -> str | None:
-        """What fails, in words, or None."""
-        return "; ".join(part.trouble for part, _ in self._parts if part.trouble is not None) or None
+        """The errors of the steps that fail, or None."""
+        return "; ".join(step.trouble for step, _ in self._steps if step.trouble is not None) or None

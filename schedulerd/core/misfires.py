@@ -1,6 +1,6 @@
-"""The rules about what becomes of due times, overlaps and pauses.
+"""Decisions about due occurrences: which of them start, and why the others do not.
 
-Pure: values in, decisions out; no clock, no store, no thread. `scheduler` asks, then acts.
+Pure functions: no clock, no store, no thread. The scheduler calls them and acts on the results.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .retries import deadline_of
 from .trigger import NO_EVENTS, After, Occurrence, Trigger, When
 from .units import format_duration
 
-MOST_DUE = 1000  # occurrences of one job that are looked at in one decision; the rest is told as a count
-OVERDUE = timedelta(seconds=10)  # an occurrence that is looked at later than this was missed by somebody
-CATCH_UP_STEP = 0.1  # seconds between jobs that are caught up at the same time, or less when there are very many
+MOST_DUE = 1000  # occurrences of one job that one decision considers; earlier ones are only counted
+OVERDUE = timedelta(seconds=10)  # an occurrence decided later than this was delayed by a failure
+CATCH_UP_STEP = 0.1  # seconds between the catch-ups of different jobs, less when there are very many
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Occurrences that are told as one: `count` of them from `first` to `last`."""
+    """A range of `count` occurrences from `first` to `last`, recorded as one row."""
 
     first: datetime
     last: datetime
@@ -31,9 +31,9 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The occurrences of one job that have come due: the newest in `occurrences`, ascending, and those before in a `Gap`.
+    """The due occurrences of one job: the newest in `occurrences`, ascending, and all earlier ones as a `Gap`.
 
-    `cause` says why they are late, when that is known: the daemon was not running, the clock was set, the host slept.
+    `cause` is the known reason of their lateness: the daemon was not running, the clock was set, or the host was asleep.
     """
 
     occurrences: Sequence[Occurrence]
@@ -43,20 +43,20 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """An occurrence that is to be started; `is_misfire` says that it is later than the job's grace."""
+    """An occurrence to start; `is_misfire` is true when it is later than the job's `misfire_grace`."""
 
     occurrence: Occurrence
     is_misfire: bool = False
 
     @property
     def scheduled_at(self) -> datetime:
-        """Return the occurrence's time."""
+        """Return the scheduled time of the occurrence."""
         return self.occurrence.scheduled_at
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Occurrences that are not started: skipped on purpose or missed. `why` is one word or sentence about all of them."""
+    """Occurrences that are not started, for one reason `why`: `status` is skipped or missed."""
 
     status: Status
     gap: Gap
@@ -64,7 +64,7 @@ class Passed:
     window: str | None = None  # the blackout
 
     def __str__(self) -> str:
-        """Return the reason in words, and how many occurrences it is about when it is more than one."""
+        """Return the reason for display, with the number of occurrences when there are several."""
         text = {PAUSED: "the job is paused", BLACKOUT: f"in {self.window}"}.get(self.why, self.why)
         if self.gap.count == 1:
             return text
@@ -79,9 +79,9 @@ CHANGED = "its rule was changed before it was started"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the occurrences that are due; each of them is in exactly one place.
+    """The decision about all due occurrences of a job; each occurrence is in exactly one of the fields.
 
-    `later` are left undecided on purpose, because catch-ups are spaced: they are to be looked at again.
+    `later` are not decided yet, because catch-ups are spaced: the next decision considers them again.
     """
 
     start: tuple[Start, ...] = ()
@@ -90,10 +90,10 @@ class Decision:
 
 
 def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DUE) -> Due:
-    """Return the occurrences later than `after` that start not later than `now`.
+    """Return the occurrences later than `after` whose start is not later than `now`.
 
-    Only the newest `most` are listed; a longer gap is not walked but counted, and where the newest begin is found by
-    bisection. (What is scheduled by now but starts later is left out: it is not due.)
+    At most the newest `most` are listed. Earlier ones are counted without enumeration, and the first listed one is found by
+    bisection. An occurrence that is scheduled by `now` and starts later, because it is delayed, is not due.
     """
     upto = newest_started(trigger, after, now) if trigger.moves_starts else now
     number = trigger.count(after, upto)
@@ -106,7 +106,7 @@ def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DU
 
 
 def newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime:
-    """Return the newest occurrence later than `after` that starts by `now`, or `after`: starts are in order."""
+    """Return the newest occurrence later than `after` that starts by `now`, or `after`. Starts ascend."""
     low, high = after, now
     while high - low > MICROSECOND:
         middle = low + (high - low) // 2
@@ -120,17 +120,17 @@ def newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime
 
 
 def most_needed(job: Job) -> int:
-    """Return how many of a job's due occurrences a decision looks at one by one."""
+    """Return how many due occurrences of a job a decision considers individually."""
     if job.trigger is not None and job.trigger.has_blackouts:
         return MOST_DUE
     return job.catch_up_limit if job.catch_up is CatchUp.ALL else 1
 
 
 def _begin_of_newest(trigger: Trigger, after: datetime, now: datetime, most: int) -> datetime:
-    """Return the newest occurrence before the newest `most` ones."""
-    low, high = after, now  # more than `most` are later than `low`, not more than `high`
+    """Return the occurrence before the newest `most` ones."""
+    low, high = after, now  # more than `most` are later than `low`, at most `most` are later than `high`
     span = timedelta(minutes=1)
-    while now - span > after and trigger.count(now - span, now) <= most:  # near ones first: those are quick to count
+    while now - span > after and trigger.count(now - span, now) <= most:  # short spans first: counting them is cheap
         high, span = now - span, span * 2
     low = max(after, now - span)
     while high - low > MICROSECOND:
@@ -150,12 +150,12 @@ def _started_by(trigger: Trigger, after: datetime, now: datetime) -> Iterator[Oc
 
 
 def decide_due(job: Job, due: Due, now: datetime) -> Decision:
-    """Choose which of the occurrences that have come due are started.
+    """Return which of the due occurrences start.
 
-    What is in a blackout is skipped. Of the others, one later than `misfire_grace` is a misfire. Without `catch_up: all` at
-    most the newest is started: always with `latest`, only within the grace with `none`; the others are missed, because a
-    newer one stands for them. With `all` each is started, one after the other with `catch_up_spacing` between them. What is
-    older than `catch_up_age`, and with `all` what is before the newest `catch_up_limit`, is missed.
+    Occurrences in a blackout are skipped. Of the others, one later than `misfire_grace` is a misfire. With `catch_up:
+    latest` the newest starts, with `none` only if it is within the grace; earlier ones are missed, because the newest
+    replaces them. With `all` each starts, one after the other with `catch_up_spacing` between them. Occurrences older than
+    `catch_up_age` are missed, and with `all` also those before the newest `catch_up_limit`.
     """
     fates, before = _fates(job, due, now)
     wanted = [place for place, why in enumerate(fates) if why is None]
@@ -169,7 +169,7 @@ def decide_due(job: Job, due: Due, now: datetime) -> Decision:
 
 
 def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
-    """Return for each occurrence why it is not started, None for those that are; and why those before them are not."""
+    """Return for each occurrence why it is not started, or None, and why the earlier ones are not."""
     fates = [_fate(job, each, now) for each in due.occurrences]
     if job.catch_up is CatchUp.ALL:
         over = f"more than its catch_up_limit of {job.catch_up_limit}"
@@ -182,13 +182,13 @@ def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
 
 
 def decide_held(job: Job, due: Due, now: datetime) -> Decision:
-    """Choose among occurrences that could not be decided about in their turn; newer ones may have been since."""
+    """Decide about occurrences whose decision was delayed: newer ones may have been decided meanwhile."""
     why = _newer_stands(job, due.occurrences[-1].scheduled_at, now)
     return pass_all(due, Status.MISSED, why) if why is not None else decide_due(job, due, now)
 
 
 def one_by_one(decision: Decision, due: Due) -> Decision:
-    """Return a decision with an element of its own for each occurrence that is not started."""
+    """Return a decision with a separate element for each occurrence that is not started."""
     passed = [
         Passed(one.status, Gap(each.scheduled_at, each.scheduled_at, 1), one.why, one.window)
         for one in decision.passed
@@ -199,14 +199,14 @@ def one_by_one(decision: Decision, due: Due) -> Decision:
 
 
 def pass_all(due: Due, status: Status, why: str) -> Decision:
-    """Return the decision to start nothing of what is due, for one reason such as PAUSED."""
+    """Return the decision to start none of the due occurrences, for one reason such as PAUSED."""
     first = due.earlier.first if due.earlier else due.occurrences[0].scheduled_at
     count = len(due.occurrences) + (due.earlier.count if due.earlier else 0)
     return Decision(passed=(Passed(status, Gap(first, due.occurrences[-1].scheduled_at, count), why),))
 
 
 def still_starts(job: Job, origin: Origin) -> bool:
-    """Return whether a job is still one that what made it due starts: it may have been changed since."""
+    """Return whether a job that may have been changed still has the kind of trigger that made it due."""
     events = job.trigger.events if job.trigger is not None else NO_EVENTS
     if origin is Origin.STARTUP:
         return job.enabled and events.at_startup
@@ -214,10 +214,10 @@ def still_starts(job: Job, origin: Origin) -> bool:
 
 
 def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, now: datetime) -> str | None:
-    """Return why a run that was recorded as running, and provably never started, is not started now; None when it is.
+    """Return why a run that is recorded as running, but was never started, is not started now; None when it is.
 
-    An occurrence follows its job's catch_up policy. A retry goes on as a waiting one would. What was asked for by hand is
-    still wanted within the job's misfire_grace. `is_replanned` says that the job's rule was changed since.
+    An occurrence follows the catch-up policy of its job. A retry continues like one that waits. A manual run starts within
+    the job's `misfire_grace`. `is_replanned` is true when the job's trigger has been changed since.
     """
     deadline_at = deadline_of(job, run, None)
     if deadline_at is not None and deadline_at <= now:
@@ -240,16 +240,16 @@ def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, 
 
 
 def why_too_late(job: Job, run: Run, now: datetime) -> str | None:
-    """Return why an occurrence is not started any more whose row was long in coming; None when it is."""
+    """Return why an occurrence whose row was recorded late is not started, or None when it is."""
     if run.origin is not Origin.SCHEDULE or run.scheduled_at is None or job.trigger is None:
         return None
     if now - run.queued_at <= OVERDUE:
-        return None  # as it was decided
+        return None  # the decision still holds
     return _fate(job, job.trigger.occurrence_at(run.scheduled_at), now)
 
 
 def _superseded(job: Job, run: Run, now: datetime) -> str | None:
-    """Return that a newer occurrence stands for one that was not started, when its policy says so and there is one."""
+    """Return SUPERSEDED when a newer occurrence replaces an unstarted one under the catch-up policy, else None."""
     if run.origin is Origin.AFTER or run.scheduled_at is None:
         return None
     return _newer_stands(job, run.scheduled_at, now)
@@ -267,7 +267,7 @@ def _is_misfire(job: Job, occurrence: Occurrence, now: datetime) -> bool:
 
 
 def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
-    """Return why an occurrence cannot be started now, looked at alone; None when it can."""
+    """Return why an occurrence, considered alone, cannot start now; None when it can."""
     if occurrence.skipped is not None:
         return BLACKOUT
     if job.catch_up is CatchUp.NONE and _is_misfire(job, occurrence, now):
@@ -279,7 +279,7 @@ def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
 
 
 def _grouped(fates: Sequence[tuple[Occurrence, str | None]], earlier: Gap | None, before: str) -> Iterator[Passed]:
-    """Yield one element for each unbroken series of occurrences that share their fate; `earlier` joins the first."""
+    """Yield one element for each unbroken series of occurrences with the same reason; `earlier` joins the first one."""
     if earlier is not None and (not fates or fates[0][1] != before):
         yield Passed(Status.MISSED, earlier, before)
         earlier = None
@@ -293,20 +293,20 @@ def _grouped(fates: Sequence[tuple[Occurrence, str | None]], earlier: Gap | None
 
 
 def spread_out(count: int, seconds: float) -> list[float]:
-    """Return after how many seconds each of `count` overdue jobs is looked at: a tenth of a second apart, all in `seconds`.
+    """Return the delays in seconds after which `count` overdue jobs are decided: CATCH_UP_STEP apart, all within `seconds`.
 
-    So a herd of catch-ups after a long silence does not start at once, and delays nothing that is on time.
+    Catch-ups after a long downtime do not all start at once, and do not delay occurrences that are on time.
     """
     step = min(CATCH_UP_STEP, seconds / count) if count else 0.0
     return [place * step for place in range(count)]
 
 
 def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetime, now: datetime) -> datetime:
-    """Return through when a job is decided after the clock was set back from `before` to `now`.
+    """Return the instant through which a job is decided after the clock was set back from `before` to `now`.
 
-    Coming times are looked at again: the ledger refuses those that were started, so a fixed time is never started again,
-    and one that a wrong clock only passed over is not lost. A job that follows elapsed time goes on in its rhythm, as in
-    Debian's cron(8) "based on the new time immediately", but not sooner than half its period after the last time.
+    Repeated times are considered again. The ledger rejects occurrences that were started, so a fixed time does not start
+    twice, and one that a wrong clock skipped is not lost. A job that follows elapsed time continues from the new time, as
+    in Debian's cron(8), but not earlier than half its period after its last occurrence.
     """
     if decided <= now:
         return decided
@@ -322,20 +322,20 @@ def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetim
 
 
 def follows(after: After, ends: Mapping[str, datetime]) -> datetime | None:
-    """Return when a job is due after others, of which those in `ends` ended as it wants since it was due last; or None."""
-    seen = [ends[job_id] for job_id in after.jobs if job_id in ends]
-    if not seen or (after.needs_all and len(seen) < len(after.jobs)):
+    """Return when a job becomes due by `after`, given the ends since it was last due; None when it does not."""
+    matching = [ends[job_id] for job_id in after.jobs if job_id in ends]
+    if not matching or (after.needs_all and len(matching) < len(after.jobs)):
         return None
-    return max(seen)
+    return max(matching)
 
 
 def is_wanted(after: After, status: Status) -> bool:
-    """Return whether the end of another job is one of those that a job starts after."""
+    """Return whether a job starts after an end with this status."""
     if after.when is When.ALWAYS:
         return True
     return (status is Status.SUCCESS) is (after.when is When.SUCCESS) and status is not Status.CANCELLED
 
 
 def pause_is_over(until: datetime | None, now: datetime) -> bool:
-    """Return whether a pause that was set until `until` has ended."""
+    """Return whether a pause until `until` has expired; one without an end never does."""
     return until is not None and now >= until

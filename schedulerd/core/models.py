@@ -1,4 +1,4 @@
-"""The words of schedulerd as values: jobs, occurrences, runs, and who asks for them.
+"""The values that all packages share: jobs, runs, results, pauses and actors.
 
 Instants are aware UTC datetimes named `*_at`; durations are float seconds named `*_seconds`; sizes are `*_bytes`.
 """
@@ -14,28 +14,28 @@ from typing import Any, NamedTuple
 
 from .trigger import Trigger
 
-Position = tuple[int, str]  # sequence and run_id; rows from before there were sequences have 0, and the order of their ids
+Position = tuple[int, str]  # sequence and run id; rows of versions without sequences have 0 and are ordered by their ids
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
 class Status(StrEnum):
-    """What has become of a run."""
+    """The status of a run."""
 
-    QUEUED = "queued"  # accepted, waits for its turn, a pool, or the time of its retry
-    RUNNING = "running"  # claimed in the ledger and started
+    QUEUED = "queued"  # accepted; waits for a slot, a load gate, or the time of its retry
+    RUNNING = "running"  # recorded in the ledger and started
     SUCCESS = "success"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
-    SKIPPED = "skipped"  # due but not started, on purpose: details.reason says why
-    MISSED = "missed"  # due while nobody could start it
-    ABANDONED = "abandoned"  # its daemon died while it ran, and its end was not seen
+    SKIPPED = "skipped"  # due and deliberately not started; details.reason is the reason
+    MISSED = "missed"  # due while it could not be started
+    ABANDONED = "abandoned"  # its exit status was lost
 
 
 UNFINISHED = frozenset({Status.QUEUED, Status.RUNNING})
 NOT_STARTED = frozenset({Status.SKIPPED, Status.MISSED})
-ENDED = frozenset(Status) - UNFINISHED - NOT_STARTED  # it was started, and it is over
+ENDED = frozenset(Status) - UNFINISHED - NOT_STARTED  # started and ended
 
 
 class Origin(StrEnum):
@@ -50,7 +50,7 @@ class Origin(StrEnum):
 
 
 class Overlap(StrEnum):
-    """What becomes of an occurrence that is due while its job runs."""
+    """What happens to an occurrence that is due while its job is running."""
 
     SKIP = "skip"
     QUEUE = "queue"
@@ -59,7 +59,7 @@ class Overlap(StrEnum):
 
 
 class CatchUp(StrEnum):
-    """What becomes of misfires."""
+    """What happens to misfires."""
 
     NONE = "none"
     LATEST = "latest"
@@ -67,7 +67,7 @@ class CatchUp(StrEnum):
 
 
 class Role(IntEnum):
-    """What a caller may do; a higher role includes the lower ones."""
+    """The role of a caller; a higher role includes the lower ones."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -76,7 +76,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks: a token's id, or a uid on the socket, with its role."""
+    """Who made a request: a user on the Unix socket or the name of a token, with its role."""
 
     name: str
     role: Role
@@ -84,7 +84,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A reference to a secret (`env`, `file` or `credential`, and its name): resolved late, never shown."""
+    """A reference to a secret: its source (`env`, `file` or `credential`) and name. Resolved when needed, never shown."""
 
     source: str
     name: str
@@ -94,7 +94,7 @@ class Secret:
 
 
 class ParamType(StrEnum):
-    """What a parameter of a job may be."""
+    """The type of a job parameter."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -106,7 +106,7 @@ class ParamType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter that a job declares; without a default (None) who asks for a run has to give it."""
+    """The declaration of a job parameter; without a default (None), a request for a run must contain it."""
 
     type: ParamType = ParamType.TEXT
     default: Any = None
@@ -119,19 +119,19 @@ class Param:
 
 
 class ParamWord(NamedTuple):
-    """The place of a parameter's value among the words of a command."""
+    """An argument of a command that is replaced by the value of a parameter."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A named definition from the configuration. Two equal jobs behave alike, so a reload leaves them alone."""
+    """A named definition of the configuration. A reload leaves a job unchanged when its new definition is equal."""
 
     job_id: str
     name: str
     action: str  # the key in the YAML: command, shell, health_check, …
-    options: Mapping[str, Any]  # what stands under that key, checked
+    options: Mapping[str, Any]  # the validated value of that key
     description: str | None = None
     trigger: Trigger | None = None
     enabled: bool = True
@@ -139,56 +139,58 @@ class Job:
     timeout_seconds: float | None = None
     kill_grace_seconds: float = 10.0
     overlap: Overlap = Overlap.SKIP
-    max_instances: int | None = None  # with overlap allow or queue: so many at once
-    retries: int = 0  # further attempts after a first one that failed
+    max_instances: int | None = None  # concurrent runs with overlap allow or queue
+    retries: int = 0  # further attempts after a failed one
     retry_delay_seconds: float = 10.0
-    retry_backoff: float = 2.0  # each delay is so many times the one before
+    retry_backoff: float = 2.0  # factor from one delay to the next
     retry_max_delay_seconds: float = 3600.0
     retry_on: tuple[str | int, ...] = (Status.FAILED, Status.TIMED_OUT)  # statuses and exit codes
-    reruns_abandoned: bool = False  # a run whose end was not seen is run again
+    reruns_abandoned: bool = False  # an abandoned run is started again
     deadline_seconds: float | None = None  # for all attempts, from the start of the first
-    uses: Mapping[str, int] = field(default_factory=dict)  # seats of pools; a mutex is a pool of one seat
-    priority: int = 0  # the higher one starts first of those that wait for the same pool
-    only_if: Mapping[str, float] = field(default_factory=dict)  # what the host's load must be, see admission.unmet
+    uses: Mapping[str, int] = field(default_factory=dict)  # slots of pools; a mutex is a pool with one slot
+    priority: int = 0  # of the runs that wait for a pool, the higher priority starts first
+    only_if: Mapping[str, float] = field(default_factory=dict)  # load gates, see concurrency.unmet_condition
     only_if_within_seconds: float = 3600.0
     catch_up: CatchUp = CatchUp.LATEST
     misfire_grace_seconds: float = 3600.0
     catch_up_limit: int = 100
-    catch_up_age_seconds: float = 0.0  # no bound
+    catch_up_age_seconds: float = 0.0  # 0 is no limit
     catch_up_spacing_seconds: float = 1.0
     cwd: str | None = None
     env: Mapping[str, str | Secret] = field(default_factory=dict)
     success_exit_codes: tuple[int, ...] = (0,)
     params: Mapping[str, Param] = field(default_factory=dict)
     python_path: tuple[str, ...] = ()
-    interpreter: str | None = None  # of python: jobs; None is the daemon's own
-    user: str | None = None  # whom its process runs as: a name or number
+    interpreter: str | None = None  # of python jobs; None is the daemon's interpreter
+    user: str | None = None  # that its process runs as: a name or number
     group: str | None = None
     umask: int | None = None
     nice: int | None = None
     ionice: tuple[int, int] | None = None  # class and level, as in ioprio_set(2)
-    limits: Mapping[str, float] = field(default_factory=dict)  # as in the YAML: bytes, seconds or numbers
+    limits: Mapping[str, float] = field(default_factory=dict)  # in the units of the YAML: bytes, seconds or numbers
     keeps_leftovers: bool = False
     output_limit_bytes: int = 10 * 1024**2
-    env_files: tuple[str, ...] = ()  # with '-' before the path: it may be missing
-    allowed_env: tuple[str, ...] = ()  # what one that its user may change sets although that decides what runs
+    env_files: tuple[str, ...] = ()  # a path with the prefix '-' may be missing
+    allowed_env: tuple[
+        str, ...
+    ] = ()  # allow_env: variables that decide what runs, accepted from files that the job's user can change
 
     @property
     def is_scheduled(self) -> bool:
-        """Return whether the planner has anything to do for it."""
+        """Return whether the planner plans the job."""
         return self.enabled and self.trigger is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One execution of a job, or the decision not to execute it: a row of the ledger."""
+    """One execution of a job, or the recorded decision not to execute it: a row of the ledger."""
 
     run_id: str
     job_id: str
     origin: Origin
     status: Status
     queued_at: datetime
-    scheduled_at: datetime | None = None  # the occurrence; None for a run that was asked for by hand
+    scheduled_at: datetime | None = None  # the occurrence; None for a manual run
     attempt: int = 1
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -200,26 +202,26 @@ class Run:
     node: str = ""
     actor: str | None = None
     idempotency_key: str | None = None
-    sequence: int | None = field(default=None, compare=False)  # see `place`; None: not recorded yet
+    sequence: int | None = field(default=None, compare=False)  # see `position`; None: not recorded yet
 
     @property
     def position(self) -> Position:
-        """Return the place of this run in the order of recording, which alone says which run is newer."""
+        """Return the position of this run in the order of recording, which alone decides which run is newer."""
         return self.sequence or 0, self.run_id
 
     @property
     def fencing_token(self) -> int:
-        """Return a number that is larger for each later run, whatever the clock said."""
+        """Return a number that grows with each run of the job, independent of the clock."""
         return self.sequence or token_of(self.run_id)
 
     @property
     def done_through(self) -> datetime:
-        """Return up to when its job has done its work if this is a success: its occurrence, or when it was started."""
+        """Return the instant through which the job has done its work if this run succeeds: its occurrence or its start."""
         return self.scheduled_at or self.started_at or self.queued_at
 
     @property
     def lateness_seconds(self) -> float | None:
-        """Return `started_at` − `scheduled_at`, or None when it was not scheduled or not started."""
+        """Return `started_at` − `scheduled_at` in seconds, or None for a manual run or one that was not started."""
         if self.scheduled_at is None or self.started_at is None:
             return None
         return (self.started_at - self.scheduled_at).total_seconds()
@@ -227,18 +229,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an action ended, before it becomes the end of a run."""
+    """The outcome of an action before it is recorded."""
 
     status: Status
     records_processed: int = 0
-    message: str | None = None  # why it failed, or what it did
+    message: str | None = None  # the error, or a summary of what was done
     exit_code: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Why, since when and until when a job is not started on its own."""
+    """The pause of a job: since when, by whom, why, and until when."""
 
     paused_at: datetime
     actor: str
@@ -248,7 +250,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What outlives the daemon about a job: its rule, from when on it is planned, and its pause."""
+    """What the store keeps of a job: its trigger, the start of its planning, and its pause."""
 
     job_id: str
     rule: str  # Trigger.text
@@ -257,7 +259,7 @@ class JobRecord:
 
 
 def finish(run: Run, result: Result, finished_at: datetime, duration_seconds: float | None) -> Run:
-    """Return `run` as it ended."""
+    """Return `run` with the outcome `result`."""
     details = {**run.details, **result.details} if result.details else run.details
     if result.message and result.status is Status.SUCCESS:
         details = {**details, "message": result.message}
@@ -274,7 +276,7 @@ def finish(run: Run, result: Result, finished_at: datetime, duration_seconds: fl
 
 
 def new_run_id(now: datetime) -> str:
-    """Return a UUID that sorts by time (version 7, RFC 9562, with the microseconds in `rand_a`: its method 3)."""
+    """Return a UUID version 7, which sorts by time (RFC 9562, with microseconds in `rand_a` by method 3)."""
     micros = to_micros(now)
     millis, rest = divmod(micros, 1000)
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (rest * 4096 // 1000) << 64 | 0b10 << 62
@@ -283,13 +285,13 @@ def new_run_id(now: datetime) -> str:
 
 
 def token_of(run_id: str) -> int:
-    """Return the time in a run_id as a number: the sequence of a run whose clock was right."""
+    """Return the time in a run id as a number: the sequence of the run, unless the clock was behind at its recording."""
     digits = run_id.replace("-", "")
     return int(digits[:12] + digits[13:16], 16)
 
 
 def time_of(sequence: int) -> datetime:
-    """Return the time of `token_of`: when a run of that sequence was recorded, unless the clock had been ahead before."""
+    """Return the time of a sequence: when its run was recorded, unless the clock had been ahead before."""
     return EPOCH + timedelta(milliseconds=sequence >> 12)
 
 
@@ -299,10 +301,10 @@ def to_micros(instant: datetime) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return the aware UTC datetime of `to_micros`."""
+    """Return the aware UTC datetime for microseconds since 1970-01-01 UTC."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def to_text(instant: datetime) -> str:
-    """Return `instant` in ISO 8601 with `Z`, microseconds only when there are some."""
+    """Return `instant` in ISO 8601 with `Z`, with microseconds unless they are 0."""
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

@@ -1,7 +1,7 @@
-"""The parameters of a run: each value is checked against what its job declares, when somebody asks for the run.
+"""Parameters of runs: each given value is validated against the job's declaration when a run is requested.
 
-A value is taken only as what it is declared to be. It reaches the program as one word, one variable, one bound value of a
-statement or one argument of a function, and is never pasted into a text that anything reads as a program.
+A value is accepted only as its declared type. It reaches the program as one argument, one variable, one bound value of
+a statement or one argument of a function. It is never inserted into text that a program parses.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from .models import Param, ParamType
 from .text import did_you_mean
 
 NAME = r"[a-z][a-z0-9_]{0,31}"
-BIGGEST = 2**63  # of whole numbers: what every database keeps
+BIGGEST = 2**63  # bound of integers: every database stores 64 bits
 _LOC: tuple[str, ...] = ("body", "params")
 
 
 def echo(value: Any) -> Any:
-    """Return what an error shows of an input: plain values; of a nested one, who sent it knows what it was."""
+    """Return the part of an input that an error may quote: plain values, and None for nested ones."""
     is_plain = isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
     return value if is_plain else None
 
 
 def check_params(declared: Mapping[str, Param], given: Any) -> dict[str, Any]:
-    """Return the values of all parameters of a job, defaults where none was given.
+    """Return the values of all parameters of a job, with the defaults of those that are not given.
 
-    Values are plain JSON: dates stay texts. Raise InvalidError at the first that is wrong, unknown or missing.
+    Values are plain JSON: dates remain texts. Raise InvalidError for the first that is invalid, unknown or missing.
     """
     if given is not None and not isinstance(given, dict):
         raise InvalidError([*_LOC], "Input should be a valid dictionary", echo(given), "dict_type")
@@ -45,8 +45,8 @@ def check_params(declared: Mapping[str, Param], given: Any) -> dict[str, Any]:
 def _given(declared: Mapping[str, Param], name: str, value: Any) -> Any:
     param = declared.get(name)
     if param is None:
-        expected = f": it has {', '.join(declared)}" if declared else ""
-        message = f"the job takes no such parameter{did_you_mean(name, declared)}{expected}"
+        expected = f": its parameters are {', '.join(declared)}" if declared else ""
+        message = f"the job has no such parameter{did_you_mean(name, declared)}{expected}"
         raise InvalidError([*_LOC, name], message, echo(value), "extra_forbidden")
     try:
         return checked(param, value)
@@ -55,7 +55,7 @@ def _given(declared: Mapping[str, Param], name: str, value: Any) -> Any:
 
 
 def checked(param: Param, value: Any) -> Any:
-    """Return a value as its declaration has it. Raise ValueError, which says what is expected."""
+    """Return a value as its declared type. Raise ValueError, which describes what is expected."""
     value = _READ[param.type](param, value)
     if param.choices and value not in param.choices:
         raise ValueError(f"one of {', '.join(map(as_text, param.choices))}")
@@ -63,7 +63,7 @@ def checked(param: Param, value: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a word or a variable has it."""
+    """Return a value as a command argument or an environment variable."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -75,9 +75,9 @@ def _text(param: Param, value: Any) -> str:
     if "\0" in value or (not param.multiline and re.search(r"[\r\n]", value)):
         raise ValueError("a text without NUL" if param.multiline else "a text of one line, without NUL")
     if param.pattern is None and value.startswith("-"):
-        raise ValueError("a text that begins with no '-': a program could take it for an option")
+        raise ValueError("a text that does not begin with '-': a program could read it as an option")
     if param.pattern is not None and not patterns.matches(param.pattern, value):
-        raise ValueError(f"a text like {param.pattern}")
+        raise ValueError(f"a text that matches {param.pattern}")
     return value
 
 
@@ -96,7 +96,9 @@ def _number(param: Param, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < BIGGEST:
         raise ValueError("a number")
     _bounded(param, value)
-    return value + 0.0 if isinstance(value, float) else value  # no -0.0: it is not below 0, and its word begins with a '-'
+    return (
+        value + 0.0 if isinstance(value, float) else value
+    )  # -0.0 passes a minimum of 0, and its text would begin with '-'
 
 
 def _bounded(param: Param, value: float) -> None:
@@ -124,7 +126,7 @@ def _date(_param: Param, value: Any) -> str:
 
 
 def _choice(param: Param, value: Any) -> Any:
-    """Return the choice that is written like `value`: a choice of the file may be a number."""
+    """Return the choice whose text equals that of `value`: choices in the configuration may be numbers."""
     if not isinstance(value, (str, int, float)):
         raise ValueError(f"one of {', '.join(map(as_text, param.choices))}")
     return next((each for each in param.choices if as_text(each) == as_text(value)), value)

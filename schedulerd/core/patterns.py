@@ -1,9 +1,9 @@
-"""Regular expressions of users, matched in time that grows with the length of the text and never explodes.
+"""Regular expressions from users, matched in time linear in the length of the text.
 
-The re module backtracks: `([a-z]+)+` against 28 letters and a digit takes seconds, each letter more doubles them, and it
-holds the interpreter's lock meanwhile. So an expression is read by re's own parser, and matched as a set of states that
-moves along the text (K. Thompson, "Regular Expression Search Algorithm", CACM 11(6), 1968). What needs backtracking,
-references to groups and looking around, is refused when the configuration is read.
+The re module backtracks: `([a-z]+)+` on 28 letters and a digit takes seconds, twice as long with each further letter,
+while it holds the interpreter lock. An expression is therefore parsed with the parser of re and executed as a set of
+states (K. Thompson, "Regular Expression Search Algorithm", CACM 11(6), 1968). Features that need backtracking, such as
+group references and look-around, are rejected when the configuration is read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 LONGEST = 500  # characters of an expression
-MOST_STEPS = 2000  # of an expression with its counted repetitions written out
-MOST_CHARACTERS = 4096  # that a class remembers: Unicode has a million, and whoever gives values chooses them
+MOST_STEPS = 2000  # states of an expression after expansion of its counted repetitions
+MOST_CHARACTERS = 4096  # cached results of a character class: callers could supply a million different ones
 
 _parser: Any = importlib.import_module("re._parser")  # since Python 3.11; the name without _ is deprecated
 _FLAGS = re.IGNORECASE | re.DOTALL | re.ASCII
@@ -33,12 +33,12 @@ _REFUSED = {
 
 
 class PatternError(ValueError):
-    """An expression that cannot be read, or not be matched safely; the text says why."""
+    """An expression cannot be parsed or cannot be matched in linear time; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Cursor:
-    """A place in a text: the characters beside it, and whether at most one character follows."""
+    """A position in a text: the characters on both sides, and whether at most one character follows."""
 
     before: str
     after: str
@@ -47,7 +47,7 @@ class _Cursor:
 
 @dataclass(slots=True)
 class _Step:
-    """One state: goes on to `targets` by a character that `takes` accepts, or without one, where `holds` is true."""
+    """A state with transitions to `targets`: by a character that `takes` accepts, or without one where `holds` is true."""
 
     targets: list[int]
     takes: Callable[[str], bool] | None = None
@@ -56,17 +56,17 @@ class _Step:
 
 @dataclass(slots=True)
 class _Program:
-    steps: list[_Step] = field(default_factory=lambda: [_Step([])])  # the first is the end
+    steps: list[_Step] = field(default_factory=lambda: [_Step([])])  # the first is the final state
 
     def add(self, step: _Step) -> int:
         if len(self.steps) == MOST_STEPS:
-            raise PatternError(f"is too large: its repetitions written out are more than {MOST_STEPS} steps")
+            raise PatternError(f"is too large: with its repetitions expanded it has more than {MOST_STEPS} states")
         self.steps.append(step)
         return len(self.steps) - 1
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Return whether the whole of `text` matches, as `re.fullmatch` does. Raise PatternError."""
+    """Return whether all of `text` matches, as `re.fullmatch` does. Raise PatternError."""
     steps, start = compiled(pattern)
     now = _closed(steps, [start], _Cursor("", text[:1], len(text) < 2))
     for place, char in enumerate(text):
@@ -80,7 +80,7 @@ def matches(pattern: str, text: str) -> bool:
 
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> tuple[Sequence[_Step], int]:
-    """Return the states of an expression, and the one that it begins in. Raise PatternError."""
+    """Return the states of an expression and its initial state. Raise PatternError."""
     if len(pattern) > LONGEST:
         raise PatternError(f"is longer than {LONGEST} characters")
     try:
@@ -92,7 +92,7 @@ def compiled(pattern: str) -> tuple[Sequence[_Step], int]:
 
 
 def _sequence(program: _Program, nodes: Iterable[Any], flags: int, target: int) -> int:
-    """Add the states of nodes that follow one another and lead to `target`; return the first."""
+    """Add the states of consecutive nodes that lead to `target`; return the first."""
     for node in reversed(list(nodes)):
         target = _node(program, node, flags, target)
     return target
@@ -105,7 +105,7 @@ def _node(program: _Program, node: Any, flags: int, target: int) -> int:
     if name == "SUBPATTERN":
         _, added, removed, nodes = value
         return _sequence(program, nodes, (flags | added) & ~removed, target)
-    if name in ("MAX_REPEAT", "MIN_REPEAT"):  # greedy or not: the same texts match
+    if name in ("MAX_REPEAT", "MIN_REPEAT"):  # greedy and lazy repetitions match the same texts
         return _repeat(program, value, flags, target)
     if name == "AT":
         return program.add(_Step([target], holds=_condition(str(value), flags)))
@@ -128,7 +128,7 @@ def _repeat(program: _Program, value: Any, flags: int, target: int) -> int:
 
 
 def _class(node: Any) -> str:
-    """Return a node that takes one character as an expression."""
+    """Return a node that matches one character as an expression."""
     name, value = str(node[0]), node[1]
     if name == "LITERAL":
         return _escaped(value)
@@ -156,7 +156,7 @@ def _escaped(number: int) -> str:
 
 @lru_cache(maxsize=256)
 def _one(expression: str, flags: int) -> Callable[[str], bool]:
-    match = re.compile(expression, flags).fullmatch  # of one character: there is nothing to go back to
+    match = re.compile(expression, flags).fullmatch  # of one character: no backtracking
     return lru_cache(MOST_CHARACTERS)(lambda char: match(char) is not None)
 
 
@@ -165,7 +165,7 @@ def _takes(step: _Step, char: str) -> bool:
 
 
 def _closed(steps: Sequence[_Step], begun: Iterable[int], place: _Cursor) -> set[int]:
-    """Return states with all that are reached from them without a character."""
+    """Return the states with all that are reachable from them without a character."""
     found: set[int] = set()
     todo = list(begun)
     while todo:

@@ -1,4 +1,4 @@
-"""Who is before a proxy: the address that counts for limits, taken from `X-Forwarded-For` of proxies that are trusted."""
+"""The client address behind trusted proxies, from `X-Forwarded-For`: it decides which limits apply to a caller."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
-SITE_BITS = 64  # of an IPv6 address: whoever has one has all that begin with these
+SITE_BITS = 64  # of an IPv6 address: one subscriber has all addresses with the same prefix
 
 
 def network_from(text: str) -> Network:
-    """Return the address or network that a text names. Raise ValueError, with what is wrong."""
+    """Return the network that an address or network in CIDR notation denotes. Raise ValueError with the mistake."""
     try:
         network = ip_network(text)
     except ValueError:
         raise ValueError("is not an address (10.0.0.7) or a network (10.0.0.0/28, fd00::/64)") from None
     if not network.prefixlen:
-        raise ValueError("is everybody, and then anybody may say who they are: name your proxies only")
+        raise ValueError("covers all addresses, so that every client could set its own address: list the proxies only")
     return network
 
 
 def is_trusted(address: str, trusted: tuple[Network, ...]) -> bool:
-    """Return whether an address is one of a trusted proxy."""
+    """Return whether an address belongs to a trusted proxy."""
     if not trusted:
         return False
     found = _address(address)
@@ -33,10 +33,10 @@ def is_trusted(address: str, trusted: tuple[Network, ...]) -> bool:
 
 
 def caller_of(address: str, forwarded: Iterable[str], trusted: tuple[Network, ...]) -> str:
-    """Return the address of who calls, for a connection from `address` with these `X-Forwarded-For` lines.
+    """Return the address of the client, for a connection from `address` with these `X-Forwarded-For` lines.
 
-    It is the last one that is no trusted proxy's. What stands before it was written by strangers and is never read; when a
-    trusted proxy names nobody, it is the caller itself.
+    It is the last address in them that is not a trusted proxy. Earlier entries can be forged and are ignored. When a trusted
+    proxy adds no address, it is itself the client.
     """
     if not is_trusted(address, trusted):
         return address
@@ -51,7 +51,7 @@ def caller_of(address: str, forwarded: Iterable[str], trusted: tuple[Network, ..
 
 
 def peer_of_address(address: str) -> str:
-    """Return for whose limit an address counts: an IPv6 address for its /64."""
+    """Return the key by which limits count an address: an IPv6 address counts as its /64 network."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return str(ip_network((int(found) >> SITE_BITS << SITE_BITS, SITE_BITS)))
@@ -59,7 +59,7 @@ def peer_of_address(address: str) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """Return an address, without a port and as IPv4 when it is one in the clothes of IPv6; None when it is none."""
+    """Return a parsed address without a port, IPv4-mapped IPv6 as IPv4; None when it cannot be parsed."""
     with_port = _WITH_PORT.fullmatch(text)
     if with_port:
         text = with_port[1] or with_port[2]

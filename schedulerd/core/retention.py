@@ -1,12 +1,12 @@
-"""Which rows and outputs of the history may go: rules and rows in, decisions out.
+"""Which rows and outputs of the history may be deleted: rules and rows in, decisions out.
 
-Whatever the rules say, these stay: what is not finished; of each job its newest row, its latest occurrence (planning goes
-on from it), its newest result (the list of jobs shows it), its last failure and last success unless told otherwise, and
-its young occurrences, which are not started again as long as their rows are there (see `claims_kept`); and, for
-FOLLOWED_KEPT more, rows that tell which ends of other jobs were followed already.
+Independent of the rules, these stay: runs that have not ended; of each job its newest row, its latest occurrence (the
+planner continues from it), its newest result (shown in the list of jobs), its last failure and last success unless
+configured otherwise; young occurrences, which cannot start twice while their rows exist (see `claims_kept`); and for
+FOLLOWED_KEPT longer, rows that record which ends of other jobs were followed.
 
-Newer means recorded later; a clock that was wrong for a while decides neither what is the newest nor, see `ended_at`, that
-something is old.
+"Newer" means recorded later. A clock that was wrong for some time decides neither which row is the newest nor, by
+`ended_at`, which one is old.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from datetime import datetime, timedelta
 from .models import UNFINISHED, Job, Origin, Position, Status, time_of
 
 PLANNED = (Origin.SCHEDULE, Origin.CATCH_UP)
-CLOCK_WRONG_FOR = timedelta(days=1)  # so far the clock may be set back, and nothing that was due then is started again
-FOLLOWED_FOR = timedelta(days=30)  # an end older than this is not followed any more
+CLOCK_WRONG_FOR = timedelta(days=1)  # a clock set back by at most this starts no occurrence twice
+FOLLOWED_FOR = timedelta(days=30)  # an older end starts no dependent jobs
 FOLLOWED_KEPT = FOLLOWED_FOR + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionRules:
-    """What may stay in the history; None is no bound.
+    """What is kept of the history; None is no limit.
 
-    `older_than` counts from a run's end, `runs_per_job` counts a job's finished rows, newest first. Sizes are of outputs
-    as the disk has them, in bytes. What a job's rules planned stays for `claims_kept`, see the function of that name.
+    `older_than` is the age since a run's end, `runs_per_job` the number of finished rows of a job, newest first. Sizes are
+    bytes of outputs on disk. Planned occurrences are kept for `claims_kept`, see the function of that name.
     """
 
     older_than: timedelta | None = None
@@ -43,7 +43,7 @@ class RetentionRules:
 
 @dataclass(frozen=True, slots=True)
 class RetentionRow:
-    """What retention needs to know of a row."""
+    """The columns of a row that retention needs."""
 
     run_id: str
     status: Status
@@ -53,16 +53,16 @@ class RetentionRow:
 
     @property
     def position(self) -> Position:
-        """Return its place in the order of recording."""
+        """Return the position of the row in the order of recording."""
         return self.sequence, self.run_id
 
 
 @dataclass(frozen=True, slots=True)
 class NeededRows:
-    """The rows of a job that others need, as run_ids, None where there is no such row.
+    """The rows of a job that other functions need, as run ids; None where there is none.
 
-    Those called `past_…` are not of a later time than now; beside them are the newest whatever their time. `oldest_kept` is
-    the place of the oldest of the newest `runs_per_job` finished rows: None when the job has no more than so many.
+    The `past_…` rows are not later than now; the others are the newest, whatever their time. `oldest_kept` is the position
+    of the oldest of the newest `runs_per_job` finished rows, None when the job has fewer.
     """
 
     newest: str | None = None
@@ -75,7 +75,7 @@ class NeededRows:
     oldest_kept: Position | None = None
 
     def stays(self, rules: RetentionRules) -> frozenset[str | None]:
-        """Return the run_ids that stay, whatever their age."""
+        """Return the run ids that are kept regardless of age."""
         last = {self.failure} if rules.keeps_last_failure else set()
         last |= {self.success, self.past_success} if rules.keeps_last_success else set()
         return frozenset({self.newest, self.occurrence, self.past_occurrence, self.result, *last})
@@ -83,7 +83,7 @@ class NeededRows:
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
-    """A file with the output of a run, as the disk has it; `is_running`: it may still be written."""
+    """The output file of a run, with its size on disk; it may still grow while `is_running`."""
 
     run_id: str
     size_bytes: int
@@ -92,10 +92,10 @@ class StoredOutput:
 
 
 def claims_kept(job: Job | None) -> timedelta:
-    """Return for how long the occurrences of a job stay: while they could be started late, and a day more.
+    """Return how long the occurrences of a job are kept: while they can be started late, plus CLOCK_WRONG_FOR.
 
-    Until then a row is what keeps its occurrence from being started twice when the clock is set back. A job that is gone
-    has none to be started.
+    During this time the row prevents a second start of its occurrence after the clock is set back. A job that was removed
+    has no occurrences to start.
     """
     if job is None:
         return timedelta()
@@ -103,24 +103,24 @@ def claims_kept(job: Job | None) -> timedelta:
 
 
 def expired(rows: Iterable[RetentionRow], needed: NeededRows, rules: RetentionRules, now: datetime) -> list[str]:
-    """Return which of a job's rows may go, in their order."""
+    """Return the run ids of a job's rows that may be deleted, in the order of the rows."""
     stays = needed.stays(rules)
     return [row.run_id for row in rows if row.run_id not in stays and _is_expired(row, needed, rules, now)]
 
 
 def may_go_on(rows: Sequence[RetentionRow], needed: NeededRows, rules: RetentionRules, now: datetime) -> bool:
-    """Return whether rows behind these, which are in the order of recording, may have expired as well.
+    """Return whether rows recorded after these may have expired too.
 
-    Ends are nearly in that order. A run that took long ended late, so one row that is too young says nothing; a whole page
-    of them does, unless their clock was ahead.
+    Runs end nearly in the order of recording. A long run ended late, so one row that is too young proves nothing, but a
+    whole page of them does, unless their clock was ahead.
     """
     return any(_is_expired(row, needed, rules, now) or (row.finished_at or now) > now for row in rows)
 
 
 def ended_at(row: RetentionRow, now: datetime) -> datetime | None:
-    """Return when a run ended, for its age: not before it was recorded, should the clock have been behind then.
+    """Return when a run ended, for its age: not before it was recorded, in case the clock was behind then.
 
-    After a clock that was ahead, the time in the sequence is one to come, which says nothing.
+    After a clock that was ahead, the time in the sequence is in the future and is ignored.
     """
     recorded_at = time_of(row.sequence)
     is_known = row.finished_at is not None and row.finished_at < recorded_at <= now
@@ -141,16 +141,16 @@ def _is_expired(row: RetentionRow, needed: NeededRows, rules: RetentionRules, no
 
 
 def surplus_bytes(total: int, free: int, rules: RetentionRules) -> int:
-    """Return how many bytes of output have to go, given those that there are and those that are free on their disk."""
+    """Return how many bytes of output to delete, given the total of outputs and the free space on their disk."""
     too_many = total - rules.outputs_size if rules.outputs_size is not None else 0
     too_few_free = rules.min_free - free if rules.min_free is not None else 0
     return max(0, too_many, too_few_free)
 
 
 def in_order(days: Iterable[str], latest: datetime) -> list[str]:
-    """Return days (YYYY-MM-DD) with output, oldest first.
+    """Return days with output (YYYY-MM-DD), oldest first.
 
-    Those after `latest`, the latest time that it can be now, are of a clock that was ahead: they are not the newest.
+    Days after `latest`, the latest time that it can be now, were written by a clock that was ahead: they count as oldest.
     """
     return sorted(days, key=lambda day: (day <= f"{latest:%Y-%m-%d}", day))
 
@@ -158,7 +158,7 @@ def in_order(days: Iterable[str], latest: datetime) -> list[str]:
 def outputs_to_delete(
     outputs: Iterable[StoredOutput], rules: RetentionRules, now: datetime, surplus: int
 ) -> list[StoredOutput]:
-    """Return the outputs that go, oldest first: those too old, and as many as it takes to be rid of `surplus` bytes."""
+    """Return the outputs to delete, oldest first: those too old, and as many as free `surplus` bytes."""
     before = now - rules.outputs_older_than if rules.outputs_older_than is not None else None
     gone: list[StoredOutput] = []
     for each in sorted(outputs, key=lambda each: (each.written_at, each.run_id)):

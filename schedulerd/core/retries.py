@@ -1,8 +1,7 @@
-"""The rules about further attempts: whether there is one, when, and until when all of them must be over.
+"""Retries: whether another attempt follows, when it starts, and by when all attempts must have ended.
 
-Pure: values in, decisions out. A retry is a row of the ledger of its own; what it must know of those before it is in its
-`details`: `of` (the first attempt's run), `previous`, `retry_number` (1 for the first retry), `retry_at`, and `deadline_at`
-when there is one.
+Pure functions. A retry is a separate row of the ledger. Its `details` refer to the earlier attempts: `of` (the first
+attempt), `previous`, `retry_number` (1 for the first retry), `retry_at`, and `deadline_at` when there is a deadline.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 from .models import Job, Origin, Run, Status, to_text
 from .units import format_duration
 
-MOST_RERUNS = 5  # of one occurrence: it may be the job itself that brings the host down
-HOPELESS = 1e300  # a delay that is longer is not calculated: the cap holds anyway
+MOST_RERUNS = 5  # of one occurrence: the job itself may be what crashes the host
+HOPELESS = 1e300  # seconds: replaces a delay too large for a float; the maximum delay applies anyway
 OWN_DETAILS = frozenset(
     {"of", "previous", "retry_number", "rerun_number", "retry_at", "deadline_at", "deadline", "reason", "waited"}
 )
 
 
 def delay_seconds(job: Job, number: int) -> float:
-    """Return how long after an end the retry of that number (1 is the first) starts."""
+    """Return the delay before a retry in seconds; `number` is 1 for the first."""
     try:
         delay = job.retry_delay_seconds * job.retry_backoff ** (number - 1)
     except OverflowError:
@@ -32,9 +31,9 @@ def delay_seconds(job: Job, number: int) -> float:
 
 
 def retry_after(job: Job, ended: Run, deadline_at: datetime | None, now: datetime) -> datetime | None:
-    """Return when another attempt follows a run that ended at `now`, or None when there is none.
+    """Return when another attempt follows a run that ended at `now`, or None.
 
-    Nothing starts in a blackout, nor at the deadline or later, and not more than `retries` times. A rerun starts at once.
+    No attempt starts in a blackout or from the deadline on, and there are at most `retries`. A rerun starts at once.
     """
     number = number_of(ended) + 1
     at: datetime | None = None
@@ -48,32 +47,32 @@ def retry_after(job: Job, ended: Run, deadline_at: datetime | None, now: datetim
 
 
 def is_retried(job: Job, ended: Run) -> bool:
-    """Return whether an end is one of those after which a job is tried again."""
+    """Return whether the job's `retry_on` includes the status or exit code of a run."""
     return ended.status in job.retry_on or (ended.status is Status.FAILED and ended.exit_code in job.retry_on)
 
 
 def is_rerun_after(job: Job, ended: Run) -> bool:
-    """Return whether a run of which the end was not seen is run again: `on_abandoned: rerun`, besides all retries."""
+    """Return whether an abandoned run is started again (`on_abandoned: rerun`), independent of retries."""
     return ended.status is Status.ABANDONED and job.reruns_abandoned and reruns_of(ended) < MOST_RERUNS
 
 
 def reruns_of(run: Run) -> int:
-    """Return how many reruns of its occurrence there were up to a run."""
+    """Return the number of reruns of an occurrence up to this run."""
     return int(run.details.get("rerun_number", 0))
 
 
 def number_of(run: Run) -> int:
-    """Return how many retries of its occurrence there were up to a run: 0 for a first attempt."""
+    """Return the number of retries of an occurrence up to this run: 0 for a first attempt."""
     return int(run.details.get("retry_number", 0))
 
 
 def retry_at_of(run: Run) -> datetime | None:
-    """Return when a waiting retry is to start; None when it waits for no time."""
+    """Return when a waiting retry starts, or None when it has no such time."""
     return _instant(run.details.get("retry_at"))
 
 
 def rebased(run: Run, now: datetime) -> Run:
-    """Return a waiting run; one that was queued by a clock that was ahead as if it were queued now, with its times."""
+    """Return a waiting run; when a clock that was ahead queued it, with its times shifted as if it were queued now."""
     ahead = run.queued_at - now
     if ahead <= timedelta():
         return run
@@ -83,7 +82,7 @@ def rebased(run: Run, now: datetime) -> Run:
 
 
 def deadline_of(job: Job, run: Run, started_at: datetime | None) -> datetime | None:
-    """Return when all attempts of a run's occurrence must be over, if its (first) attempt started at `started_at`."""
+    """Return by when all attempts of a run's occurrence must have ended, for a first attempt started at `started_at`."""
     if "deadline_at" in run.details:
         return _instant(run.details["deadline_at"])
     if job.deadline_seconds is None or started_at is None:
@@ -92,9 +91,9 @@ def deadline_of(job: Job, run: Run, started_at: datetime | None) -> datetime | N
 
 
 def within_deadline(job: Job, run: Run, now: datetime) -> tuple[Job, Run]:
-    """Return a job and its run as they are started at `now`: with the time that is left to the deadline as the timeout.
+    """Return a job and a run as they start at `now`: the timeout is at most the time left until the deadline.
 
-    `details.deadline` then says that it is the deadline that will end the run.
+    `details.deadline` is then true: the deadline ends the run.
     """
     deadline_at = deadline_of(job, run, now)
     if deadline_at is None:
@@ -106,16 +105,16 @@ def within_deadline(job: Job, run: Run, now: datetime) -> tuple[Job, Run]:
 
 
 def format_deadline(job: Job) -> str:
-    """Return why a run was ended that ran into its deadline."""
+    """Return the error message of a run that was ended by its deadline."""
     return f"ended at its deadline: {format_duration(job.deadline_seconds or 0.0)} after the start of its first attempt"
 
 
 def next_attempt(
     given: Run, run_id: str, retry_at: datetime, deadline_at: datetime | None, now: datetime, is_rerun: bool = False
 ) -> Run:
-    """Return the row of the attempt after `given`, which is the run as it was started: without what came of it.
+    """Return the row of the attempt that follows `given`, the run as it was started, without its outcome.
 
-    A rerun is counted apart from the retries.
+    Reruns are counted separately from retries.
     """
     details: dict[str, Any] = {name: each for name, each in given.details.items() if name not in OWN_DETAILS}
     details |= {
@@ -135,22 +134,21 @@ def next_attempt(
 
 
 def is_followed(details: Mapping[str, Any]) -> bool:
-    """Return whether another attempt follows a run, by its details: then its end is not the end of its occurrence."""
+    """Return whether another attempt follows, by the details of a run: its end is then not that of its occurrence."""
     return "retry" in details
 
 
 def outcome_of(last: Run) -> Status:
-    """Return what an occurrence came to, by its last attempt, for those who start after it.
+    """Return the outcome of an occurrence, by its last attempt, for dependent jobs.
 
-    A retry that was never started, because it was cancelled, superseded or skipped, mended nothing: the failure before it
-    is what came of the occurrence.
+    A retry that was cancelled, superseded or skipped before its start changes nothing: the earlier failure is the outcome.
     """
     is_lost = last.origin is Origin.RETRY and last.started_at is None and last.status in (Status.CANCELLED, Status.SKIPPED)
     return Status.FAILED if is_lost else last.status
 
 
 def is_superseded(waiting: Run, started: Run) -> bool:
-    """Return whether the start of a run makes a waiting retry of the same job needless: a later occurrence has its turn."""
+    """Return whether the start of a run supersedes a waiting retry of the same job: it is a later occurrence."""
     is_retry = waiting.origin is Origin.RETRY and started.origin not in (Origin.RETRY, Origin.MANUAL)
     if not is_retry or waiting.scheduled_at is None or started.scheduled_at is None:
         return False

@@ -1,4 +1,4 @@
-"""Figures over samples."""
+"""Percentiles of samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def percentile(samples: Sequence[float], percent: float) -> float | None:
-    """Return the smallest sample that at least `percent` of 100 are not above (nearest rank), or None without samples."""
+    """Return the nearest-rank percentile: the smallest sample that `percent` % do not exceed. None without samples."""
     if not samples:
         return None
     ordered = sorted(samples)
@@ -15,10 +15,10 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
 
 
 def percentile_of_classes(classes: Sequence[tuple[float, int]], percent: float) -> float | None:
-    """Return the same of samples that were counted in classes: (upper bound, number), ascending."""
+    """Return the percentile of samples counted in classes, given as (upper bound, number) in ascending order."""
     rank = max(1, math.ceil(percent / 100 * sum(number for _, number in classes)))
-    for upto, number in classes:
+    for upper, number in classes:
         rank -= number
         if rank <= 0:
-            return upto
+            return upper
     return None

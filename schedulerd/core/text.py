@@ -1,8 +1,7 @@
-"""Text in messages: values shown short and on one line, guesses at misspelt words, and control characters written out.
+"""Text in messages: short quotes of values, suggestions for misspelled words, and escaping of control characters.
 
-What is written out would begin a new line or steer a terminal (CWE-117, CWE-150): the control characters, the line and
-paragraph separators of Unicode, and the marks that turn the direction of writing, with which a text can be made to look
-like another one.
+Escaped are characters that begin a new line or control a terminal (CWE-117, CWE-150): control characters, Unicode line
+and paragraph separators, and the marks that change the direction of writing and so can disguise a text.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-NEAREST = 5  # known words that are looked at when one is unknown
-LONGEST_WORD = 100  # characters of an unknown word for which that is done
+NEAREST = 5  # known words that are compared with an unknown one
+LONGEST_WORD = 100  # characters: there is no suggestion for a longer unknown word
 _WIDE = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _WRITTEN = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127, *range(128, 160))}
 _WRITTEN |= {code: f"\\u{code:04x}" for code in _WIDE}
 
 
 def shown(value: Any) -> str:
-    """Return `value` as an error shows it: short, and on one line."""
+    """Return `value` as error messages quote it: short and on one line."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list):
@@ -31,16 +30,16 @@ def shown(value: Any) -> str:
 
 
 def hidden(value: Any) -> str:
-    """Return `value` as an error tells of what may be a secret, or a place where one was put by mistake."""
+    """Return a description of `value` for error messages where the value may be a secret."""
     if isinstance(value, str):
         return f"a text of {len(value)} characters" if value else "an empty text"
     return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else shown(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the known word nearest to `word`, or nothing.
+    """Return ` (did you mean 'x'?)` with the known word nearest to `word`, or an empty text.
 
-    Of those that are near, one with as many parts comes first: `retry` is meant as `retries`, not as `retry_on`.
+    Among near words, one with the same number of underscores is preferred: `retry` suggests `retries`, not `retry_on`.
     """
     if not word or len(word) > LONGEST_WORD:
         return ""
@@ -50,10 +49,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text with all of them written out but tabs and newlines."""
+    """Return text with these characters escaped, except tabs and newlines."""
     return text if text.isascii() and text.isprintable() else text.translate(_WRITTEN)
 
 
 def one_line(text: str) -> str:
-    """Return text as one line."""
+    r"""Return text on one line: escaped, with newlines written as `\n`."""
     return escaped(text).replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""When a job is due, as values: its occurrences, the contract of a trigger, and what else starts a job."""
+"""The contract of triggers: occurrences, the `Trigger` protocol, and events that start a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class When(StrEnum):
-    """Which results of another job start this one."""
+    """Which outcomes of another job start this one."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -18,10 +18,10 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One time at which a trigger says that its job is due; (job_id, `scheduled_at`) is its identity.
+    """One instant at which a trigger makes its job due; (job_id, `scheduled_at`) identifies it.
 
-    `start_at` is when it is to be started: not before `scheduled_at`, and later when jitter, spread or the end of a
-    blackout move it. `skipped` says which blackout forbids it; `reasons` tell every rule that had a say.
+    `start_at` is when it starts: `scheduled_at`, or later by jitter, spread or the end of a blackout. `skipped` names the
+    blackout that forbids the start; `reasons` lists all rules that had an effect.
     """
 
     scheduled_at: datetime
@@ -31,10 +31,9 @@ class Occurrence:
 
 
 class Trigger(Protocol):
-    """Computes the times of a job. Pure: no clock, no I/O; equal triggers give equal times.
+    """Computes the occurrences of a job. Pure: no clock and no I/O; equal triggers give equal times.
 
-    What is decided about is an occurrence; what people ask for is when something starts. Both ascend: of two occurrences
-    the later one never starts before the earlier.
+    Both scheduled times and starts ascend: of two occurrences, the later one never starts before the earlier.
     """
 
     @property
@@ -44,22 +43,22 @@ class Trigger(Protocol):
 
     @property
     def text(self) -> str:
-        """Return the whole rule on one line; a job whose text changed is planned anew from that moment."""
+        """Return the whole rule on one line; a job whose text has changed is planned anew from that moment."""
         ...
 
     @property
     def rhythm(self) -> Trigger | None:
-        """Return the part that follows elapsed time and goes on when the clock is set back, or None when all is fixed."""
+        """Return the part that follows elapsed time and continues when the clock is set back, or None."""
         ...
 
     @property
     def waits_for_end(self) -> bool:
-        """Return whether the next time is counted from the end of the last run (then `next_after` is asked with that)."""
+        """Return whether times are counted from the end of the last run, which is then passed to `next_after`."""
         ...
 
     @property
     def events(self) -> Events:
-        """Return what starts the job besides times."""
+        """Return the events that start the job."""
         ...
 
     @property
@@ -69,19 +68,19 @@ class Trigger(Protocol):
 
     @property
     def has_blackouts(self) -> bool:
-        """Return whether there are times at which nothing may start."""
+        """Return whether there are blackouts."""
         ...
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first start strictly later than `instant`, in UTC, or None when there is none."""
+        """Return the first start strictly later than `instant`, in UTC, or None."""
         ...
 
     def occurrence_after(self, scheduled_at: datetime) -> Occurrence | None:
-        """Return the first occurrence strictly later than `scheduled_at`, also one that a blackout forbids, or None."""
+        """Return the first occurrence strictly later than `scheduled_at`, including one in a blackout, or None."""
         ...
 
     def occurrence_at(self, scheduled_at: datetime) -> Occurrence:
-        """Return what the rules make of an occurrence at `scheduled_at`: when it starts, or what forbids it."""
+        """Return the occurrence at `scheduled_at` with its start, its blackout and its reasons."""
         ...
 
     def count(self, after: datetime, upto: datetime) -> int:
@@ -89,39 +88,39 @@ class Trigger(Protocol):
         ...
 
     def settled_by(self, instant: datetime) -> datetime:
-        """Return a time so early that every occurrence up to it starts, or is skipped, by `instant`."""
+        """Return a time such that each occurrence up to it starts, or is skipped, by `instant`."""
         ...
 
     def free_at(self, instant: datetime) -> datetime | None:
-        """Return the first moment from `instant` on that is in no blackout; None when there is none."""
+        """Return the first moment from `instant` on outside all blackouts, or None."""
         ...
 
     def explain(self, after: datetime, count: int = 5) -> list[Occurrence]:
-        """Return the next `count` occurrences later than `after`, each with the reason when a rule had a say."""
+        """Return the next `count` occurrences later than `after`, with the reasons for their times."""
         ...
 
     def why_not(self, instant: datetime) -> str | None:
-        """Return which rule keeps an occurrence from being at `instant`, or None when the rule simply has no time there."""
+        """Return the rule that prevents an occurrence at `instant`; None when the trigger has no time there."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """The results of other jobs that start a job: all of them, or any, since it was started last."""
+    """Ends of other jobs that start a job: of all of them, or of any, since its last start."""
 
     jobs: tuple[str, ...]
     when: When
     needs_all: bool = False
 
     def __str__(self) -> str:
-        """Return the rule in words."""
+        """Return the dependency for display."""
         names = (" and " if self.needs_all else " or ").join(self.jobs)
         return f"after {names}" + {"success": "", "failure": " failed", "always": ", however it ended"}[self.when]
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """What starts a job besides times."""
+    """The events that start a job in addition to times."""
 
     at_startup: bool = False
     after: tuple[After, ...] = ()

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `90`, `90s`, `10m`, `1h30m`, `1d12h`; `512K`, `10M`, `2G`."""
+"""Durations and sizes in the notation of the configuration: `90`, `90s`, `10m`, `1h30m`, `1d12h`; `512K`, `10M`, `2G`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_duration(value: object) -> float:
-    """Return seconds for a number of seconds or a text such as `1h30m`.
+    """Return the seconds of a number or of a text such as `1h30m`.
 
-    Raise ValueError when it is neither, or longer than a hundred years.
+    Raise ValueError when it is neither, or longer than 100 years.
     """
     seconds = _seconds(value)
     if seconds > LONGEST:
@@ -37,7 +37,7 @@ def _seconds(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Return bytes for a number of bytes or a text such as `10M` (powers of 1024). Raise ValueError otherwise."""
+    """Return the bytes of an integer or of a text such as `10M` (powers of 1024). Raise ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -47,7 +47,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """Return bytes as `parse_size` reads them, in the largest unit that needs no fraction: `512M`, `1536K`, `1000`."""
+    """Return bytes in the notation of `parse_size`, in the largest unit without a fraction: `512M`, `1536K`, `1000`."""
     unit = next((unit for unit in "TGMK" if size and size % BYTES[unit] == 0), "")
     return f"{size // BYTES[unit]}{unit}"
 
@@ -58,7 +58,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as people read it, two units at most: `1h 30m`, `4.2s`, `35ms`."""
+    """Return `seconds` for display, with at most two units: `1h 30m`, `4.2s`, `35ms`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""The accounts of this host: users and groups by name or number (getpwnam(3)), and when an account ends (shadow(5))."""
+"""User and group accounts of the host, by name or number (getpwnam(3)), and their expiry (shadow(5))."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 NEVER = -1  # days
-FIRST_SIZE = 1024  # bytes for the texts of an entry; more when that is too little
-_NO_ENTRY = (0, errno.ENOENT, errno.ESRCH)  # what getspnam_r(3) says of a user who has no entry
+FIRST_SIZE = 1024  # bytes of the buffer for an entry's strings; doubled when it is too small
+_NO_ENTRY = (0, errno.ENOENT, errno.ESRCH)  # results of getspnam_r(3) for a user without an entry
 
 
 class _Spwd(ctypes.Structure):
@@ -25,16 +25,16 @@ class _Spwd(ctypes.Structure):
     )  # fmt: skip
 
 
-_libc = ctypes.CDLL(None)  # lets other threads go on: a server of accounts may take its time
+_libc = ctypes.CDLL(None)  # releases the interpreter lock during calls: an account server may be slow
 
 
 def user_of(name: str) -> pwd.struct_passwd:
-    """Return a user by name or number. Raise KeyError."""
+    """Return the user with a name or number. Raise KeyError."""
     return pwd.getpwuid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else pwd.getpwnam(name)
 
 
 def name_of(uid: int) -> str:
-    """Return what people call a user."""
+    """Return the name of a user for display, or `uid NUMBER`."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -42,17 +42,17 @@ def name_of(uid: int) -> str:
 
 
 def chown_argument(uid: int) -> str:
-    """Return a user as chown(1) takes one: the name, or the number when there is none."""
+    """Return a user as an argument of chown(1): the name, or the number when there is none."""
     return name_of(uid).removeprefix("uid ")
 
 
 def group_of(name: str) -> grp.struct_group:
-    """Return a group by name or number. Raise KeyError."""
+    """Return the group with a name or number. Raise KeyError."""
     return grp.getgrgid(int(name)) if re.fullmatch("[0-9]{1,9}", name) else grp.getgrnam(name)
 
 
 def is_known(key: str, name: str) -> bool:
-    """Return whether this host has the `user` or `group` of that name or number."""
+    """Return whether the host has the `user` or `group` (`key`) with a name or number."""
     try:
         return bool(user_of(name) if key == "user" else group_of(name))
     except KeyError:
@@ -60,9 +60,9 @@ def is_known(key: str, name: str) -> bool:
 
 
 def expired_on(user: pwd.struct_passwd, now: datetime) -> date | None:
-    """Return the day on which an account ended (`chage -E`, `usermod -e`), None for one that goes on.
+    """Return the day on which an account expired (`chage -E`, `usermod -e`), or None.
 
-    A locked password ends no account: those of services have none. Raise OSError when that cannot be looked up.
+    A locked password is not an expiry: service accounts have none. Raise OSError when the entry cannot be read.
     """
     first, today = date(1970, 1, 1), now.astimezone(UTC).date()
     days = _expiry_of(user.pw_name)
@@ -70,7 +70,7 @@ def expired_on(user: pwd.struct_passwd, now: datetime) -> date | None:
 
 
 def _expiry_of(name: str) -> int:
-    """Return the first day, counted from 1970 on, on which an account is no more; NEVER for one without such a day."""
+    """Return the day of expiry, in days since 1970-01-01, or NEVER."""
     entry, found, size = _Spwd(), ctypes.POINTER(_Spwd)(), FIRST_SIZE
     number = errno.ERANGE
     while number == errno.ERANGE:

@@ -1,14 +1,15 @@
-"""The part of the control group tree that is ours (cgroups(7), version 2): found, settled in, and let go of.
+"""The control group subtree that is delegated to the daemon (cgroups(7), version 2).
 
-It is ours when systemd delegates it (`Delegate=yes`; the group then has the extended attribute `user.delegate` or
-`trusted.delegate`, see systemd.resource-control(5)), or when the variable `SCHEDULERD_CGROUP` names it. In it are
+A subtree is delegated by systemd (`Delegate=yes`; its group then has the extended attribute `user.delegate` or
+`trusted.delegate`, see systemd.resource-control(5)) or named by the variable `SCHEDULERD_CGROUP`. It contains
 
-    daemon/         the daemon and its keepers: a group that hands controllers on has no processes of its own
-    runs-0/RUN_ID/  the runs of the first keeper, and so on; see keeper/groups.py
+    daemon/         the daemon and its keepers: a group with enabled controllers must not contain processes
+    runs-0/RUN_ID/  the runs of the first keeper, and so on; see process/keeper/run_cgroups.py
 
-systemd before 254 starts a unit's main process in the unit's own group, which it cannot enter while controllers are handed
-on from there to runs that go on. So the unit calls `python3 -m schedulerd.host.cgroups` in ExecStopPost=, which takes them
-back; the next daemon hands them on again, with the limits. (From 254 on, `DelegateSubgroup=daemon` does without.)
+systemd before 254 starts the main process of a unit in the unit's own group. It cannot do so while controllers are
+enabled there for runs that outlived the daemon. The unit therefore calls `python3 -m schedulerd.host.cgroups` in
+ExecStopPost=, which disables them. The next daemon enables them again, and the limits apply again. (systemd 254 and
+later could use `DelegateSubgroup=daemon` instead.)
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from contextlib import suppress
 
 VARIABLE = "SCHEDULERD_CGROUP"
 LEAF = "daemon"
-CONTROLLER_OF = {"memory": "memory", "cpus": "cpu", "pids": "pids"}  # by the limit of a run that it keeps
+CONTROLLER_OF = {"memory": "memory", "cpus": "cpu", "pids": "pids"}  # by the limit that it enforces
 CONTROLLERS = tuple(CONTROLLER_OF.values())
 _ATTRIBUTES = ("user.delegate", "trusted.delegate")
 
 
 def find() -> str | None:
-    """Return the folder of the subtree that is ours, or None."""
+    """Return the folder of the delegated subtree, or None."""
     named = os.environ.get(VARIABLE)
     if named:
         return named if is_writable_group(named) else None
@@ -37,14 +38,14 @@ def find() -> str | None:
 
 
 def is_writable_group(path: str) -> bool:
-    """Return whether groups can be made there."""
+    """Return whether a folder is a control group below which this process can create groups."""
     return os.path.isfile(os.path.join(path, "cgroup.procs")) and os.access(path, os.W_OK)
 
 
 def enter_leaf() -> str | None:
-    """Move this process out of the way, into its leaf of the subtree; return the subtree, None when there is none.
+    """Move this process into the leaf group `daemon` of the subtree. Return the subtree, or None when there is none.
 
-    Raise OSError when that cannot be.
+    Raise OSError when the kernel refuses it.
     """
     path = find()
     if path is None or _own_group() != os.path.normpath(path):
@@ -56,40 +57,43 @@ def enter_leaf() -> str | None:
 
 
 def delegate_controllers(path: str) -> frozenset[str]:
-    """Hand on what controllers there are to the groups below `path`, and return which are; those in use go on."""
+    """Enable the available controllers for the groups below `path`, and return those that are enabled.
+
+    The limits of running runs apply again.
+    """
     for name in _controllers(path, "cgroup.controllers"):
-        with suppress(OSError):  # each for itself: one that is not to be had is no reason against the others
+        with suppress(OSError):  # separately: an unavailable controller does not affect the others
             write(os.path.join(path, "cgroup.subtree_control"), f"+{name}")
     return _controllers(path, "cgroup.subtree_control")
 
 
 def enforceable_limits() -> frozenset[str]:
-    """Return which limits of whole runs can be kept here: those of the controllers that our subtree has."""
+    """Return the limits of whole runs that can be enforced here, by the controllers of the subtree."""
     path = find()
     return frozenset() if path is None else _controllers(path, "cgroup.controllers")
 
 
 def unenforceable(limits: Iterable[str], controllers: Iterable[str]) -> list[str]:
-    """Return which of a job's limits are of whole runs, and cannot be kept with these controllers."""
+    """Return those of a job's limits that need a control group and cannot be enforced with these controllers."""
     return sorted(name for name in limits if name in CONTROLLER_OF and CONTROLLER_OF[name] not in controllers)
 
 
 def withdraw_controllers(path: str) -> None:
-    """Take controllers back from the groups below, the lowest first: then a process can enter `path` itself."""
+    """Disable controllers below `path`, lowest groups first: a process can then enter `path` itself."""
     for folder in (*_groups_of_keepers(path), path):
         for name in CONTROLLERS:
-            with suppress(OSError):  # it is not handed on
+            with suppress(OSError):  # it is not enabled
                 write(os.path.join(folder, "cgroup.subtree_control"), f"-{name}")
 
 
 def read(path: str) -> str:
-    """Return what a file of a group says. Raise OSError."""
+    """Return the content of a control group's file. Raise OSError."""
     with open(path, encoding="ascii") as file:
         return file.read()
 
 
 def write(path: str, text: str) -> None:
-    """Tell a file of a group something. Raise OSError."""
+    """Write to a control group's file. Raise OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode("ascii"))
@@ -98,7 +102,7 @@ def write(path: str, text: str) -> None:
 
 
 def _controllers(path: str, name: str) -> frozenset[str]:
-    """Return which of ours a file of a group names; none when the group is gone."""
+    """Return those of CONTROLLERS that a group's file lists; none when the group is gone."""
     with suppress(OSError):
         return frozenset(read(os.path.join(path, name)).split()).intersection(CONTROLLERS)
     return frozenset()
@@ -109,7 +113,7 @@ def _groups_of_keepers(path: str) -> Iterable[str]:
 
 
 def _own_group() -> str | None:
-    """Return the folder of the group that this process is in, or None without version 2."""
+    """Return the folder of this process's group, or None without version 2."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             own = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
@@ -137,7 +141,7 @@ def _is_delegated(path: str) -> bool:
 
 
 def main() -> int:
-    """Let go of the subtree that this process, or the group above it, is in: for ExecStopPost=."""
+    """Disable controllers in the subtree of this process or of the group above it: for ExecStopPost=."""
     path = find()
     if path is not None:
         withdraw_controllers(path)

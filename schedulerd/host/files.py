@@ -1,4 +1,4 @@
-"""Read files of an operator or a child process without blocking and up to a limit, and write our own atomically."""
+"""Read files of operators and children without blocking and with a size limit; create folders and files safely."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import datetime
 
 from .trust import why_replaceable, why_untrusted
 
-LOCK = ".lock"  # in a folder that cannot be locked itself
+LOCK = ".lock"  # the lock file in a folder that cannot be locked itself
 PARENT_MODE = 0o755  # of a folder that is created above the requested one: its users must be able to reach it
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -21,18 +21,20 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 def read_regular(
     path: str, limit: int, flags: int = 0, folder: int | None = None, users: Collection[int] | None = None
 ) -> bytes:
-    """Return a file's content, `path` being taken from an open `folder` when there is one.
+    """Return a file's content; `path` is relative to an open `folder`, if given.
 
-    Raise OSError, or ValueError for what is no regular file, larger than `limit` bytes, or not trusted: nobody but `users`
-    may be able to change it, when they are given.
+    Raise OSError, or ValueError for a file that is not regular, is larger than `limit` bytes, or, when `users` are given,
+    can be changed by others than them.
     """
     descriptor = os.open(path, _FLAGS | flags, dir_fd=folder)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         if users is not None and (why := why_untrusted(path, users, descriptor)):
             raise ValueError(why)
-        with open(descriptor, "rb", closefd=False) as file:  # of a folder it would be left open
+        with open(
+            descriptor, "rb", closefd=False
+        ) as file:  # closefd=False: open() of a folder fails and would leave it open
             data = file.read(limit + 1)
     finally:
         os.close(descriptor)
@@ -42,7 +44,7 @@ def read_regular(
 
 
 def read_text(path: str, limit: int, users: Collection[int] | None = None) -> str:
-    """Return a file's text, as `read_regular` does. Raise FileNotFoundError, or ValueError with the reason in words."""
+    """Return a file's text, as `read_regular` does. Raise FileNotFoundError, or ValueError with the reason."""
     try:
         return read_regular(path, limit, users=users).decode()
     except FileNotFoundError:
@@ -54,11 +56,11 @@ def read_text(path: str, limit: int, users: Collection[int] | None = None) -> st
 
 
 def lock_folder(name: str, folder: int | None, how: int) -> int:
-    """Return a descriptor that locks a folder, `name` being taken from an open one, until it is closed (flock(2)).
+    """Lock a folder until the returned descriptor is closed (flock(2)); `name` is relative to an open `folder`, if given.
 
-    Raise OSError: BlockingIOError when it is locked already, and `how` does not wait.
+    Raise OSError, in particular BlockingIOError when it is locked and `how` does not wait.
 
-    NFS makes byte-range locks of flock(2), which want a file that is open for writing: there it is one in the folder.
+    NFS implements flock(2) by byte-range locks, which need a file open for writing: there, a file in the folder is locked.
     """
     descriptor = os.open(name, FOLDER_FLAGS, dir_fd=folder)
     try:
@@ -79,7 +81,7 @@ def lock_folder(name: str, folder: int | None, how: int) -> int:
 
 
 def make_private(path: str) -> None:
-    """Make a folder, and those above it that are not there, for the daemon's user alone. Raise OSError."""
+    """Create a folder and its missing parents, accessible to the daemon's user only. Raise OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileNotFoundError:
@@ -91,9 +93,9 @@ def make_private(path: str) -> None:
 
 
 def make_folders(path: str, mode: int, users: Collection[int]) -> str | None:
-    """Make a folder, and those above it that are not there; return why not, when others could lead us elsewhere.
+    """Create a folder and its missing parents; return why it was not created when others could redirect the path.
 
-    No link is followed below what was there. Raise OSError with the whole path.
+    No symbolic link is followed below the existing part of the path. Raise OSError with the whole path.
     """
     missing: list[str] = []
     here = os.path.abspath(path)
@@ -120,8 +122,8 @@ def make_folders(path: str, mode: int, users: Collection[int]) -> str | None:
 
 
 def _made(name: str, mode: int, folder: int) -> int:
-    """Return a descriptor of a folder in an open one, which is made when it is not there."""
-    with suppress(FileExistsError):  # somebody was quicker: who opens it looks whose it is
+    """Create a folder in an open one if it is missing, and return its descriptor."""
+    with suppress(FileExistsError):  # another process created it: the caller checks its owner
         os.mkdir(name, mode, dir_fd=folder)
     return os.open(name, FOLDER_FLAGS, dir_fd=folder)
 
@@ -136,7 +138,7 @@ def fsync_folder(path: str) -> None:
 
 
 def write_private(path: str, text: str) -> None:
-    """Write a file that is 0600 from its first moment, whole or not at all. Raise OSError."""
+    """Replace a file atomically; it has mode 0600 from its creation on. Raise OSError."""
     fresh = path + ".new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -147,12 +149,12 @@ def write_private(path: str, text: str) -> None:
         os.rename(fresh, path)
     except OSError:
         with suppress(OSError):
-            os.unlink(fresh)  # on a full disk it would take the room of what matters
+            os.unlink(fresh)  # frees its space on a full disk
         raise
 
 
 def free_name(path: str, word: str, now: datetime, companions: Iterable[str] = ("",)) -> str:
-    """Return a name beside `path` that nothing has, nor what belongs to it (`companions`: the ends of their names)."""
+    """Return an unused name beside `path`; `companions` are suffixes of files that belong to it and must be unused too."""
     aside = f"{path}.{word}-{now:%Y%m%dT%H%M%S}"
     while any(os.path.lexists(aside + companion) for companion in companions):
         aside += "-2"

@@ -1,11 +1,11 @@
-"""What other processes can see of the daemon: its environment (proc(5), /proc/PID/environ) and its memory (ptrace(2)).
+"""Hide the daemon's environment (proc(5), /proc/PID/environ) and memory (ptrace(2)) from other processes.
 
-The environment that a process was started with stays readable for its user, whatever the process does to its variables
-afterwards. So the values there are overwritten, and the variables themselves live on in memory, where a reload finds the
-secrets that `{env: X}` names. What a keeper needs is no secret, and stays.
+The environment with which a process was started stays readable for its user, even after the process changes its
+variables. Its values are therefore overwritten. The variables stay in memory, where a reload finds the secrets that
+`{env: X}` names. Variables that a keeper needs are no secrets, and stay.
 
-A keeper itself stays visible to its user: where /proc hides what may not be traced (ProtectProc=invisible), the daemon
-would not see it and what it has just started. So it is given nothing that is worth a look.
+A keeper remains visible to its user: where /proc hides processes that cannot be traced (ProtectProc=invisible), the
+daemon could not see the keeper and its children. A keeper is therefore given no secrets.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .cgroups import VARIABLE as CGROUP
 
 log = logging.getLogger(__name__)
 
-_NOT_DUMPABLE = (4, 0)  # PR_SET_DUMPABLE, prctl(2): nobody but root traces us, and no core has our memory in it
-# How its Python is loaded and reads names of files, and where our control groups and fault points are. The last three are
-# of the libraries that our tests preload.
+_NOT_DUMPABLE = (4, 0)  # PR_SET_DUMPABLE, prctl(2): only root can trace the process, and it writes no core dump
+# The variables that decide how a keeper's Python is loaded and decodes file names, and those for control groups and fault
+# points. The last three belong to libraries that the tests preload.
 _OF_KEEPERS = re.compile(rf"PATH|LANG|LANGUAGE|LC_\w+|LD_\w+|GLIBC_TUNABLES|{FAULT}|{CGROUP}|WALLSHIFT|IOFAULT|FDFAULT")
-_ENV_START = 47  # the place of env_start among the fields of /proc/PID/stat that follow the name; env_end comes next
+_ENV_START = 47  # the index of env_start in /proc/PID/stat after the name; env_end follows
 
 
 def keeper_environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -44,14 +44,16 @@ def _is_open(entry: bytes) -> bool:
 
 
 def hide() -> None:
-    """Take our variables out of /proc/PID/environ, and let nobody trace us. Called once, before there are other threads.
+    """Overwrite the initial environment, and make this process untraceable. Called once, before there are other threads.
 
-    Where that cannot be, it is told in the log: the daemon is no less able to do its work.
+    A failure is logged and otherwise ignored: the daemon works without it.
     """
     try:
         _overwrite_environment()
     except (OSError, IndexError, ValueError) as error:
-        log.warning("the variables of the daemon stay readable in /proc/%d/environ for its user: %s", os.getpid(), error)
+        log.warning(
+            "the environment of the daemon remains readable in /proc/%d/environ for its user: %s", os.getpid(), error
+        )
     if ctypes.CDLL(None).prctl(*_NOT_DUMPABLE, 0, 0, 0) != 0:
         log.warning("other processes of the daemon's user can read its memory: prctl(PR_SET_DUMPABLE) failed")
 
@@ -60,11 +62,11 @@ def _overwrite_environment() -> None:
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[_ENV_START]), int(fields[_ENV_START + 1])
-    with open("/proc/self/mem", "r+b", buffering=0) as memory:  # a wrong address is an error there, and no crash
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:  # a wrong address raises an error instead of crashing
         memory.seek(start)
         block = memory.read(end - start)
         for name, value in os.environ.items():
-            if name:  # setenv(3) takes no other one, and copies what it takes: no library finds NULs in its place
+            if name:  # setenv(3) rejects an empty name; it copies the value, so that libraries do not read NULs
                 os.environ[name] = value
         memory.seek(start)
         memory.write(blanked(block))

@@ -1,4 +1,4 @@
-"""Who a daemon is, to those that share a place with it: a PostgreSQL, or a folder of backups."""
+"""The identity of a daemon towards other daemons that use the same PostgreSQL server or folder of backups."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MACHINE_ID = "/etc/machine-id"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A daemon: `daemon` stays the same over its restarts, its host's new names and new program versions."""
+    """A daemon. `daemon` stays the same across restarts, changes of the host name and new versions."""
 
     daemon: str
     name: str
 
 
 def owner_at(state_dir: str) -> Owner:
-    """Return who the daemon with a state directory of this host is.
+    """Return the identity of the daemon with this state directory on this host.
 
-    The machine's own id is hashed, as machine-id(5) asks; a machine that has none is known by its host name.
+    The machine id is hashed, as machine-id(5) requires. A host without one is identified by its host name.
     """
     machine, path = socket.gethostname(), os.path.realpath(state_dir)
     name = f"{machine}:{path}"
@@ -32,5 +32,5 @@ def owner_at(state_dir: str) -> Owner:
         with open(MACHINE_ID, "rb") as file:
             machine = file.read().strip().decode("ascii", "replace") or machine
     except OSError as error:
-        raise_shortage(error)  # it would be another daemon, whose history this is not
+        raise_shortage(error)  # otherwise the daemon would not recognise its own history
     return Owner(hmac.new(machine.encode(), f"schedulerd {path}".encode(), hashlib.sha256).hexdigest()[:32], name)

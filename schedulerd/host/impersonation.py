@@ -1,7 +1,8 @@
-"""Use files with another user's rights for a while, in one thread: whoever has the folder cannot lead root out of it.
+"""Use files with the rights of another user, in one thread: the owner of a folder cannot misdirect root.
 
-The identity for files is a thread's own (setfsuid(2)): signals, limits and the other threads see nothing of it. With it go
-the capabilities that pass over permissions. The supplementary groups stay: root's, of which there are few or none.
+The file system user id belongs to a thread (setfsuid(2)): signals, limits and other threads are not affected. The
+capabilities that override file permissions are dropped with it. The supplementary groups of root stay; there are few or
+none.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOGROUP = 65534  # of a user whom no database knows
-_ASK = 2**32 - 1  # no id: changes nothing, and the answer is the present one
+NOGROUP = 65534  # the group of a user without an account
+_QUERY = 2**32 - 1  # an invalid id: changes nothing, and returns the current one
 _libc = ctypes.CDLL(None)
 
 
 @contextmanager
 def file_access_as(uid: int) -> Iterator[None]:
-    """Use files as a user may, in this thread. Raise PermissionError when that cannot be."""
+    """Use files with the rights of a user, in this thread. Raise PermissionError when that is not permitted."""
     try:
         gid = pwd.getpwuid(uid).pw_gid
     except KeyError:
         gid = NOGROUP
-    before = _set("uid", _ASK), _set("gid", _ASK)
+    before = _set("uid", _QUERY), _set("gid", _QUERY)
     try:
         _set("gid", gid)
         _set("uid", uid)
-        if (_set("uid", _ASK), _set("gid", _ASK)) != (uid, gid):  # they tell no errors
-            raise PermissionError(1, f"the rights of uid {uid} cannot be taken: it needs CAP_SETUID and CAP_SETGID")
+        if (_set("uid", _QUERY), _set("gid", _QUERY)) != (uid, gid):  # setfsuid(2) reports no errors
+            raise PermissionError(1, f"cannot use files as uid {uid}: CAP_SETUID and CAP_SETGID are required")
         yield
     finally:
         _set("uid", before[0])
@@ -37,11 +38,11 @@ def file_access_as(uid: int) -> Iterator[None]:
 
 
 def can_use_all_files() -> bool:
-    """Return whether this process may use the files of everybody."""
+    """Return whether this process can use the files of all users."""
     return os.geteuid() == 0
 
 
 def _set(which: str, number: int) -> int:
-    """Set the user or the group for files, and return which it was."""
+    """Set the user or group for file access, and return the previous one."""
     call = getattr(_libc, f"setfs{which}")
-    return int(call(ctypes.c_uint32(number))) & _ASK
+    return int(call(ctypes.c_uint32(number))) & _QUERY

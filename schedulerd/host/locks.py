@@ -1,8 +1,8 @@
-"""Locks against a second daemon, which also hold when somebody removes their files.
+"""Locks that exclude a second daemon, even after their files are removed.
 
-A lock on a path has a file (flock(2)), which an earlier version looks at, too, and a name: an abstract Unix socket address
-(unix(7)) that stands for the path. Nobody can remove a name, and the kernel frees it when its holder dies. It is made from
-the folder that the path is in and from the last part of the path, so it outlives what is at the path.
+A lock on a path consists of a file (flock(2)), which earlier versions check too, and an abstract Unix socket address
+(unix(7)). An address cannot be removed, and the kernel frees it when its holder ends. It is derived from the folder that
+contains the path and from the last component, so it does not depend on what exists at the path.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def address_of(path: str, part: str = "") -> str:
-    """Return the abstract address that stands for a path, or for a part of what is there. Raise OSError."""
+    """Return the abstract address for a path, or for a `part` of what is there. Raise OSError."""
     parent, name = os.path.split(os.path.realpath(path))
     found = os.stat(parent)
     text = f"{found.st_dev}:{found.st_ino}:{name}:{part}"
@@ -30,7 +30,7 @@ def address_of(path: str, part: str = "") -> str:
 
 
 def trusted_holders(path: str) -> set[int]:
-    """Return the users who may hold what is at a path: root, ourselves, and its owner."""
+    """Return the users whose processes may hold the lock of a path: root, the own user, and the owner of the path."""
     users = {0, os.geteuid()}
     with suppress(OSError):
         users.add(os.stat(path).st_uid)
@@ -38,7 +38,7 @@ def trusted_holders(path: str) -> set[int]:
 
 
 def lock_file(path: str, what: str) -> int:
-    """Lock a file until the descriptor that is returned is closed. Raise AlreadyRunningError, SchedulerdError or OSError."""
+    """Lock a file until the returned descriptor is closed. Raise AlreadyRunningError, SchedulerdError or OSError."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -51,11 +51,11 @@ def lock_file(path: str, what: str) -> int:
             raise SchedulerdError(f"cannot lock {path}: {error.strerror}") from error
         if is_same_file(path, descriptor):
             return descriptor
-        os.close(descriptor)  # it was removed or replaced before it was locked: another process may lock the next one
+        os.close(descriptor)  # replaced before it was locked: another process may lock the new file
 
 
 def is_same_file(path: str, descriptor: int) -> bool:
-    """Return whether an open file or folder is the one that is at a path."""
+    """Return whether an open file or folder is the one at a path."""
     try:
         found, held = os.stat(path), os.fstat(descriptor)
     except FileNotFoundError:
@@ -64,8 +64,8 @@ def is_same_file(path: str, descriptor: int) -> bool:
 
 
 def check_name(path: str, what: str) -> None:
-    """Raise AlreadyRunningError when another process holds the name of a path."""
-    with suppress(OSError):  # the folder that it would be in is not there
+    """Raise AlreadyRunningError when another process holds the address of a path."""
+    with suppress(OSError):  # the folder that contains the path does not exist
         _check_holder(holder_of(address_of(path), trusted_holders(path)), what)
 
 
@@ -76,10 +76,10 @@ def _check_holder(pid: int, what: str) -> None:
 
 
 class PathLock:
-    """The lock on one path; `file` is its lock file, and `is_folder` says to lock the folder at the path, too."""
+    """The lock on one path. `file` is its lock file; with `is_folder`, the folder at the path is locked too."""
 
     def __init__(self, path: str, file: str, what: str, is_folder: bool = False) -> None:
-        """Raise AlreadyRunningError when another process has it, SchedulerdError or OSError when it cannot be made."""
+        """Raise AlreadyRunningError when another process holds the lock, SchedulerdError or OSError when it fails."""
         self._path, self._file, self._what = path, file, what
         self._folder = -1
         self._lost: str | None = None
@@ -94,7 +94,7 @@ class PathLock:
             raise
 
     def _hold_name(self) -> None:
-        why = "another user's process holds the name of its lock"
+        why = "a process of another user holds the address of its lock"
         try:
             address = address_of(self._path)
             self._name = hold(address)
@@ -112,20 +112,20 @@ class PathLock:
             raise AlreadyRunningError(f"another schedulerd uses {self._what} (it has locked the folder)") from error
 
     def restore(self) -> str | None:
-        """Make again what somebody has removed; return what is wrong, in words, or None."""
+        """Create again what was removed; return an error message, or None."""
         if self._name is not None:
             drain(self._name)
         try:
             self._restore_folder()
             self._restore_file()
         except (SchedulerdError, OSError) as error:
-            return f"the lock on {self._what} was removed, and cannot be made again: {error}"
+            return f"the lock on {self._what} was removed and cannot be restored: {error}"
         return self._lost
 
     def _restore_folder(self) -> None:
         if self._folder < 0 or is_same_file(self._path, self._folder):
             return
-        self._lost = f"{self._what} was removed or replaced: what it held is lost to this daemon, which must be restarted"
+        self._lost = f"{self._what} was removed or replaced: its content is lost, restart the daemon"
         make_private(self._path)
         fresh = self._locked_folder()
         os.close(self._folder)
@@ -137,10 +137,10 @@ class PathLock:
         fresh = lock_file(self._file, self._what)
         os.close(self._descriptor)
         self._descriptor = fresh
-        log.warning("the lock file %s was removed: it is made again", self._file)
+        log.warning("the lock file %s was removed: recreated", self._file)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._name is not None:
             self._name.close()
         for descriptor in (self._folder, self._descriptor):

@@ -1,7 +1,7 @@
-"""Passes the log on to a reader who may not take it now (a pipe that nobody reads, a stopped terminal), and never waits.
+"""Write log messages to a reader that may be slow or stopped (an unread pipe, a suspended terminal), without blocking.
 
-What is not taken is kept up to a bound, and passed on later; what comes beyond that is dropped and counted. A thread that
-logs holds locks and starts jobs: it must not stand still because somebody looks at the log with a pager.
+Data that is not accepted is kept up to a limit and written later; further messages are dropped and counted. A thread
+that logs may hold locks and starts jobs: it must not block because the log is displayed in a pager.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from collections import deque
 from collections.abc import Callable
 
 MOST_KEPT_BYTES = 1_000_000
-PIECE_BYTES = 4096  # PIPE_BUF: of so much poll(2) says truly that a pipe takes it at once
+PIECE_BYTES = 4096  # PIPE_BUF: after poll(2), a pipe accepts this many bytes without blocking
 
 
 class NonBlockingWriter:
-    """Data on its way to `send`, which takes some of it and returns how much: 0 for none now. For one thread at a time."""
+    """Passes messages to `send`, which returns how many bytes it accepted, 0 for none now. Not thread-safe."""
 
     def __init__(
         self, send: Callable[[bytes], int], format_lost: Callable[[int], bytes], most_bytes: int = MOST_KEPT_BYTES
     ) -> None:
-        """`format_lost` makes the message that so many messages were lost."""
+        """`format_lost` returns the message that reports a number of lost messages."""
         self._send = send
         self._tell_lost = format_lost
         self._most_bytes = most_bytes
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
-        self.lost = 0  # since they were last told of
+        self.lost = 0  # not reported yet
 
     @property
     def kept(self) -> int:
-        """How many messages wait."""
+        """The number of waiting messages."""
         return len(self._kept)
 
     def put(self, message: bytes) -> None:
-        """Pass a message on, after those that wait."""
+        """Write a message after those that wait."""
         self.flush()
         if not self._kept and not (message := message[self._sent(message) :]):
             return
@@ -46,7 +46,7 @@ class NonBlockingWriter:
         self._keep(message)
 
     def flush(self) -> bool:
-        """Pass on what waits, as far as it is taken; return whether nothing waits any more."""
+        """Write waiting messages as far as they are accepted; return whether none is left."""
         while self._kept or self.lost:
             if not self._kept:
                 lost, self.lost = self.lost, 0
@@ -65,15 +65,15 @@ class NonBlockingWriter:
         self._kept_bytes += len(message)
 
     def _sent(self, message: bytes) -> int:
-        """Send as much of a message as is taken now; return how much that is."""
+        """Send a message as far as it is accepted now; return the number of bytes."""
         sent = 0
-        while sent < len(message) and (taken := self._send(message[sent:])):
-            sent += taken
+        while sent < len(message) and (accepted := self._send(message[sent:])):
+            sent += accepted
         return sent
 
 
 def to_descriptor(descriptor: int) -> Callable[[bytes], int]:
-    """Return what writes to a descriptor without waiting. It may be shared, so it is not made a non-blocking one."""
+    """Return a function that writes to a descriptor without blocking; O_NONBLOCK is not set, because it may be shared."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
 
@@ -84,17 +84,17 @@ def to_descriptor(descriptor: int) -> Callable[[bytes], int]:
         except BlockingIOError:
             return 0
         except OSError:
-            return len(data)  # nobody will ever take it
+            return len(data)  # discard: it can never be written
 
     return send
 
 
 def _gone(ready: list[tuple[int, int]], data: bytes) -> int:
-    return len(data) if ready else 0  # an error or a hang-up: its reader is gone
+    return len(data) if ready else 0  # POLLERR or POLLHUP: the reader is gone
 
 
 def to_socket(there: socket.socket) -> Callable[[bytes], int]:
-    """Return what sends datagrams without waiting. Errors are the caller's."""
+    """Return a function that sends datagrams without blocking. It raises OSError except BlockingIOError."""
 
     def send(data: bytes) -> int:
         try:

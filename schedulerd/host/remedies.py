@@ -1,6 +1,6 @@
-"""The way out where others can change a place: a command that mends it and breaks nothing else on the host.
+"""Remedies for files that others can change: a command that corrects the file and affects nothing else on the host.
 
-What belongs to the host (/tmp, /home) or to somebody else (their home) stays as it is: another place is named instead.
+Folders of the host (/tmp, /home) or of other users (their homes) are not changed: the remedy is to use another path.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _OF_THE_PACKAGE = (_OWN_CONFIG, "/var/lib/schedulerd", OWN_BACKUPS, "/run/schedu
 def remedy_for(
     path: str, found: os.stat_result, users: Collection[int], owner: int, below: str | None, is_open: bool
 ) -> str:
-    """Return what to do about a place that others can change.
+    """Return the remedy for a file or folder that others can change.
 
-    `found` is what is at `path`, `users` are those who may change it, `owner` whose it should be. `below` is what is wanted,
-    when `path` is a folder above it. `is_open`: others than `users` may write to it.
+    `found` is the status of `path`, `users` are those who may change it, `owner` is the intended owner. `below` is the
+    wanted path when `path` is a folder above it. `is_open` is true when others than `users` can write to it.
     """
     is_theirs, is_folder = found.st_uid not in users, stat.S_ISDIR(found.st_mode)
     to = owner if owner in users else min(users)
@@ -47,8 +47,8 @@ def remedy_for(
         and is_folder
         and (found.st_mode & stat.S_ISVTX or path in _OF_THE_HOST or _is_home(path, found.st_uid))
     ):
-        is_shared = found.st_mode & stat.S_ISVTX and not is_theirs  # nobody else can touch what one has made there
-        return _own_folder(path, to) if is_shared else "name another folder"
+        is_shared = found.st_mode & stat.S_ISVTX and not is_theirs  # others cannot change files that one creates there
+        return _own_folder(path, to) if is_shared else "use another folder"
     commands = []
     if is_theirs:
         commands.append(f"chown {'-h ' if stat.S_ISLNK(found.st_mode) else ''}{chown_argument(to)} {shlex.quote(path)}")
@@ -59,18 +59,18 @@ def remedy_for(
 
 def _own_folder(path: str, owner: int) -> str:
     whose = f"-o {chown_argument(owner)} " if owner else ""
-    return f"make a folder of its own below it: install -d {whose}-m 700 {shlex.quote(os.path.join(path, 'NAME'))}"
+    return f"create a separate folder below it: install -d {whose}-m 700 {shlex.quote(os.path.join(path, 'NAME'))}"
 
 
 def _elsewhere(wanted: str, folder: str) -> str:
-    """Return how to have something outside a folder: of a file, how to move it to where no file is yet."""
+    """Return how to use a path outside a folder: for a file, the command that moves it to an unused path."""
     if not os.path.isfile(wanted):
-        return f"name a path that is not below {shlex.quote(folder)}"
+        return f"use a path that is not below {shlex.quote(folder)}"
     target = os.path.join(_OWN_CONFIG, os.path.basename(wanted))
     while os.path.lexists(target):
         target += ".moved"
     command = f"install -o root -g {_own_group()} -m 640 {shlex.quote(wanted)} {shlex.quote(target)}"
-    return f"move it, and name the new path: {command}"
+    return f"move it and use the new path: {command}"
 
 
 def _own_group() -> str:

@@ -1,4 +1,4 @@
-"""Talk to systemd: ready, stopping, status, watchdog, and sockets that it holds. Outside of systemd every call does nothing.
+"""Communication with systemd: readiness, status, watchdog and passed sockets. Outside of systemd, all calls do nothing.
 
 See sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
 """
@@ -18,13 +18,13 @@ from ..core.text import one_line
 log = logging.getLogger(__name__)
 
 FIRST_PASSED = 3  # the descriptor of the first socket that systemd passes
-START_EXTENSION = 60.0  # seconds that a start is given from each word on
+START_EXTENSION = 60.0  # seconds by which each `starting` extends the start timeout
 
 
 class Notifier:
-    """Tells the service manager how the daemon is. Fed by the planner's loop, so a stuck loop is noticed.
+    """Sends the state of the daemon to the service manager. The planner's loop feeds the watchdog: a stuck loop is noticed.
 
-    A manager that hangs must not stop the loop: it is never waited for. What it must know and did not take is said again.
+    Sending never blocks: a service manager that hangs must not stop the loop. A state that was not accepted is sent again.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,50 +34,50 @@ class Notifier:
             self._notifier.socket.setblocking(False)
             self._notifier.debug = True  # raise what goes wrong
         self._lock = threading.Lock()
-        self._owed: str | None = None
+        self._pending: str | None = None
         self._every = _watchdog_seconds() / 2
         self._next = 0.0
 
     def ready(self, status: str) -> None:
-        """Say that the daemon is up, or up again after a reload."""
-        self._owe(f"READY=1\nSTATUS={one_line(status)}")
+        """Report that the daemon is ready, at the start or after a reload."""
+        self._send_reliably(f"READY=1\nSTATUS={one_line(status)}")
 
     def reloading(self) -> None:
-        """Say that a reload has begun."""
-        self._owe(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1_000_000)}")
+        """Report that a reload has begun."""
+        self._send_reliably(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1_000_000)}")
 
     def starting(self, status: str) -> None:
-        """Say what the start waits for, and that it is to be given time: called every few seconds until it is over."""
+        """Report what the start waits for, and extend the start timeout: called every few seconds."""
         self._send(f"STATUS={one_line(status)}\nEXTEND_TIMEOUT_USEC={int(START_EXTENSION * 1_000_000)}")
 
     def stopping(self, seconds: float) -> None:
-        """Say that the daemon is ending, and for how long that may take."""
-        self._owe(f"STOPPING=1\nSTATUS=Waiting for running jobs\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+        """Report the shutdown, and how many seconds it may take."""
+        self._send_reliably(f"STOPPING=1\nSTATUS=Waiting for running jobs\nEXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def feed_watchdog(self) -> None:
-        """Say that the loop starts jobs; twice in each interval is enough. Called at each turn that went well."""
+        """Feed the watchdog twice in each interval. Called at each turn of the loop that succeeded."""
         if self._every and self._clock.monotonic() >= self._next:
             self._next = self._clock.monotonic() + self._every
             self._send("WATCHDOG=1")
 
     def resend_pending(self) -> None:
-        """Say what the manager must know and did not take yet. Called at each turn of the loop."""
-        if self._owed is not None:
-            self._pay()
+        """Send a state that the service manager did not accept yet. Called at each turn of the loop."""
+        if self._pending is not None:
+            self._send_pending()
 
-    def _owe(self, text: str) -> None:
-        """Say something that the manager must know, instead of what it has not heard yet."""
+    def _send_reliably(self, text: str) -> None:
+        """Send a state that must arrive; it replaces one that is still pending."""
         with self._lock:
-            self._owed = text
-        self._pay()
+            self._pending = text
+        self._send_pending()
 
-    def _pay(self) -> None:
+    def _send_pending(self) -> None:
         with self._lock:
-            if self._owed is not None and self._send(self._owed):
-                self._owed = None
+            if self._pending is not None and self._send(self._pending):
+                self._pending = None
 
     def _send(self, text: str) -> bool:
-        """Say something; return whether it is worth no second try."""
+        """Send a message; return whether no second attempt is needed."""
         if self._notifier.socket is None:
             return True
         try:
@@ -85,12 +85,12 @@ class Notifier:
         except BlockingIOError:
             return False
         except OSError as error:
-            log.debug("the service manager cannot be told: %s", error)
+            log.debug("the service manager cannot be notified: %s", error)
         return True
 
 
 def passed_sockets() -> list[socket.socket]:
-    """Return the listening sockets that systemd holds for this process; what it said of them is for nobody else."""
+    """Return the listening sockets that systemd passed; their variables are removed, so that no child inherits them."""
     pid, count = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
@@ -104,7 +104,7 @@ def passed_sockets() -> list[socket.socket]:
 
 
 def _watchdog_seconds() -> float:
-    """Return the interval that systemd expects of this process, 0 when it expects none (sd_watchdog_enabled(3))."""
+    """Return the watchdog interval in seconds, 0.0 when systemd expects none (sd_watchdog_enabled(3))."""
     pid = os.environ.get("WATCHDOG_PID")
     if pid is not None and pid != str(os.getpid()):
         return 0.0

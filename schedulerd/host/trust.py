@@ -1,9 +1,10 @@
-"""One rule for every file that decides what runs: who may change it may run commands as the daemon, or as a job's user.
+"""Trust in files that decide what runs: whoever can change one can run commands as the daemon or as a job's user.
 
-A file is trusted when it and each folder above it belong to a trusted user, and nobody else may write there. A folder with
-the sticky bit (/tmp) may be written by others: they cannot touch what is not theirs (unlink(2), EACCES). A link is trusted
-like a file, and so is what it leads to. The group of a file may write when it is a trusted user's own, which has no other
-member (Debian's user private groups). With an ACL (acl(5)), the bits of the group are what it gives to anybody at most.
+A file is trusted when it and all folders above it belong to trusted users and nobody else can write to them. A folder
+with the sticky bit (/tmp) may be writable by others: they cannot replace files of other owners there (unlink(2), EACCES).
+A symbolic link is checked like a file, and so is its target. Group write permission is accepted when the group is the
+private group of a trusted user, without other members (as Debian creates them). With an ACL (acl(5)), the group bits are
+the maximum that the ACL grants.
 """
 
 from __future__ import annotations
@@ -22,38 +23,38 @@ from .remedies import remedy_for
 
 
 def trusted(also: Iterable[int] = ()) -> frozenset[int]:
-    """Return the users who may decide what runs: root, the daemon's own user, and those in `also`."""
+    """Return the users who may decide what runs: root, the daemon's user, and the users `also`."""
     return frozenset((0, os.geteuid(), *also))
 
 
 def why_untrusted(path: str, users: Collection[int], descriptor: int | None = None, owner: int = 0) -> str | None:
-    """Return in words who else may change what is at a path, and the way out; None when it is trusted.
+    """Return which other users can change the file at a path, and the remedy; None when it is trusted.
 
-    `descriptor` is the file as it was opened, `owner` whose it should be. Raise OSError when a folder cannot be looked at.
+    `descriptor` is the opened file, `owner` the intended owner. Raise OSError when a folder cannot be inspected.
     """
     path = os.path.abspath(path)
     real = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor is not None else os.path.realpath(path)
     places = tuple(dict.fromkeys((path, real)))
-    for each in places:  # the folders first: a file in a folder of somebody else is not mended by what is done to the file
+    for each in places:  # folders first: correcting a file does not help in a folder of another user
         if why := _why_above(each, users):
             return why
     if descriptor is not None and (why := _why(path, os.fstat(descriptor), users, owner)):
         return why
-    # What is there now, too: a stranger may have had a link there when it was opened, and put a file there since.
+    # Also what is there now: there may have been a link of another user when it was opened.
     return next(filter(None, (_why(each, os.lstat(each), users, owner) for each in places)), None)
 
 
 def why_replaceable(path: str, users: Collection[int]) -> str | None:
-    """Return in words who else may put something at a path, and the way out; None when nobody may.
+    """Return which other users can create or replace a file at a path, and the remedy; None when nobody can.
 
-    What is there may be anybody's, or nothing. Raise OSError when a folder cannot be looked at.
+    An existing file may have any owner. Raise OSError when a folder cannot be inspected.
     """
     for each in dict.fromkeys((os.path.abspath(path), os.path.realpath(path))):
-        with suppress(FileNotFoundError):  # it begins at the top: whatever is there was looked at
+        with suppress(FileNotFoundError):  # checked from the top: all existing folders were inspected
             if why := _why_above(each, users):
                 return why
             found = os.lstat(each)
-            is_shared = os.stat(os.path.dirname(each)).st_mode & stat.S_ISVTX  # who owns something may replace it
+            is_shared = os.stat(os.path.dirname(each)).st_mode & stat.S_ISVTX  # the owner can replace it there
             if found.st_uid not in users and (is_shared or stat.S_ISLNK(found.st_mode)):
                 return _why(each, found, users, 0)
     return None
@@ -71,8 +72,8 @@ def _why_above(path: str, users: Collection[int]) -> str | None:
 
 
 def _why(path: str, found: os.stat_result, users: Collection[int], owner: int, below: str | None = None) -> str | None:
-    """Return what is wrong with a file, folder or link by itself; `owner` is whose it should be, `below` what is wanted."""
-    is_link = stat.S_ISLNK(found.st_mode)  # whose mode says nothing (symlink(7))
+    """Return why a file, folder or link itself is not trusted; `owner` is the intended owner, `below` the wanted path."""
+    is_link = stat.S_ISLNK(found.st_mode)  # the mode of a link has no meaning (symlink(7))
     is_open = not is_link and _is_open(path, found, users)
     if found.st_uid in users and not is_open:
         return None
@@ -82,13 +83,13 @@ def _why(path: str, found: os.stat_result, users: Collection[int], owner: int, b
 
 
 def _is_open(path: str, found: os.stat_result, users: Collection[int]) -> bool:
-    """Return whether others than `users` may write to a file or folder by its mode."""
+    """Return whether the mode of a file or folder lets others than `users` write to it."""
     by_group = found.st_mode & stat.S_IWGRP and not _is_own_group(path, found.st_gid, users)
     return bool(found.st_mode & stat.S_IWOTH or by_group)
 
 
 def _is_own_group(path: str, gid: int, users: Collection[int]) -> bool:
-    """Return whether nobody but trusted users may do what a file's group may. Raise OSError."""
+    """Return whether the group of a file is private to a trusted user and there is no ACL. Raise OSError."""
     return any(_is_private(gid, uid) for uid in users) and not _has_acl(path)
 
 
@@ -102,7 +103,7 @@ def _has_acl(path: str) -> bool:
 
 
 def _is_private(gid: int, uid: int) -> bool:
-    """Return whether a group is the one that its user alone is in."""
+    """Return whether a group is the private group of a user, without other members."""
     try:
         owner, group = pwd.getpwuid(uid), grp.getgrgid(gid)
     except KeyError:

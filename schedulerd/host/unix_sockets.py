@@ -1,6 +1,6 @@
-"""Unix sockets (unix(7)): abstract addresses as locks, and whether a path still has the socket that was made there.
+"""Unix sockets (unix(7)): abstract addresses as locks, and the identity of a socket at a path.
 
-Nobody can remove an abstract address, and the kernel frees it when its holder dies.
+An abstract address cannot be removed, and the kernel frees it when its holder ends.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ BACKLOG = 128
 
 
 def hold(address: str) -> socket.socket | None:
-    """Hold an abstract address until the socket is closed; None when another process holds it. Raise OSError."""
+    """Bind an abstract address until the socket is closed; return None when another process holds it. Raise OSError."""
     holding = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         holding.bind(address)
-        holding.listen(BACKLOG)  # who connects only asks who holds it, and is never answered
+        holding.listen(BACKLOG)  # a client connects only to learn who holds it, and gets no answer
     except OSError as error:
         holding.close()
         if error.errno != errno.EADDRINUSE:
@@ -29,7 +29,7 @@ def hold(address: str) -> socket.socket | None:
 
 
 def drain(holding: socket.socket) -> None:
-    """Let those go who have asked who holds an address, so that others can ask."""
+    """Close the connections of clients that asked who holds an address, so that others can connect."""
     holding.setblocking(False)
     with suppress(OSError):
         while True:
@@ -37,9 +37,9 @@ def drain(holding: socket.socket) -> None:
 
 
 def holder_of(address: str, trusted: set[int]) -> int:
-    """Return the process id of who holds an abstract address; 0 for nobody, and for a user who is not `trusted`.
+    """Return the process id of the holder of an abstract address; 0 when there is none or its user is not `trusted`.
 
-    Anybody may take such an address, so a stranger's counts for nothing.
+    Any user can bind such an address, so the holder's user must be checked.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
@@ -51,14 +51,14 @@ def holder_of(address: str, trusted: set[int]) -> int:
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int, int]:
-    """Return the process, user and group at the other end of a Unix socket (SO_PEERCRED). Raise OSError."""
+    """Return the process, user and group ids of the peer of a Unix socket (SO_PEERCRED). Raise OSError."""
     size = struct.calcsize("3i")
     pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     return pid, uid, gid
 
 
 def socket_identity(path: str) -> tuple[int, int, int] | None:
-    """Return what tells a socket at a path from a later one: its inode may have the number of the earlier one."""
+    """Return what distinguishes a socket at a path from a later one, which may have the same inode number."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:

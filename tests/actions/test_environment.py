@@ -190,7 +190,7 @@ def test_a_parameter_is_one_word_and_its_variable_cannot_be_replaced(spec):
 
 
 def test_a_value_that_does_not_fit_the_declaration_any_more_starts_nothing(spec):
-    with pytest.raises(StartError, match=r"params.day: the job takes no such parameter"):
+    with pytest.raises(StartError, match=r"params.day: the job has no such parameter"):
         spec(a_run(details={"params": {"day": "2026-02-03"}}))
 
 

@@ -53,7 +53,7 @@ def test_what_freezes_re_is_an_ordinary_pattern(pattern):
         ("a++", "has a possessive repetition, which is not supported"),
         (r"\B", r"uses \B, which is not supported"),
         ("a" * (LONGEST + 1), f"is longer than {LONGEST} characters"),
-        ("((a{99}){99}){99}", "is too large: its repetitions written out are more than 2000 steps"),
+        ("((a{99}){99}){99}", "is too large: with its repetitions expanded it has more than 2000 states"),
     ],
 )
 def test_what_cannot_be_matched_safely_is_refused_with_the_reason(pattern, why):

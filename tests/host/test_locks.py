@@ -107,7 +107,7 @@ def test_a_stranger_who_holds_the_name_keeps_nobody_out(place, caplog):
         assert hold(address) is None
         assert holder_of(address, {0}) == 0
         with locked(place):
-            assert "the state is protected by its lock file only: another user's process holds the name" in caplog.text
+            assert "the state is protected by its lock file only: a process of another user holds the address" in caplog.text
         stranger.communicate(b"\n")
 
 

@@ -40,7 +40,7 @@ def test_no_call_that_fails_leaks_a_descriptor(tmp_path):
 def test_what_is_no_file_leaks_no_descriptor(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        with pytest.raises(ValueError, match="no regular file"):
+        with pytest.raises(ValueError, match="not a regular file"):
             read_regular(str(tmp_path), 100)
 
     assert len(os.listdir("/proc/self/fd")) == before

@@ -322,7 +322,7 @@ def test_s39_backups_in_a_strangers_folder_are_shown_only_when_a_job_makes_them_
         return [each["filename"] for each in Shelf(lambda: {str(theirs): [job]}, HERE, SystemClock(), bool).page(*NO_BOUNDS)]
 
     assert (names("nobody"), names(None)) == ([backup], [])
-    assert "name a path that is not below" in caplog.text
+    assert "use a path that is not below" in caplog.text
 
 
 def test_s39_a_folder_that_is_refused_keeps_no_backup_in_another_one(theirs, backup, tmp_path):
@@ -414,7 +414,7 @@ def test_p52_a_copy_of_the_history_is_not_made_in_a_strangers_folder(tmp_path, t
         0,
         1,
     ]
-    assert "name a path that is not below" in capsys.readouterr().err
+    assert "use a path that is not below" in capsys.readouterr().err
     assert (os.listdir(theirs), stat.S_IMODE((tmp_path / "copy").stat().st_mode)) == ([], 0o600)
 
 

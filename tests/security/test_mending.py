@@ -62,7 +62,7 @@ def test_s21_the_home_of_somebody_else_stays_theirs(tmp_path):
     os.chown(tmp_path / "job env", STRANGER, STRANGER)
     os.chown(tmp_path, STRANGER, STRANGER)
 
-    assert remedy_for("/var/www", found(0o755, 33), {0}, 0, None, False) == "name another folder"  # the home of www-data
+    assert remedy_for("/var/www", found(0o755, 33), {0}, 0, None, False) == "use another folder"  # the home of www-data
     why = why_untrusted(str(tmp_path / "job env"), {0})
     assert why.endswith(f": install -o root -g root -m 640 '{tmp_path}/job env' '/etc/schedulerd/job env'")
     assert "chown" not in why

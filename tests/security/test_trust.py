@@ -80,7 +80,7 @@ def give_by_acl(path, uid):
 
 
 THEIRS = r"\(owner nobody, mode 0755\).*"
-MOVE = "move it, and name the new path: install -o root -g root -m 640"
+MOVE = "move it and use the new path: install -o root -g root -m 640"
 DOUBTS = [
     (writable_by_a_stranger_with_an_acl, r"its folder \S+/in \(owner root, mode 0770\).*: chmod go-w \S+/in$"),
     (of_a_stranger_and_their_own_group, r"env \(owner www-data, mode 0660\).*: chown root (\S+/env) && chmod go-w \1$"),

@@ -441,7 +441,7 @@ def test_a_hostile_value_is_one_literal_word_or_refused(running, run, output, va
     ("params", "told"),
     [
         ({}, "Field required"),
-        ({"wort": "x"}, "the job takes no such parameter (did you mean 'word'?): it has word"),
+        ({"wort": "x"}, "the job has no such parameter (did you mean 'word'?): its parameters are word"),
         ({"word": 3}, "Input should be a text"),
         ({"word": "a\0b"}, "Input should be a text of one line, without NUL"),
         (3, "Input should be a valid dictionary"),
@@ -544,7 +544,7 @@ def test_a_run_that_fails_says_why(run):
     assert ended["details"]["progress"] == 0.5
 
 
-@pytest.mark.parametrize(("job_id", "why"), [("says_nonsense", "larger than 64 KiB"), ("says_fifo", "no regular file")])
+@pytest.mark.parametrize(("job_id", "why"), [("says_nonsense", "larger than 64 KiB"), ("says_fifo", "not a regular file")])
 def test_a_result_that_cannot_be_read_is_a_warning(run, job_id, why):
     ended = run(job_id)
 

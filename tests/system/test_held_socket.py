@@ -135,7 +135,7 @@ def test_a_held_socket_that_was_removed_is_made_again_also_by_the_next_daemon(he
 
     held.start()
     assert held.client.ask("GET", "/healthz").status == 200
-    assert held.log().count(f"the socket {held.socket_path} was removed: it is made again") == 2
+    assert held.log().count(f"the socket {held.socket_path} was removed: recreated") == 2
 
 
 def test_a_child_gets_nothing_of_the_socket(held):

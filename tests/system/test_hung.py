@@ -32,7 +32,7 @@ def test_a_secret_that_is_no_file_is_refused_and_holds_nobody_up(daemon, tmp_pat
 
     assert running.client.post(job_path("fine", "trigger")).body["status"] == "success"
     ended = [until(lambda run_id=run_id: ended_run(running, run_id), "the end") for run_id in runs]
-    assert all("it is no regular file" in run["error_message"] for run in ended)
+    assert all("it is not a regular file" in run["error_message"] for run in ended)
 
 
 def ended_run(running, run_id):

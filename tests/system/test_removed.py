@@ -51,7 +51,7 @@ def test_a_socket_and_lock_files_that_were_removed_are_made_again(daemon):
     assert answers(first)["troubles"] == []
     assert all((first.folder / "state" / name).exists() for name in NAMES)
     for name in NAMES:
-        assert first.log().count(f"/state/{name} was removed: it is made again") == 1
+        assert first.log().count(f"/state/{name} was removed: recreated") == 1
     assert first.stop() == 0
     assert not first.socket_path.exists()
 
