@@ -1,1 +1,1 @@
-"""Secrets: references to them, the files they are read from, and masking them wherever text is shown or stored."""
+"""Secrets: their references, the files they are read from, and masking them wherever text is shown or stored."""

@@ -1,8 +1,9 @@
-"""What may be kept of an error of a database: which object failed, and how; nothing of what the database has in it. Pure.
+"""The parts of database errors that may be stored: the kind of error and the object, and no content of the database. Pure.
 
-A server quotes values and rows ("Key (ssn)=(…)", "COPY customers, line 2: …"), functions say what they like (RAISE), and
-programs repeat whole statements ("Command was: …"), with passwords in them. Those who read history, log and manifests may
-not read the database, so there are only words that are known to name nothing but objects. All is in the run's output.
+A server quotes values and rows ("Key (ssn)=(…)", "COPY customers, line 2: …"), functions raise any text (RAISE), and
+programs repeat whole statements ("Command was: …"), which may contain passwords. Readers of the history, the log and
+manifests need not be permitted to read the database. So only phrases are kept that are known to name objects and no
+values. The complete messages are in the output of the run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-ELSEWHERE = "what else was said is in the run's output, for admins"
+ELSEWHERE = "the complete message is in the run's output, for admins"
 LONGEST = 600  # characters
-# Actions whose output may quote the contents of a database: it is for admins only, and no message repeats it.
+# Actions whose output may quote the contents of a database: only admins can read it, and no message repeats it.
 OF_CONTENTS = frozenset({"sql", "backup", "restore_drill"})
 
 _NAME = r'(?:"[^"]*"|[\w.$]+)'
-# How PostgreSQL's words begin that name objects, and no values. What follows them is left out.
+# The beginnings of PostgreSQL's messages that name objects and no values. The rest of a message is omitted.
 _POSTGRESQL = re.compile(
     "|".join(
         (
@@ -49,7 +50,7 @@ _POSTGRESQL = re.compile(
         )
     )
 )
-_SEVERITY = re.compile(r"(?:(?<=^)|(?<=: ))(?P<severity>[^\W\d_]+):  (?P<words>.*)")  # two spaces in any language
+_SEVERITY = re.compile(r"(?:(?<=^)|(?<=: ))(?P<severity>[^\W\d_]+):  (?P<words>.*)")  # two spaces follow in every language
 _SEVERITIES = ("ERROR", "FATAL", "PANIC")
 _OF_PROGRAM = re.compile(r"(?:pg_\w+|psql): (?:\[[^\]]*\] )?(?P<words>.*)")
 _HUSH = re.compile(r"(?:(?:detail|hint): )?(?:The command was|Command was|Query was|query was):|(?:detail|hint): ")
@@ -62,17 +63,17 @@ _COMMAND = re.compile(
 _DEFINITION = re.compile(r" (?:AS|IS|VALUES|DEFAULT|SET|TO|FROM|USING)\b.*| WITH\b.*")
 
 
-def postgresql_program(said: str) -> str:
-    """Return what may be kept of what pg_dump, pg_restore, pg_dumpall or psql said, on one line."""
-    told = list(dict.fromkeys(filter(None, (_of_line(line, said) for line in said.splitlines()))))
-    command = _COMMAND.search(said)
-    if command and told:
-        told.append(f"at {_DEFINITION.sub('', command[1]).strip()}")
-    return _ended("; ".join(told), is_all=" ".join(told).split() == said.split())
+def postgresql_program(output: str) -> str:
+    """Return the storable part of the messages of pg_dump, pg_restore, pg_dumpall or psql, on one line."""
+    parts = list(dict.fromkeys(filter(None, (_of_line(line, output) for line in output.splitlines()))))
+    command = _COMMAND.search(output)
+    if command and parts:
+        parts.append(f"at {_DEFINITION.sub('', command[1]).strip()}")
+    return _completed("; ".join(parts), is_all=" ".join(parts).split() == output.split())
 
 
-def _of_line(line: str, said: str) -> str:
-    """Return what may be kept of a line; what goes on with an error (DETAIL, CONTEXT, a row) begins with no program."""
+def _of_line(line: str, output: str) -> str:
+    """Return the storable part of a line; continuations of an error (DETAIL, CONTEXT, a row) have no program prefix."""
     own = _OF_PROGRAM.match(line)
     words = own["words"] if own else line
     of_server = _OF_SERVER.match(words)
@@ -81,25 +82,25 @@ def _of_line(line: str, said: str) -> str:
     elif _HUSH.match(words):
         return ""
     found = _SEVERITY.search(words)
-    if found is None or "connection to server" in words[: found.start()]:  # before the login there are no contents
+    if found is None or "connection to server" in words[: found.start()]:  # an error before the login contains no content
         return line if own or line.startswith("connection to server") else ""
-    if not own and (found.start() or found["severity"] not in _SEVERITIES):  # a row may look like anything
+    if not own and (found.start() or found["severity"] not in _SEVERITIES):  # a row can contain any text
         return ""
-    known = None if _INNER.search(said) else _known(found["words"], names_values=bool(_ROW.search(said)))
+    known = None if _INNER.search(output) else _known(found["words"], names_values=bool(_ROW.search(output)))
     start = line[: len(line) - len(words) + found.start()]
-    return f"{start}{found['severity']}: {known[0] if known else 'an error whose words may quote a value'}"
+    return f"{start}{found['severity']}: {known[0] if known else 'an error that may quote a value'}"
 
 
 def _known(words: str, names_values: bool) -> re.Match[str] | None:
-    """Return what may be kept of a server's words; when a value may stand for a name, not that it does not exist."""
+    """Return the known phrase at the beginning of a message, except "does not exist" when values may stand for names."""
     known = _POSTGRESQL.match(words)
     return None if known is None or (names_values and known[0].endswith(("exist", "exists"))) else known
 
 
 def postgresql_error(error: Any) -> str:
-    """Return what may be kept of an error of psycopg's: its class, SQLSTATE and object, and words that have no values."""
+    """Return the storable part of a psycopg error: class, SQLSTATE, object, and phrases without values."""
     name, diag = type(error).__name__, error.diag
-    if error.sqlstate is None:  # libpq or psycopg itself: a connection, or a value that Python cannot hold
+    if error.sqlstate is None:  # raised by libpq or psycopg: a failed connection, or a value that Python cannot represent
         return (
             " ".join(str(error).split())[:LONGEST]
             if name in ("OperationalError", "InterfaceError", "ProgrammingError")
@@ -112,11 +113,11 @@ def postgresql_error(error: Any) -> str:
     words = known[0] if known else words
     where = ", ".join(f"{what} {value}" for what, value in _objects_of(diag) if f'"{value}"' not in words)
     text = f"{name} ({error.sqlstate})" + (f": {words}" if words else "") + (f" ({where})" if where else "")
-    return _ended(text, is_all=words == " ".join(str(error).split()))
+    return _completed(text, is_all=words == " ".join(str(error).split()))
 
 
 def _objects_of(diag: Any) -> Iterable[tuple[str, str]]:
-    if diag.source_function == "exec_stmt_raise":  # who raises an error names what they like
+    if diag.source_function == "exec_stmt_raise":  # RAISE can set any names
         return
     table = ".".join(filter(None, (diag.schema_name, diag.table_name))) if diag.table_name else None
     found = (("table", table), ("column", diag.column_name), ("constraint", diag.constraint_name))
@@ -139,11 +140,11 @@ _SQLITE = re.compile(
 
 
 def sqlite_words(text: str, error: Any = None) -> str:
-    """Return what may be kept of words of SQLite's, and of the `error` that has them."""
+    """Return the storable part of an SQLite message, or of the `error` that contains it."""
     name = str(getattr(error, "sqlite_errorname", "") or "SQLITE_ERROR")
     line = " ".join(text.split())
     hides = name in ("SQLITE_CONSTRAINT_TRIGGER", "SQLITE_CONSTRAINT_VTAB")
-    return line[:LONGEST] if not hides and _SQLITE.fullmatch(line) else _ended(name, is_all=False)
+    return line[:LONGEST] if not hides and _SQLITE.fullmatch(line) else _completed(name, is_all=False)
 
 
 _REDIS = re.compile(
@@ -152,11 +153,11 @@ _REDIS = re.compile(
 
 
 def redis_words(text: str) -> str:
-    """Return what may be kept of an error of Redis's: its first word (`WRONGTYPE`), since scripts say what they like."""
+    """Return the storable part of a Redis error: its first word (`WRONGTYPE`), because scripts can return any text."""
     found = _REDIS.match(text)
-    return _ended(found[0] if found else "", is_all=False)
+    return _completed(found[0] if found else "", is_all=False)
 
 
-def _ended(text: str, is_all: bool) -> str:
+def _completed(text: str, is_all: bool) -> str:
     text = text if len(text) <= LONGEST else text[:LONGEST] + "…"
     return text if is_all else f"{text}; {ELSEWHERE}" if text else ELSEWHERE

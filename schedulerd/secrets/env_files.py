@@ -1,4 +1,4 @@
-"""Files of variables for the environment of a job's processes: lines KEY=VALUE, as in systemd.exec(5), EnvironmentFile=."""
+"""Environment files of jobs: lines KEY=VALUE, as in systemd.exec(5), EnvironmentFile=."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from ..host.trust import trusted
 
 SIZE_LIMIT = 1024 * 1024  # bytes
 
-# Variables that are commands to the program that reads them: they say what it runs, loads or begins with (compare
-# sudoers(5), env_delete, and ld.so(8), secure-execution mode). Not ENV, which only a shell at a terminal reads, and which
-# many a file of settings has (ENV=production).
+# Variables that decide which code a program runs or loads (compare sudoers(5), env_delete, and ld.so(8), secure-execution
+# mode). ENV is not among them: only interactive shells read it, and many files of settings contain it (ENV=production).
 _DECIDING = re.compile("|".join((
     "PATH|IFS|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|PS4|CDPATH|ZDOTDIR",
     "LD_.*|GLIBC_TUNABLES|MALLOC_TRACE|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|TZDIR|TERMINFO|TERMINFO_DIRS|TERMCAP",
@@ -28,34 +27,34 @@ _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 def decides_what_runs(name: str) -> bool:
-    """Return whether a variable is a command to a program that reads it, such as PATH or LD_PRELOAD."""
+    """Return whether a variable decides which code a program runs or loads, such as PATH or LD_PRELOAD."""
     return bool(_DECIDING.fullmatch(name))
 
 
 def variables_for(path: str, own: Collection[int], allowed: Collection[str]) -> dict[str, str]:
-    """Return what a file sets for a job whose process runs as another user; `own` is that user, empty for the daemon's.
+    """Return the variables that a file sets for a job. `own` is the job's user, empty for the daemon's user.
 
-    A file that the user may change sets no variable that decides what runs, but for those that are `allowed`: the job may
-    have secrets, or a group, that its user has not. Raise StartError as `variables_in` does.
+    A file that the job's user can change sets no variable that decides what runs, except those in `allowed`: the job may
+    have secrets or a group that its user does not have. Raise StartError as `variables_in` does.
     """
     if not own:
         return variables_in(path, trusted())
-    with suppress(StartError):  # the user may change it, or it cannot be read: the second look says which
+    with suppress(StartError):  # the user can change it, or it cannot be read: the next call decides
         return variables_in(path, trusted())
     found = variables_in(path, trusted(own))
     refused = ", ".join(name for name in found if decides_what_runs(name) and name not in allowed)
     if refused:
         name = path.removeprefix("-")
-        text = f"the env_file {name} sets {refused}, which decides what runs, and the job's user may change it"
-        raise StartError(f"{text}: take {refused} out of it, or say allow_env: [{refused}]")
+        text = f"the env_file {name} sets {refused}, which decides what runs, and the job's user can change it"
+        raise StartError(f"{text}: remove {refused} from it, or set allow_env: [{refused}]")
     return found
 
 
 def variables_in(path: str, users: Collection[int] | None) -> dict[str, str]:
-    """Return what a file sets; with '-' before its path it may be missing.
+    """Return the variables that a file sets; a path with the prefix '-' may be missing.
 
-    Raise StartError, which shows no value, when it cannot be read, and when others than `users` may change it. None: it is
-    not asked who may (nothing is run by what it says).
+    Raise StartError, which contains no value, when the file cannot be read or when others than `users` can change it. With
+    None, its permissions are not checked: the values are not used to run anything.
     """
     may_be_missing, path = path.startswith("-"), path.removeprefix("-")
     try:

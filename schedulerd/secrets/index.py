@@ -1,4 +1,4 @@
-"""Which of many secrets are in some data, found by few searches: a key alone has hundreds, its lines in all forms. Pure."""
+"""Find which of many secrets occur in data, with few searches: one key alone has hundreds of forms. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Literal
 
 from .forms import SHORTEST_MASKED
 
-SHORT = 256  # bytes: most lines and passwords are, in any form
-SHORTEST_ANCHOR = 4  # bytes: what is shorter is in most texts
+SHORT = 256  # bytes: the length of most lines and passwords in any form
+SHORTEST_ANCHOR = 4  # bytes: shorter texts occur in most data
 
-# What stands between letters and digits that no form of a secret changes, see `secrets/forms.py`.
+# What separates the letters and digits that all forms of a secret share, see `secrets/forms.py`.
 _ESCAPES = re.compile(rb"%[0-9A-Fa-f]{2}|\\u[0-9a-f]{4}|\\.|&#?[0-9a-z]+;|[^A-Za-z0-9_.-]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Which words of some data are looked at: of `size` bytes each, and each `step`-th. `cost` is as many searches."""
+    """A sampling of data: each `step`-th word of `size` bytes. `cost` is its cost in searches."""
 
     form: Literal["I", "Q"]
     size: int
@@ -28,11 +28,11 @@ class Grid:
 
     @property
     def shortest(self) -> int:
-        """Return how many bytes have one of these words in them wherever they stand."""
+        """Return the length from which on a text contains a sampled word at any offset."""
         return self.size * (self.step + 1) - 1
 
     def words_of(self, data: bytes) -> Iterable[int]:
-        """Return the words that are looked at."""
+        """Return the sampled words."""
         whole = len(data) - len(data) % self.size
         return memoryview(data)[:whole].cast(self.form)[:: self.step]
 
@@ -41,18 +41,18 @@ GRIDS = (Grid("Q", 8, 7, 3), Grid("Q", 8, 3, 7), Grid("Q", 8, 1, 19), Grid("I", 
 
 
 def _cheapest(anchors: Sequence[bytes]) -> Grid | None:
-    """Return the grid by which anchors are found best, None when it is best to search each."""
+    """Return the cheapest grid to find anchors by, None when it is cheaper to search for each."""
     costs = {grid: grid.cost + sum(len(anchor) < grid.shortest for anchor in anchors) for grid in GRIDS}
     best = min(costs, key=costs.__getitem__)
     return best if costs[best] < len(anchors) else None
 
 
 class Index:
-    """Tells which of many secrets a piece of data may have in it, by few searches.
+    """Finds which of many secrets may occur in data, with few searches.
 
-    The forms of a secret have the same letters and digits between what is escaped in them: of all these only one stretch,
-    their anchor, is searched. Where there are many anchors (lines of a key), those that are long enough have a whole word of
-    8 bytes (or 4) in them at a place that is a multiple of some number, so the words of the data at such places tell.
+    All forms of a secret share the letters and digits between their escapes; only the longest such piece, the anchor, is
+    searched. Of many anchors (lines of a key), long ones contain a whole word of 8 (or 4) bytes at an offset that is a
+    multiple of some number, so the words of the data at such offsets identify them.
     """
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
@@ -77,7 +77,7 @@ class Index:
         return [secret for anchor in anchors if anchor in data for secret in self._anchored[anchor]]
 
     def beginning(self, data: bytes) -> int:
-        """Return how long the longest end of the data is that a secret begins with."""
+        """Return the length of the longest end of `data` that is the beginning of a secret."""
         return max(beginning_in(data, self._long), self._short_beginning(data))
 
     def _short_beginning(self, data: bytes) -> int:
@@ -90,7 +90,7 @@ class Index:
 
 
 def _anchored(secrets: Iterable[bytes]) -> dict[bytes, list[bytes]]:
-    """Return secrets by a piece of them: when that is nowhere, they are not."""
+    """Return the secrets by their anchor: where the anchor does not occur, none of them does."""
     found: dict[bytes, list[bytes]] = {}
     last = None
     for anchor, secret in sorted((_anchor_of(secret), secret) for secret in secrets):
@@ -106,7 +106,7 @@ def _anchor_of(secret: bytes) -> bytes:
 
 
 def _by_word(anchors: Iterable[bytes], grid: Grid) -> dict[int, list[bytes]]:
-    """Return anchors by the words of which they have at least one at a place that is looked at."""
+    """Return the anchors by those of their words of which at least one is sampled."""
     words: defaultdict[int, list[bytes]] = defaultdict(list)
     for anchor in anchors:
         for at in range(grid.size * grid.step):
@@ -115,7 +115,7 @@ def _by_word(anchors: Iterable[bytes], grid: Grid) -> dict[int, list[bytes]]:
 
 
 def beginning_in(data: bytes, secrets: Iterable[bytes]) -> int:
-    """Return how long the longest end of the data is that a secret begins with."""
+    """Return the length of the longest end of `data` that is the beginning of a secret."""
     longest = 0
     for secret in secrets:
         head = secret[:SHORTEST_MASKED]

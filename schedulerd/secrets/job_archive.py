@@ -1,8 +1,9 @@
-"""What is kept of jobs beyond their time in the configuration: what it takes to end their runs and to mask their outputs.
+"""The archive of jobs: what is needed to end runs and to mask outputs of jobs that are no longer configured.
 
-A run may outlive its job: the daemon is stopped, the job is taken out of the file, and the next daemon hears of the run's
-end; its output is read for as long as it is kept. So a file beside the history, 0600, names for each job that there was how
-its end is judged, and all references to secrets that it ever had. The secrets themselves are in it as little as elsewhere.
+A run can outlive its job: the daemon stops, the job is removed from the configuration, and the next daemon receives the
+end of the run. Its output is readable as long as it is kept. A file beside the history, with mode 0600, therefore
+records for each job how the end of a run is judged and all references to secrets that it ever had. It contains no
+values of secrets.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from .references import resolve_to_mask, secrets_in
 
 log = logging.getLogger(__name__)
 
-MOST_GONE = 10_000  # jobs that are not configured any more, the last of which are kept
+MOST_GONE = 10_000  # removed jobs in the archive; older ones are dropped
 _SETTINGS = ("action", "user", "success_exit_codes", "output_limit_bytes")
 
-ArchivedJob = Mapping[str, Any]  # as it is in the file
+ArchivedJob = Mapping[str, Any]  # the entry in the file
 
 
 class JobArchive:
-    """The keepsakes of jobs, by their id, in memory and in the file at `path`."""
+    """The archived jobs by id, in memory and in the file at `path`."""
 
     def __init__(self, path: str) -> None:
-        """Read the file. What cannot be used of it is kept aside, and logged: of these jobs, once gone, nothing is known."""
+        """Read the file. Unusable content is set aside and logged: removed jobs in it are unknown."""
         self._path = path
         self._kept: dict[str, ArchivedJob] = {}
         try:
@@ -44,25 +45,25 @@ class JobArchive:
         except FileNotFoundError:
             return
         except (OSError, ValueError, RecursionError) as error:
-            self._keep_aside(str(error))
+            self._set_aside(str(error))
             return
         if isinstance(read, dict):
-            self._kept = {job_id: kept for job_id, kept in read.items() if _is_right(kept)}
+            self._kept = {job_id: kept for job_id, kept in read.items() if _is_valid(kept)}
         if read != self._kept:
-            self._keep_aside("it does not have the form that it must have")
+            self._set_aside("its content has an unknown form")
 
-    def _keep_aside(self, why: str) -> None:
-        """Rename the file; the next `keep` makes another one."""
+    def _set_aside(self, why: str) -> None:
+        """Rename the file; the next `record` creates a new one."""
         try:
             aside = free_name(self._path, "damaged", datetime.fromtimestamp(os.stat(self._path).st_mtime, UTC))
             os.rename(self._path, aside)
         except OSError as error:
-            aside = f"nothing, which failed: {error.strerror}"
-        text = "%s cannot be used as it is, and is kept as %s: some outputs of jobs that are gone are for admins only (%s)"
+            aside = f"nothing ({error.strerror})"
+        text = "%s is damaged and was renamed to %s: only admins can read outputs of removed jobs that it contained (%s)"
         log.error(text, self._path, aside, why)
 
     def record(self, jobs: Mapping[str, Job]) -> None:
-        """Remember a set of jobs before anything of it is started. What cannot be written is remembered in memory."""
+        """Archive a set of jobs, before any of them starts. If writing fails, the archive in memory is complete."""
         gone = [job_id for job_id in self._kept if job_id not in jobs][-MOST_GONE:]
         kept = {job_id: self._kept[job_id] for job_id in gone}
         kept |= {job_id: _archived(job, self._kept.get(job_id, {})) for job_id, job in jobs.items()}
@@ -75,15 +76,15 @@ class JobArchive:
             log.error("%s cannot be written: %s", self._path, error.strerror)
 
     def actions(self) -> dict[str, str]:
-        """Return what the jobs did, by their ids, when they were remembered last."""
+        """Return the last known action of each job, by job id."""
         return {job_id: kept["action"] for job_id, kept in self._kept.items()}
 
     def quotes_database(self, job_id: str) -> bool:
-        """Return whether a job has, or once had, an action whose output may quote the contents of a database."""
+        """Return whether a job has or had an action whose output may quote the contents of a database."""
         return _quotes_database(self._kept.get(job_id, {}))
 
     def removed_job(self, job_id: str) -> Job | None:
-        """Return a job that is gone, as far as it is remembered; None when it is not."""
+        """Return a removed job with its archived settings, None when it is unknown."""
         kept = self._kept.get(job_id)
         if kept is None:
             return None
@@ -92,34 +93,36 @@ class JobArchive:
         return self.with_past_secrets(Job(job_id, job_id, options={}, **settings))
 
     def with_past_secrets(self, job: Job) -> Job:
-        """Return a job with the references that it had earlier beside those that it has: for masking only."""
+        """Return a job with its earlier references to secrets added, for masking only."""
         kept = self._kept.get(job.job_id, {})
         past = {f"past {number}": Secret(*each) for number, each in enumerate(kept.get("secrets", ()))}
         files = dict.fromkeys((*job.env_files, *kept.get("env_files", ())))
         return replace(job, env={**job.env, **past}, env_files=tuple(files))
 
     def secrets_of(self, job: Job, is_gone: bool, sources: Iterable[str | Secret]) -> Sequence[bytes]:
-        """Return what must not be kept of what a run says, see `known_secrets`. Raise SecretError as `check` does."""
+        """Return the values to mask in a run's messages, see `known_secrets`. Raise SecretError for unresolved ones."""
         if is_gone:
             self.require_secrets(job.job_id)
         return known_secrets(self.with_past_secrets(job), sources)
 
     def require_secrets(self, job_id: str) -> None:
-        """Raise SecretError when not all secrets that a job that is gone may have written can be known any more."""
+        """Raise SecretError when the secrets of a removed job cannot all be resolved."""
         job = self.removed_job(job_id)
         if job is None:
-            raise SecretError("its job is no longer configured, and what its secrets were is not known")
+            raise SecretError("its job is no longer configured, and its secrets are unknown")
         try:
             for secret in secrets_in(job.env):
                 resolve_to_mask(secret)
             for path in job.env_files:
                 variables_in(path, None)
         except (SecretError, StartError) as error:
-            raise SecretError(f"its job is no longer configured, and not all of its secrets are known: {error}") from None
+            raise SecretError(
+                f"its job is no longer configured, and not all of its secrets can be resolved: {error}"
+            ) from None
 
 
-def _is_right(kept: object) -> bool:
-    """Return whether a keepsake is as `_archived` makes them."""
+def _is_valid(kept: object) -> bool:
+    """Return whether an entry has the form that `_archived` creates."""
     if not isinstance(kept, dict) or not isinstance(kept.get("action"), str):
         return False
     codes, secrets, files = (kept.get(name, []) for name in ("success_exit_codes", "secrets", "env_files"))
@@ -143,7 +146,7 @@ def _archived(job: Job, before: ArchivedJob) -> ArchivedJob:
 
 
 def _quotes_database(kept: ArchivedJob) -> bool:
-    return bool(kept.get("of_contents")) or kept.get("action") in OF_CONTENTS  # files of earlier versions have the latter
+    return bool(kept.get("of_contents")) or kept.get("action") in OF_CONTENTS  # earlier versions wrote only the latter
 
 
 def _joined(old: list[Any], new: Any) -> list[Any]:

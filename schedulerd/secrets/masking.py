@@ -1,4 +1,4 @@
-"""Put stars in the place of secrets, in texts that are there as a whole and in output that comes in pieces. Pure.
+"""Mask secrets, in complete texts and in output that arrives in pieces. Pure.
 
 The cost grows with the length of the data, and hardly with the number of secrets, see `secrets/index.py`.
 """
@@ -11,14 +11,14 @@ from typing import Any
 from .forms import SHORTEST_MASKED
 from .index import Index, beginning_in
 
-LONG_TEXT = 1000  # bytes
+LONG_TEXT = 1000  # bytes: a text of this length may have been cut off
 
 
 def masked_output(data: bytes, secrets: Sequence[bytes], begins_cut: bool = False, ends_cut: bool = False) -> bytes:
-    """Return `data` with `***` in place of each secret; those that overlap become one.
+    """Return `data` with each secret replaced by `***`; overlapping secrets are replaced together.
 
-    Where `data` was cut off, what a secret ends with at its beginning, or begins with at its end, is no less secret, from
-    SHORTEST_MASKED bytes on.
+    Where `data` was cut off, the end of a secret at its beginning and the beginning of a secret at its end are masked too,
+    from SHORTEST_MASKED bytes on.
     """
     shown, at = [], 0
     for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut)):
@@ -30,19 +30,19 @@ def masked_output(data: bytes, secrets: Sequence[bytes], begins_cut: bool = Fals
 def masked_tail(data: bytes, secrets: Sequence[bytes], most: int, begins_cut: bool = False) -> bytes:
     """Return the last `most` bytes of an output, masked as by `masked_output`.
 
-    `data` has `reach_of(secrets)` bytes more, if there are so many: a secret may have begun before.
+    `data` has `reach_of(secrets)` more bytes at its beginning, if available: a secret may begin there.
     """
     at = max(0, len(data) - most)
     for start, end in _merged(_all_spans(data, secrets, begins_cut, ends_cut=True)):
-        if start < at < end:  # of a secret that the cut goes through nothing is shown
+        if start < at < end:  # omit all of a secret that the cut divides
             at = end
     return masked_output(data[at:], secrets, begins_cut and at == 0, ends_cut=True)
 
 
 def masked_value(value: Any, secrets: Sequence[bytes]) -> Any:
-    """Return a plain JSON value with every text in it masked, the names in mappings, too.
+    """Return a JSON value with all texts in it masked, including the names of objects.
 
-    A long text may have been cut off by who wrote it.
+    A text of LONG_TEXT bytes or more may have been cut off by its writer.
     """
     if isinstance(value, str):
         data = value.encode("utf-8", "replace")
@@ -54,26 +54,26 @@ def masked_value(value: Any, secrets: Sequence[bytes]) -> Any:
 
 
 def reach_of(secrets: Sequence[bytes]) -> int:
-    """Return how many bytes before one may decide whether it is shown."""
+    """Return how many bytes before a byte can decide whether it is masked."""
     return max(map(len, secrets), default=1) - 1
 
 
 class Mask:
-    """Puts as many stars as a secret has bytes in its place, in data that comes in pieces: so offsets stay what they were.
+    """Masks data that arrives in pieces by as many stars as a secret has bytes, so that offsets do not change.
 
-    What may be the beginning of a secret is held back until it is known; after a gap, what may be the rest of one, too.
+    A possible beginning of a secret is held back until it is decided; after a gap, a possible rest of one too.
     """
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = [secret for secret in secrets if secret]
         self._index = Index(self._secrets)
         self._raw = b""
-        self._shown = bytearray()  # as long as _raw: what will be shown of it
+        self._shown = bytearray()  # as long as _raw: its masked form
         self._is_after_gap = False
 
     @property
     def reach(self) -> int:
-        """Return how many bytes before one may decide whether it is shown."""
+        """Return how many bytes before a byte can decide whether it is masked."""
         return reach_of(self._secrets)
 
     @property
@@ -82,11 +82,11 @@ class Mask:
         return len(self._raw)
 
     def begin_after_gap(self) -> None:
-        """Hear that what is fed next comes after bytes that are gone; nothing is held back."""
+        """Note that bytes are missing before the next piece. Called when nothing is held back."""
         self._is_after_gap = bool(self._secrets)
 
     def feed(self, data: bytes) -> bytes:
-        """Return what can be shown now."""
+        """Add a piece; return the masked data that is complete."""
         if not self._secrets:
             return data
         self._raw += data
@@ -97,22 +97,22 @@ class Mask:
         for start, end in _all_spans(self._raw, self._secrets, begins_cut=self._is_after_gap, found=found):
             self._shown[start:end] = b"*" * (end - start)
         self._is_after_gap = False
-        return self._take(len(self._raw) - self._index.beginning(self._raw))
+        return self._emit(len(self._raw) - self._index.beginning(self._raw))
 
     def flush(self) -> bytes:
-        """Return what was held back: it ends here, and what looks like a piece of a secret so far is no less one."""
+        """Return what was held back, at the end of the data: a possible part of a secret is masked."""
         if self.held >= SHORTEST_MASKED:
             self._shown[:] = b"*" * self.held
-        return self._take(self.held)
+        return self._emit(self.held)
 
-    def _take(self, length: int) -> bytes:
+    def _emit(self, length: int) -> bytes:
         shown, self._shown = bytes(self._shown[:length]), self._shown[length:]
         self._raw = self._raw[length:]
         return shown
 
 
 def _rest(data: bytes, secrets: Iterable[bytes]) -> int:
-    """Return how long the longest beginning of the data is that a secret ends with, when it has SHORTEST_MASKED bytes."""
+    """Return the length of the longest beginning of `data` that ends a secret, counting from SHORTEST_MASKED bytes on."""
     longest = 0
     for secret in secrets:
         tail = secret[-SHORTEST_MASKED:]
@@ -132,7 +132,7 @@ def _all_spans(
     ends_cut: bool = False,
     found: Iterable[bytes] | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are (of `found`, when given), and the pieces of them where the data was cut off."""
+    """Yield the spans of secrets (of `found`, if given), and of parts of them where the data was cut off."""
     yield from spans_of(secrets if found is None else found, data)
     if begins_cut and (length := _rest(data, secrets)) >= SHORTEST_MASKED:
         yield 0, length
@@ -143,7 +143,7 @@ def _all_spans(
 
 
 def spans_of(secrets: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where secrets are; of one that overlaps itself again and again, as in `aaaa…`, all of that at once."""
+    """Yield the spans of secrets; repetitions of one that overlaps itself, as in `aaaa…`, form one span."""
     for secret in filter(None, secrets):
         at = data.find(secret)
         while at >= 0:
@@ -151,7 +151,7 @@ def spans_of(secrets: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]
             if 0 <= following < at + len(secret):
                 period = following - at
                 end = _repeated_to(data, following + len(secret), period)
-                following = end - len(secret) - (end - len(secret) - at) % period  # the last one of them
+                following = end - len(secret) - (end - len(secret) - at) % period  # the last repetition
                 yield at, following + len(secret)
                 following = data.find(secret, following + 1)
             else:
@@ -160,7 +160,7 @@ def spans_of(secrets: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]
 
 
 def _repeated_to(data: bytes, end: int, period: int) -> int:
-    """Return up to where the data goes on as before `end`, where it repeats itself after `period` bytes."""
+    """Return the offset up to which the data repeats itself with `period` bytes, starting from `end`."""
     size = 1
     while size:
         piece = data[end : end + size]

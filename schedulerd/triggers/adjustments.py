@@ -1,8 +1,8 @@
-"""A rule with what moves or bounds its times: `not_before`, `not_after`, `jitter`, `spread` and `blackout`.
+"""Adjustments of a rule: `not_before`, `not_after`, `jitter`, `spread` and `blackout`.
 
-An occurrence keeps the time that its rule gave it as its identity, so that it is the same one on every node and after
-every edit of these settings; what they change is when it starts. Both stay in order: an occurrence is never delayed as far
-as the next one.
+The time that the rule computed stays the identity of an occurrence, so that it is the same on every node and after each
+change of these settings. Adjustments change when it starts. Both times ascend: an occurrence is never delayed as far as
+the next one.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ..core.units import format_duration
 from .base import Rule
 from .blackouts import Blackout
 
-MOST_BLACKOUTS = 1000  # that are looked beyond for a start; a rule that is always in one has none
+MOST_BLACKOUTS = 1000  # consecutive blackouts that a search for a start passes before it gives up
 FURTHEST_BACK = timedelta(days=20_000)
-FEW = 4  # occurrences that are looked at one by one before they are searched by halves
-_MILLISECOND = 1000  # microseconds: delays are whole ones
+FEW = 4  # occurrences that are tried in turn before a bisection
+_MILLISECOND = 1000  # microseconds: delays are whole milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class AdjustedRule(Rule):
-    """`rule` within bounds, delayed, and kept out of blackouts. Durations are seconds.
+    """`rule` with bounds, delays and blackouts. Durations are seconds.
 
-    `seed` names the job: it makes the jitter of an occurrence the same on every node. `host` names node and job: it
-    gives each host its own share of `spread_seconds`, the same for all occurrences.
+    `seed` is derived from the job: the jitter of an occurrence is the same on every node. `host` is derived from node and
+    job: each host has its own share of `spread_seconds`, the same for all occurrences.
     """
 
     rule: Rule
@@ -43,12 +43,12 @@ class AdjustedRule(Rule):
 
     @property
     def kind(self) -> str:
-        """Return that of the rule."""
+        """Return the kind of the rule."""
         return self.rule.kind
 
     @property
     def text(self) -> str:
-        """Return the rule and all that moves it."""
+        """Return the rule with all adjustments."""
         parts = [self.rule.text]
         for name, instant in (("not before", self.not_before), ("not after", self.not_after)):
             parts += [f"{name} {to_text(instant)}"] if instant else []
@@ -69,7 +69,7 @@ class AdjustedRule(Rule):
 
     @property
     def events(self) -> Events:
-        """Return what starts the job besides times."""
+        """Return the events of the rule."""
         return self.rule.events
 
     @property
@@ -79,11 +79,11 @@ class AdjustedRule(Rule):
 
     @property
     def has_blackouts(self) -> bool:
-        """Return whether there are times at which nothing may start."""
+        """Return whether there are blackouts."""
         return self.blackout is not None
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first start strictly later than `instant`; None as well when there is none between MOST_BLACKOUTS."""
+        """Return the first start strictly later than `instant`, or None, also when MOST_BLACKOUTS follow each other."""
         scheduled_at = self._scheduled_after(self.settled_by(instant))
         for _ in range(MOST_BLACKOUTS):
             if scheduled_at is None:
@@ -95,22 +95,22 @@ class AdjustedRule(Rule):
         return None
 
     def settled_by(self, instant: datetime) -> datetime:
-        """Return a time up to which every occurrence starts, or is skipped, by `instant`; the next one does so later."""
+        """Return the latest time up to which each occurrence starts, or is skipped, by `instant`."""
         low, back = instant, timedelta(hours=1)
         while self._defers and self.free_at(low) != low and back < FURTHEST_BACK:
-            low, back = _earlier(instant, back), back * 2  # what a blackout defers may lie as far back as it began
+            low, back = _earlier(instant, back), back * 2  # a deferred occurrence may be as old as the begin of the blackout
         low = _earlier(low, self._reach)
         return low if low == instant else self._bisected(low, instant, lambda start: start <= instant)
 
     def _last_before(self, instant: datetime, scheduled_at: datetime) -> datetime:
-        """Return a time up to which every occurrence from `scheduled_at` on is moved to before `instant`."""
+        """Return a time up to which each occurrence from `scheduled_at` on is moved to before `instant`."""
         if not self._reach:
             return instant - MICROSECOND
         return self._bisected(scheduled_at, instant, lambda start: start < instant)
 
     def _bisected(self, low: datetime, high: datetime, is_early: Callable[[datetime], bool]) -> datetime:
-        """Return the latest occurrence in (low, high] whose start is early, or `low`; starts are in order as they are."""
-        for _ in range(FEW):  # most often there is only one to look at
+        """Return the latest occurrence in (low, high] whose start is early, or `low`. Starts ascend with occurrences."""
+        for _ in range(FEW):  # usually there is only one
             found = self.occurrence_after(low)
             if found is None or found.scheduled_at > high or not is_early(found.start_at):
                 return low
@@ -130,7 +130,7 @@ class AdjustedRule(Rule):
         return None if found is None else self.occurrence_at(found)
 
     def occurrence_at(self, scheduled_at: datetime) -> Occurrence:
-        """Return when an occurrence starts, or which blackout forbids it, with every reason."""
+        """Return the occurrence with its start, or the blackout that forbids it, and all reasons."""
         moved, free = self._moved(scheduled_at)
         reasons = [*self.rule.reasons(scheduled_at)]
         if moved > scheduled_at:
@@ -144,7 +144,7 @@ class AdjustedRule(Rule):
         return Occurrence(scheduled_at, moved, (*reasons, f"in {window}"), window)
 
     def count(self, after: datetime, upto: datetime) -> int:
-        """Return how many occurrences are in (after, upto], those that a blackout forbids too."""
+        """Return how many occurrences are in (after, upto], including those in blackouts."""
         if self.not_before is not None:
             after = max(after, self.not_before - MICROSECOND)
         if self.not_after is not None:
@@ -152,11 +152,11 @@ class AdjustedRule(Rule):
         return self.rule.count(after, upto) if after < upto else 0
 
     def free_at(self, instant: datetime) -> datetime | None:
-        """Return the first moment from `instant` on that is in no blackout."""
+        """Return the first moment from `instant` on outside the blackout."""
         return instant if self.blackout is None else self.blackout.free_at(instant)
 
     def why_not(self, instant: datetime) -> str | None:
-        """Return which bound, or which part of the rule, keeps an occurrence from being at `instant`."""
+        """Return which bound, or which part of the rule, prevents an occurrence at `instant`."""
         if self.not_before is not None and instant < self.not_before:
             return f"it is not due before {to_text(self.not_before)} (not_before)"
         if self.not_after is not None and instant > self.not_after:
@@ -178,12 +178,12 @@ class AdjustedRule(Rule):
         return None if at is None or (self.not_after is not None and at > self.not_after) else at
 
     def _moved(self, scheduled_at: datetime) -> tuple[datetime, datetime | None]:
-        """Return the delayed time of an occurrence, and the first moment from there on that is in no blackout."""
+        """Return the delayed time of an occurrence, and the first moment from there on outside the blackout."""
         moved = scheduled_at + self._delay(scheduled_at)
         return moved, self.free_at(moved)
 
     def _delay(self, scheduled_at: datetime) -> timedelta:
-        """Return the delay of an occurrence: scaled down where the next one is nearer than it could reach."""
+        """Return the delay of an occurrence, reduced in proportion where the next occurrence is nearer than the maximum."""
         reach = self._reach
         if not reach:
             return reach
@@ -200,5 +200,5 @@ def _earlier(instant: datetime, back: timedelta) -> datetime:
 
 
 def _share(text: str) -> float:
-    """Return a number in [0, 1) that is always the same for the same text, and looks random."""
+    """Return a pseudo-random number in [0, 1) that depends on the text only."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / (1 << 48)

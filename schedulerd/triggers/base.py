@@ -1,4 +1,4 @@
-"""What all triggers have in common: everything that follows from `next_after` alone."""
+"""The base class of triggers, which derives everything from `next_after`; and sets of small numbers as bit masks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..core.trigger import NO_EVENTS, Events, Occurrence
 
 
 class Rule(ABC):
-    """A trigger without windows and delays: an occurrence starts when it is scheduled. See `model.Trigger`."""
+    """A trigger without adjustments: an occurrence starts when it is scheduled. See `core.trigger.Trigger`."""
 
     __slots__ = ()
 
@@ -30,12 +30,12 @@ class Rule(ABC):
 
     @property
     def waits_for_end(self) -> bool:
-        """Return whether the next time is counted from the end of the last run."""
+        """Return whether times are counted from the end of the last run."""
         return False
 
     @property
     def events(self) -> Events:
-        """Return what starts the job besides times."""
+        """Return the events that start the job."""
         return NO_EVENTS
 
     @property
@@ -45,7 +45,7 @@ class Rule(ABC):
 
     @property
     def has_blackouts(self) -> bool:
-        """Return whether there are times at which nothing may start."""
+        """Return whether there are blackouts."""
         return False
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Rule(ABC):
         return Occurrence(scheduled_at, scheduled_at, self.reasons(scheduled_at))
 
     def count(self, after: datetime, upto: datetime) -> int:
-        """Return how many occurrences are in (after, upto], by walking them; rules that can calculate it do."""
+        """Return how many occurrences are in (after, upto], by enumeration; subclasses calculate it where possible."""
         number = 0
         at = self.next_after(after)
         while at is not None and at <= upto:
@@ -79,21 +79,21 @@ class Rule(ABC):
         return instant
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
-        """Return what had a say in the occurrence at `at`, beyond the plain reading of the rule."""
+        """Return what affected the occurrence at `at`, such as daylight saving."""
         return ()
 
     def why_not(self, instant: datetime) -> str | None:
-        """Return which rule keeps an occurrence from being at `instant`, or None."""
+        """Return the rule that prevents an occurrence at `instant`, or None."""
         return None
 
     def explain(self, after: datetime, count: int = 5) -> list[Occurrence]:
-        """Return the next `count` occurrences with reasons."""
-        told: list[Occurrence] = []
+        """Return the next `count` occurrences with the reasons for their times."""
+        occurrences: list[Occurrence] = []
         found = self.occurrence_after(after)
-        while found is not None and len(told) < count:
-            told.append(self.occurrence_at(found.scheduled_at))
+        while found is not None and len(occurrences) < count:
+            occurrences.append(self.occurrence_at(found.scheduled_at))
             found = self.occurrence_after(found.scheduled_at)
-        return told
+        return occurrences
 
 
 def lowest_bit(mask: int) -> int:

@@ -1,9 +1,9 @@
-"""Blackouts: windows in which a job is not started; weekly ones, dates, and the events of a calendar file.
+"""Blackouts: windows in which a job is not started. They are weekly, dates, or the events of a calendar file.
 
-A window is meant on the wall clock of the job's zone: it begins when that clock first shows its begin or later, and ends
-after the clock last showed a time before its end. So one that reaches into a repeated hour covers both passes of it, and a
-bound in a gap is at the gap's end. Windows are kept as sorted seconds of the wall clock, and an instant is looked up
-among them by bisection: no occurrence of a window is ever calculated, except when it ends.
+A window refers to the wall clock of the job's time zone. It begins when that clock first shows its begin or later, and
+ends after the clock last showed a time before its end. A window that reaches into a repeated hour therefore covers both
+passes, and a bound in a gap is at the end of the gap. Windows are stored as sorted seconds of the wall clock and
+searched by bisection. Only the end of a window is converted to an instant.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .spans import Calendar, Coverage, Covering, Span, coverage_of, piece_of
 from .timezones import DAY, period_at, to_instant, wall, zone_named
 
 WEEK = 7 * DAY
-FURTHEST = 50 * 366 * DAY  # seconds: a rule that is not free within this is never
-MOST_STEPS = 2_000  # from one end of a window to the next, until a free moment is found
-YEARS = range(1600, 9000)  # of dates: well inside of what can be calculated with
+FURTHEST = 50 * 366 * DAY  # seconds: a rule without a free moment within this time has none
+MOST_STEPS = 2_000  # consecutive windows that a search for a free moment passes
+YEARS = range(1600, 9000)  # of dates: within the range of datetime
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DATES_EXPECTED = (
@@ -34,7 +34,7 @@ EXPECTED = (
     "(fri 18:00..mon 06:00), dates (2026-12-24..2026-12-26) or {calendar: NAME}"
 )
 
-_EPOCH_WEEKDAY = 3  # the Unix time begins on a Thursday
+_EPOCH_WEEKDAY = 3  # Unix time begins on a Thursday
 _SECOND = timedelta(seconds=1)
 
 _TIME = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?"
@@ -44,14 +44,14 @@ _MOMENTS = re.compile(rf"([^0-9:., ]+) ({_TIME})\.\.([^0-9:., ]+) ({_TIME})")
 _TIMES = re.compile(rf"(?:([^0-9: ]+) )?({_TIME})\.\.({_TIME})")
 _DAYS = re.compile(r"[^0-9: ]+")
 
-_Range = tuple[int, int]  # seconds: from the first until before the second
+_Range = tuple[int, int]  # seconds: begin and exclusive end
 
 
 class _Moment(NamedTuple):
-    """An instant as Unix time, and the same on the wall clock: what begins by `high` and ends after `low` covers it.
+    """An instant as Unix time and on the wall clock: a window that begins by `high` and ends after `low` covers it.
 
-    They differ in a repeated hour only. In its first pass, what ended in this pass goes on until the second; in the
-    second, everything has begun that begins in the hour.
+    They differ in a repeated hour only. In its first pass, a window that ended in this pass lasts until the second; in the
+    second pass, all windows that begin in the hour have begun.
     """
 
     zone: str
@@ -77,38 +77,38 @@ def _end(zone: str, local_second: int) -> datetime:
     local = wall(local_second)
     end = to_instant(zone, local, is_end=True)
     first = to_instant(zone, local)
-    # Where a repeated hour begins, its first pass is no longer before the end: the job at 02:00 runs after ..02:00.
+    # At the begin of a repeated hour, its first pass is not before the end: a job at 02:00 runs after a window ..02:00.
     return first if first != end and to_instant(zone, local - _SECOND, is_end=True) < first else end
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What a calendar, or all texts of one kind together, cover of the wall clock; `text` names the calendar."""
+    """The time that a calendar, or all texts of one kind together, cover; `text` names the calendar."""
 
     text: str
     coverage: Coverage
 
     def covering(self, moment: _Moment) -> str | None:
-        """Return the window, with the event's name, when it covers `moment`."""
+        """Return the window that covers `moment`, with the name of the event, or None."""
         found = self.find(moment)
         return None if found is None else ": ".join(filter(None, (self.text, found.name)))
 
     def end(self, moment: _Moment) -> datetime | None:
-        """Return when the window ends that covers `moment`, or None; far away it may be told as nearer."""
+        """Return when the window that covers `moment` ends, or None; a distant end is reduced to FURTHEST and a week."""
         found = self.find(moment)
         return None if found is None else _end(moment.zone, min(found.until, moment.high + FURTHEST + WEEK))
 
     def find(self, moment: _Moment) -> Covering | None:
-        """Return what covers `moment`, and until which second."""
+        """Return the entry that covers `moment`, with its end, or None."""
         return self.coverage.find(moment.low, moment.high)
 
 
 @dataclass(frozen=True, slots=True)
 class _Weekly(_Window):
-    """The same in seconds of a week, for three weeks."""
+    """Weekly windows, in seconds of a week, for three weeks."""
 
     def find(self, moment: _Moment) -> Covering | None:
-        """Return what covers `moment`, and until which second."""
+        """Return the entry that covers `moment`, with its end, or None."""
         low = (moment.low + _EPOCH_WEEKDAY * DAY) % WEEK
         found = self.coverage.find(low, low + moment.high - moment.low)
         return None if found is None else Covering(found.name, found.until + moment.low - low)
@@ -116,23 +116,23 @@ class _Weekly(_Window):
 
 @dataclass(frozen=True, slots=True)
 class _Universal(_Window):
-    """The same in seconds of Unix time."""
+    """Windows in UTC, in seconds of Unix time."""
 
     def end(self, moment: _Moment) -> datetime | None:
-        """Return when the window ends that covers `moment`, or None; far away it may be told as nearer."""
+        """Return when the window that covers `moment` ends, or None; a distant end is reduced to FURTHEST and a week."""
         found = self.find(moment)
         return None if found is None else EPOCH + min(found.until, moment.second + FURTHEST + WEEK) * _SECOND
 
     def find(self, moment: _Moment) -> Covering | None:
-        """Return what covers `moment`, and until which second."""
+        """Return the entry that covers `moment`, with its end, or None."""
         return self.coverage.find(moment.second, moment.second)
 
 
 @dataclass(frozen=True, slots=True)
 class Blackout:
-    """The windows in which a job is not started; what is due in one is skipped, or deferred to its end (`defers`).
+    """The windows in which a job is not started; an occurrence in one is skipped, or deferred to its end (`defers`).
 
-    `text` names all of them, a calendar with a hash of its spans: where two texts are equal, so are the windows.
+    `text` identifies the windows: it contains a hash of the spans of each calendar.
     """
 
     text: str
@@ -142,11 +142,11 @@ class Blackout:
 
     @property
     def is_weekly(self) -> bool:
-        """Return whether it is the same in every week."""
+        """Return whether the blackout is the same in every week."""
         return all(isinstance(window, _Weekly) for window in self.windows)
 
     def covering(self, instant: datetime) -> str | None:
-        """Return the window that covers `instant`, as it was written, or None."""
+        """Return the window that covers `instant`, as configured, or None."""
         moment = _moment(self.timezone, instant)
         for window in self.windows:
             text = window.covering(moment)
@@ -155,7 +155,7 @@ class Blackout:
         return None
 
     def free_at(self, instant: datetime) -> datetime | None:
-        """Return the first moment from `instant` on that no window covers, or None when there is none in 50 years."""
+        """Return the first moment from `instant` on outside all windows, or None when there is none within FURTHEST."""
         free, limit = instant.astimezone(UTC), instant + FURTHEST * _SECOND
         for _ in range(MOST_STEPS):
             moment = _moment(self.timezone, free)
@@ -171,9 +171,9 @@ class Blackout:
 def blackout_from(
     value: object, timezone: str, calendars: Mapping[str, Calendar], *, defers: bool = False
 ) -> Blackout | None:
-    """Return the blackout that a YAML value names: a window or a list of them; None when it names none.
+    """Return the blackout of a YAML value, a window or a list of windows; None when there is none.
 
-    Raise TriggerError, which names the window and why, for one that cannot be understood.
+    Raise TriggerError, which names the window and the reason, when one cannot be parsed.
     """
     items = list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
     if not items:
@@ -200,7 +200,7 @@ def blackout_from(
 
 
 def span_from(text: str, name: str = "") -> Span:
-    """Return the span of a date, of dates or of moments as they are written. Raise ValueError, which says why not."""
+    """Return the span of a date, a range of dates or a range of moments. Raise ValueError with the reason."""
     match = _DATES.fullmatch(_normal(text))
     if match is None:
         raise ValueError(DATES_EXPECTED)
@@ -217,7 +217,7 @@ def span_from(text: str, name: str = "") -> Span:
 
 
 def _windows_from(item: object, text: str, calendars: Mapping[str, Calendar]) -> tuple[str, tuple[_Window, ...]]:
-    """Return the windows of one item, and what names them in the rule's text. Raise ValueError."""
+    """Return the text that identifies an item, and its windows. Raise ValueError."""
     if isinstance(item, Mapping):
         calendar = _calendar_named(item, calendars)
         return f"calendar {calendar.name} ({calendar.digest[:12]})", _windows_of(calendar)
@@ -236,7 +236,7 @@ def _windows_of(calendar: Calendar) -> tuple[_Window, ...]:
 
 
 def _merged(windows: list[_Window]) -> list[_Window]:
-    """Return the windows with those of texts made one of each kind, however many there are: a look is a bisection each."""
+    """Return the windows with all texts of one kind merged: a search is then one bisection each, however many there are."""
     merged = [window for window in windows if window.text]
     for kind in (_Window, _Weekly):
         same = [window for window in windows if type(window) is kind and not window.text]
@@ -264,7 +264,7 @@ def _calendar_named(item: Mapping[object, object], calendars: Mapping[str, Calen
 
 
 def _weekly(text: str) -> list[_Range]:
-    """Return the stretches of a week, in its seconds, that a weekly window covers; one may end in the next week."""
+    """Return the ranges of seconds of a week that a weekly window covers; one may end in the next week."""
     match = _MOMENTS.fullmatch(text)
     if match is not None:
         begin = _weekday(match[1]) * DAY + _clock(match[2])
@@ -320,7 +320,7 @@ def _weekday(word: str) -> int:
 
 
 def _clock(text: str, *, is_end: bool = False) -> int:
-    """Return seconds since midnight."""
+    """Return seconds since midnight. Raise ValueError."""
     hour, minute, second = map(int, f"{text}:0".split(":")[:3])
     seconds = hour * 3600 + minute * 60 + second
     if minute > 59 or second > 59 or seconds > DAY:

@@ -1,18 +1,18 @@
 """Calendar expressions: the OnCalendar grammar of systemd.time(7), section CALENDAR EVENTS, in any time zone.
 
-`systemd-analyze calendar` (systemd 252) is the oracle for what is accepted, what it means and how it is written in full.
-Where schedulerd differs:
+`systemd-analyze calendar` (systemd 252) is the reference for accepted expressions, their meaning and their normal form.
+schedulerd differs as follows:
 
-- daylight saving: a job whose hour or minute has a `*` or a repeat goes through both passes of a repeated hour, where
-  systemd only knows the first; a time in a gap is not due that day, as with systemd;
-- a day that no year has (`*-02-30`) is refused, where systemd says `never`;
-- a zone must be one of the tz database: systemd also takes what the local zone calls itself at the moment (`CEST`);
-- more than 8 different repeats of fractions of a second in one expression are refused;
-- `*~27,28` is accepted: systemd lowers the limit of 28 by 3 with each element of such a list, which is a slip of it;
-- a repeat that leads over the end of a month (`2/5:00`) loses nothing: systemd skips the first times of the next one;
-- `*:*:0/1,0.5` in full is `*:*:00/1,00.500000`: systemd prints `*:*:*`, though it means the former.
+- Daylight saving: a job whose hour or minute contains `*` or a repeat is due in both passes of a repeated hour, where
+  systemd considers only the first. A time in a gap is not due that day, as with systemd.
+- A day that exists in no year (`*-02-30`) is rejected, where systemd reports `never`.
+- A zone must be in the tz database. systemd also accepts the current abbreviation of the local zone (`CEST`).
+- More than 8 different repeats of fractions of a second in one expression are rejected.
+- `*~27,28` is accepted. systemd, by a defect, lowers the limit of 28 by 3 with each element of such a list.
+- A repeat across the end of a month (`2/5:00`) is complete. systemd omits the first times of the next month.
+- The normal form of `*:*:0/1,0.5` is `*:*:00/1,00.500000`. systemd prints `*:*:*`, although it means the former.
 
-All but seconds are bit masks; fine repeats of seconds are progressions, which are calculated with and never enumerated.
+All fields but seconds are bit masks. Fine repeats of seconds are arithmetic progressions and never enumerated.
 """
 
 from __future__ import annotations
@@ -44,34 +44,34 @@ from .oncalendar import (
 from .timezones import EPOCH_ORDINAL, zone_named
 from .wallclock import Daylight, WallClockRule
 
-_MOST_FINE = 8  # counting several progressions at once takes time exponential in their number
-_FINE = 100  # times in a minute: a repeat of seconds with more of them is kept as a progression
-_REMEMBERED = 24  # months: a year or two
+_MOST_FINE = 8  # progressions: the time to count several together is exponential in their number
+_FINE = 100  # values in a minute: a repeat of seconds with more values is stored as a progression
+_CACHED = 24  # months
 
 
 class Progression(NamedTuple):
-    """The numbers from `start` to `last`, `step` apart; `last` is one of them."""
+    """The numbers from `start` to `last` in steps of `step`; `last` is one of them."""
 
     start: int
     last: int
     step: int
 
     def next(self, low: int) -> int | None:
-        """Return the first of them that is not below `low`, or None."""
+        """Return the first number of the progression that is not below `low`, or None."""
         if low <= self.start:
             return self.start
         return low + (self.start - low) % self.step if low <= self.last else None
 
     def below(self, high: int) -> int:
-        """Return how many of them are below `high`."""
+        """Return how many numbers of the progression are below `high`."""
         return max(0, (min(high - 1, self.last) - self.start) // self.step + 1)
 
     def has(self, number: int) -> bool:
-        """Return whether `number` is one of them."""
+        """Return whether `number` is in the progression."""
         return self.start <= number <= self.last and (number - self.start) % self.step == 0
 
     def meet(self, other: Progression) -> Progression | None:
-        """Return what is in both, or None when there is nothing (the Chinese remainder theorem)."""
+        """Return the intersection with another progression (Chinese remainder theorem), or None when it is empty."""
         common = gcd(self.step, other.step)
         apart, rest = divmod(other.start - self.start, common)
         if rest:
@@ -85,7 +85,7 @@ class Progression(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Seconds:
-    """Which ticks of a minute match: single ones, and progressions that are too long to be listed."""
+    """The matching ticks of a minute: single ones, and progressions that are too long to list."""
 
     values: tuple[int, ...]
     fine: tuple[Progression, ...]
@@ -94,7 +94,7 @@ class _Seconds:
 
     @classmethod
     def of(cls, chain: Components) -> _Seconds | None:
-        """Return the seconds that a list names, or None when they are too intricate."""
+        """Return the seconds of a list, or None when it has too many fine repeats."""
         found = {_progression(part) for part in chain}
         long = {each for each in found if each.below(MINUTE) > _FINE}
         fine = tuple(sorted(each for each in long if not any(each.meet(other) == each for other in long - {each})))
@@ -103,13 +103,13 @@ class _Seconds:
         listed = {value for each in found - long for value in range(each.start, each.last + 1, each.step)}
         values = tuple(sorted(value for value in listed if not any(each.has(value) for each in fine)))
         terms: list[tuple[int, Progression]] = []
-        for each in fine:  # inclusion and exclusion
+        for each in fine:  # principle of inclusion and exclusion
             terms += [(-sign, both) for sign, other in terms if (both := other.meet(each)) is not None]
             terms.append((1, each))
         return cls(values, fine, tuple(terms), min([*values[:1], *(each.start for each in fine)]))
 
     def next(self, low: int) -> int | None:
-        """Return the first matching tick that is not below `low`, or None."""
+        """Return the first matching tick from `low` on, or None."""
         place = bisect_left(self.values, low)
         found = self.values[place] if place < len(self.values) else None
         for each in self.fine:
@@ -125,14 +125,14 @@ class _Seconds:
 
 @dataclass(frozen=True, slots=True)
 class _CalendarTimes:
-    """Which ticks of a day match."""
+    """The matching ticks of a day."""
 
     hours: int
     minutes: int
     seconds: _Seconds
 
     def next(self, tick: int) -> int | None:
-        """Return the first matching tick of the day that is not before `tick`, or None."""
+        """Return the first matching tick of the day from `tick` on, or None."""
         minute, rest = divmod(tick, MINUTE)
         hour, minute = divmod(minute, 60)
         if self.hours >> hour & 1:
@@ -164,28 +164,28 @@ class _CalendarTimes:
 
 @dataclass(frozen=True, slots=True)
 class _CalendarDays:
-    """Which days match, as masks; bit 0 of `years` is FIRST_YEAR."""
+    """The matching days, as masks; bit 0 of `years` is FIRST_YEAR."""
 
     years: int
     months: int
     dates: int
     from_end: bool
     weekdays: int
-    _masks: dict[int, int] = field(default_factory=dict, compare=False)  # of the months that were asked for lately
+    _masks: dict[int, int] = field(default_factory=dict, compare=False)  # by month: a cache
 
     def in_month(self, year: int, month: int) -> int:
-        """Return the matching days of a month as a mask; bit 1 is the first."""
+        """Return the matching days of a month as a mask; bit 1 is the first day."""
         key = year * 12 + month
         mask = self._masks.get(key)
         if mask is None:
-            if len(self._masks) >= _REMEMBERED:
+            if len(self._masks) >= _CACHED:
                 self._masks.clear()
             is_named = year >= FIRST_YEAR and self.years >> year - FIRST_YEAR & self.months >> month & 1
             mask = self._masks[key] = self._of_month(*monthrange(year, month)) if is_named else 0
         return mask
 
     def _of_month(self, first_weekday: int, length: int) -> int:
-        weeks = self.weekdays * 0x40810204081  # the mask of one week, seven times
+        weeks = self.weekdays * 0x40810204081  # repeats the mask of one week seven times
         dates = self.dates
         if self.from_end:
             dates = sum(1 << length + 1 - day for day in range(1, length + 1) if dates >> day & 1)
@@ -206,7 +206,7 @@ class _CalendarDays:
         return None
 
     def _month_after(self, year: int, month: int) -> tuple[int, int] | None:
-        """Return the next month that is named, with its year, or None when there is none any more."""
+        """Return year and month of the next matching month, or None."""
         later = self.months >> month + 1
         if later and year >= FIRST_YEAR and self.years >> year - FIRST_YEAR & 1:
             return year, month + 1 + lowest_bit(later)
@@ -228,23 +228,23 @@ class _CalendarDays:
 
 @dataclass(frozen=True, slots=True)
 class CalendarTrigger(WallClockRule):
-    """A calendar expression in a time zone; a zone at its end goes before `timezone`.
+    """A calendar expression in a time zone; a zone at the end of the expression overrides `timezone`.
 
-    `daylight` is what the job sets itself; None is the rule of this module. Two that mean the same are equal.
+    `daylight` is the setting of the job; None is the default of this module. Triggers with the same meaning are equal.
     """
 
     TICKS: ClassVar[int] = SECOND
 
     expression: str = field(compare=False)
     timezone: str = "UTC"
-    daylight: Daylight = None  # type: ignore[assignment]  # made by __post_init__ when it is not given
+    daylight: Daylight = None  # type: ignore[assignment]  # set by __post_init__ when None
     normalized: str = field(init=False, repr=False, compare=False)
     _spec: Spec = field(init=False, repr=False)
     _times: _CalendarTimes = field(init=False, repr=False, compare=False)
     _days: _CalendarDays = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Parse. Raise TriggerError when the text is no calendar expression or can never be due."""
+        """Parse the expression. Raise TriggerError when it is invalid or can never be due."""
         zone_named(self.timezone)
         spec, zone = parse(self.expression)
         for name, value in (
@@ -278,7 +278,7 @@ class CalendarTrigger(WallClockRule):
 
     @property
     def text(self) -> str:
-        """Return the expression in full, and its zone."""
+        """Return the expression in its normal form, and its zone."""
         is_default = self.daylight == _default_daylight(self._spec)
         return f"calendar: {self._spec.text} {self.timezone}" + ("" if is_default else f" ({self.daylight.text})")
 
@@ -290,8 +290,8 @@ class CalendarTrigger(WallClockRule):
             if day is None:
                 return None
             if day > today + 2:
-                instant = EPOCH + timedelta(days=day - 2)  # no zone is more than a day away from UTC
-            found = WallClockRule.next_after(self, instant)  # super() does not know a class with slots
+                instant = EPOCH + timedelta(days=day - 2)  # the offset of a zone is less than a day
+            found = WallClockRule.next_after(self, instant)  # super() does not work in a dataclass with slots
             if found is not None:
                 return found
             instant += timedelta(days=365 * 39)  # the horizon is 40 years
@@ -302,13 +302,13 @@ def _default_daylight(spec: Spec) -> Daylight:
 
 
 def _follows_time(chain: OptionalComponents) -> bool:
-    """Return whether hours or minutes have a `*` or a repeat in their normal form."""
+    """Return whether hours or minutes contain `*` or a repeat in their normal form."""
     return chain is None or any(part.repeat and (part.stop < 0 or part.repeat > 1) for part in chain)
 
 
 @lru_cache(maxsize=4096)
 def _times_named(hours: OptionalComponents, minutes: OptionalComponents, seconds: Components) -> _CalendarTimes | None:
-    """Return the times of a day, which many jobs share; None when their seconds are too intricate."""
+    """Return the times of a day, shared by equal expressions; None when their seconds have too many fine repeats."""
     found = _Seconds.of(seconds)
     return None if found is None else _CalendarTimes(_mask(hours, 0, 23), _mask(minutes, 0, 59), found)
 
@@ -317,7 +317,7 @@ def _times_named(hours: OptionalComponents, minutes: OptionalComponents, seconds
 def _days_named(
     years: OptionalComponents, months: OptionalComponents, dates: OptionalComponents, from_end: bool, weekdays: int
 ) -> _CalendarDays | None:
-    """Return the days, which many jobs share; None when no year has such a day."""
+    """Return the days, shared by equal expressions; None when there is no such day in any year."""
     days = _CalendarDays(
         years=_mask(years, FIRST_YEAR, LAST_YEAR) >> FIRST_YEAR,
         months=_mask(months, 1, 12),
@@ -339,7 +339,10 @@ def _mask(chain: OptionalComponents, low: int, high: int, *, from_end: bool = Fa
 
 
 def _values(part: Component, high: int, *, from_end: bool) -> range:
-    """Return the numbers of a part; from the month's end, a repeat without an end goes on to the last day, which is 1."""
+    """Return the numbers of a component.
+
+    Counted from the end of the month, a repeat without an end continues to the last day, which is 1.
+    """
     start, stop, repeat = part
     if not repeat:
         return range(start, start + 1)

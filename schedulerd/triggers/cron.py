@@ -1,15 +1,16 @@
-"""Cron expressions, with Debian cron's rules, in any time zone.
+"""Cron expressions with the rules of Debian's cron, in any time zone.
 
-Five fields, or six with the seconds first. The rules are those of cron(8) and crontab(5) of Debian's cron 3.0pl1:
+An expression has five fields, or six with the seconds first. The rules are those of cron(8) and crontab(5) of Debian's
+cron 3.0pl1:
 
-- day of month and weekday: when both are restricted (neither starts with `*`), a day that matches either is due;
-- daylight saving: a job at fixed times (neither its minute nor its hour starts with `*`) runs once right after the gap
-  that swallowed its time, and once in a repeated hour; a job with a wildcard there follows elapsed time.
+- Day of month and weekday: when both are restricted (neither starts with `*`), a day that matches either is due.
+- Daylight saving: a job at fixed times (neither its minute nor its hour starts with `*`) runs once, right after the gap
+  that contains its time, and once in a repeated hour. A job with a wildcard there follows elapsed time.
 
-Beyond Debian's: `L` (the month's last day), `LW` (its last day from Monday to Friday), `5L` (its last Friday) and `mon#2`
-(its second Monday), as in Quartz and cronsim.
+In addition: `L` (the last day of the month), `LW` (its last day from Monday to Friday), `5L` (its last Friday) and
+`mon#2` (its second Monday), as in Quartz and cronsim.
 
-Fields are bit masks, days are ordinals and times are integer seconds, because a daemon with 10,000 jobs asks often.
+Fields are bit masks, days are ordinals and times are integer seconds, for speed with 10,000 jobs.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _SPECIAL = {
     "weekday": ", 5L (the last Friday), mon#2 (the second Monday, up to #5)",
 }
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_REMEMBERED = 24  # months: a year or two
+_CACHED = 24  # months
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +66,24 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class _CronDays:
-    """Which days match: by date and by weekday, each as masks, and in special places of a month."""
+    """The matching days: masks of dates and weekdays, and special days of a month."""
 
     dates: int
     weekdays: int
     months: int
-    either: bool  # both are restricted: a day that matches one of them is due
+    either: bool  # both are restricted: a day that matches either is due
     last: bool = False  # L
     last_workday: bool = False  # LW
     last_weekdays: int = 0  # 5L
     nth_weekdays: tuple[tuple[int, int], ...] = ()  # mon#2 as (weekday, nth)
-    _masks: dict[int, int] = field(default_factory=dict, compare=False)  # of the months that were asked for lately
+    _masks: dict[int, int] = field(default_factory=dict, compare=False)  # by month: a cache
 
     def in_month(self, year: int, month: int) -> int:
-        """Return the matching days of a month as a mask; bit 1 is the first."""
+        """Return the matching days of a month as a mask; bit 1 is the first day."""
         key = year * 12 + month
         mask = self._masks.get(key)
         if mask is None:
-            if len(self._masks) >= _REMEMBERED:
+            if len(self._masks) >= _CACHED:
                 self._masks.clear()
             is_named = self.months >> month & 1
             mask = self._masks[key] = self.of_month(*monthrange(year, month)) if is_named else 0
@@ -100,7 +101,7 @@ class _CronDays:
         return None
 
     def _to_next_month(self, today: date) -> int:
-        """Return the number of days from `today` to the first day of the next month that is named."""
+        """Return the number of days from `today` to the first day of the next matching month."""
         later = self.months >> today.month + 1
         year, month = (today.year, today.month + 1 + lowest_bit(later)) if later else (
             today.year + 1, lowest_bit(self.months)
@@ -118,7 +119,7 @@ class _CronDays:
         return number
 
     def of_month(self, first_weekday: int, length: int) -> int:
-        """Return the matching days of a month as a mask, bit 1 the first day, whose weekday is given (Monday is 0)."""
+        """Return the matching days of a month as a mask; bit 1 is the first day, with the given weekday (Monday is 0)."""
         by_date = self.dates
         if self.last:
             by_date |= 1 << length
@@ -145,14 +146,14 @@ class _CronDays:
 
 @dataclass(frozen=True, slots=True)
 class _CronTimes:
-    """Which seconds of a day match, as masks."""
+    """The matching seconds of a day, as masks."""
 
     hours: int
     minutes: int
     seconds: int
 
     def next(self, tick: int) -> int | None:
-        """Return the first matching second of the day that is not before `tick`, or None."""
+        """Return the first matching second of the day from `tick` on, or None."""
         minute, second = divmod(tick, 60)
         later = self.seconds >> second
         if not later:
@@ -185,20 +186,20 @@ class _CronTimes:
 
 @dataclass(frozen=True, slots=True)
 class CronTrigger(WallClockRule):
-    """A cron expression of five or six fields, or one of cron's `@` words, in a time zone.
+    """A cron expression of five or six fields, or an `@` keyword of cron, in a time zone.
 
-    `daylight` is what the job sets itself; None is Debian cron's rule.
+    `daylight` is the setting of the job; None is the rule of Debian's cron.
     """
 
     expression: str
     timezone: str = "UTC"
-    daylight: Daylight = None  # type: ignore[assignment]  # made by __post_init__ when it is not given
+    daylight: Daylight = None  # type: ignore[assignment]  # set by __post_init__ when None
     _is_fixed: bool = field(init=False, repr=False, compare=False)
     _times: _CronTimes = field(init=False, repr=False, compare=False)
     _days: _CronDays = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Parse. Raise TriggerError when the text is no cron expression or can never be due."""
+        """Parse the expression. Raise TriggerError when it is invalid or can never be due."""
         zone_named(self.timezone)
         texts = _split(self.expression)
         seconds = _Parser(_SECOND, self.expression).mask(texts.pop(0)) if len(texts) > len(_FIELDS) else 1
@@ -233,23 +234,23 @@ class CronTrigger(WallClockRule):
 def _split(expression: str) -> list[str]:
     text = expression.strip().lower()
     if text == "@reboot":
-        raise TriggerError("cron", expression, "write startup: true, which is once per start of the daemon")
+        raise TriggerError("cron", expression, "use startup: true, which runs the job at each start of the daemon")
     if text.startswith("@"):
         if text not in MACROS:
-            raise TriggerError("cron", expression, f"the words with @ are {', '.join(MACROS)}")
+            raise TriggerError("cron", expression, f"expected one of {', '.join(MACROS)}")
         text = MACROS[text]
     if "=" in text:
-        raise TriggerError("cron", expression, "a zone is set beside it, with timezone:")
+        raise TriggerError("cron", expression, "set the zone with timezone: instead")
     texts = text.split()
     if len(texts) not in (len(_FIELDS), len(_FIELDS) + 1):
-        wanted = "minute hour day-of-month month weekday, and before them the second if there are six"
-        raise TriggerError("cron", expression, f"five fields are needed ({wanted}), there are {len(texts)}")
+        wanted = "five fields (minute hour day-of-month month weekday), or six with the second first"
+        raise TriggerError("cron", expression, f"expected {wanted}, found {len(texts)}")
     return texts
 
 
 @lru_cache(maxsize=4096)
 def _days_named(dates: str, month: str, weekdays: str) -> _CronDays:
-    """Return the days that the last three fields name, which many jobs share. Raise TriggerError for days of no year."""
+    """Return the days of the last three fields, shared by equal expressions. Raise TriggerError when there are none."""
     expression = f"{dates} {month} {weekdays}"
     date_parts, weekday_parts = dates.split(","), weekdays.split(",")
     plain_dates = [part for part in date_parts if part not in ("l", "lw")]
@@ -269,17 +270,17 @@ def _days_named(dates: str, month: str, weekdays: str) -> _CronDays:
         nth_weekdays=tuple((weekday.value(name) % 7, int(number)) for name, number in nth),
     )
     if not days.are_possible():
-        raise TriggerError("cron", expression, "no month that it names has such a day: it can never be due")
+        raise TriggerError("cron", expression, "none of its months has such a day: it can never be due")
     return days
 
 
 def _folded(weekdays: int) -> int:
-    return (weekdays | weekdays >> 7) & 0x7F  # 7 is Sunday too
+    return (weekdays | weekdays >> 7) & 0x7F  # 7 is also Sunday
 
 
 @dataclass(frozen=True, slots=True)
 class _Parser:
-    """Reads one field; `expression` is what errors quote."""
+    """Parses one field; errors quote `expression`."""
 
     spec: _Field
     expression: str

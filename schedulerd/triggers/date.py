@@ -22,7 +22,7 @@ class DateTrigger(Rule):
     """Due at each of `instants`, which ascend."""
 
     instants: tuple[datetime, ...]
-    notes: tuple[str, ...] = ()  # of each instant: what daylight saving had to do with it, or nothing
+    notes: tuple[str, ...] = ()  # by instant: the effect of daylight saving, or ""
 
     @property
     def kind(self) -> str:
@@ -35,12 +35,12 @@ class DateTrigger(Rule):
         return f"at: {', '.join(map(to_text, self.instants))}"
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first of the instants that is strictly later."""
+        """Return the first of the instants that is strictly later than `instant`."""
         place = bisect_right(self.instants, instant)
         return self.instants[place] if place < len(self.instants) else None
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
-        """Return what daylight saving had to do with an instant."""
+        """Return the effect of daylight saving on an instant."""
         place = bisect_right(self.instants, at) - 1
         return (self.notes[place],) if place < len(self.notes) and self.notes[place] else ()
 
@@ -50,9 +50,9 @@ class DateTrigger(Rule):
 
 
 def dates_from(texts: Sequence[object], timezone: str, daylight: Daylight | None) -> DateTrigger:
-    """Return the trigger of `at`. A time without a zone is one of the job's; `daylight` decides as for cron's fixed times.
+    """Return the trigger of `at`. A time without a zone is in the job's zone; `daylight` applies as to fixed times of cron.
 
-    Raise TriggerError for what is no time, or when every time lies in a gap that is skipped.
+    Raise TriggerError for a value that is not a time, or when all times lie in gaps that are skipped.
     """
     rule = daylight or FIXED
     found: dict[datetime, str] = {}
@@ -66,23 +66,23 @@ def dates_from(texts: Sequence[object], timezone: str, daylight: Daylight | None
 
 
 def _instants(at: datetime, timezone: str, rule: Daylight) -> dict[datetime, str]:
-    """Return when a time that was written comes, with what daylight saving has to do with it."""
+    """Return the instants of a configured time, with the effect of daylight saving."""
     if at.tzinfo is not None:
         return {at.astimezone(UTC): ""}
     gap, first, last = gap_around(timezone, at), to_instant(timezone, at), to_instant(timezone, at, is_end=True)
     if gap is not None:
-        note = f"{at:%H:%M:%S} does not exist on {at:%Y-%m-%d}: {gap[0]}, it runs right after it"
+        note = f"{at:%H:%M:%S} does not exist on {at:%Y-%m-%d}: {gap[0]}, it runs right after the gap"
         return {first: note} if rule.gap_runs else {}
     if first == last:
         return {first: ""}
-    twice = "this time comes twice, the first time of two: "
+    twice = "this time occurs twice, this is the first: "
     if not rule.repeat_both:
         return {first: twice + "it is due once"}
-    return {first: twice + "both are due", last: "the second pass of a repeated time: both are asked for"}
+    return {first: twice + "both are due", last: "the second pass of a repeated time: dst has repeat: both"}
 
 
 def instant_from(field: str, text: object, timezone: str, *, is_end: bool = False) -> datetime:
-    """Return the instant that a setting such as `not_before` names, in UTC. Raise TriggerError."""
+    """Return the instant of a setting such as `not_before`, in UTC. Raise TriggerError."""
     at = _parsed(field, text)
     return at.astimezone(UTC) if at.tzinfo is not None else to_instant(timezone, at, is_end=is_end)
 
@@ -91,7 +91,7 @@ def _parsed(field: str, text: object) -> datetime:
     if isinstance(text, datetime):
         at = text
     elif isinstance(text, date):
-        at = datetime(text.year, text.month, text.day)  # noqa: DTZ001 - of the job's zone, which is looked at next
+        at = datetime(text.year, text.month, text.day)  # noqa: DTZ001 - in the job's zone, which is applied next
     else:
         try:
             at = datetime.fromisoformat(text.strip() if isinstance(text, str) else "")

@@ -1,4 +1,4 @@
-"""What starts a job besides times: the start of the daemon, and the results of other jobs."""
+"""Events that start a job: the start of the daemon, and the ends of other jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPECTED = "expected {job: NAME, when: success|failure|always}, or with all: [NA
 
 @dataclass(frozen=True, slots=True)
 class EventTrigger(Rule):
-    """Due when something happens: it has no times of its own."""
+    """Due when an event happens; it has no times."""
 
     happening: Events
 
@@ -28,16 +28,16 @@ class EventTrigger(Rule):
 
     @property
     def text(self) -> str:
-        """Return the rule in words."""
+        """Return the rule for display."""
         return "startup" if self.happening.at_startup else "; ".join(map(str, self.happening.after))
 
     @property
     def events(self) -> Events:
-        """Return what starts the job."""
+        """Return the events."""
         return self.happening
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return None: nobody knows when it happens."""
+        """Return None: the time of an event is unknown."""
         return None
 
     def count(self, after: datetime, upto: datetime) -> int:
@@ -48,7 +48,7 @@ class EventTrigger(Rule):
 def startup_from(value: Any) -> EventTrigger | None:
     """Return the trigger of `startup: true`; None for false. Raise TriggerError."""
     if not isinstance(value, bool):
-        raise TriggerError("startup", str(value), "expected true: once per start of the daemon")
+        raise TriggerError("startup", str(value), "expected true: run at each start of the daemon")
     return EventTrigger(Events(at_startup=True)) if value else None
 
 
@@ -62,15 +62,15 @@ def after_from(value: Any) -> EventTrigger:
         raise TriggerError("after", ", ".join(map(str, unknown or value)), EXPECTED)
     jobs = [value["job"]] if named == ["job"] else value[named[0]]
     if not isinstance(jobs, (list, tuple)) or not jobs or not all(isinstance(job, str) and job for job in jobs):
-        raise TriggerError("after", str(value[named[0]]), f"the ids of jobs are needed: {EXPECTED}")
+        raise TriggerError("after", str(value[named[0]]), f"expected ids of jobs: {EXPECTED}")
     if value.get("when", When.SUCCESS) not in list(When):
-        raise TriggerError("after", str(value["when"]), f"when is {', '.join(When)}")
+        raise TriggerError("after", str(value["when"]), f"expected when: {' or '.join(When)}")
     after = After(tuple(dict.fromkeys(jobs)), When(value.get("when", When.SUCCESS)), needs_all=named == ["all"])
     return EventTrigger(Events(after=(after,)))
 
 
 def invalid_dependencies(triggers: Mapping[str, Trigger | None]) -> Iterator[tuple[str, str]]:
-    """Yield each job that is to start after one that is not there, or in a circle, with a sentence that says so."""
+    """Yield each job with a dependency that does not exist or is circular, with the error message."""
     links = {
         job_id: [name for after in trigger.events.after for name in after.jobs]
         for job_id, trigger in triggers.items()
@@ -82,18 +82,18 @@ def invalid_dependencies(triggers: Mapping[str, Trigger | None]) -> Iterator[tup
                 yield job_id, f"there is no job {name!r}{did_you_mean(name, triggers)}"
         circle = _circle(job_id, links)
         if circle is not None:
-            yield job_id, f"a circle, which would never end: {' after '.join(circle)}"
+            yield job_id, f"circular dependency: {' after '.join(circle)}"
 
 
 def _circle(job_id: str, links: Mapping[str, list[str]]) -> list[str] | None:
-    """Return the shortest way from a job through what it starts after back to itself, or None."""
+    """Return the shortest circle of dependencies through a job, or None."""
     ways = [[job_id]]
-    seen = set()
+    visited = set()
     for way in ways:
         for name in links.get(way[-1], ()):
             if name == job_id:
                 return [*way, name]
-            if name not in seen:
-                seen.add(name)
+            if name not in visited:
+                visited.add(name)
                 ways.append([*way, name])
     return None

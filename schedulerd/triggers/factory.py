@@ -1,6 +1,6 @@
-"""Triggers: pure rules that say when a job is due.
+"""Make triggers from the configuration.
 
-`trigger_from` makes one from what stands in the YAML; all of them are a `model.Trigger`.
+`trigger_from` returns a `core.trigger.Trigger` for the settings of a job.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SKIP, DEFER = ON_BLACKOUT = ("skip", "defer")
 
 
 class _Context(NamedTuple):
-    """What a rule needs to know besides its text."""
+    """What a rule needs besides its text."""
 
     timezone: str
     dst: Any
@@ -75,7 +75,7 @@ def _every(value: Any, context: _Context) -> Rule:
 
 
 def _with_dst(make: Callable[..., Rule], dst: Any) -> Rule:
-    """Return the rule that `make` makes, with what the job says about daylight saving over the rule's own default."""
+    """Return the rule from `make`, with the job's `dst` setting over the default of the rule."""
     rule = make()
     if dst is None or not isinstance(rule, WallClockRule):
         return rule
@@ -84,7 +84,7 @@ def _with_dst(make: Callable[..., Rule], dst: Any) -> Rule:
 
 def _text(field: str, value: Any, example: str) -> str:
     if not isinstance(value, str):
-        raise TriggerError(field, str(value), f"a text in quotes is needed, such as {example}")
+        raise TriggerError(field, str(value), f"expected a text in quotes, such as {example}")
     return value
 
 
@@ -106,14 +106,14 @@ def trigger_from(
     host: str = "",
     calendars: Mapping[str, Calendar] | None = None,
 ) -> Trigger | None:
-    """Return the trigger that `mapping` names with one of its keys, or None when it has none.
+    """Return the trigger of a mapping, or None when it has none.
 
-    The keys are those of KINDS, each with one value or a list of them, or `triggers` with a list of such mappings; beside
-    them may stand `dst`, `not_before`, `not_after`, `jitter`, `spread`, `blackout`, `on_blackout` and, with `every`,
-    `after: finish`. `seed` is the job's id (it decides what looks random), `host` names node and job (it decides the share
-    of `spread`), `calendars` are the named ones that `blackout` may use. Other keys are passed over.
+    The keys are those of KINDS, each with one value or a list, or `triggers` with a list of such mappings; and `dst`,
+    `not_before`, `not_after`, `jitter`, `spread`, `blackout`, `on_blackout` and, with `every`, `after: finish`. Other keys
+    are ignored. `seed` is the job's id, which decides what is pseudo-random. `host` names node and job, and decides the
+    share of `spread`. `calendars` are those that `blackout` may name.
 
-    Raise TriggerError, which names the field, the text and why, for anything that is not valid.
+    Raise TriggerError, which names the field, the text and the reason, for an invalid setting.
     """
     try:
         zone_named(timezone)
@@ -130,18 +130,18 @@ def trigger_from(
 
 
 def _check_without_rule(mapping: Mapping[str, Any], timezone: str, calendars: Mapping[str, Calendar]) -> None:
-    """Check what stands beside a trigger that is not there, and refuse what would only have a sense with one."""
+    """Validate the adjustments of a job without a trigger, and reject those that need one."""
     if SEVERAL in mapping:
-        raise TriggerError(SEVERAL, str(mapping[SEVERAL]), "none of them makes the job due")
+        raise TriggerError(SEVERAL, str(mapping[SEVERAL]), "none of the triggers can make the job due")
     for name in ("not_before", "not_after"):
         if mapping.get(name) is not None:
-            raise TriggerError(name, str(mapping[name]), "the job has no trigger that it could bound")
+            raise TriggerError(name, str(mapping[name]), "it has no effect: the job has no trigger")
     _moved(EventTrigger(NO_EVENTS), mapping, timezone, _Seeds("", ""), calendars)
 
 
 def _refuse_never_due(table: AdjustedRule, mapping: Mapping[str, Any]) -> None:
-    """Raise TriggerError when bounds or blackouts leave no time at all (to be found: see MOST_BLACKOUTS)."""
-    is_lasting = table.blackout is None or table.blackout.is_weekly  # dates and calendars end some time
+    """Raise TriggerError when bounds or blackouts leave no time, as far as a search finds (see MOST_BLACKOUTS)."""
+    is_lasting = table.blackout is None or table.blackout.is_weekly  # dates and calendars have an end
     if table.events != NO_EVENTS or table.waits_for_end or not is_lasting or table.rule.next_after(EPOCH) is None:
         return
     if table.next_after(max(EPOCH, table.not_before - MICROSECOND) if table.not_before else EPOCH) is None:
@@ -150,7 +150,7 @@ def _refuse_never_due(table: AdjustedRule, mapping: Mapping[str, Any]) -> None:
 
 
 class _Seeds(NamedTuple):
-    """What decides the shares of jitter and of spread."""
+    """The texts that decide the shares of jitter and spread."""
 
     seed: str
     host: str
@@ -173,7 +173,7 @@ def _rules(mapping: Mapping[str, Any], context: _Context) -> list[Rule]:
 
 
 def _of_kind(key: str, value: Any, context: _Context) -> list[Rule]:
-    """Return the rules of one key; a list under it is several rules."""
+    """Return the rules of one key; a list is several rules."""
     if key == "at" and isinstance(value, (list, tuple)):
         return [dates_from(value, context.timezone, daylight_from(context.dst, FIXED))]
     if not isinstance(value, (list, tuple)):
@@ -209,7 +209,9 @@ def _rules_of_element(given: Any, context: _Context) -> list[Rule]:
         raise TriggerError(SEVERAL, ", ".join(map(str, unknown)), f"expected one of {', '.join(KINDS)}", ())
     rules = _rules(given, context)
     if any(rule.waits_for_end for rule in rules):
-        raise TriggerError("every", str(given["every"]), "what counts from the end of the last run stands alone")
+        raise TriggerError(
+            "every", str(given["every"]), "a trigger that counts from the end of the last run cannot be combined with others"
+        )
     return rules
 
 
@@ -220,7 +222,7 @@ def _from_end(rules: list[Rule], value: Any) -> Rule:
 
 
 def _moved(rule: Rule, given: Mapping[str, Any], timezone: str, seeds: _Seeds, calendars: Mapping[str, Calendar]) -> Trigger:
-    """Return a rule within its bounds, delays and blackouts; the rule itself when it has none."""
+    """Return a rule with its adjustments; the rule itself when it has none."""
     begin, end = (_bound(name, given, timezone) for name in ("not_before", "not_after"))
     if begin is not None and end is not None and end < begin:
         raise TriggerError("not_after", str(given["not_after"]), "it is earlier than not_before: it can never be due")

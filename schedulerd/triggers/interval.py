@@ -1,7 +1,7 @@
-"""Intervals of elapsed time, anchored to 1970-01-01 UTC, or counted from the end of the last run.
+"""Intervals of elapsed time, anchored to 1970-01-01 UTC or counted from the end of the last run.
 
-The anchor is a constant, so neither a restart nor a reload nor another node shifts the times, and `every: 10m` is due at
-:00, :10, :20. Local midnights and daylight saving are the business of `cron`.
+The anchor is constant, so that no restart, reload or other node shifts the times: `every: 10m` is due at :00, :10, :20.
+Use `cron` for times of a time zone.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SHORTEST = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class IntervalTrigger(Rule):
-    """Due each `seconds`, counted from 1970-01-01 UTC, or with `from_end` from the end of the last run."""
+    """Due every `seconds` from 1970-01-01 UTC, or with `from_end`, from the end of the last run."""
 
     seconds: float
     from_end: bool = False
 
     def __post_init__(self) -> None:
-        """Raise TriggerError when the interval is too short."""
+        """Raise TriggerError when the interval is shorter than SHORTEST."""
         if self.seconds < SHORTEST:
             raise TriggerError("every", format_duration(self.seconds), "the shortest interval is 1s")
 
@@ -41,16 +41,16 @@ class IntervalTrigger(Rule):
 
     @property
     def rhythm(self) -> Rule | None:
-        """Return the rule itself; what is counted from the end of the last run needs no help to go on."""
+        """Return the rule itself, or None with `from_end`: it continues after a step of the clock anyway."""
         return None if self.from_end else self
 
     @property
     def waits_for_end(self) -> bool:
-        """Return whether it is counted from the end of the last run."""
+        """Return whether times are counted from the end of the last run."""
         return self.from_end
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the next multiple of the interval strictly later than `instant`, which is the last end with `from_end`."""
+        """Return the next multiple of the interval, or with `from_end` the end `instant` plus the interval."""
         step, micros = self._step, to_micros(instant)
         return from_micros(micros + step if self.from_end else micros // step * step + step)
 

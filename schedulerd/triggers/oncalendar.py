@@ -1,6 +1,6 @@
-"""The OnCalendar grammar of systemd.time(7): from a text to what it says, and back to the text in full.
+"""The OnCalendar grammar of systemd.time(7): parse an expression, and format its normal form.
 
-What is accepted and how it is written in full is systemd's (252); see `calendar.py` for where schedulerd differs.
+Accepted expressions and the normal form are those of systemd 252; see `calendar.py` for the differences.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .timezones import EPOCH_ORDINAL, zone_named
 
 SECOND = 1_000_000  # ticks
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
-FIRST_YEAR, LAST_YEAR = 1970, 2199  # of systemd's years
+FIRST_YEAR, LAST_YEAR = 1970, 2199  # the range of systemd
 WORDS = {
     "minutely": "*-*-* *:*:00",
     "hourly": "*-*-* *:00:00",
@@ -38,13 +38,13 @@ _NUMBER, _DECIMAL = "([0-9]{1,40})", r"([0-9]{1,40}(?:\.[0-9]+)?)"
 _WHOLE_PART = re.compile(rf"{_NUMBER}(?:\.\.{_NUMBER})?(?:/{_NUMBER})?")
 _SECONDS_PART = re.compile(rf"{_DECIMAL}(?:\.\.{_DECIMAL})?(?:/{_DECIMAL})?")
 _MOST = 0x7FFF_FFFF
-_MOST_PARTS = 241  # of a list, as in systemd
+_MOST_PARTS = 241  # elements of a list, as in systemd
 
 
 class Component(NamedTuple):
-    """One element of a list: `start`, `start..stop`, or either with `/repeat`; seconds are in ticks.
+    """One element of a list: `start` or `start..stop`, either with `/repeat`; seconds are in ticks.
 
-    A range without a repeat repeats by one; a `stop` of -1 is none.
+    The repeat of a range is 1 by default; a `stop` of -1 is none.
     """
 
     start: int
@@ -57,7 +57,7 @@ OptionalComponents = Components | None  # None is `*`
 
 
 class Spec(NamedTuple):
-    """What an expression says, normalised as systemd does it: lists are sorted and without doubles."""
+    """The meaning of an expression, normalised as by systemd: lists are sorted and without duplicates."""
 
     weekdays: int  # a mask, Monday is bit 0
     years: OptionalComponents
@@ -70,7 +70,7 @@ class Spec(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return it in full, as `systemd-analyze calendar` writes it."""
+        """Return the normal form, as `systemd-analyze calendar` prints it."""
         weekdays = "" if self.weekdays == _EVERY_WEEKDAY else _weekdays_text(self.weekdays) + " "
         years, (months, dates) = _chain_text(self.years, 4), (_chain_text(each) for each in (self.months, self.dates))
         seconds = "*" if self.seconds == EVERY_SECOND else ",".join(map(_seconds_text, self.seconds))
@@ -83,7 +83,7 @@ EVERY_SECOND = (Component(0, -1, SECOND),)
 
 @lru_cache(maxsize=4096)
 def parse(expression: str) -> tuple[Spec, str | None]:
-    """Return what an expression says, and the zone at its end. Raise TriggerError when it is none."""
+    """Return the meaning of an expression and the zone at its end. Raise TriggerError when it is invalid."""
     try:
         text, zone = _without_zone(expression)
         if not text:
@@ -116,7 +116,7 @@ def _without_zone(expression: str) -> tuple[str, str | None]:
 
 
 def _weekdays(names: str) -> int:
-    """Return the mask of a list of weekdays, which may end with a comma."""
+    """Return the mask of a list of weekdays; a comma may follow it."""
     mask = 0
     for part in names.removesuffix(",").split(","):
         first, dots, last = part.partition(".." if ".." in part else "-")
@@ -149,7 +149,7 @@ def _at_timestamp(weekdays: int, text: str) -> Spec:
 
 
 def _day_and_time(text: str) -> tuple[str, str]:
-    """Return the date and the time, where each may be left out."""
+    """Return the date and the time, either of which may be empty."""
     first, space, rest = text.partition(" ")
     if ":" in first:
         if space:
@@ -163,7 +163,7 @@ def _day_and_time(text: str) -> tuple[str, str]:
 
 
 def _date(text: str) -> tuple[OptionalComponents, OptionalComponents, OptionalComponents, bool]:
-    """Return years, months, dates and whether these count from the month's end."""
+    """Return years, months, days, and whether these count from the end of the month."""
     if not text:
         return None, None, None, False
     pieces = re.split("([-~])", text)
@@ -200,7 +200,7 @@ def _is_every_second(chain: Components) -> bool:
 
 
 def _chain(name: str, text: str, low: int, high: int, unit: int = 1, *, from_end: bool = False) -> OptionalComponents:
-    """Return the parts of a list, sorted; None for `*`."""
+    """Return the components of a list, sorted; None for `*`."""
     if text == "*":
         return None
     texts = text.split(",")
@@ -234,7 +234,7 @@ def _part(name: str, text: str, unit: int) -> Component:
 
 
 def _number(text: str, unit: int) -> int:
-    """Return a number in ticks, rounded half up, when the unit is a second, else as it is."""
+    """Return a number in ticks, rounded half up, when the unit is a second, else the number."""
     whole, _, fraction = text.partition(".")
     if not fraction:
         return int(whole) * unit
@@ -246,7 +246,7 @@ def _full_year(year: int) -> int:
 
 
 def _check(name: str, part: Component, low: int, high: int, unit: int, *, from_end: bool) -> None:
-    """Raise ValueError when a part is outside its limits, runs backwards or repeats nothing."""
+    """Raise ValueError when a component is outside its limits, runs backwards or repeats nothing."""
     start, stop, repeat = part
     lowest, highest = low // unit, high // unit
     for value in (start, stop) if stop >= 0 else (start,):

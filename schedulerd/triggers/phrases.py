@@ -1,23 +1,24 @@
-"""The phrases of the library `schedule`: `day at 03:00`, `monday at 09:30`, `2 hours at :15`, `5 to 10 minutes`.
+"""Phrases of the library `schedule`: `day at 03:00`, `monday at 09:30`, `2 hours at :15`, `5 to 10 minutes`.
 
-The library says what is accepted and what it means, but counts from when it was asked; here every rule is anchored to
-1970, so that neither a restart nor a reload nor another node shifts it:
+The library defines what is accepted and what it means. It counts from the call; here, every rule is anchored to 1970, so
+that no restart, reload or other node shifts it:
 
-- `N UNITS` alone is elapsed time, as `every: 2h` is;
-- `day`, WEEKDAY, `hour` and `minute` with `at`, and `N days at`, are times of the job's zone; `N days` counts the zone's
-  own days, 1970-01-01 is one. Daylight saving is that of cron: fixed times for days, wildcards for hours and minutes;
-- `N hours at` and `N minutes at` are elapsed time, at the minute and second that the zone's own clock then shows;
+- `N UNITS` alone is elapsed time, as `every: 2h`.
+- `day`, WEEKDAY, `hour` and `minute` with `at`, and `N days at`, are times of the job's zone. `N days` counts the
+  calendar days of the zone from 1970-01-01. Daylight saving is that of cron: fixed times for days, wildcards for hours
+  and minutes.
+- `N hours at` and `N minutes at` are elapsed time, at the minute and second on the wall clock of the zone.
 - `A to B UNITS` are random gaps, drawn from a hash of the seed, so that they are the same on each host.
 
-Where schedulerd differs, besides that:
+Further differences from the library:
 
-- `monday` without a time is 00:00 of that day: the library takes the time of day at which it was asked;
-- a time in a gap is due right after it, as with cron: the library, when given a zone, takes it an hour later;
-- gaps of `A to B` are drawn to the microsecond: the library takes whole units;
-- `A to B UNITS at` and `A to B monday` are refused: what is random has no fixed time or day;
-- 0 of a unit, and fractions of one, are refused; a number of units is at most 100 years, with `at` 10 years.
+- `monday` without a time is 00:00 of that day. The library uses the time of day of the call.
+- A time in a gap is due right after it, as with cron. The library, when given a zone, uses an hour later.
+- Gaps of `A to B` are drawn in microseconds. The library draws whole units.
+- `A to B UNITS at` and `A to B monday` are rejected: random gaps have no fixed time or day.
+- Zero or a fraction of a unit is rejected. A number of units is at most 100 years, with `at` 10 years.
 
-Elapsed time and random gaps know no daylight saving: `dst` has no say in them.
+Elapsed time and random gaps do not depend on daylight saving: `dst` has no effect on them.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from .wallclock import FIXED, WILDCARD, Daylight, WallClockRule
 HOUR, MINUTE = 3600, 60
 UNITS = {"seconds": 1, "minutes": MINUTE, "hours": HOUR, "days": DAY, "weeks": 7 * DAY}
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-LONGEST_AT = 3650 * DAY  # rules on the wall clock look 40 years ahead, and may have to pass by times in a gap
+LONGEST_AT = 3650 * DAY  # rules on the wall clock search 40 years ahead and may have to pass times in gaps
 EXAMPLES = "`2 hours`, `day at 03:00`, `monday at 09:30`, `hour at :15`, `5 to 10 minutes`"
 
 _FIRST_MONDAY = 4 * DAY  # 1970-01-05
-_MARGIN_YEARS = 200  # two steps of the longest kind
+_MARGIN_YEARS = 200  # two of the longest steps
 _SIXTY = "[0-5][0-9]"
 _TIMES = {
     "minutes": (rf":(?P<s>{_SIXTY})",),
@@ -60,7 +61,7 @@ _EXPECTED = {
 
 @dataclass(frozen=True, slots=True)
 class WallPhrase(WallClockRule):
-    """Due each `step` seconds of the zone's own clock; `start` is one of the times, in local seconds since 1970."""
+    """Due every `step` seconds of the zone's wall clock; `start` is one of the times, in local seconds since 1970."""
 
     phrase: str
     start: int
@@ -88,7 +89,7 @@ class WallPhrase(WallClockRule):
 
 
 class NumberedRule(Rule):
-    """Times with numbers: time k lies in the k-th step since 1970 UTC, or a little before it, and they never cross."""
+    """Numbered times: time k lies in the k-th step since 1970 UTC, or at most `early` before it; times ascend."""
 
     __slots__ = ()
 
@@ -99,12 +100,12 @@ class NumberedRule(Rule):
 
     @property
     def early(self) -> int:
-        """Return by how many microseconds a time may be before its step."""
+        """Return how many microseconds before its step a time may be."""
         return 0
 
     @abstractmethod
     def time(self, number: int) -> int:
-        """Return the time of a number, in microseconds since 1970 UTC."""
+        """Return the time with a number, in microseconds since 1970 UTC."""
 
     @property
     def kind(self) -> str:
@@ -123,7 +124,7 @@ class NumberedRule(Rule):
         return from_micros(self.time(self._last(to_micros(instant)) + 1))
 
     def count(self, after: datetime, upto: datetime) -> int:
-        """Return how many times are in (after, upto]: they have numbers."""
+        """Return how many times are in (after, upto]."""
         return max(0, self._last(to_micros(upto)) - self._last(to_micros(after)))
 
     def _last(self, micros: int) -> int:
@@ -134,11 +135,11 @@ class NumberedRule(Rule):
 
 @dataclass(frozen=True, slots=True)
 class ElapsedPhrase(NumberedRule):
-    """Due once in each `seconds` of elapsed time, as soon as the zone's own clock shows `at` within a `period`.
+    """Due once in each `seconds` of elapsed time, as soon as the zone's wall clock shows `at` within a `period`.
 
     `at` and `period` are seconds: 900 of 3600 is a quarter past. A shift of the zone by half an hour moves the times by as
-    much, for otherwise they would no longer be at that minute. `seconds` is at least two periods: a time that a shift
-    delays still comes in its own step.
+    much, because they must stay at that minute. `seconds` is at least two periods: a time that a shift delays remains in its
+    own step.
     """
 
     phrase: str
@@ -158,7 +159,7 @@ class ElapsedPhrase(NumberedRule):
         return self.seconds * 1_000_000
 
     def time(self, number: int) -> int:
-        """Return the first microsecond of a step at which the zone's clock shows what is asked for."""
+        """Return the first microsecond of a step at which the zone's wall clock shows the wanted time."""
         second = number * self.seconds
         while True:
             period = period_at(self.timezone, second)
@@ -172,8 +173,8 @@ class ElapsedPhrase(NumberedRule):
 class RandomPhrase(NumberedRule):
     """Due after random gaps of `shortest` to `longest` seconds.
 
-    Time k is k mean gaps after 1970, plus or minus at most a quarter of the difference, which is drawn from a hash of `seed`
-    and k: each gap is then within the bounds, and any time can be calculated without those before it.
+    Time k is k mean gaps after 1970, plus or minus at most a quarter of the difference, drawn from a hash of `seed` and k.
+    Each gap is then within the bounds, and each time can be calculated without the earlier ones.
     """
 
     phrase: str
@@ -193,17 +194,17 @@ class RandomPhrase(NumberedRule):
 
     @property
     def early(self) -> int:
-        """Return a quarter of the difference in microseconds."""
+        """Return a quarter of the difference, in microseconds."""
         return (self.longest - self.shortest) * 250_000
 
     def time(self, number: int) -> int:
-        """Return the time of a number, in microseconds since 1970 UTC."""
+        """Return the time with a number, in microseconds since 1970 UTC."""
         digest = blake2b(f"{self.seed}/{number}".encode(), digest_size=16).digest()
         return number * self.step - self.early + int.from_bytes(digest, "big") % (2 * self.early + 1)
 
 
 class Phrase(NamedTuple):
-    """What a phrase says: `low` to `high` of a unit (or weekday), and the second in it that `at` names."""
+    """A parsed phrase: `low` to `high` of a unit (or weekday), and the second in it that `at` names."""
 
     low: int
     high: int
@@ -212,7 +213,7 @@ class Phrase(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Return the phrase in one spelling for all that mean the same."""
+        """Return the phrase in a normal form."""
         numbers = f"{self.low} to {self.high} " if self.low != self.high else f"{self.low} " if self.low > 1 else ""
         unit = self.unit if numbers or self.unit in WEEKDAYS else self.unit.removesuffix("s")
         return f"{numbers}{unit}" + ("" if self.at is None else f" at {self._time_text(self.at)}")
@@ -227,10 +228,9 @@ class Phrase(NamedTuple):
 
 
 def phrase_from(text: str, timezone: str, daylight: Daylight | None, seed: str) -> Rule:
-    """Return the rule of a phrase of the library `schedule`, see the module; `daylight` None is cron's rule.
+    """Return the rule of a phrase of the library `schedule`; with `daylight` None, cron's rule applies.
 
-    `seed` is what random gaps are drawn from: the job's id. A weekday without a time is 00:00 of that day: the library
-    would take the time of day at which it was asked, which a restart would shift. Raise TriggerError.
+    `seed` is the job's id, from which random gaps are drawn. Raise TriggerError.
     """
     try:
         zone_named(timezone)
@@ -259,12 +259,12 @@ def _rule(phrase: Phrase, timezone: str, daylight: Daylight | None, seed: str) -
 
 
 def _usual(step: int) -> Daylight:
-    """Return what Debian's cron would do: days have fixed times, hours and minutes are wildcards."""
+    """Return the rule of Debian's cron: days have fixed times, hours and minutes are wildcards."""
     return WILDCARD if step % DAY else FIXED
 
 
 def _read(text: str) -> Phrase:
-    """Return what a text says. Raise ValueError, which says what is wrong and what is expected."""
+    """Return the parsed phrase. Raise ValueError with the mistake and what is expected."""
     words = text.lower().split()
     if words[:1] == ["every"]:
         words = words[1:]
@@ -283,7 +283,7 @@ def _read(text: str) -> Phrase:
 
 
 def _numbers(words: list[str]) -> tuple[int, int, list[str]]:
-    """Return the numbers in `N` or `A to B` and the words after them; 1 when there are none."""
+    """Return the numbers of `N` or `A to B`, 1 by default, and the words after them."""
     if not words or not re.match(r"[-+.\d]", words[0]):
         return 1, 1, words
     low = _number(words[0])
@@ -304,7 +304,7 @@ def _number(word: str) -> int:
 
 
 def _unit(word: str, low: int, high: int) -> str:
-    """Return the plural of a unit, or a weekday."""
+    """Return the plural of a unit, or a weekday. Raise ValueError."""
     if word.removesuffix("s") in WEEKDAYS:
         weekday = word.removesuffix("s")
         if word != weekday or (low, high) != (1, 1):
@@ -321,7 +321,7 @@ def _unit(word: str, low: int, high: int) -> str:
 
 
 def _at(words: list[str], unit: str) -> int | None:
-    """Return the second that `at TIME` names within a unit, or None when there are no words."""
+    """Return the second within a unit that `at TIME` names, or None without words. Raise ValueError."""
     if not words:
         return None
     if words[0] != "at":

@@ -1,4 +1,4 @@
-"""Stretches of time, sorted, so that what covers a moment is found by bisection; and calendars, which have many of them."""
+"""Spans of time, sorted so that the one that covers a moment is found by bisection; and calendars, which consist of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time from a calendar file, from `first` until before `last`, in whole seconds.
+    """A span of a calendar file, from `first` to before `last`, in whole seconds.
 
-    Naive times are on the wall clock of the job's zone, whichever that is; aware ones are UTC.
+    Naive times are on the wall clock of the job's zone; aware times are UTC.
     """
 
     first: datetime
@@ -28,15 +28,15 @@ class Span:
 
 
 class Covering(NamedTuple):
-    """What was found to cover a second."""
+    """The span that covers a second."""
 
     name: str
-    until: int  # when the run of adjoining stretches ends
+    until: int  # the end of the last of the spans that adjoin it
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Stretches of seconds, sorted and without overlaps; `runs` are when what adjoins each of them ends."""
+    """Spans in seconds, sorted and without overlaps. `runs` are the ends of the series of adjoining spans."""
 
     starts: tuple[int, ...]
     ends: tuple[int, ...]
@@ -44,19 +44,19 @@ class Coverage:
     names: tuple[str, ...]
 
     def find(self, low: int, high: int) -> Covering | None:
-        """Return what begins by `high` and ends later than `low`."""
+        """Return the span that begins by `high` and ends later than `low`, or None."""
         index = bisect_right(self.starts, high) - 1
         if index < 0 or self.ends[index] <= low:
             return None
         return Covering(self.names[index], self.runs[index])
 
     def pieces(self) -> Iterable[tuple[int, int, str]]:
-        """Return each stretch: its begin, its end and its name."""
+        """Return begin, end and name of each span."""
         return zip(self.starts, self.ends, self.names, strict=True)
 
 
 def coverage_of(pieces: Iterable[tuple[int, int, str]]) -> Coverage:
-    """Return stretches, given as begin, end and name, sorted; of those that overlap the earlier one keeps its time."""
+    """Return spans, given as begin, end and name, as a Coverage; where spans overlap, the earlier one stays."""
     kept: list[tuple[int, int, str]] = []
     for start, end, name in sorted(pieces, key=lambda piece: piece[0]):
         begin = max(start, kept[-1][1]) if kept else start
@@ -72,21 +72,21 @@ def coverage_of(pieces: Iterable[tuple[int, int, str]]) -> Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """The spans of a calendar file by `name`, sorted; equal to another with the same name and the same spans."""
+    """The spans of a calendar file `name`, sorted; equal to another with the same name and spans."""
 
     name: str
     spans: tuple[Span, ...] = field(compare=False)
-    digest: str = field(init=False, repr=False)  # stands for the spans in comparisons: a reload makes many
+    digest: str = field(init=False, repr=False)  # replaces the spans in comparisons, which a reload makes often
     local: Coverage = field(init=False, repr=False, compare=False)
     universal: Coverage = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Sort the spans, and prepare to look them up."""
+        """Sort the spans and prepare the search."""
         spans = tuple(sorted(self.spans, key=lambda span: (span.first.replace(tzinfo=None), span.last.replace(tzinfo=None))))
-        told = "\n".join(f"{span.first.isoformat()} {span.last.isoformat()} {span.name!r}" for span in spans)
+        listing = "\n".join(f"{span.first.isoformat()} {span.last.isoformat()} {span.name!r}" for span in spans)
         for name, value in (
             ("spans", spans),
-            ("digest", hashlib.blake2b(told.encode(errors="backslashreplace"), digest_size=16).hexdigest()),
+            ("digest", hashlib.blake2b(listing.encode(errors="backslashreplace"), digest_size=16).hexdigest()),
             ("local", coverage_of(piece_of(span) for span in spans if span.first.tzinfo is None)),
             ("universal", coverage_of(piece_of(span) for span in spans if span.first.tzinfo is not None)),
         ):
@@ -94,6 +94,6 @@ class Calendar:
 
 
 def piece_of(span: Span) -> tuple[int, int, str]:
-    """Return a span in seconds since 1970, of its own wall clock or of UTC."""
+    """Return a span as begin, end and name, in seconds since 1970 of its wall clock or of UTC."""
     first, last = ((bound.replace(tzinfo=None) - _NAIVE_EPOCH) // _SECOND for bound in (span.first, span.last))
     return first, last, span.name

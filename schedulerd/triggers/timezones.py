@@ -1,7 +1,7 @@
-"""Time zones as periods of constant UTC offset, so that triggers can calculate with plain integers.
+"""Time zones as periods of constant UTC offset, so that triggers calculate with integers.
 
-Inside a period, local time is UTC plus a constant; only at its borders do gaps and repeats happen. `zoneinfo` does not
-tell where the borders are, so they are found by looking at it, once per zone and year.
+Within a period, local time is UTC plus a constant; gaps and repeats happen only between periods. `zoneinfo` does not
+expose the transitions, so they are found by probing it, once for each zone and year.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..core.models import EPOCH, MICROSECOND
 
-PROBE = 43_200  # seconds: no zone of the tz database has two transitions nearer to one another that cancel out
-FIRST_YEAR, LAST_YEAR = 2, 9997  # what is asked for outside is told as nothing
+PROBE = 43_200  # seconds: in the tz database, no two transitions that cancel out are nearer to each other
+FIRST_YEAR, LAST_YEAR = 2, 9997  # there are no times outside these years
 DAY = 86_400
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 class ZonePeriod(NamedTuple):
-    """From `start` until before `end` (Unix seconds), local time is UTC + `offset` seconds; before it, + `before`.
+    """From `start` to before `end` (Unix seconds), local time is UTC + `offset` seconds; earlier, it was UTC + `before`.
 
     A period never spans a new year (UTC), so neighbours may have equal offsets. When `before` is smaller, the local times
-    from start + before until before start + offset do not exist (a gap); when it is larger, those from start + offset until
-    before start + before come a second time (a repeat).
+    from start + before to before start + offset do not exist (a gap). When it is larger, those from start + offset to
+    before start + before occur a second time (a repeat).
     """
 
     start: int
@@ -35,7 +35,7 @@ class ZonePeriod(NamedTuple):
 
 
 def zone_named(name: str) -> ZoneInfo:
-    """Return the IANA zone `name`. Raise ValueError when there is none."""
+    """Return the IANA time zone `name`. Raise ValueError when there is none."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -43,15 +43,15 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def period_at(zone: str, second: int) -> ZonePeriod:
-    """Return the period of `zone` that holds the Unix time `second`."""
+    """Return the period of `zone` that contains the Unix time `second`."""
     starts, periods = _periods(zone, date.fromordinal(second // DAY + EPOCH_ORDINAL).year)
     return periods[bisect_right(starts, second) - 1]
 
 
 def to_instant(zone: str, local: datetime, *, is_end: bool = False) -> datetime:
-    """Return the instant (UTC) at which a naive local time comes.
+    """Return the instant (UTC) of a naive local time.
 
-    One in a gap comes when the gap ends; one that comes twice is meant the first time, as an end (`is_end`) the second.
+    For a time in a gap it is the end of the gap. For a time that occurs twice it is the first, with `is_end` the second.
     """
     micros = (local.replace(tzinfo=None) - EPOCH.replace(tzinfo=None)) // MICROSECOND
     second, rest = divmod(micros, 1_000_000)
@@ -100,5 +100,5 @@ def _first_change(zone: ZoneInfo, before: int, after: int) -> int:
 
 def _offset(zone: ZoneInfo, second: int) -> int:
     shift = datetime.fromtimestamp(second, zone).utcoffset()
-    assert shift is not None  # noqa: S101 - a ZoneInfo always answers
+    assert shift is not None  # noqa: S101 - a ZoneInfo has an offset for every instant
     return shift.days * DAY + shift.seconds

@@ -1,10 +1,10 @@
-"""Rules that read the wall clock of a zone, and what daylight saving makes of them.
+"""Rules on the wall clock of a time zone, and the effects of daylight saving.
 
-A subclass only knows which days and which times of a day match, in whole ticks (seconds, or parts of them) on the zone's own
-wall. Here is everything about gaps and repeats:
+A subclass decides which days and which times of a day match, in whole ticks (seconds, or parts of them) of the zone's
+wall clock. This module handles gaps and repeats:
 
-- gap `run`: a time that the gap swallows is due once, right after it; `skip`: it is not due that day;
-- repeat `once`: of a local time that comes twice only the first is due; `both`: each.
+- gap `run`: a time in a gap is due once, right after it; `skip`: it is not due that day;
+- repeat `once`: of a local time that occurs twice only the first is due; `both`: both are.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from ..core.models import EPOCH, to_micros
 from .base import Rule
 from .timezones import DAY, FIRST_YEAR, LAST_YEAR, ZonePeriod, period_at, wall, zone_named
 
-HORIZON_YEARS = 40  # 29 February on a given weekday comes this often, even over 2100, which is no leap year
+HORIZON_YEARS = 40  # 29 February falls on a given weekday at least this often, even around 2100, not a leap year
 GAPS, REPEATS = ("run", "skip"), ("once", "both")
 
 
 class Daylight(NamedTuple):
-    """What becomes of local times that do not exist, and of those that come twice."""
+    """The handling of local times that do not exist, and of those that occur twice."""
 
     gap_runs: bool
     repeat_both: bool
 
     @property
     def text(self) -> str:
-        """Return it as the configuration spells it."""
+        """Return the setting in the notation of the configuration."""
         return f"gap {GAPS[not self.gap_runs]}, repeat {REPEATS[self.repeat_both]}"
 
 
-FIXED = Daylight(gap_runs=True, repeat_both=False)  # Debian cron's rule for times with neither `*` in minute nor hour
-WILDCARD = Daylight(gap_runs=False, repeat_both=True)  # and for the others: they follow elapsed time
+FIXED = Daylight(gap_runs=True, repeat_both=False)  # Debian cron's rule for jobs without `*` in minute and hour
+WILDCARD = Daylight(gap_runs=False, repeat_both=True)  # and for the other jobs, which follow elapsed time
 
 
 def daylight_from(given: Mapping[str, Any] | None, default: Daylight) -> Daylight:
-    """Return the setting `dst` (`gap: run|skip`, `repeat: once|both`) over a default. Raise TriggerError."""
+    """Return the setting `dst` (`gap: run|skip`, `repeat: once|both`), with defaults. Raise TriggerError."""
     if given is None:
         return default
     if not isinstance(given, Mapping):
-        raise TriggerError("dst", str(given), "a mapping is needed, such as {gap: skip, repeat: both}")
+        raise TriggerError("dst", str(given), "expected a mapping such as {gap: skip, repeat: both}")
     known = {"gap": GAPS, "repeat": REPEATS}
     for key, value in given.items():
         if key not in known or (value is not None and value not in known[key]):
@@ -56,7 +56,7 @@ def daylight_from(given: Mapping[str, Any] | None, default: Daylight) -> Dayligh
 
 
 class Days(Protocol):
-    """Which days match, as days since 1970 of the zone's own calendar."""
+    """The matching days, as days since 1970 in the zone's calendar."""
 
     def next(self, day: int, last: int) -> int | None:
         """Return the first matching day in [day, last], or None."""
@@ -68,10 +68,10 @@ class Days(Protocol):
 
 
 class Times(Protocol):
-    """Which times of a day match, as ticks since its midnight."""
+    """The matching times of a day, as ticks since its midnight."""
 
     def next(self, tick: int) -> int | None:
-        """Return the first matching tick not before `tick`, or None."""
+        """Return the first matching tick from `tick` on, or None."""
         ...
 
     def before(self, tick: int) -> int:
@@ -118,18 +118,18 @@ class WallClockRule(Rule):
 
     @property
     def rhythm(self) -> Rule | None:
-        """Return the rule itself when it goes through both passes of a repeated hour: then it follows elapsed time."""
+        """Return the rule itself when it is due in both passes of a repeated hour: it then follows elapsed time."""
         return self if self.daylight.repeat_both else None
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first time strictly later than `instant`, or None when there is none for 40 years."""
+        """Return the first time strictly later than `instant`, or None when there is none within HORIZON_YEARS."""
         if not FIRST_YEAR <= instant.year <= LAST_YEAR - HORIZON_YEARS:
             return None
         found = self._next_tick(self._tick_after(instant))
         return None if found is None else self._instant(found)
 
     def _next_tick(self, tick: int) -> int | None:
-        """Return the first due tick (since 1970 UTC) not before `tick`: walks the periods of the zone."""
+        """Return the first due tick (since 1970 UTC) from `tick` on, by a search through the periods of the zone."""
         per = self.TICKS
         last = tick // per + HORIZON_YEARS * 366 * DAY
         period = period_at(self.timezone, tick // per)
@@ -147,19 +147,19 @@ class WallClockRule(Rule):
         return None
 
     def _first_local(self, period: ZonePeriod) -> int:
-        """Return the first local tick of a period that may be due: after what it repeats, when that is due once."""
+        """Return the first local tick of a period that may be due: after its repeat, when that is due once."""
         local = period.offset if self.daylight.repeat_both or period.before <= period.offset else period.before
         return (period.start + local) * self.TICKS
 
     def _was_swallowed(self, period: ZonePeriod) -> bool:
-        """Return whether a due local time lies in the gap that ends where `period` starts, and is made up for."""
+        """Return whether a matching local time lies in the gap before `period` and is due at its end."""
         return self.daylight.gap_runs and period.before < period.offset and self._in_gap(period) is not None
 
     def _in_gap(self, period: ZonePeriod) -> int | None:
         return self._next_local((period.start + period.before) * self.TICKS, (period.start + period.offset) * self.TICKS)
 
     def count(self, after: datetime, upto: datetime) -> int:
-        """Return how many times are later than `after` and not later than `upto`, without walking them."""
+        """Return how many times are later than `after` and not later than `upto`, without enumeration."""
         per, number = self.TICKS, 0
         first, end = self._tick_after(after), self._tick_after(upto)
         for period in self._periods(first, end):
@@ -177,7 +177,7 @@ class WallClockRule(Rule):
             tick = period.end * self.TICKS
 
     def reasons(self, at: datetime) -> tuple[str, ...]:
-        """Return what daylight saving had to do with the time `at`."""
+        """Return the effect of daylight saving on the time `at`."""
         second = to_micros(at) // 1_000_000
         period = period_at(self.timezone, second)
         local = second + period.offset
@@ -185,15 +185,15 @@ class WallClockRule(Rule):
             swallowed = wall((self._in_gap(period) or 0) // self.TICKS)
             local_gap = ((period.start + each) * self.TICKS for each in (period.before, period.offset))
             others = self._count_local(*local_gap) - 1
-            more = f" (nor {others} more of its times)" if others else ""
-            told = f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}{more}: {_gap(period)}"
-            return (f"{told}, it runs right after it",)
+            more = f" (nor do {others} more of its times)" if others else ""
+            missing = f"{swallowed:%H:%M:%S} does not exist on {swallowed:%Y-%m-%d}{more}: {_gap(period)}"
+            return (f"{missing}, it runs right after the gap",)
         if local < period.start + period.before:
-            return ("the second pass of a repeated time: it follows elapsed time, or both are asked for",)
+            return ("the second pass of a repeated time: it follows elapsed time, or dst has repeat: both",)
         following = period_at(self.timezone, period.end)
         if local >= following.start + following.offset:
             rest = "both are due" if self.daylight.repeat_both else "it is due once"
-            return (f"this time comes twice, the first time of two: {rest}",)
+            return (f"this time occurs twice, this is the first: {rest}",)
         return ()
 
     def why_not(self, instant: datetime) -> str | None:
@@ -209,7 +209,7 @@ class WallClockRule(Rule):
     def _tick_after(self, instant: datetime) -> int:
         """Return the first tick strictly later than `instant`."""
         since = instant - EPOCH
-        seconds = since.days * DAY + since.seconds  # exact in any year, which a float is not
+        seconds = since.days * DAY + since.seconds  # exact in any year, unlike a float
         return seconds + 1 if self.TICKS == 1 else seconds * self.TICKS + since.microseconds * self.TICKS // 1_000_000 + 1
 
     def _instant(self, tick: int) -> datetime:
@@ -219,7 +219,7 @@ class WallClockRule(Rule):
 
 
 def gap_around(zone: str, local: datetime) -> tuple[str, datetime] | None:
-    """Return why the naive local time `local` does not exist in a zone and when its gap ends; None when it does."""
+    """Return the description and the end of the gap that contains the naive local time `local`, or None."""
     zone_named(zone)
     second = int(local.replace(tzinfo=UTC).timestamp())
     period = period_at(zone, second - DAY)
@@ -231,5 +231,5 @@ def gap_around(zone: str, local: datetime) -> tuple[str, datetime] | None:
 
 
 def _gap(period: ZonePeriod) -> str:
-    gone, come = wall(period.start + period.before), wall(period.start + period.offset)
-    return f"clocks go from {gone:%H:%M} to {come:%H:%M}"
+    begin, end = wall(period.start + period.before), wall(period.start + period.offset)
+    return f"clocks go from {begin:%H:%M} to {end:%H:%M}"

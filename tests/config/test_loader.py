@@ -360,7 +360,7 @@ def test_mistakes_about_time_are_told_in_their_places(tmp_path):
         ("6:7", "jobs.c.every: '2 mondays'"), ("7:7", "jobs.d.at: 'soon': expected a date and time"),
         ("8:32", "jobs.e.triggers[1].cron: 'x': five fields"),
         ("9:7", "jobs.f.after: there is no job 'aa' (did you mean 'a'?)"),
-        ("10:7", "jobs.g.after: a circle, which would never end: g after h after g"), ("11:7", "jobs.h.after: a circle"),
+        ("10:7", "jobs.g.after: circular dependency: g after h after g"), ("11:7", "jobs.h.after: circular dependency"),
         ("12:32", "jobs.i.dst.gap: expected run or skip, not 'maybe'"), ("13:18", "jobs.j.after: 'g': the job already"),
         ("14:26", "jobs.k.blackout: 'calendar: feast': there is no calendar 'feast' (did you mean 'feasts'?)"),
         ("15:18", "jobs.l.blackout: 'mon..sun': the whole week"), ("16:50", "jobs.m.not_after: "),

@@ -69,9 +69,9 @@ def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, m
     archive.record({})
 
     archive.require_secrets("open")
-    with pytest.raises(SecretError, match=r"not all of its secrets are known: the secret \{env: NO_SUCH\}"):
+    with pytest.raises(SecretError, match=r"not all of its secrets can be resolved: the secret \{env: NO_SUCH\}"):
         archive.require_secrets("job")
-    with pytest.raises(SecretError, match="what its secrets were is not known"):
+    with pytest.raises(SecretError, match="its secrets are unknown"):
         archive.require_secrets("never")
 
 

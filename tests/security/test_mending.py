@@ -73,7 +73,7 @@ def test_s24_a_file_of_variables_of_the_jobs_user_is_left_to_them(tmp_path):
     path.write_text("PATH=/evil\n")
     os.chown(path, STRANGER, STRANGER)
 
-    with pytest.raises(StartError, match=r": take PATH out of it, or say allow_env: \[PATH\]$"):
+    with pytest.raises(StartError, match=r": remove PATH from it, or set allow_env: \[PATH\]$"):
         variables_for(str(path), [STRANGER], [])
 
 

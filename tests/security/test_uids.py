@@ -237,7 +237,7 @@ def test_s24_a_file_of_the_jobs_user_sets_no_variable_that_decides_what_runs(tmp
     assert (env["LD_PRELOAD"], env["GREETING"]) == ("/home/x/y.so", "hello")  # it is root's
 
     os.chown(file, 65534, 65534)
-    with pytest.raises(StartError, match=r"sets LD_PRELOAD, PATH, which.*: take .*or say allow_env: \[LD_PRELOAD, PATH\]"):
+    with pytest.raises(StartError, match=r"sets LD_PRELOAD, PATH, which.*: remove .*or set allow_env: \[LD_PRELOAD, PATH\]"):
         environment(a_job(env_files=(str(file),), user="nobody"), a_run(), "/tmp/out.log")
     with pytest.raises(StartError, match="sets PATH, which"):
         environment(a_job(env_files=(str(file),), user="nobody", allowed_env=("LD_PRELOAD",)), a_run(), "/tmp/out.log")

@@ -251,7 +251,7 @@ def test_ctl_explain_needs_no_daemon(ctl):
     lines = found.stdout.splitlines()
     assert lines[0] == "cron: 30 2 * * * Europe/Rome (gap run, repeat once)"
     assert lines[2].split()[:2] == ["2026-10-25T02:30:00+02:00", "2026-10-25T00:30:00Z"]
-    assert "comes twice" in lines[2]
+    assert "occurs twice" in lines[2]
 
 
 @pytest.mark.parametrize(

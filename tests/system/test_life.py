@@ -564,7 +564,7 @@ def test_a_child_knows_who_it_is_and_nothing_of_the_daemon(daemon, tmp_path):
 def test_a_secret_that_is_nowhere_fails_the_run_and_names_the_reference(daemon):
     running = daemon({"a": {"shell": "true", "env": {"KEY": {"env": "NOT_THERE"}}}}).start()
 
-    assert "the daemon's environment has no NOT_THERE" in running.client.post("jobs/a/trigger").body["message"]
+    assert "the daemon's environment has no variable NOT_THERE" in running.client.post("jobs/a/trigger").body["message"]
 
 
 # Who can get to the socket

@@ -75,7 +75,7 @@ def test_a_run_whose_job_is_gone_ends_as_it_would_have_and_shows_no_secret(gone)
 
     (daemon.folder / "word").unlink()
     refused = viewer.ask("GET", path)
-    assert (refused.status, "not all of its secrets are known" in refused.body["detail"]) == (403, True)
+    assert (refused.status, "not all of its secrets can be resolved" in refused.body["detail"]) == (403, True)
     assert viewer.ask("GET", path, follow="true").status == 403
     assert daemon.client.ask("GET", path).status == 200
 
@@ -98,5 +98,5 @@ def test_of_a_run_whose_secrets_nobody_knows_any_more_no_text_is_kept(tmp_path):
         daemon.close()
 
     assert row["error_message"] == "exit status 3"
-    assert "what its secrets were is not known" in row["details"]["not_kept"]
+    assert "its secrets are unknown" in row["details"]["not_kept"]
     assert "word" not in row["details"]

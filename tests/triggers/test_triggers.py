@@ -66,10 +66,10 @@ def test_every_key_makes_its_trigger(mapping, kind, expected):
         ({"startup": "yes"}, "startup", "expected true"),
         ({"after": "sync"}, "after", "expected {job: NAME"),
         ({"after": {"job": "a", "any": ["b"]}}, "after", "expected {job: NAME"),
-        ({"after": {"job": "a", "when": "done"}}, "after", "when is success, failure, always"),
-        ({"after": {"all": []}}, "after", "the ids of jobs"),
+        ({"after": {"job": "a", "when": "done"}}, "after", "expected when: success or failure or always"),
+        ({"after": {"all": []}}, "after", "expected ids of jobs"),
         ({"every": "day at 03:00", "after": "finish"}, "every", "one interval"),
-        ({"triggers": [{"every": "1m", "after": "finish"}]}, "every", "stands alone"),
+        ({"triggers": [{"every": "1m", "after": "finish"}]}, "every", "cannot be combined"),
         ({"triggers": [{"job": "x"}]}, "triggers", "expected one of cron"),
         ({"triggers": "daily"}, "triggers", "expected a list"),
         ({"cron": "* * * * *", "dst": {"gap": "later"}}, "dst", "expected run or skip"),
@@ -150,8 +150,10 @@ def test_explain_says_which_rule_moved_a_time():
     (gap,) = trigger.explain(utc("2026-03-28T12:00"), 1)
     (repeat,) = trigger.explain(utc("2026-10-24T12:00"), 1)
     (plain,) = trigger.explain(utc("2026-05-01T12:00"), 1)
-    assert gap.reasons == ("02:30:00 does not exist on 2026-03-29: clocks go from 02:00 to 03:00, it runs right after it",)
-    assert repeat.reasons == ("this time comes twice, the first time of two: it is due once",)
+    assert gap.reasons == (
+        "02:30:00 does not exist on 2026-03-29: clocks go from 02:00 to 03:00, it runs right after the gap",
+    )
+    assert repeat.reasons == ("this time occurs twice, this is the first: it is due once",)
     assert plain.reasons == ()
     assert "second pass" in trigger.why_not(utc("2026-10-25T01:30"))
     assert trigger.why_not(utc("2026-10-25T01:31")) is None
