@@ -125,11 +125,11 @@ def not_there_below_a_folder_of_a_stranger(folder):
         (of_a_stranger, r"in/backups \(owner nobody, mode 0700\).*: chown root \S+/in/backups; or.*`user: nobody`"),
         (writable_by_a_group, r"in/backups \(owner root, mode 0770\).*: chmod go-w \S+/in/backups$"),
         (open_to_all_like_tmp, r"in/backups \(owner root, mode 1777\).*: install -d -m 700 \S+/in/backups/NAME$"),
-        (below_a_folder_of_a_stranger, r"its folder \S+/in \(owner nobody, mode 0755\).*: name a path .* not below \S+/in$"),
-        (below_a_link_of_a_stranger, r"its folder \S+/in \(owner nobody, mode 0777\).*: name a path .* not below \S+/in$"),
+        (below_a_folder_of_a_stranger, r"its folder \S+/in \(owner nobody, mode 0755\).*: use a path .* not below \S+/in$"),
+        (below_a_link_of_a_stranger, r"its folder \S+/in \(owner nobody, mode 0777\).*: use a path .* not below \S+/in$"),
         (
             not_there_below_a_folder_of_a_stranger,
-            r"its folder \S+/in \(owner nobody, mode 0755\).*: name a path .* not below \S+/in$",
+            r"its folder \S+/in \(owner nobody, mode 0755\).*: use a path .* not below \S+/in$",
         ),
     ],
 )
@@ -391,7 +391,7 @@ def test_p52_root_does_not_start_on_files_that_others_could_put_elsewhere(daemon
 
     assert (running.wait(), checked.returncode) == (78, 0 if setting == "state_dir" else 78)
     for text in (running.log(), checked.stderr):
-        assert re.search(rf"{setting}\S*: its folder \S+ \(owner nobody, mode 0700\).*: name a path", text)
+        assert re.search(rf"{setting}\S*: its folder \S+ \(owner nobody, mode 0700\).*: use a path", text)
     assert ("the user of the daemon is not known" in checked.stderr) == (setting == "state_dir")
     assert os.listdir(theirs) == []
 
@@ -423,4 +423,4 @@ def test_s39_a_check_of_the_configuration_warns_of_a_folder_that_is_refused(thei
 
     warnings = list(backup_warnings({str(theirs): jobs, f"{theirs}/new": jobs}))
     assert len(warnings) == 1
-    assert re.search(rf"^warning: roots: {theirs} is not used for backups: its .*: name a path .* \S+/home; or", warnings[0])
+    assert re.search(rf"^warning: roots: {theirs} is not used for backups: its .*: use a path .* \S+/home; or", warnings[0])
