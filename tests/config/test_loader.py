@@ -358,7 +358,7 @@ def test_mistakes_about_time_are_told_in_their_places(tmp_path):
         ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is no weekday (did you mean 'sun'?)"),
         ("4:27", "jobs.a.cron[1]: '61 * * * *': minute 61"), ("5:7", "jobs.b.calendar: '*-02-30': no year"),
         ("6:7", "jobs.c.every: '2 mondays'"), ("7:7", "jobs.d.at: 'soon': expected a date and time"),
-        ("8:32", "jobs.e.triggers[1].cron: 'x': five fields"),
+        ("8:32", "jobs.e.triggers[1].cron: 'x': expected five fields"),
         ("9:7", "jobs.f.after: there is no job 'aa' (did you mean 'a'?)"),
         ("10:7", "jobs.g.after: circular dependency: g after h after g"), ("11:7", "jobs.h.after: circular dependency"),
         ("12:32", "jobs.i.dst.gap: expected run or skip, not 'maybe'"), ("13:18", "jobs.j.after: 'g': the job already"),
