@@ -33,7 +33,7 @@ PROGRESS_ROWS = 100_000  # between two progress messages of a copy
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryLocation:
     """Where a history is stored, and the state directory of its daemon."""
 
     url: str | Secret
@@ -173,18 +173,18 @@ def _print_copied(copied: CopyResult, options: Options) -> int:
     return 0 if copied.is_whole else REFUSED
 
 
-def _history(text: str | None, options: Options) -> History:
+def _history(text: str | None, options: Options) -> HistoryLocation:
     """Return the history at a URL, or that of the configuration for None. Raise DatabaseError, ConfigError."""
     if text is None:
         config = load(options.config)
-        return History(config.store, options.schema or config.store_schema, config.state_dir)
+        return HistoryLocation(config.store, options.schema or config.store_schema, config.state_dir)
     schema = options.schema or DEFAULT_SCHEMA
     kind, _, name = text.partition(":")
     if kind in ("env", "file") and name:
-        return History(Secret(kind, name), schema)
+        return HistoryLocation(Secret(kind, name), schema)
     if is_sqlite(text):
         path = os.path.abspath(text.removeprefix(SQLITE))  # links are not resolved: the state directory is beside the name
-        return History(f"sqlite://{path}", schema, os.path.dirname(path))
+        return HistoryLocation(f"sqlite://{path}", schema, os.path.dirname(path))
     if not text.startswith(("postgresql://", "postgres://")):
         raise DatabaseError(f"{mask_userinfo(text)}: expected {HISTORY_URL}")
     if urlsplit(text).password or "password" in parse_qs(urlsplit(text).query):
@@ -192,11 +192,11 @@ def _history(text: str | None, options: Options) -> History:
             "a password on the command line can be read by all users of this host: put the URL into a file and give"
             " file:PATH, or into a variable and give env:NAME"
         )
-    return History(text, schema)
+    return HistoryLocation(text, schema)
 
 
 @contextmanager
-def _exclusive(history: History) -> Iterator[None]:
+def _exclusive(history: HistoryLocation) -> Iterator[None]:
     """Lock out daemons from a history. Raise SchedulerdError if one uses it, or has changes left to write to it."""
     path, locks = path_of(history.url), ExitStack()
     with locks:
@@ -223,7 +223,7 @@ def _locks(path: str | None, state_dir: str | None) -> Sequence[tuple[str, str, 
     return locks
 
 
-def _check_journal(history: History) -> None:
+def _check_journal(history: HistoryLocation) -> None:
     path = os.path.join(history.state_dir, "outage.journal") if history.state_dir else ""
     if not path or not os.path.exists(path):
         return
