@@ -6,7 +6,8 @@ OLDEST = .venv-oldest
 PINS = .venv-pins
 # Most tests wait for processes of their own, so twice as many workers as cores.
 WORKERS ?= 4
-PYTEST = pytest --numprocesses $(WORKERS) --dist worksteal
+PYTEST = pytest --numprocesses $(WORKERS) --dist loadgroup
+QUICK = not (slow or servers or daemon)
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -34,6 +35,9 @@ servers: ## install PostgreSQL and Redis for the tests, when they are missing an
 
 test: $(VENV)/test servers ## run all tests on the newest libraries
 	$(VENV)/bin/$(PYTEST)
+
+test-quick: $(VENV)/test ## run the tests that start no daemon and no server: for the ordinary change
+	$(VENV)/bin/$(PYTEST) -m '$(QUICK)'
 
 test-oldest: $(OLDEST)/test servers ## run all tests on the versions of Debian 12
 	$(OLDEST)/bin/$(PYTEST)
@@ -78,4 +82,4 @@ bench-cli: $(VENV)/test ## measure the start of schedulerctl against a bare Pyth
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(OLDEST) $(PINS) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-oldest lint docs pins audit sbom deb test-deb bench bench-time bench-cli clean
+.PHONY: help run servers test test-quick test-oldest lint docs pins audit sbom deb test-deb bench bench-time bench-cli clean

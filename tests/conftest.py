@@ -1,6 +1,7 @@
 """Fixtures: real daemons, stores and servers."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from hypothesis import settings
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.certificates import Authority
 from tests.support.daemon import RunningDaemon
+from tests.support.forkserver import FORK_SERVER
+from tests.support.leftovers import leftovers, name_run
 from tests.support.servers import PostgresServer, RedisServer
+from tests.support.small_disk import SmallDisk
 from tests.support.waiting import until
 
 # CI decides about a change, so it tries the same examples each time; people's runs look for new ones. Nowhere is it asked
@@ -19,6 +23,70 @@ from tests.support.waiting import until
 settings.register_profile("people", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "people")
+
+SLOW_SECONDS = 600  # the limit of a test that is marked `slow`; of the others: pyproject.toml
+ALONE = "burst"  # the group of tests that keep a machine busy: one after the other on one worker
+BUSY = ("tests/torture/", "tests/system/test_burst.py", "tests/system/test_capacity.py", "tests/system/test_failures.py")
+SERVERS = (PostgresServer, RedisServer)
+DAEMONS = (RunningDaemon, SmallDisk)
+LEFT: list[str] = []  # what the run left behind
+SERVER_FIXTURES = {"postgres", "tls_postgres", "redis_server"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the run, before its workers start."""
+    name_run()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start daemons or servers, give the slow ones their limit, and group those that share a daemon."""
+    for item in items:
+        _mark_needs(item)
+        for mark in item.iter_markers("root"):
+            item.add_marker(pytest.mark.skipif(os.geteuid() != 0, reason=mark.args[0]))
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+        if item.nodeid.startswith(BUSY):
+            item.add_marker(pytest.mark.xdist_group(ALONE))
+        elif item.get_closest_marker("daemon") is not None and _shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _mark_needs(item: pytest.Item) -> None:
+    names = set(getattr(item, "fixturenames", ()))
+    used = list(vars(getattr(item, "module", None) or sys).values())
+    is_on_postgres = "postgres" in str(getattr(getattr(item, "callspec", None), "params", ""))
+    if names & SERVER_FIXTURES or is_on_postgres or any(each in SERVERS for each in used if isinstance(each, type)):
+        item.add_marker(pytest.mark.servers)
+    if "daemon" in names or any(each in DAEMONS for each in used if isinstance(each, type)):
+        item.add_marker(pytest.mark.daemon)
+
+
+def _shares_a_fixture(item: pytest.Item) -> bool:
+    """Return whether a fixture of the test is made once for its module."""
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    return any(each.scope == "module" for found in definitions.values() for each in found)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that leaves something behind."""
+    FORK_SERVER.close()
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if hasattr(session.config, "workerinput") or factory is None:
+        return
+    LEFT.extend(leftovers(name_run(), factory.getbasetemp()))
+    if LEFT and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name what was left behind."""
+    if LEFT:
+        terminalreporter.section("left behind by the tests", red=True)
+        for each in LEFT:
+            terminalreporter.line(each)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import pwd
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def read_http(given):
     return ACTIONS["http"].kind.read(given, (), lambda path, text: pytest.fail(f"{path}: {text}"))
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as somebody else")
+as_root = pytest.mark.root("only root can run processes as somebody else")
 
 
 @pytest.fixture

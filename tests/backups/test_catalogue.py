@@ -237,7 +237,7 @@ def test_a_backup_that_is_coming_in_is_not_missing(catalogue):
     assert [entry.is_missing for entry in catalogue.entries()] == [True]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.root("only root can give files away")
 def test_a_change_by_root_leaves_the_manifest_to_its_owner(catalogue):
     manifest = entered(catalogue, b"x")
     shutil.chown(catalogue.folder, "nobody")

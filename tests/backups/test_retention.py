@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def test_one_in_doubt_goes_when_there_is_a_newer_good_one():
     assert expired([replace(DAYS[0], is_good=False), DAYS[1], DAYS[2]], {"last": 5}) == ["d000"]
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(HISTORY, KEEP)
 def test_the_last_good_the_last_proven_the_held_and_the_newest_always_stay(history, keep):

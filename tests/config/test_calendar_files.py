@@ -343,6 +343,7 @@ def test_a_job_is_not_started_in_an_event(tmp_path):
     assert windows.free_at(datetime(2026, 10, 25, 0, tzinfo=UTC)) == datetime(2026, 10, 25, 4, tzinfo=UTC)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(
@@ -506,6 +507,7 @@ def test_a_missing_library_is_named(refusal, spans, monkeypatch, library):
     assert spans("[]", "holidays.yaml") == []  # YAML needs none
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_in_words_or_read(tmp_path_factory, data):

@@ -182,7 +182,7 @@ def test_a_copy_that_cannot_be_trusted_or_read_is_not_used_and_that_is_told(plac
     assert why in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.root("only root can give files away")
 @pytest.mark.parametrize("name", ["state/last_good", "state/last_good/config.json"])
 def test_a_copy_of_another_user_is_not_used(place, name):
     os.chown(place / name, 65534, 65534)
@@ -230,7 +230,7 @@ def test_a_copy_that_the_state_directory_of_before_still_has_is_removed(place, m
     assert (place / "moved" / "last_good" / "config.json").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only a daemon that is root has jobs of other users")
+@pytest.mark.root("only a daemon that is root has jobs of other users")
 def test_a_user_who_is_gone_costs_only_their_jobs(place, monkeypatch):
     write(place / "jobs.d" / "a.yaml", "jobs: {a: {shell: x, user: daemon}}")
     keep_as_it_is(place)

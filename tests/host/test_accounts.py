@@ -1,6 +1,5 @@
 """When an account ends is read from shadow(5), and holds nobody up."""
 
-import os
 import pwd
 from datetime import UTC, datetime
 
@@ -17,7 +16,7 @@ def test_a_user_whose_texts_are_longer_than_thought_is_found(monkeypatch):
     assert accounts.expired_on(pwd.getpwuid(0), NOW) is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="asks as root, who may look")
+@pytest.mark.root("asks as root, who may look")
 def test_who_has_no_entry_never_expires():
     nobody = pwd.struct_passwd(("no-such-user-here", "x", 65000, 65000, "", "/", "/bin/false"))
 

@@ -11,7 +11,7 @@ from schedulerd.core.errors import AlreadyRunningError
 from schedulerd.host.locks import PathLock, address_of, check_name, is_same_file, lock_file
 from schedulerd.host.unix_sockets import drain, hold, holder_of
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+needs_root = pytest.mark.root("becoming another user needs root")
 
 
 @pytest.fixture

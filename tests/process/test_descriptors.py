@@ -28,6 +28,7 @@ from tests.support.heard import Heard
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_no_call_that_fails_leaks_a_descriptor(tmp_path):
     command = [sys.executable, "-m", "tests.support.fdsweep", str(tmp_path)]
     env = {**os.environ, **Faults(tmp_path / "faults").env}

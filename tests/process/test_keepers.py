@@ -121,6 +121,7 @@ def place_of(pid: int) -> str:
     return Path(os.fsdecode(words[words.index(b"schedulerd.process.keeper") + 1])).name
 
 
+@pytest.mark.slow
 def test_a_keeper_that_stands_still_is_replaced_and_starts_nothing_twice(made, heard, folder):
     for pid in keepers(folder):
         os.kill(pid, signal.SIGSTOP)

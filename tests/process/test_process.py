@@ -346,7 +346,7 @@ def test_limits_and_umask_are_the_childs_alone(supervisor, ends, tmp_path):
     assert (tmp_path / "other").read_text().split() == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), "0"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.root("only root may become another user")
 def test_a_child_becomes_another_user_for_good(supervisor, heard, tmp_path):
     script = "id -u; id -g; id -G; python3 -c 'import os; os.setuid(0)' 2>&1 | tail -1"
     supervisor.launch("r", spec(tmp_path, script, identity=Identity(65534, 65534, (65534, 100))))
@@ -358,7 +358,7 @@ def test_a_child_becomes_another_user_for_good(supervisor, heard, tmp_path):
     assert "PermissionError" in said[3]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.root("only root may become another user")
 def test_another_user_may_open_its_output_by_the_name_of_a_device(supervisor, ends, tmp_path):
     script = f"echo one >> /dev/stdout && echo two >> /dev/stderr && echo three >&2; cat {tmp_path}/out"
     tmp_path.chmod(0o700)
@@ -369,7 +369,7 @@ def test_another_user_may_open_its_output_by_the_name_of_a_device(supervisor, en
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.root("only root may become another user")
 def test_who_cannot_become_another_user_does_not_run(supervisor, heard, tmp_path):
     supervisor.launch("r", spec(tmp_path, f"touch {tmp_path}/ran", identity=Identity(2**32 - 1, 0)))
 

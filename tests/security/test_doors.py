@@ -129,7 +129,7 @@ def test_s2_no_route_answers_who_has_no_good_token(port):
     connection.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.root("only root can become somebody else")
 @pytest.mark.parametrize(("uid", "role"), [(None, Role.ADMIN), (OPERATOR, Role.OPERATOR), (VIEWER, Role.VIEWER)])
 def test_s2_each_route_answers_each_user_of_the_socket_as_it_declares_whatever_token_they_show(running, uid, role):
     for given in (None, "Bearer wrong", f"Bearer {TOKENS['admin']}", f"Bearer {TOKENS['viewer']}"):
@@ -137,7 +137,7 @@ def test_s2_each_route_answers_each_user_of_the_socket_as_it_declares_whatever_t
         assert wrong(Unix(str(running.socket_path), uid), role, headers) == {}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.root("only root can become somebody else")
 def test_s2_no_route_answers_who_has_no_role_on_the_socket(running):
     connection = Unix(str(running.socket_path), NOBODY)
     for given in (None, f"Bearer {TOKENS['admin']}"):

@@ -32,7 +32,7 @@ from schedulerd.service.backups import Shelf
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import a_job
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what is not its own")
+pytestmark = pytest.mark.root("only root can be led to what is not its own")
 
 STRANGER, GAMES = 65534, 60
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)

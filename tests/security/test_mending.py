@@ -18,7 +18,7 @@ from schedulerd.host.trust import why_untrusted
 from schedulerd.process.keeper.launch import NotStartedError, launch
 from schedulerd.secrets.env_files import variables_for
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+pytestmark = pytest.mark.root("only root can give files to somebody else")
 STRANGER = 65534
 
 

@@ -23,7 +23,7 @@ from tests.support.daemon import RunningDaemon
 
 NOBODY, GAMES = 65534, 60
 STARTS = int(os.environ.get("SCHEDULERD_TEST_STARTS", "200"))
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+needs_root = pytest.mark.root("only root can become somebody else")
 CALLS = (
     "socket,bind,chmod,fchmod,fchmodat,chown,fchown,fchownat,lchown,listen,umask,unlink,unlinkat,rename,renameat,renameat2"
 )

@@ -23,7 +23,7 @@ from schedulerd.host.files import write_private
 TEXT = "a-token-of-4711-of-ours"
 DIGEST = hashlib.sha256(TEXT.encode()).hexdigest()
 GOOD = {"id": "grafana", "sha256": DIGEST, "role": "viewer", "expires_at": None}
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+needs_root = pytest.mark.root("only root can give files away")
 OTHER = {**GOOD, "id": "other", "sha256": "0" * 64}
 
 

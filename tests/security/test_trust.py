@@ -18,7 +18,7 @@ from schedulerd.host.trust import why_untrusted
 from schedulerd.secrets.references import resolve
 from tests.support.builders import a_job, a_run
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to somebody else")
+pytestmark = pytest.mark.root("only root can give files to somebody else")
 
 STRANGER, GAMES = 65534, 60
 

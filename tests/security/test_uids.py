@@ -21,7 +21,7 @@ from tests.support.builders import a_job, a_run
 from tests.support.daemon import RunningDaemon, keepers
 from tests.support.waiting import until
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has jobs of other users")
+as_root = pytest.mark.root("only root has jobs of other users")
 
 CANARY = "sesame-of-the-daemon"
 GIVEN = {  # as systemd and a careless operator would

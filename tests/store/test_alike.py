@@ -69,6 +69,7 @@ def groups(draw):
     return draw(st.lists(st.lists(change, min_size=1, max_size=8), min_size=1, max_size=5))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(drawn=groups())
 def test_the_same_changes_have_the_same_answers_and_leave_the_same_rows(pair, drawn):

@@ -50,6 +50,7 @@ def test_runs_keep_their_place_in_the_order_of_recording_and_older_journals_know
     assert from_json(text).runs[0].position == (0, run.run_id)
 
 
+@pytest.mark.slow
 @given(CHANGES)
 def test_what_is_written_down_is_read_back_as_it_was(change):
     assert from_json(json.loads(json.dumps(to_json(change)))) == change

@@ -136,6 +136,7 @@ def test_a_write_ahead_log_that_is_not_its_own_is_kept_when_a_history_is_closed(
     assert left.read_bytes() == b"theirs"
 
 
+@pytest.mark.slow
 def test_a_slow_reader_does_not_let_the_write_ahead_log_grow(tmp_path):
     store = SqliteStore(str(tmp_path / "h.db"))
     first = [a_run(f"job{number}", details={"text": "x" * 1000}) for number in range(2000)]

@@ -170,7 +170,7 @@ print(len([1 for _ in OutageJournal(journal.path, 1 << 20).records()]))
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.root("mounting needs root")
 def test_it_can_be_written_when_its_disk_is_full(tmp_path):
     script = f"mount -t tmpfs -o size=2m tmpfs {tmp_path} && exec {sys.executable} -c '{FULL_DISK}' {tmp_path}"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedulerd.host.cgroups import is_writable_group
+from tests.support.leftovers import name_run
 
 
 def _mounts() -> list[str]:
@@ -18,7 +19,7 @@ def _mounts() -> list[str]:
 def make_subtree() -> Path:
     """Make a group that is ours, and return its folder; without the right to make any, the test is skipped."""
     for mount in _mounts():
-        path = Path(mount, f"schedulerd-test-{uuid.uuid4().hex[:8]}")
+        path = Path(mount, f"schedulerd-test-{name_run()}-{uuid.uuid4().hex[:8]}")
         with suppress(OSError):
             path.mkdir()
             if is_writable_group(str(path)):

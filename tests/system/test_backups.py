@@ -412,7 +412,7 @@ def test_backups_are_made_and_let_go_where_a_folder_cannot_be_locked_as_on_nfs(d
     assert [name for name in os.listdir(folder_of(running)) if "partial" in name] == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system")
+@pytest.mark.root("needs root, to mount a file system")
 @pytest.mark.parametrize("is_damaged", [True, False])
 def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
     running = noted()
@@ -469,7 +469,7 @@ def test_a_source_says_how_large_its_first_backup_will_be(postgres, shop, redis_
     assert 100_001 < KINDS["folder"].size(order) < 110_000
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+@pytest.mark.root("needs root, to mount a small file system")
 @pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_a_full_disk_fails_the_backup_and_leaves_nothing(tmp_path, notes, compress):
     small = tmp_path / "small"

@@ -172,7 +172,7 @@ def test_a_wrong_password_is_unhealthy_and_not_told(daemon, postgres, redis_serv
     assert "ng-pass" not in str(running.client.get("health")) + running.log()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+@pytest.mark.root("needs root, to mount a small file system")
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [("dd if=/dev/zero of={}/x bs=1k 2>/dev/null", "No space left"), ("mount -o remount,ro {}", "read-only")],

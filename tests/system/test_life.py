@@ -394,7 +394,7 @@ def public():
         yield Path(folder)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can check as somebody else")
+@pytest.mark.root("only root can check as somebody else")
 def test_root_checks_as_the_user_whose_state_directory_it_is(public):
     jobs = public / "jobs.yaml"
     (public / "state").mkdir()
@@ -591,7 +591,7 @@ def open_folder():
         yield Path(place)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.root("only root can become somebody else")
 def test_group_members_are_operators_peers_have_their_role_and_others_stay_out(daemon, open_folder):
     games = 60
     running = daemon(TICK, open_folder, api={"socket_group": "games"}).start()

@@ -425,6 +425,7 @@ def walked(bounds: Bounds, walls: list[datetime]) -> list[bool]:
     return covered
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_it_agrees_with_a_walk_over_every_minute(case):

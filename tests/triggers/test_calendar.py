@@ -581,6 +581,7 @@ def walked(trigger: CalendarTrigger, start: datetime, minutes: int) -> list[date
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(WHOLE_MINUTES, st.sampled_from(ZONES), INSTANTS)
 def test_it_agrees_with_a_walk_over_every_minute(expression, zone, start):
@@ -600,6 +601,7 @@ def test_it_agrees_with_a_walk_over_every_minute(expression, zone, start):
 # Counting
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**9), st.sampled_from(ZONES), INSTANTS, st.integers(0, 10**13))
 def test_counting_is_walking(seed, zone, start, micros):

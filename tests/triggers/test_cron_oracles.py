@@ -124,6 +124,7 @@ def is_fixed(expression: str) -> bool:
     return not any(text.startswith("*") for text in expression.split()[:2])
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(CASES, field(0, 59), NIGHT, DATES, WEEKDAYS)
 def test_it_agrees_with_cronsim(case, minute, hour, dates, weekdays):
@@ -137,6 +138,7 @@ def test_it_agrees_with_cronsim(case, minute, hour, dates, weekdays):
         assert ours == walked(expression, zone, start)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(CASES, field(0, 59), NIGHT, st.sampled_from(["*", "L", "7-20", "1,15"]), WEEKDAYS)
 def test_it_agrees_with_croniter(case, minute, hour, dates, weekdays):
@@ -157,6 +159,7 @@ def test_it_agrees_with_croniter(case, minute, hour, dates, weekdays):
         assert ours == walked(expression, zone, start)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(CASES, field(0, 59), NIGHT, DATES, WEEKDAYS)
 def test_it_agrees_with_a_walk_over_every_minute(case, minute, hour, dates, weekdays):

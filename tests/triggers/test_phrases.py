@@ -299,6 +299,7 @@ AT_TEXTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(
     st.sampled_from([None, 1, 2, 10]), st.sampled_from([None, None, None, 1, 2, 5]), st.sampled_from(UNIT_WORDS), AT_TEXTS
