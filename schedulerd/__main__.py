@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from . import __version__, logs
+from .api.listeners import check_listen
 from .api.refusal import refuse_waiting
-from .api.server import check_listen
 from .backups.source import BackupError
 from .config.config import Config
 from .config.defaults import DEFAULT_CONFIG

@@ -33,8 +33,9 @@ from .actions import analytics, cleanup, health_check
 from .actions.context import Context
 from .actions.last_checks import LastChecks
 from .actions.registry import PREPARE, telling_of_success
-from .api.auth import Tokens
-from .api.server import Listeners, Server, tcp_api, unix_api
+from .api.listeners import Listeners
+from .api.server import Server, tcp_api, unix_api
+from .api.tokens import Tokens
 from .backups.manifest import maker_at
 from .config.composites import Section
 from .config.config import Config
@@ -62,9 +63,9 @@ from .host.systemd import Notifier
 from .process.output import OutputFolder
 from .process.spec import Cause
 from .secrets.job_archive import JobArchive
-from .service.backups import Shelf
+from .service.backups import Backups
 from .service.configuration import Reloader
-from .service.runs import Runs
+from .service.health import Monitors
 from .service.service import Service
 from .state_dir import clear_the_way, lock, spool_of
 from .store.factory import store_at
@@ -137,14 +138,16 @@ class Daemon:
             self.table, self.planner, self.scheduler, self.dependencies, self.store, self.clock
         )
         self.config_state = _state_of(loaded, self.clock)
-        runs = Runs(self.table, self.store, self.clock, self.output, self.archive, self._databases)
-        self.shelf = Shelf(
+        self.shelf = Backups(
             lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
         )
         self.service = Service(
             self.table, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
-            self._troubles, self._loop_trouble, runs, self.shelf,
+            Monitors(
+                self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
+                self._troubles, self._loop_trouble,
+            ),
+            self.output, self.archive, self._databases, self.shelf,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
@@ -227,7 +230,7 @@ class Daemon:
             if "directory" in job.options:
                 folders.setdefault(job.options["directory"], []).append(job)
         if folders:
-            self.shelf.clear_soon(folders)
+            self.shelf.remove_partial_soon(folders)
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
@@ -251,7 +254,7 @@ class Daemon:
                 return False
             await asyncio.to_thread(self._recover)
         self.planner.start()
-        self.shelf.clear_soon()
+        self.shelf.remove_partial_soon()
         self.service.waits_for = None
         await self._open_doors()
         gc.collect()
@@ -328,7 +331,7 @@ class Daemon:
         self._are_open = True
         settings, tcp = self.config.api, self._listeners.tcp
         if tcp is not None:
-            first = self.tokens.make_first()
+            first = self.tokens.create_first()
             if first is not None:
                 log.info("there was no token: a new one of an admin is in %s", first)
             address = await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
@@ -380,7 +383,7 @@ class Daemon:
         graces = (job.kill_grace_seconds for job in self.config.jobs.values())
         self.notifier.stopping(self.config.shutdown_grace_seconds + max(graces, default=0.0) + STOP_MARGIN_SECONDS)
         if self._listeners.are_held and self._leaves_running:  # the next daemon is here in a moment, and answers
-            await self.server.close_doors()
+            await self.server.stop_listening()
         log.info("stopping: %s to wait for", counted(len(self.table.running()), "run"))
         self.scheduler.stop()
         await self._aside(self.planner.stop)

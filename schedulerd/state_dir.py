@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from .api.auth import ADMIN_TOKEN_FILE
+from .api.tokens import ADMIN_TOKEN_FILE
 from .config.config import Config
 from .config.last_good import FOLDER, NAME
 from .core.clock import Clock

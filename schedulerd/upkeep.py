@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from .api.server import Listeners
+from .api.listeners import Listeners
 from .core.clock import Clock
 from .core.errors import SchedulerdError
 from .host.locks import PathLock

@@ -51,7 +51,7 @@ PURE_BESIDE_CORE = (
     "config/icalendar.py",
     "backups/retention.py",
     "actions/anomalies.py",
-    "service/simulation.py",
+    "service/timeline.py",
     "api/connections/admission.py",
     "api/connections/framing.py",
 )

@@ -1,7 +1,7 @@
-"""The application: who calls, what they may do, and how errors are answered. The routes are handed to it.
+"""The aiohttp application of one listener: authentication, authorization and error responses.
 
-One middleware, the outermost, decides who calls and what they may do before anything else is looked at, and turns every
-error into JSON; a route cannot be reached around it.
+The outermost middleware identifies the actor and checks the role before any handler reads the request, and converts each
+error into JSON. No route can be reached without it. The routes are passed in.
 """
 
 from __future__ import annotations
@@ -10,26 +10,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 
 from ..core.errors import ForbiddenError, SchedulerdError, StoreError
 from ..core.models import Actor, Role
+from ..service.roles import check_role, role_of
 from ..service.service import Service
-from .callers import Callers
-from .connections.limits import Gate
+from .auth import Authenticator
+from .connections.limits import ConnectionLimits
 from .connections.protocol import begin, has_begun
-from .requests import (
-    host_name,
-)
-from .responses import (
-    HTTP_REASONS,
-    WrongHostError,
-    answer,
-    error_response,
-    http_error,
-)
+from .requests import host_name
+from .responses import HTTP_REASONS, WrongHostError, answer, error_response, http_error, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -37,46 +30,47 @@ LARGEST_BODY = 64 * 1024  # bytes
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Handler = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Route:
-    """A way in: its verb's role is what the caller needs."""
+    """One route. It requires the role of `operation`, an operation of the service."""
 
     method: str
     path: str
     handler: Handler
-    verb: Callable[..., Any]
+    operation: Callable[..., Any]
 
     @property
     def role(self) -> Role:
-        """Return the role of the verb; a verb without one fails when the app is built."""
-        role: Role = self.verb.role  # type: ignore[attr-defined]
-        return role
+        """Return the role that the route requires. Raise AttributeError when the operation declares none."""
+        return role_of(self.operation)
 
 
 class Api:
-    """The application of one listener; `callers` says who makes a request, or raises UnauthenticatedError."""
+    """The application of one listener; `authenticator` identifies the actor of each request."""
 
     def __init__(
         self,
         service: Service,
-        callers: Callers,
+        authenticator: Authenticator,
         hosts: frozenset[str] | None,
         routes: Sequence[Route],
         open_routes: Mapping[str, Handler],
     ) -> None:
-        """`hosts` are the names that a Host header may have; None takes any (the Unix socket).
+        """`hosts` are the names that a Host header may contain; None accepts any name (on the Unix socket).
 
-        `open_routes` are answered without authentication, by their paths.
+        `open_routes` maps the paths that need no authentication to their handlers.
         """
         self.service = service
-        self.callers = callers
+        self.limits = ConnectionLimits(authenticator.classify)
+        self._authenticator = authenticator
         self._hosts = hosts
         self._routes = routes
         self._open_routes = open_routes
-        self._roles: dict[Any, Role] = {}
-        self.gate: Gate | None = None  # the door's, once it is open
+        self._operations: dict[Any, Callable[..., Any]] = {}  # by bound handler
 
     def build(self) -> web.Application:
         """Return the application."""
@@ -84,25 +78,33 @@ class Api:
         app.on_response_prepare.append(begin)
         for route in self._routes:
             bound = _bound(self, route.handler)
-            self._roles[bound] = route.role
+            role_of(route.operation)  # raises AttributeError for an operation without a role
+            self._operations[bound] = route.operation
             app.router.add_route(route.method, route.path, bound)
         for path, handler in self._open_routes.items():
             app.router.add_get(path, _bound(self, handler))
         return app
 
+    def permitted(self, request: web.Request, operation: Callable[P, T]) -> Callable[P, T]:
+        """Return an operation of the service if the actor of a request may use it. Raise ForbiddenError."""
+        check_role(operation, request["actor"])
+        return operation
+
+    async def call(self, request: web.Request, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call an operation of the service in a thread, on behalf of the actor of a request. Raise ForbiddenError."""
+        return await in_thread(self.permitted(request, operation), *args, **kwargs)
+
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Any) -> web.StreamResponse:
         transport = request.transport
         try:
-            if self.gate is not None:
-                may_stream = request.method in SAFE_METHODS
-                self.gate.head_came(transport, may_stream=may_stream, behind=self.callers.behind(request))
+            may_stream = request.method in SAFE_METHODS
+            self.limits.on_head(transport, may_stream=may_stream, client=self._authenticator.proxied_client(request))
             self._check_host(request)
             if request.path not in self._open_routes:
                 request["actor"] = self._allow(request)
                 self._check_start()
-            if self.gate is not None:
-                self.gate.check_share(transport)
+            self.limits.check_client(transport)
             return await handler(request)  # type: ignore[no-any-return]
         except SchedulerdError as error:
             return _instead(request, error_response(error, request.get("actor")), error)
@@ -110,44 +112,46 @@ class Api:
             return _instead(request, http_error(error), error)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # the edge of the API: the caller is told nothing of our insides, the log all
+        except Exception as error:  # the boundary of the API: the caller gets no internals, the log gets everything
             if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
-                raise  # who asked has gone away
-            log.exception("%s %s failed", request.method, request.path)
+                raise  # the caller has disconnected
+            log.exception("api: %s %s failed", request.method, request.path)
             return _instead(request, answer({"detail": HTTP_REASONS[500]}, 500), error)
         finally:
-            if self.gate is not None:
-                self.gate.answered(transport)
+            self.limits.on_response(transport)
 
     def _allow(self, request: web.Request) -> Actor:
-        """Return the caller. Raise when they are unknown, may not use the route, or were sent by a page of another site."""
-        actor = self.callers.identify(request)
-        if self.gate is not None:
-            self.gate.recognised(request.transport)
-        role = self._roles.get(request.match_info.handler, Role.VIEWER)
-        if actor.role < role:
-            raise ForbiddenError(f"this needs the role {role.name.lower()}, {actor.name} is {actor.role.name.lower()}")
+        """Return the actor of a request.
+
+        Raise UnauthenticatedError for an unknown one, ForbiddenError when their role is too low for the route or a page of
+        another site has sent the request.
+        """
+        actor = self._authenticator.identify(request)
+        self.limits.on_authenticated(request.transport)
+        route = self._operations.get(request.match_info.handler)
+        if route is not None:
+            check_role(route, actor)
         if request.method not in SAFE_METHODS:
             self._check_origin(request)
         return actor
 
     def _check_start(self) -> None:
         if self.service.waits_for is not None:
-            raise StoreError(f"the daemon waits for its history: {self.service.waits_for}")
+            raise StoreError(f"the daemon is waiting for the store: {self.service.waits_for}")
 
     def _check_host(self, request: web.Request) -> None:
         if self._hosts is None:
             return
         given = request.headers.getall("Host", [])
         if len(given) != 1 or host_name(given[0]) not in self._hosts:
-            raise WrongHostError("the Host header names no host of this daemon (see api.hosts in the configuration)")
+            raise WrongHostError("the Host header does not name this daemon: add the name to api.hosts in the configuration")
 
     def _check_origin(self, request: web.Request) -> None:
         origin = request.headers.get("Origin")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         same = origin is None or origin.partition("://")[2] == request.headers.get("Host")
         if not same or site not in ("same-origin", "none"):
-            raise ForbiddenError("a page of another site may not change anything here")
+            raise ForbiddenError("requests from pages of other sites cannot change anything")
 
 
 def _bound(api: Api, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -158,10 +162,10 @@ def _bound(api: Api, handler: Handler) -> Callable[[web.Request], Awaitable[web.
 
 
 def _instead(request: web.Request, response: web.Response, error: Exception) -> web.Response:
-    """Return the answer of an error. Where another one has begun, end the connection, so that it is not taken for whole."""
+    """Return an error response. Abort the connection instead when another response has begun, which is not whole."""
     if not has_begun(request):
         return response
-    log.info("%s %s: the answer ends before it is whole: %s", request.method, request.path, error)
+    log.info("api: %s %s: response aborted: %s", request.method, request.path, error)
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError("an answer has begun already") from error
+    raise ConnectionResetError("the response has begun already") from error

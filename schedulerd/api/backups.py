@@ -1,4 +1,4 @@
-"""The handlers of backups; their routes stand with the others in `routes.py`."""
+"""The handlers of backups."""
 
 from __future__ import annotations
 
@@ -6,50 +6,51 @@ from aiohttp import web
 
 from .app import Api
 from .requests import flag_from, job_from, json_body, limit_from, reason_from
-from .responses import answer, in_thread
+from .responses import answer
 
 
 async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with the catalogue, newest first; with the backups whose file is missing only when they are asked for."""
+    """GET /backups: the backups, newest first; those whose file is missing on request only."""
     query = request.query
     limit = limit_from(query["limit"]) if "limit" in query else None
     with_missing = flag_from(query.get("missing"), "missing")
-    return answer(await in_thread(api.service.backups, job_from(query.get("job")), query.get("source"), limit, with_missing))
+    job_id, source = job_from(query.get("job")), query.get("source")
+    return answer(await api.call(request, api.service.backups.list_backups, job_id, source, limit, with_missing))
 
 
 async def show_backup(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with one backup."""
-    return answer(await in_thread(api.service.show_backup, _name(request)))
+    """GET /backups/{filename}: one backup."""
+    return answer(await api.call(request, api.service.backups.show, _name(request)))
 
 
 async def verify(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with a backup after it was read and compared."""
+    """POST /backups/{filename}/verify: compare a backup with its checksum."""
     await json_body(request)
-    return answer(await in_thread(api.service.verify_backup, _name(request), request["actor"]))
+    return answer(await api.call(request, api.service.backups.verify, _name(request), request["actor"]))
 
 
 async def hold(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with a backup that is on hold now."""
+    """POST /backups/{filename}/hold: exempt a backup from retention."""
     reason = reason_from(await json_body(request, "reason"))
-    return answer(await in_thread(api.service.hold_backup, _name(request), request["actor"], reason))
+    return answer(await api.call(request, api.service.backups.hold, _name(request), request["actor"], reason))
 
 
 async def release(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with a backup that is on hold no more."""
+    """POST /backups/{filename}/release: end the hold of a backup."""
     await json_body(request)
-    return answer(await in_thread(api.service.release_backup, _name(request), request["actor"]))
+    return answer(await api.call(request, api.service.backups.release, _name(request), request["actor"]))
 
 
 async def accept(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with a backup whose oddness somebody has accepted."""
+    """POST /backups/{filename}/accept: count a backup of unusual size as good."""
     reason = reason_from(await json_body(request, "reason"))
-    return answer(await in_thread(api.service.accept_backup, _name(request), request["actor"], reason))
+    return answer(await api.call(request, api.service.backups.accept, _name(request), request["actor"], reason))
 
 
 async def forget(api: Api, request: web.Request) -> web.StreamResponse:
-    """Answer with a backup that was missing and is in the catalogue no more."""
+    """POST /backups/{filename}/forget: remove a backup whose file is missing from the catalogue."""
     await json_body(request)
-    return answer(await in_thread(api.service.forget_backup, _name(request), request["actor"]))
+    return answer(await api.call(request, api.service.backups.forget, _name(request), request["actor"]))
 
 
 def _name(request: web.Request) -> str:

@@ -1,4 +1,4 @@
-"""The handlers about jobs: list, show, history, next times, explanation, simulation, trigger, pause, resume."""
+"""The handlers of jobs and of their occurrences."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from .responses import HEADERS, NOTICE, answer, answer_bytes, in_thread, settled
 
 async def list_jobs(api: Api, request: web.Request) -> web.StreamResponse:
     """GET /jobs: all jobs, with an ETag."""
-    body, etag = api.service.list_jobs()
+    jobs = api.service.jobs
+    body, etag = api.permitted(request, jobs.list_jobs)()
     response = _tagged(request, body, etag)
-    if notice := api.service.config_notice:
+    if notice := api.permitted(request, jobs.notice)():
         response.headers[NOTICE] = notice
     return response
 
 
 async def show_job(api: Api, request: web.Request) -> web.StreamResponse:
     """GET /jobs/{job_id}: one job."""
-    return answer_bytes(api.service.show_job(_job_id(request)))
+    return answer_bytes(api.permitted(request, api.service.jobs.show)(_job_id(request)))
 
 
 async def history(api: Api, request: web.Request) -> web.StreamResponse:
@@ -36,37 +37,40 @@ async def history(api: Api, request: web.Request) -> web.StreamResponse:
     job_id, query = _job_id(request), request.query
     limit = limit_from(query.get("limit"))
     statuses = statuses_from(query.getall("status", []))
-    return answer(await in_thread(api.service.history, job_id, limit, run_id_from(query.get("before")), statuses))
+    before = run_id_from(query.get("before"))
+    return answer(await api.call(request, api.service.jobs.history, job_id, limit, before, statuses))
 
 
 async def next_times(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /jobs/{job_id}/next: the next times at which a job is due."""
+    """GET /jobs/{job_id}/next: the coming times of a job."""
     count = limit_from(request.query.get("count"), "count")
-    return answer(await in_thread(api.service.next_times, _job_id(request), count, request.query.get("after")))
+    job_id, after = _job_id(request), request.query.get("after")
+    return answer(await api.call(request, api.service.occurrences.next_times, job_id, count, after))
 
 
 async def why(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /jobs/{job_id}/why: what became of a time, and why."""
-    return answer(await in_thread(api.service.why, _job_id(request), request.query.get("at")))
+    """GET /jobs/{job_id}/why: what happened to an occurrence, and why."""
+    return answer(await api.call(request, api.service.explanations.why, _job_id(request), request.query.get("at")))
 
 
 async def simulate(api: Api, request: web.Request) -> web.StreamResponse:
     """GET /simulate: what will start in a window of time."""
     start, end = (instant_from(request.query.get(name), "query", name) for name in ("from", "to"))
-    return answer_bytes(await in_thread(lambda: to_bytes(api.service.simulate(start, end))))
+    found = await api.call(request, api.service.simulations.simulate, start, end)
+    return answer_bytes(await in_thread(to_bytes, found))  # it may be large
 
 
 async def trigger(api: Api, request: web.Request) -> web.StreamResponse:
-    """POST /jobs/{job_id}/trigger: start a run, and wait for its end when that is wanted."""
+    """POST /jobs/{job_id}/trigger: start a run, and wait for its end unless `wait` says otherwise."""
     job_id = _job_id(request)
     wait = wait_from(request.query.get("wait"))
     params = (await json_body(request, "params")).get("params")
-    asked = await in_thread(api.service.trigger, job_id, request["actor"], key_from(request), params)
+    asked = await api.call(request, api.service.jobs.trigger, job_id, request["actor"], key_from(request), params)
     run = await settled(asked.recorded)
     if wait != 0:
         done = asyncio.wrap_future(asked.done)
         await asyncio.wait([done], timeout=wait)
-        run = done.result() if done.done() else api.service.runs.as_it_is(run)
+        run = done.result() if done.done() else api.permitted(request, api.service.runs.current)(run)
     return answer(_triggered(run), 202 if run.status in (Status.QUEUED, Status.RUNNING) else 200)
 
 
@@ -99,7 +103,8 @@ async def pause(api: Api, request: web.Request) -> web.StreamResponse:
     job_id = _job_id(request)
     body = await json_body(request, "reason", "until")
     reason, until = reason_from(body), body.get("until")
-    done, before = api.service.pause(job_id, request["actor"], reason, instant_from(until, "body", "until"))
+    end = instant_from(until, "body", "until")
+    done, before = api.permitted(request, api.service.jobs.pause)(job_id, request["actor"], reason, end)
     await settled(done)
     message = f"paused until {_end(until)}"
     if before is not None:
@@ -119,10 +124,10 @@ async def resume(api: Api, request: web.Request) -> web.StreamResponse:
     if catch_up not in ("none", "latest"):
         raise InvalidError(["query", "catch_up"], "Input should be none or latest", catch_up, "enum")
     if catch_up == "none":
-        done, before = api.service.resume(job_id, request["actor"])
+        done, before = api.permitted(request, api.service.jobs.resume)(job_id, request["actor"])
         await settled(done)
         message = "it was not paused" if before is None else "resumed"
-    elif await in_thread(api.service.resume_and_catch_up, job_id, request["actor"]):
+    elif await api.call(request, api.service.jobs.resume_and_catch_up, job_id, request["actor"]):
         message = "resumed, and what it skipped last is run now"
     else:
         message = "resumed; it has skipped nothing that could be caught up"

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
-from .responses import raw_refusal
+from .responses import raw_error
 
 MOST_CALLERS = 4096  # a flood is not waited out
 LARGEST_REQUEST = 128 * 1024  # bytes
@@ -14,7 +14,7 @@ LARGEST_REQUEST = 128 * 1024  # bytes
 
 def refuse_waiting(listeners: Iterable[socket.socket], reason: str) -> None:
     """Answer everybody who waits on listening sockets with 503 and the reason; wait for nobody."""
-    answer = raw_refusal(503, reason, **{"Retry-After": "10"})
+    answer = raw_error(503, reason, **{"Retry-After": "10"})
     for listener in listeners:
         with suppress(OSError):  # BlockingIOError: nobody waits any more
             listener.setblocking(False)

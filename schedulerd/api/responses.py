@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -56,6 +56,7 @@ NOTICE = "Schedulerd-Notice"  # what people are to be told with an answer that i
 
 PIECE_BYTES = 64 * 1024  # of a body that are given to a connection at once
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -125,7 +126,7 @@ def answer_bytes(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
 
 
-def raw_refusal(status: int, reason: str, **more: str) -> bytes:
+def raw_error(status: int, reason: str, **more: str) -> bytes:
     """Return a whole answer, with `more` headers, for a connection whose requests are read no further."""
     body = to_bytes({"detail": reason})
     fields = {**HEADERS, **more, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
@@ -162,10 +163,10 @@ async def settled(future: Future[T]) -> T:
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Call what may wait for the disk in another thread. Raise BusyError when there is none to be had."""
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that may wait for a disk or a server in a thread. Raise BusyError when there is no thread."""
     try:
-        called = asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments))
+        called = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
     except RuntimeError as error:
-        raise BusyError(f"the daemon has no thread to answer with: {error}") from error
+        raise BusyError(f"the daemon has no thread for the request: {error}") from error
     return await called

@@ -1,4 +1,4 @@
-"""The handlers about single runs: list, show, output, cancel."""
+"""The handlers of runs: list, show, output, cancel."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..core.errors import NotFoundError
 from ..core.models import UNFINISHED, Run, Status
-from ..core.retries import is_followed
 from ..process.output import OutputRange
 from .app import Api
 from .requests import (
@@ -36,23 +34,23 @@ LARGEST_OFFSET = 10**18 - 1
 
 
 async def list_runs(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs: a page of the newest runs."""
+    """GET /runs: a page of runs, newest first."""
     query = request.query
     limit, before = limit_from(query.get("limit")), run_id_from(query.get("before"))
     statuses = statuses_from(query.getall("status", []))
-    return answer(await in_thread(api.service.list_runs, limit, before, statuses, job_from(query.get("job"))))
+    return answer(await api.call(request, api.service.runs.list_runs, limit, before, statuses, job_from(query.get("job"))))
 
 
 async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs/{run_id}: as it is now, or when it has ended, if that is within the time to wait."""
+    """GET /runs/{run_id}: the run, after its end if that comes within the time to wait."""
     run_id, wait = run_id_of(request), wait_from(request.query.get("wait", "false"))
     if wait != 0:
-        await _within(wait, await in_thread(api.service.watch_run, run_id))
-    return answer(await in_thread(api.service.show_run, run_id))
+        await _within(wait, await api.call(request, api.service.runs.watch, run_id))
+    return answer(await api.call(request, api.service.runs.show, run_id))
 
 
 async def _within(seconds: float | None, ended: Future[Run]) -> Run | None:
-    """Return a run when it has ended (or nobody will see its end), None when it has not within `seconds`."""
+    """Return a run at its end, or as it is when the daemon stops; None when it does not end within `seconds`."""
     waiting = asyncio.wrap_future(ended)
     try:
         await asyncio.wait([waiting], timeout=seconds)
@@ -62,21 +60,22 @@ async def _within(seconds: float | None, ended: Future[Run]) -> Run | None:
 
 
 async def output(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs/{run_id}/output: a part of it, or all that is and comes."""
+    """GET /runs/{run_id}/output: a part of it, or all of it until the run ends."""
     run_id, query = run_id_of(request), request.query
     offset = whole_from(query.get("offset", "0"), "offset", 0, LARGEST_OFFSET)
     limit = whole_from(query.get("limit", str(DEFAULT_OUTPUT)), "limit", 1, LARGEST_OUTPUT)
     marks = flag_from(query.get("marks"), "marks")
     is_text = flag_from(query.get("text"), "text")
     if flag_from(query.get("follow"), "follow"):
-        with api.service.runs.following():
+        with api.permitted(request, api.service.outputs.following)():
             return await _follow(api, request, offset, marks, is_text)
-    run, stretch = await in_thread(api.service.read_output, run_id, offset, request["actor"])
+    found = await api.call(request, api.service.outputs.open, run_id, request["actor"])
+    stretch = await in_thread(found.stretch, offset)
     try:
         asked = range_from(request.headers.get("Range"), stretch.size)
         if asked is not None:
             offset, limit = asked[0], min(asked[1] - asked[0], LARGEST_OUTPUT)
-            stretch = await in_thread(api.service.runs.stretch, run, offset)
+            stretch = await in_thread(found.stretch, offset)
             if stretch.start >= asked[1]:
                 raise RangeError(stretch.size)
             limit = min(limit, asked[1] - stretch.start)
@@ -91,7 +90,7 @@ async def output(api: Api, request: web.Request) -> web.StreamResponse:
     if asked is not None:
         response.set_status(206)
         response.headers["Content-Range"] = f"bytes {stretch.start}-{end - 1}/{stretch.size}"
-    reader = await in_thread(api.service.runs.reader, run, stretch.start)
+    reader = await in_thread(found.reader, stretch.start)
     await response.prepare(request)
     await send_stretch(Sender(request, response), reader, end)
     await response.write_eof()
@@ -99,18 +98,19 @@ async def output(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_text: bool) -> web.StreamResponse:
-    run, stretch = await in_thread(api.service.read_output, run_id_of(request), offset, request["actor"])
-    reader = await in_thread(api.service.runs.reader, run, stretch.start)
+    found = await api.call(request, api.service.outputs.open, run_id_of(request), request["actor"])
+    stretch = await in_thread(found.stretch, offset)
+    reader = await in_thread(found.reader, stretch.start)
     response = _response(stretch, offset, is_text)
-    response.headers["X-Accel-Buffering"] = "no"  # a proxy (nginx) is not to collect it first
+    response.headers["X-Accel-Buffering"] = "no"  # nginx must not buffer it
     await response.prepare(request)
-    await follow(api.service.runs, Sender(request, response), reader, run, marks)
+    await follow(Sender(request, response), found, reader, marks)
     await response.write_eof()
     return response
 
 
 def _response(stretch: OutputRange, offset: int, is_text: bool) -> web.StreamResponse:
-    """Return an answer with output that begins where `stretch` does, for somebody who asked for it from `offset` on."""
+    """Return the response to a request for output from `offset` on, which begins where `stretch` does."""
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = "text/plain" if is_text else "application/octet-stream"
     if is_text:
@@ -123,28 +123,21 @@ def _response(stretch: OutputRange, offset: int, is_text: bool) -> web.StreamRes
 
 
 async def cancel(api: Api, request: web.Request) -> web.StreamResponse:
-    """POST /runs/{run_id}/cancel: order the end of a run, and wait for it when asked."""
+    """POST /runs/{run_id}/cancel: cancel a run, and wait for its end on request."""
     run_id = run_id_of(request)
     wait = wait_from(request.query.get("wait", "false"))
     reason = reason_from(await json_body(request, "reason"))
-    is_ordered, ordered, ended = await in_thread(api.service.cancel, run_id, request["actor"], reason)
-    run = await settled(ordered)
-    if is_ordered and run.status in UNFINISHED and wait != 0:
-        run = await _within(wait, ended) or run
-    following = await in_thread(_following, api, run)
-    return answer(_cancelled(run, is_ordered, following), 202 if run.status in UNFINISHED else 200)
+    cancellation = await api.call(request, api.service.runs.cancel, run_id, request["actor"], reason)
+    is_accepted = cancellation.is_accepted
+    run = await settled(cancellation.ordered)
+    if is_accepted and run.status in UNFINISHED and wait != 0:
+        run = await _within(wait, cancellation.ended) or run
+    following = await api.call(request, api.service.runs.next_attempt, run)
+    return answer(_cancelled(run, is_accepted, following), 202 if run.status in UNFINISHED else 200)
 
 
-def _following(api: Api, run: Run) -> Run | None:
-    """Return the attempt that follows a run, if there is one."""
-    try:
-        return api.service.runs.get(run.details["retry"]) if is_followed(run.details) else None
-    except NotFoundError:  # removed from the history
-        return None
-
-
-def _cancelled(run: Run, is_ordered: bool, following: Run | None) -> dict[str, Any]:
-    is_done = is_ordered and run.status in (Status.CANCELLED, *UNFINISHED)
+def _cancelled(run: Run, is_accepted: bool, following: Run | None) -> dict[str, Any]:
+    is_done = is_accepted and run.status in (Status.CANCELLED, *UNFINISHED)
     message = "it is being ended" if run.status in UNFINISHED else "cancelled"
     if not is_done:
         message = f"it is over already: {_words(run.status)}"

@@ -1,4 +1,4 @@
-"""Send the output of a run over HTTP, in small pieces: a stretch that is there, or what comes until the run has ended."""
+"""Sends the output of a run over HTTP in small pieces: an existing stretch, or all of it until the run ends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import asyncio
 
 from aiohttp import web
 
-from ..core.models import Run
 from ..process.output_reader import Piece, Reader
-from ..service.runs import Runs
+from ..service.outputs import RunOutput
 from .responses import in_thread
 
 PIECE_BYTES = 64 * 1024
-POLL_SECONDS = 0.2  # between two looks at the size of an output that is followed
-UNSEEN_SECONDS = 1.0  # ... and at the ledger, when memory does not have the run
+POLL_SECONDS = 0.2  # between two checks of the size of an output that is followed
+LEDGER_POLL_SECONDS = 1.0  # between two checks of the ledger, when memory does not have the run
 
 
 class Sender:
-    """The body of an answer, which goes out no faster than its caller takes it (`metering` cuts one who takes nothing)."""
+    """The body of a response, sent as fast as the caller reads (`transport.py` aborts a connection that stalls)."""
 
     def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self._transport = request.transport
@@ -25,52 +24,52 @@ class Sender:
 
     @property
     def is_gone(self) -> bool:
-        """Return whether the caller has gone away."""
+        """Return whether the caller has disconnected."""
         return self._transport is None or self._transport.is_closing()
 
     async def send(self, data: bytes) -> None:
-        """Send, and return when there is room for more. Raise ConnectionError when the connection has ended."""
+        """Send data, and return when there is room for more. Raise ConnectionError when the connection has ended."""
         if data:
             await self._response.write(data)
 
     def drop(self, why: str) -> None:
-        """End the connection, so that nobody takes what was sent for the whole. Raises ConnectionResetError."""
+        """Abort the connection, so that what was sent is not mistaken for the whole. Raise ConnectionResetError."""
         if self._transport is not None:
             self._transport.abort()
         raise ConnectionResetError(why)
 
 
 async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:
-    """Send the output up to the offset `end`, which was there a moment ago."""
+    """Send the output up to the offset `end`, which existed when the request was checked."""
     while (start := reader.offset) < end:
         piece = await in_thread(reader.read, PIECE_BYTES)
         data = reader.flush() if piece.is_last else piece.data
         if piece.dropped or piece.is_anew or (piece.is_last and not data):
-            sender.drop("what was to be read is gone meanwhile")
+            sender.drop("the output was removed or replaced while it was sent")
         await sender.send(data[: end - start])
 
 
-async def follow(runs: Runs, sender: Sender, reader: Reader, run: Run, shows_gaps: bool) -> None:
-    """Send what there is of the output, and then what comes, until the run has ended.
+async def follow(sender: Sender, output: RunOutput, reader: Reader, shows_gaps: bool) -> None:
+    """Send the existing output, then what is added to it, until the run has ended.
 
-    At a gap (bytes that were dropped) this ends, so that a caller who counts bytes knows where they are: the next request
-    begins behind it. So it does when the run erases its output, which begins anew then. With `shows_gaps` a line tells of
-    it instead. An output that somebody removes ends it, too.
+    Sending ends at a gap (bytes that were dropped), so that a caller who counts bytes knows the offset; the next request
+    begins after the gap. It ends likewise when the run erases its output, which then begins anew. With `shows_gaps`, a line
+    in the output marks the place instead. Removal of the output ends it in any case.
     """
     while True:
-        is_over = not runs.is_in_sight(run) and await in_thread(runs.is_over, run)  # asked first: then all of it is there
+        is_over = not output.is_open and await in_thread(output.is_complete)  # checked first: then all of it exists
         if not await _send_all(sender, reader, shows_gaps):
             return
         if is_over:
             await sender.send(reader.flush())
             return
-        await _wait_for_more(runs, sender, reader, run)
+        await _wait_for_more(sender, output, reader)
         if sender.is_gone:
             return
 
 
 async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
-    """Send what is there; return False when a gap ends it."""
+    """Send the existing output. Return False when a gap ends it."""
     piece = Piece(b"")
     while not piece.is_last:
         piece = await in_thread(reader.read, PIECE_BYTES)
@@ -90,9 +89,9 @@ def _words(piece: Piece) -> bytes:
     return b"the run has erased its output" if piece.is_anew else b"%d bytes dropped" % piece.dropped
 
 
-async def _wait_for_more(runs: Runs, sender: Sender, reader: Reader, run: Run) -> None:
-    """Return when there is more to send, or when nothing will come any more."""
+async def _wait_for_more(sender: Sender, output: RunOutput, reader: Reader) -> None:
+    """Return when there is more to send, or when the run may have ended."""
     while not sender.is_gone:
-        await asyncio.sleep(POLL_SECONDS if runs.is_in_sight(run) else UNSEEN_SECONDS)
-        if runs.output_size(run) != reader.ahead or not runs.is_in_sight(run):
+        await asyncio.sleep(POLL_SECONDS if output.is_open else LEDGER_POLL_SECONDS)
+        if output.size != reader.ahead or not output.is_open:
             return

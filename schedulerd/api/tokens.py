@@ -1,149 +1,108 @@
-"""What stands in `tokens.json`: who has a token, what it lets them do, and until when. What else stands there is a mistake.
-
-A word that is not known may be one that was meant to bound a token, so nobody gets in by a file that has one.
-"""
+"""The tokens of the API. They have 256 random bits, are stored as SHA-256, and are shown once."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+import logging
+import os
+import secrets
 
-from ..core.models import Role
-from ..core.text import did_you_mean, hidden
+from ..core.clock import Clock
+from ..core.errors import UnauthenticatedError, UnsafeError
+from ..core.models import Actor, Role, to_text
+from ..host.files import write_private
+from .token_file import Token, read_tokens
 
-KNOWN = ("id", "sha256", "role", "created_at", "expires_at")
-NEEDED = ("id", "sha256", "role")
-LARGEST = 1024 * 1024  # bytes
-FORM = '{"tokens": [{"id": "…", "sha256": "64 hex digits", "role": "viewer|operator|admin", "expires_at": null}]}'
-LONGEST_NAME = 64  # characters
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@:-]{0,63}")  # a name that is shown with a mistake; another one is counted
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")  # a key that is shown: another one may be a token, or its hash
-_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
-_ROLES = {role.name.lower(): role for role in Role}
+log = logging.getLogger(__name__)
+
+TOKENS_FILE = "tokens.json"
+ADMIN_TOKEN_FILE = "admin.token"  # noqa: S105 - a file's name
+PREFIX = "schedulerd_"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token as it is kept: never its text."""
+class Tokens:
+    """The tokens in `tokens.json` of the state directory. The next request after a change reads the file again."""
 
-    token_id: str
-    digest: bytes
-    role: Role
-    expires_at: datetime | None = None
+    def __init__(self, state_dir: str, clock: Clock) -> None:
+        """Raise UnsafeError when other users can read or change the file. `trouble` reports other errors."""
+        self._path = os.path.join(state_dir, TOKENS_FILE)
+        self._admin_path = os.path.join(state_dir, ADMIN_TOKEN_FILE)
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+        self._by_digest: dict[bytes, Token] = {}
+        self._error: str | None = None
+        self._is_unsafe = False
+        self._existed = False
+        self._refresh()
+        if self._is_unsafe:
+            raise UnsafeError(str(self._error))
 
+    def actor_of(self, text: str) -> Actor:
+        """Return the actor of a token. Raise UnauthenticatedError when it is unknown or has expired.
 
-def tokens_from(data: bytes) -> list[Token]:
-    """Return the tokens of a file's content. Raise ValueError with every mistake: where it is, and what is known."""
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no JSON of the form {FORM} ({_place(error)})") from None
-    if not isinstance(value, _Pairs) or not isinstance(entries := dict(value.pairs).get("tokens"), list):
-        raise ValueError(f"it must have the form {FORM}")
-    problems = list(_wrong_keys(value, ("tokens",), ("tokens",)))
-    for number, entry in enumerate(entries, 1):
-        problems += [f"{_named(number, entry)}: {each}" for each in _problems(entry)]
-    problems += [*_doubles("id", entries), *_doubles("sha256", entries)]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return [_token(dict(entry.pairs)) for entry in entries]
+        Raise UnsafeError while the file has an error.
+        """
+        self._refresh()
+        if self._error is not None:
+            raise UnsafeError(self._error)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        token = self._by_digest.get(digest)
+        if token is None or not hmac.compare_digest(token.digest, digest):
+            raise UnauthenticatedError("unknown token")
+        if token.expires_at is not None and self._clock.now() >= token.expires_at:
+            raise UnauthenticatedError("the token has expired")
+        return Actor(f"token:{token.token_id}", token.role)
 
+    def create_first(self) -> str | None:
+        """Create a token of an admin if there is no token. Return the file with its text (mode 0600), otherwise None."""
+        if self._by_digest or self._error is not None:
+            return None
+        text = PREFIX + secrets.token_urlsafe(32)
+        entry = {
+            "id": "admin",
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "role": Role.ADMIN.name.lower(),
+            "created_at": to_text(self._clock.now()),
+            "expires_at": None,
+        }
+        write_private(self._admin_path, text + "\n")
+        write_private(self._path, json.dumps({"tokens": [entry]}, indent=2) + "\n")
+        self._read()
+        return self._admin_path
 
-class _Pairs:
-    """A JSON object as it is written: with a key as often as it stands there."""
+    @property
+    def trouble(self) -> str | None:
+        """Return why no token is accepted, in words for every caller; None when the file is in order."""
+        self._refresh()
+        return f"{TOKENS_FILE} cannot be used, no token is accepted: see the log" if self._error is not None else None
 
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        self.pairs = pairs
+    def _refresh(self) -> None:
+        """Read the file if it has changed, and log a new error."""
+        if self._read():
+            log.error("tokens: %s; no token is accepted until this is corrected", self._error)
 
-
-def _place(error: Exception) -> str:
-    return f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "it is not UTF-8, or too deep"
-
-
-def _named(number: int, entry: Any) -> str:
-    """Return which entry it is, with its name when that is one."""
-    token_id = dict(entry.pairs).get("id") if isinstance(entry, _Pairs) else None
-    return f"token {number} ({token_id})" if isinstance(token_id, str) and _NAME.fullmatch(token_id) else f"token {number}"
-
-
-def _problems(entry: Any) -> Iterator[str]:
-    if not isinstance(entry, _Pairs):
-        yield f"expected {{…}} with {_listed(KNOWN)}, not {_shown(entry)}"
-        return
-    yield from _wrong_keys(entry, KNOWN, NEEDED)
-    value = dict(entry.pairs)
-    if "id" in value and not _is_name(value["id"]):
-        yield f"id: expected a name of at most {LONGEST_NAME} characters on one line, not {_shown(value['id'])}"
-    if "sha256" in value and not _is(value["sha256"], _DIGEST):
-        yield f"sha256: expected the 64 hex digits of `printf %s TEXT | sha256sum`, not {_shown(value['sha256'])}"
-    if "role" in value and not (isinstance(value["role"], str) and value["role"].lower() in _ROLES):
-        yield f"role: expected {' or '.join(_ROLES)}, not {_word(value['role'])}{_meant(value['role'], _ROLES)}"
-    for key in ("created_at", "expires_at"):
-        if value.get(key) is not None and _instant(value[key]) is None:
-            yield f"{key}: expected null or a time with a zone, such as 2027-01-31T06:00:00Z, not {_shown(value[key])}"
-
-
-def _wrong_keys(entry: _Pairs, known: tuple[str, ...], needed: tuple[str, ...]) -> Iterator[str]:
-    keys = [key for key, _ in entry.pairs]
-    for key in dict.fromkeys(keys):
-        shown = repr(key) if _WORD.fullmatch(key) else f"of {len(key)} characters"
-        if key not in known:
-            yield f"unknown key {shown}{_meant(key, known)}: known are {_listed(known)}"
-        elif keys.count(key) > 1:
-            yield f"the key {shown} stands there {keys.count(key)} times"
-    yield from (f"{key} is missing" for key in needed if key not in keys)
-
-
-def _doubles(key: str, entries: list[Any]) -> Iterator[str]:
-    """Yield which entries have the same `id` (so that the log could not tell them apart), or the same token."""
-    seen: dict[str, int] = {}
-    for number, entry in enumerate(entries, 1):
-        value = dict(entry.pairs).get(key) if isinstance(entry, _Pairs) else None
-        if (
-            isinstance(value, str)
-            and (first := seen.setdefault(value.lower() if key == "sha256" else value, number)) != number
-        ):
-            yield f"{_named(number, entry)} has the {key} of token {first}"
-
-
-def _token(value: dict[str, Any]) -> Token:
-    digest, role = bytes.fromhex(value["sha256"]), _ROLES[value["role"].lower()]
-    return Token(value["id"], digest, role, _instant(value.get("expires_at")))
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= len(value) <= LONGEST_NAME
-
-
-def _is(value: Any, pattern: re.Pattern[str]) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
-
-
-def _instant(value: Any) -> datetime | None:
-    """Return the time, with a zone, that is written in a value, None when none is."""
-    try:
-        at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return at if at.tzinfo is not None else None
-
-
-def _meant(word: Any, known: Iterable[str]) -> str:
-    return did_you_mean(word, known) if isinstance(word, str) else ""
-
-
-def _shown(value: Any) -> str:
-    """Return a wrong value in words: it may be a token that was put in the wrong place."""
-    return "a mapping" if isinstance(value, _Pairs) else hidden(value)
-
-
-def _word(value: Any) -> str:
-    return repr(value) if _is(value, _WORD) else _shown(value)
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)
+    def _read(self) -> bool:
+        """Read the file if it has changed. Return whether it has a new error."""
+        before, problem, is_unsafe, tokens = self._error, None, False, []
+        mark: tuple[int, int, int] | None = None
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+            mark, self._existed = (found.st_ctime_ns, found.st_size, found.st_ino), True
+            if mark == self._seen:
+                return False
+            tokens = read_tokens(self._path)
+        except UnsafeError as error:
+            problem, is_unsafe = f"{self._path}: {error}", True
+        except ValueError as error:
+            problem = f"{self._path}: {error}"
+        except FileNotFoundError:
+            mark = None
+            if self._existed:
+                problem = f"{self._path} was removed: restore it, or restart the daemon to create a new token of an admin"
+        except OSError as error:  # the next request tries again
+            problem, mark = f"cannot read {self._path}: {error.strerror or error}", None
+        self._by_digest, self._seen = {token.digest: token for token in tokens}, mark
+        self._error, self._is_unsafe = problem, is_unsafe
+        return problem is not None and problem != before

@@ -1,4 +1,4 @@
-"""The backups of this host, over all folders that jobs put them into: shown, checked, put on hold, and cleared up after."""
+"""The operations on backups, in all folders that jobs write to: list, show, verify, hold, release, accept, forget."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from ..backups.source import HISTORY, BackupError
 from ..backups.verify import verify
 from ..core.clock import Clock
 from ..core.errors import BusyError, ConflictError, NotFoundError, StartError, StoppingError
-from ..core.models import Actor, Job
+from ..core.models import Actor, Job, Role
 from ..core.units import BYTES
+from .roles import needs
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 30.0  # seconds for which a folder may be locked: who asks waits, and a thread with them
-Folders = Mapping[str, Collection[Job]]  # with the jobs that make backups there
+PATIENCE = 30.0  # seconds to wait for the lock of a folder; a thread waits with the caller
+Folders = Mapping[str, Collection[Job]]  # each with the jobs that write backups into it
 
 
-class Shelf:
-    """Looks into the folders that `folders` names; their manifests are the catalogue, nothing is remembered here."""
+class Backups:
+    """Reads and changes the manifests in the folders that `folders` returns. Keeps no copy of them."""
 
     def __init__(self, folders: Callable[[], Folders], maker: Maker, clock: Clock, is_stopping: Callable[[], bool]) -> None:
         self._folders = folders
@@ -37,8 +38,14 @@ class Shelf:
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
 
-    def page(self, job_id: str | None, source: str | None, limit: int | None, with_missing: bool) -> list[dict[str, Any]]:
-        """Return the backups that are there, newest first, of one job or source when it is given; or the missing, too."""
+    @needs(Role.VIEWER)
+    def list_backups(
+        self, job_id: str | None, source: str | None, limit: int | None, with_missing: bool
+    ) -> list[dict[str, Any]]:
+        """Return the backups, newest first, of one job or source if given.
+
+        Backups whose file is missing are included with `with_missing` only.
+        """
         found = [
             entry
             for entry in self._entries()
@@ -48,48 +55,60 @@ class Shelf:
         ]
         return [backup_view(entry) for entry in newest_first(found)[:limit]]
 
+    @needs(Role.VIEWER)
     def show(self, filename: str) -> dict[str, Any]:
         """Return one backup. Raise NotFoundError."""
         with self._folder_of(filename) as catalogue:
             return backup_view(catalogue.get(filename))
 
+    @needs(Role.OPERATOR)
     def verify(self, filename: str, actor: Actor) -> dict[str, Any]:
-        """Read a backup and compare its SHA-256. One at a time: raise BusyError; NotFoundError, or BackupError."""
+        """Read a backup and compare its SHA-256; return it.
+
+        Raise NotFoundError, BackupError, StoppingError, or BusyError while another backup is verified.
+        """
         if not self._verifying.acquire(blocking=False):
-            raise BusyError("another backup is being verified: ask again when that is done")
+            raise BusyError("another backup is being verified: try again when that has ended")
         try:
             with self._folder_of(filename) as catalogue:
-                verify(catalogue, filename, self._clock.now(), self._go_on)
+                verify(catalogue, filename, self._clock.now(), self._check_stop)
         except OSError as error:
             raise BackupError(f"{filename} cannot be read: {error.strerror}") from error
         finally:
             self._verifying.release()
-        log.info("backup %s: verified for %s", filename, actor.name)
+        log.info("backup %s: verified by request of %s", filename, actor.name)
         return self.show(filename)
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._is_stopping():
-            raise StoppingError("the daemon is stopping: nothing was found about the backup")
+            raise StoppingError("the daemon is stopping: the backup was not verified")
 
+    @needs(Role.OPERATOR)
     def hold(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
-        """Keep a backup whatever `keep` says. Raise NotFoundError."""
+        """Exempt a backup from retention; return it. Raise NotFoundError or BackupError."""
         return self._change(filename, actor, "put on hold", hold=self._stamp(actor, reason))
 
+    @needs(Role.OPERATOR)
     def release(self, filename: str, actor: Actor) -> dict[str, Any]:
-        """End a hold; a backup without one stays as it is. Raise NotFoundError."""
+        """End the hold of a backup, if any; return it. Raise NotFoundError or BackupError."""
         return self._change(filename, actor, "released", hold=None)
 
+    @needs(Role.OPERATOR)
     def accept(self, filename: str, actor: Actor, reason: str | None) -> dict[str, Any]:
-        """Say that what was odd about a backup is as it should be: it counts as good.
+        """Count a backup as good although its size is unusual; return it.
 
-        Raise NotFoundError, or ConflictError when more is wrong with it than that.
+        Raise NotFoundError, BackupError, or ConflictError when there are other doubts about it.
         """
         with self._folder_of(filename) as catalogue:
             _check_acceptable(catalogue.get(filename))
         return self._change(filename, actor, "accepted", accepted=self._stamp(actor, reason))
 
+    @needs(Role.OPERATOR)
     def forget(self, filename: str, actor: Actor) -> dict[str, Any]:
-        """Take a backup whose file is missing out of the catalogue. Raise NotFoundError, ConflictError or BackupError."""
+        """Remove a backup whose file is missing from the catalogue; return it as it was.
+
+        Raise NotFoundError, BackupError, or ConflictError when the file exists.
+        """
         backup = self.show(filename)
         try:
             with self._folder_of(filename) as catalogue:
@@ -97,31 +116,31 @@ class Shelf:
         except OSError as error:
             raise BackupError(f"the manifest of {filename} cannot be removed: {error.strerror}") from error
         if not is_forgotten:
-            raise ConflictError(f"the file of {filename} is there: only a backup whose file is missing can be forgotten")
-        log.info("backup %s: forgotten by %s, its file was missing", filename, actor.name)
+            raise ConflictError(f"the file of {filename} exists: only a backup whose file is missing can be forgotten")
+        log.info("backup %s: forgotten by %s: its file is missing", filename, actor.name)
         return backup
 
-    def clear_soon(self, folders: Folders | None = None) -> None:
-        """Begin to take away what runs have left that were killed: what is half-made may be in the clear.
+    def remove_partial_soon(self, folders: Folders | None = None) -> None:
+        """Start to remove the partial backups of killed runs, which may be unencrypted. By default in all folders.
 
-        In a thread of its own, which a folder that hangs may keep. All folders, unless some are named.
+        This happens in a thread of its own, which a file system that hangs may block for ever.
         """
-        thread = threading.Thread(target=self._clear, args=(folders,), name="clearing", daemon=True)
+        thread = threading.Thread(target=self._remove_partial, args=(folders,), name="clearing", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # no thread is to be had: the next run of a job tries again
-            log.warning("cannot remove what killed runs have left: %s", error)
+        except RuntimeError as error:  # there is no thread; the next backup of a job tries again
+            log.warning("backups: cannot remove partial backups: %s", error)
 
-    def _clear(self, folders: Folders | None) -> None:
+    def _remove_partial(self, folders: Folders | None) -> None:
         for folder, jobs in _present(self._folders() if folders is None else folders):
             try:
                 with catalogue_of(folder, jobs) as catalogue:
                     removed = catalogue.clear(self._maker)
-            except Exception as error:  # one folder's trouble must not keep the copies in the others
-                log.warning("%s: cannot remove what killed runs have left: %s", folder, error)
+            except Exception as error:  # an error in one folder must not affect the others
+                log.warning("backups: cannot remove partial backups in %s: %s", folder, error)
                 continue
             if removed:
-                log.info("%s: removed what killed runs have left: %s", folder, ", ".join(removed))
+                log.info("backups: removed partial backups in %s: %s", folder, ", ".join(removed))
 
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)
@@ -142,13 +161,16 @@ class Shelf:
                 with catalogue_of(folder, jobs) as catalogue:
                     found += catalogue.entries()
             except (BackupError, OSError) as error:
-                log.warning("backups cannot be listed: %s", error)
+                log.warning("backups: cannot list a folder: %s", error)
         return found
 
     @contextmanager
     def _folder_of(self, filename: str) -> Iterator[Catalogue]:
-        """Lend the catalogue that has a backup. Raise NotFoundError, or BackupError when it may be where nobody can look."""
-        unseen = []
+        """Open the catalogue that contains a backup.
+
+        Raise NotFoundError, or BackupError when it may be in a folder that cannot be read.
+        """
+        unread = []
         for folder, jobs in _present(self._folders()):
             with ExitStack() as stack:
                 try:
@@ -156,13 +178,13 @@ class Shelf:
                     catalogue.get(filename)
                 except NotFoundError:
                     continue
-                except (BackupError, OSError) as error:  # which must not keep those in the other folders
-                    unseen.append(str(error))
+                except (BackupError, OSError) as error:  # an error in one folder must not hide the others
+                    unread.append(str(error))
                     continue
                 yield catalogue
                 return
-        if unseen:
-            raise BackupError(f"there is no backup {filename!r} in the folders that can be looked into: {'; '.join(unseen)}")
+        if unread:
+            raise BackupError(f"backup {filename!r} not found, but not all folders can be read: {'; '.join(unread)}")
         raise NotFoundError(f"there is no backup {filename!r}")
 
 
@@ -171,30 +193,32 @@ def _present(folders: Folders) -> list[tuple[str, Collection[Job]]]:
 
 
 def catalogue_of(folder: str, jobs: Collection[Job]) -> Catalogue:
-    """Return the catalogue of a folder, which may belong to those as whom jobs make backups there. Raise BackupError."""
+    """Return the catalogue of a folder. The users of the jobs that write there may own it. Raise BackupError."""
     makers: set[int] = set()
     for job in jobs:
-        with suppress(StartError):  # there is no such user any more
+        with suppress(StartError):  # the user does not exist any more
             makers.update(users_of(job))
-    may_be_theirs = any(job.options.get("source") != HISTORY for job in jobs)  # the history is for the daemon's user alone
+    may_be_theirs = any(job.options.get("source") != HISTORY for job in jobs)  # only the daemon's user may read the history
     return Catalogue(folder, makers=makers, patience=PATIENCE, may_be_theirs=may_be_theirs)
 
 
 def _check_acceptable(entry: Entry) -> None:
-    """Raise ConflictError when a backup is in doubt for what nobody can accept: damage, a missing file, a drill."""
+    """Raise ConflictError when there are doubts that cannot be accepted: damage, a missing file, a failed drill."""
     manifest = replace(entry.manifest, accepted={})
     left = replace(entry, manifest=manifest).doubts
     if not left:
         return
-    retry = f"; or, when the drill was wrong, mend it and run `schedulerctl backups drill {manifest.job_id}`"
+    retry = f", or, if the drill was at fault, correct it and run `schedulerctl backups drill {manifest.job_id}`"
+    way_out = f"create another backup with `schedulerctl run {manifest.job_id}`"
+    if manifest.is_refuted and entry.is_whole:
+        way_out += retry
     raise ConflictError(
-        f"{manifest.filename} cannot be accepted, only an odd size can: {'; '.join(left)}. "
-        f"Make another: `schedulerctl run {manifest.job_id}`{retry if manifest.is_refuted and entry.is_whole else ''}"
+        f"{manifest.filename} cannot be accepted: {'; '.join(left)}; only an unusual size can be accepted: {way_out}"
     )
 
 
 def backup_view(entry: Entry) -> dict[str, Any]:
-    """Return a backup: the five fields of the founding API, and ours."""
+    """Return a backup as the API shows it: the five fields of the founding API, and further ones."""
     one = entry.manifest
     return {
         "filename": one.filename,

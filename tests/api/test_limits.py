@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from schedulerd.api.connections import admission, limits
-from schedulerd.api.connections.limits import Gate
+from schedulerd.api.connections import admission, guard
+from schedulerd.api.connections.guard import guarded
+from schedulerd.api.connections.limits import ConnectionLimits
 
 HEAD = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -19,8 +20,8 @@ class Echo(asyncio.Protocol):
 
 
 async def serve(path):
-    gate = Gate(Echo)
-    return gate, await asyncio.get_running_loop().create_unix_server(gate, path)
+    limits = ConnectionLimits()
+    return limits, await asyncio.get_running_loop().create_unix_server(guarded(limits, Echo), path)
 
 
 async def lifetime(path, say=b""):
@@ -45,12 +46,12 @@ async def lifetime_of_one(reader):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
 
 
 def test_who_says_nothing_or_half_a_head_is_closed(tmp_path, quick):
     async def main():
-        _gate, server = await serve(str(tmp_path / "s"))
+        _limits, server = await serve(str(tmp_path / "s"))
         heard = [await lifetime(str(tmp_path / "s"), say) for say in (b"", b"GET / HT")]
         server.close()
         return heard
@@ -60,12 +61,12 @@ def test_who_says_nothing_or_half_a_head_is_closed(tmp_path, quick):
 
 def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
     async def main():
-        gate, server = await serve(str(tmp_path / "s"))
+        limits, server = await serve(str(tmp_path / "s"))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         writer.write(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        (transport,) = gate._guards
-        gate.head_came(transport)
+        (transport,) = limits._connections
+        limits.on_head(transport)
         writer.write(b"b")  # a body, while the request is under way
         assert await reader.read(1) == b"b"
         with pytest.raises(TimeoutError):
@@ -73,7 +74,7 @@ def test_after_a_head_the_handler_has_its_time(tmp_path, quick):
         writer.write(b"GET")  # the next head begins, which may wait for the answer, and does not go on
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.5)
-        gate.answered(transport)
+        limits.on_response(transport)
         assert await reader.read() == b""
         writer.close()
         server.close()
@@ -86,7 +87,7 @@ def test_connections_are_counted_and_one_too_many_is_refused(tmp_path, monkeypat
     monkeypatch.setattr(admission, "MOST_STRANGERS", 3)
 
     async def main():
-        _gate, server = await serve(str(tmp_path / "s"))
+        _limits, server = await serve(str(tmp_path / "s"))
         held = []
         for _ in range(3):
             reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))

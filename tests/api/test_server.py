@@ -6,17 +6,18 @@ import socket
 import pytest
 from aiohttp import web
 
-from schedulerd.api.auth import Peers
-from schedulerd.api.callers import SocketCallers
+from schedulerd.api.auth import SocketAuthenticator
+from schedulerd.api.connections.limits import ConnectionLimits
+from schedulerd.api.peer_roles import PeerRoles
 from schedulerd.api.server import Server
 from schedulerd.core.clock import SystemClock
 
 
 class Api:
-    """One path, whose requests are told to the gate as the real API does it."""
+    """One path, whose requests are reported to the limits as by the real API."""
 
-    gate = None
-    callers = SocketCallers(Peers("schedulerd", (), SystemClock()))
+    def __init__(self):
+        self.limits = ConnectionLimits(SocketAuthenticator(PeerRoles("schedulerd", (), SystemClock())).classify)
 
     def build(self):
         app = web.Application()
@@ -24,11 +25,11 @@ class Api:
         return app
 
     async def answer(self, request):
-        self.gate.head_came(request.transport)
+        self.limits.on_head(request.transport)
         try:
             return web.Response(text="here")
         finally:
-            self.gate.answered(request.transport)
+            self.limits.on_response(request.transport)
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -46,7 +47,7 @@ def test_nobody_is_dropped_at_whatever_step_of_the_loop_the_doors_close(tmp_path
             caller.setblocking(False)
             for _ in range(steps):
                 await asyncio.sleep(0)
-            await server.close_doors()
+            await server.stop_listening()
             try:
                 held.accept()[0].close()  # as the next daemon would
             except BlockingIOError:

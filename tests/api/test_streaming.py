@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from schedulerd.api.connections import limits, transport
-from schedulerd.api.connections.limits import Gate
+from schedulerd.api.connections import guard, transport
+from schedulerd.api.connections.guard import guarded
+from schedulerd.api.connections.limits import ConnectionLimits
 from schedulerd.api.streaming import Sender, follow
-from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import Status
 from schedulerd.engine.state import JobState, JobTable
 from schedulerd.process.output import OutputFolder
-from schedulerd.secrets.job_archive import JobArchive
-from schedulerd.service.runs import Runs
+from schedulerd.service.outputs import RunOutput
+from schedulerd.service.run_lookup import RunLookup
 from tests.support.builders import a_job, a_run
 
 SILENCE_SECONDS = 0.5  # longer than the time that a request's head has here
@@ -23,43 +23,37 @@ SILENCE_SECONDS = 0.5  # longer than the time that a request's head has here
 
 @pytest.fixture
 def place(tmp_path, store):
-    """Runs on a store, with one that goes on and has written nothing yet."""
+    """The output of a run that is running and has written nothing yet."""
     table, folder, run = JobTable(), OutputFolder(str(tmp_path / "output")), a_run()
     table.states["job"] = JobState(a_job(), running={run.run_id: run})
     store.record([run]).result(10)
     folder.make(run.run_id)
-    return (
-        Runs(table, store, SystemClock(), folder, JobArchive(str(tmp_path / "keepsakes.json")), lambda: ()),
-        table,
-        folder,
-        run,
-    )
+    return RunOutput(run, RunLookup(table, store), folder, lambda _run: ()), table, folder, run
 
 
 async def served(path, handler):
     """Serve a handler as the daemon does."""
-    gates = []
+    limits = ConnectionLimits()
 
     async def entered(request):
-        gates[0].head_came(request.transport)
+        limits.on_head(request.transport)
         return await handler(request)
 
     app = web.Application()
     app.router.add_get("/", entered)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    gates.append(Gate(runner.server))
-    return runner, await asyncio.get_running_loop().create_unix_server(gates[0], str(path))
+    return runner, await asyncio.get_running_loop().create_unix_server(guarded(limits, runner.server), str(path))
 
 
-def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.1)
-    runs, table, folder, run = place
+def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
+    output, table, folder, run = place
 
     async def handler(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        await follow(runs, Sender(request, response), runs.reader(run, 0), run, False)
+        await follow(Sender(request, response), output, output.reader(0), False)
         await response.write_eof()
         return response
 
@@ -75,7 +69,7 @@ def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, m
         del table.states["job"].running[run.run_id]  # out of sight, but not over: it may wait elsewhere
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), SILENCE_SECONDS)
-        runs._store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
+        store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
         rest = await reader.read()
         writer.close()
         server.close()
@@ -88,15 +82,15 @@ def test_a_run_that_is_silent_for_long_is_followed_to_its_end(place, tmp_path, m
 @pytest.mark.parametrize(
     ("shows_gaps", "rest"), [(True, b"\n[schedulerd: the run has erased its output]\nanew"), (False, b"")]
 )
-def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, shows_gaps, rest):
-    runs, table, folder, run = place
+def test_a_follower_hears_that_the_run_has_erased_its_output(place, store, tmp_path, shows_gaps, rest):
+    output, table, folder, run = place
     path = Path(folder.path_of(run.run_id))
     path.write_bytes(b"at first, much")
 
     async def handler(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        await follow(runs, Sender(request, response), runs.reader(run, 0), run, shows_gaps)
+        await follow(Sender(request, response), output, output.reader(0), shows_gaps)
         await response.write_eof()
         return response
 
@@ -109,7 +103,7 @@ def test_a_follower_hears_that_the_run_has_erased_its_output(place, tmp_path, sh
         await asyncio.to_thread(path.write_bytes, b"anew")
         said = await reader.readexactly(len(rest))
         del table.states["job"].running[run.run_id]
-        runs._store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
+        store.finish([a_run(run_id=run.run_id, status=Status.SUCCESS)]).result(10)
         said += await reader.read()
         writer.close()
         server.close()

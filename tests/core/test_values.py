@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulerd.api.auth import FAILURES, MOST_FAILURES, Peers, Throttle, Tokens
+from schedulerd.api.auth import FAILURES, MOST_FAILURES, LoginThrottle
+from schedulerd.api.peer_roles import PeerRoles
 from schedulerd.api.responses import TooManyFailuresError
+from schedulerd.api.tokens import Tokens
 from schedulerd.config.config import Peer
 from schedulerd.core.errors import SecretError, UnauthenticatedError, UnsafeError
 from schedulerd.core.models import Role, Secret, from_micros, new_run_id, to_micros, to_text
@@ -114,7 +116,7 @@ def clock():
 
 
 def test_the_first_token_is_an_admins_and_only_its_hash_is_kept(tmp_path, clock):
-    path = Tokens(str(tmp_path), clock).make_first()
+    path = Tokens(str(tmp_path), clock).create_first()
     text = (tmp_path / "admin.token").read_text().strip()
     tokens = Tokens(str(tmp_path), clock)
 
@@ -122,13 +124,13 @@ def test_the_first_token_is_an_admins_and_only_its_hash_is_kept(tmp_path, clock)
     assert tokens.actor_of(text).role is Role.ADMIN
     assert text not in (tmp_path / "tokens.json").read_text()
     assert {oct(each.stat().st_mode & 0o777) for each in tmp_path.iterdir()} == {"0o600"}
-    assert tokens.make_first() is None
+    assert tokens.create_first() is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "tök", "\udcff", "schedulerd_" + "a" * 43])
 def test_other_texts_are_nobodys_token(tmp_path, clock, text):
     tokens = Tokens(str(tmp_path), clock)
-    tokens.make_first()
+    tokens.create_first()
 
     with pytest.raises(UnauthenticatedError):
         tokens.actor_of(text)
@@ -136,7 +138,7 @@ def test_other_texts_are_nobodys_token(tmp_path, clock, text):
 
 def test_a_token_ends_when_it_expires_or_is_taken_out(tmp_path, clock):
     tokens = Tokens(str(tmp_path), clock)
-    tokens.make_first()
+    tokens.create_first()
     text = (tmp_path / "admin.token").read_text().strip()
     kept = json.loads((tmp_path / "tokens.json").read_text())
     kept["tokens"][0]["expires_at"] = to_text(NOON + timedelta(hours=1))
@@ -147,12 +149,12 @@ def test_a_token_ends_when_it_expires_or_is_taken_out(tmp_path, clock):
     with pytest.raises(UnauthenticatedError, match="expired"):
         tokens.actor_of(text)
     (tmp_path / "tokens.json").write_text('{"tokens": []}')
-    with pytest.raises(UnauthenticatedError, match="not known"):
+    with pytest.raises(UnauthenticatedError, match="unknown token"):
         tokens.actor_of(text)
 
 
 def test_a_token_file_that_others_can_read_is_refused(tmp_path, clock):
-    Tokens(str(tmp_path), clock).make_first()
+    Tokens(str(tmp_path), clock).create_first()
     os.chmod(tmp_path / "tokens.json", 0o644)
 
     with pytest.raises(UnsafeError, match="chmod 600"):
@@ -160,44 +162,44 @@ def test_a_token_file_that_others_can_read_is_refused(tmp_path, clock):
 
 
 def test_a_peer_has_their_own_role_or_the_highest_of_their_groups(clock):
-    peers = Peers(
+    peers = PeerRoles(
         "no-such-group", [Peer("viewer", user="12345"), Peer("viewer", group="65534"), Peer("admin", group="65534")], clock
     )
 
     assert peers.actor_of(os.geteuid(), os.getegid()).role is Role.ADMIN
     assert peers.actor_of(12345, 65534).role is Role.VIEWER  # what is said of the user decides
     assert peers.actor_of(65534, 65534).role is Role.ADMIN
-    with pytest.raises(UnauthenticatedError, match=r"^uid 54321 has no role here: see api\.peers$"):
+    with pytest.raises(UnauthenticatedError, match=r"^uid 54321 has no role: see api\.peers$"):
         peers.actor_of(54321, 54321)
 
 
 def test_who_has_no_role_is_named_with_the_way_to_one(clock):
     who = next(each for each in pwd.getpwall() if each.pw_uid not in (0, os.geteuid()))
-    words = rf"^{who.pw_name} \(uid {who.pw_uid}\) has no role here: as root: adduser {who.pw_name} no-such-group, or see"
+    words = rf"^{who.pw_name} \(uid {who.pw_uid}\) has no role: as root, run adduser {who.pw_name} no-such-group, or see"
 
     for _ in range(2):
         with pytest.raises(UnauthenticatedError, match=words):
-            Peers("no-such-group", (), clock).actor_of(who.pw_uid, who.pw_gid)
+            PeerRoles("no-such-group", (), clock).actor_of(who.pw_uid, who.pw_gid)
 
 
 def test_s6_guessing_is_throttled_for_a_minute(clock):
-    throttle = Throttle(clock)
+    throttle = LoginThrottle(clock)
     for _ in range(FAILURES):
-        throttle.failed("10.0.0.1")
+        throttle.on_failure("10.0.0.1")
 
     with pytest.raises(TooManyFailuresError, match="this address"):
-        throttle.failed("10.0.0.1")
-    throttle.failed("10.0.0.2")
+        throttle.on_failure("10.0.0.1")
+    throttle.on_failure("10.0.0.2")
     clock.advance(61)
-    throttle.failed("10.0.0.1")
+    throttle.on_failure("10.0.0.1")
 
 
 def test_s6_guessing_from_many_addresses_is_throttled_too(clock):
-    throttle = Throttle(clock)
+    throttle = LoginThrottle(clock)
     for number in range(MOST_FAILURES):
-        throttle.failed(f"10.0.0.{number}")
+        throttle.on_failure(f"10.0.0.{number}")
 
     with pytest.raises(TooManyFailuresError, match="all addresses"):
-        throttle.failed("10.0.1.1")
+        throttle.on_failure("10.0.1.1")
     clock.advance(61)
-    throttle.failed("10.0.1.1")
+    throttle.on_failure("10.0.1.1")

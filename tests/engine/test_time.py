@@ -239,8 +239,8 @@ def test_a_pause_tells_what_it_skipped(engine, clock):
 
 def test_next_tells_starts_with_their_reasons_and_what_a_blackout_skips(engine):
     found = engine(a_job("a", cron="30 2 * * *", timezone="Europe/Rome", blackout="2026-03-12"))
-    answer = found.outlook.next_times("a", 3, "2026-03-10")
-    night = found.outlook.next_times("a", 1, "2026-03-28T12:00")
+    answer = found.occurrences.next_times("a", 3, "2026-03-10")
+    night = found.occurrences.next_times("a", 1, "2026-03-28T12:00")
 
     assert [each["local"] for each in answer["times"]] == [
         "2026-03-10T02:30:00+01:00", "2026-03-11T02:30:00+01:00", "2026-03-13T02:30:00+01:00",
@@ -256,15 +256,20 @@ def test_next_after_the_clock_was_set_back_leaves_out_what_was_decided(engine, c
     clock.step(NOON)
     found.tick()
 
-    assert found.outlook.next_times("fixed", 1, None)["times"][0]["at"] == "2026-03-11T12:02:00Z"
+    assert found.occurrences.next_times("fixed", 1, None)["times"][0]["at"] == "2026-03-11T12:02:00Z"
 
 
 @pytest.mark.parametrize(
     ("job", "at", "outcome", "words"),
     [
         ({"cron": "0 12 * * *"}, "2026-03-12T12:00", "coming", "it will start at 2026-03-12T12:00:00Z"),
-        ({"cron": "0 12 * * *"}, "2026-03-09T12:00", "not_planned", "the rule is in force since"),
-        ({"cron": "0 12 * * *"}, "2026-03-12T13:00", "not_due", "the next one after it is 2026-03-13T12:00:00+00:00"),
+        (
+            {"cron": "0 12 * * *"},
+            "2026-03-09T12:00",
+            "not_planned",
+            "but has been in force only since",
+        ),
+        ({"cron": "0 12 * * *"}, "2026-03-12T13:00", "not_due", "the next one is 2026-03-13T12:00:00+00:00"),
         ({"cron": "0 12 * * *", "blackout": "thu"}, "2026-03-12T12:00", "coming", "it will be skipped: blackout thu"),
         ({"cron": "0 12 * * *", "enabled": False}, "2026-03-12T12:00", "not_due", "disabled"),
         ({}, "2026-03-12T12:00", "not_due", "no trigger"),
@@ -284,7 +289,7 @@ def test_next_after_the_clock_was_set_back_leaves_out_what_was_decided(engine, c
     ],
 )
 def test_why_answers_for_times_without_a_row(engine, job, at, outcome, words):
-    answer = engine(a_job("a", **job)).outlook.why("a", at)
+    answer = engine(a_job("a", **job)).explanations.why("a", at)
 
     assert answer["outcome"] == outcome
     assert words in answer["reason"]
@@ -296,18 +301,18 @@ def test_why_tells_what_the_ledger_has(engine, clock):
     clock.step(NOON + HOUR)
     found.tick()
 
-    assert found.outlook.why("a", "2026-03-10T12:01")["outcome"] == "success"
-    missed = found.outlook.why("a", "2026-03-10T12:30")
+    assert found.explanations.why("a", "2026-03-10T12:01")["outcome"] == "success"
+    missed = found.explanations.why("a", "2026-03-10T12:30")
     assert missed["outcome"] == "missed"
     assert "a newer occurrence was started instead" in missed["reason"]
     assert "because the clock was set forward by 59m" in missed["reason"]
-    assert found.outlook.why("a", None)["run"]["scheduled_at"] == "2026-03-10T13:00:00Z"
+    assert found.explanations.why("a", None)["run"]["scheduled_at"] == "2026-03-10T13:00:00Z"
 
 
 def test_simulate_takes_expected_durations_from_the_past(engine):
     found = engine(a_job("a", every="1h"), a_job("b", cron="0 0 1 1 *"))
     found.tick(3600)
-    answer = found.forecast.simulate(None, None)
+    answer = found.simulations.simulate(None, None)
 
     assert answer["starts"] == 24
     assert answer["timeline"][0]["expected_seconds"] == 1.0
@@ -319,7 +324,7 @@ def test_simulate_takes_expected_durations_from_the_past(engine):
 def test_next_knows_the_one_time_that_is_counted_from_an_end(engine):
     found = engine(a_job("a", every="10m", after="finish"))
 
-    assert [each["at"] for each in found.outlook.next_times("a", 5, None)["times"]] == ["2026-03-10T12:10:00Z"]
+    assert [each["at"] for each in found.occurrences.next_times("a", 5, None)["times"]] == ["2026-03-10T12:10:00Z"]
 
 
 def test_a_pause_also_holds_while_times_come_again(engine, clock):
@@ -413,7 +418,7 @@ def test_a_reload_that_ends_a_plan_leaves_a_row_of_what_was_still_to_be_caught_u
     missed = next(run for run in found.rows("a") if run.status is Status.MISSED)
     assert missed.details["reason"] == "its rule was changed before it was started"
     assert missed.details["count"] == 27
-    assert found.outlook.why("a", "2026-03-10T12:20")["outcome"] == "missed"
+    assert found.explanations.why("a", "2026-03-10T12:20")["outcome"] == "missed"
 
 
 def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_disabled_meanwhile(engine):
@@ -430,12 +435,12 @@ def test_next_looks_beyond_any_number_of_forbidden_times(engine):
     found = engine(
         a_job("a", every="1m", blackout="wed..sun"), a_job("b", every="1m", blackout="wed..sun", on_blackout="defer")
     )
-    skipped, deferred = (found.outlook.next_times(job_id, 2, "2026-03-11") for job_id in "ab")
+    skipped, deferred = (found.occurrences.next_times(job_id, 2, "2026-03-11") for job_id in "ab")
 
     assert [each["at"] for each in skipped["times"]] == ["2026-03-16T00:00:00Z", "2026-03-16T00:01:00Z"]
     assert len(skipped["skipped"]) == 100
     assert [each["scheduled_at"] for each in deferred["times"]] == ["2026-03-16T00:00:00Z", "2026-03-16T00:01:00Z"]
-    assert "a newer one starts at the same moment instead" in found.outlook.why("b", "2026-03-12T10:00")["reason"]
+    assert "a newer one starts at the same time instead" in found.explanations.why("b", "2026-03-12T10:00")["reason"]
 
 
 def test_why_means_the_very_time_that_is_asked_for(engine, clock):
@@ -447,10 +452,10 @@ def test_why_means_the_very_time_that_is_asked_for(engine, clock):
     clock.step(NOON + 5 * HOUR)
     found.tick()
 
-    assert found.outlook.why("a", "2026-03-10T12:01")["outcome"] == "skipped"
-    assert found.outlook.why("a", "2026-03-10T12:01:40")["outcome"] == "success"
-    assert found.outlook.why("hourly", "2026-03-10T14:00")["outcome"] == "missed"
-    assert found.outlook.why("hourly", "2026-03-10T14:07")["outcome"] == "not_due"
+    assert found.explanations.why("a", "2026-03-10T12:01")["outcome"] == "skipped"
+    assert found.explanations.why("a", "2026-03-10T12:01:40")["outcome"] == "success"
+    assert found.explanations.why("hourly", "2026-03-10T14:00")["outcome"] == "missed"
+    assert found.explanations.why("hourly", "2026-03-10T14:07")["outcome"] == "not_due"
 
 
 def test_a_row_tells_that_daylight_saving_had_a_say(engine, clock):
@@ -459,15 +464,15 @@ def test_a_row_tells_that_daylight_saving_had_a_say(engine, clock):
     found.tick()
 
     assert "does not exist" in found.rows("a")[-1].details["rules"][0]
-    assert "does not exist" in found.outlook.why("a", "2026-03-29T03:00")["reason"]
+    assert "does not exist" in found.explanations.why("a", "2026-03-29T03:00")["reason"]
 
 
 def test_one_simulation_at_a_time_is_played(engine):
     found = engine(a_job("a", every="1h"))
-    with found.forecast._playing, pytest.raises(BusyError, match="ask again"):
-        found.forecast.simulate(None, None)
+    with found.simulations._is_busy, pytest.raises(BusyError, match="try again"):
+        found.simulations.simulate(None, None)
 
-    assert found.forecast.simulate(None, None)["starts"] == 24
+    assert found.simulations.simulate(None, None)["starts"] == 24
 
 
 def test_ends_that_were_told_to_be_missed_are_not_followed_after_a_restart(engine, clock):
@@ -518,7 +523,7 @@ def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_taken_away(engine
 
 def test_next_before_a_long_deferring_blackout_answers_with_the_newest_of_those_that_start_together(engine):
     found = engine(a_job("a", every="1s", blackout="2026-03-11..2026-03-20", on_blackout="defer"))
-    answer = found.outlook.next_times("a", 3, "2026-03-10T23:59:58")
+    answer = found.occurrences.next_times("a", 3, "2026-03-10T23:59:58")
 
     assert [each["scheduled_at"] for each in answer["times"]] == [
         "2026-03-10T23:59:59Z", "2026-03-21T00:00:00Z", "2026-03-21T00:00:01Z",

@@ -65,7 +65,7 @@ def test_the_result_that_is_shown_is_that_of_the_run_that_was_recorded_last(star
     end(engine, Status.FAILED)
 
     assert engine.table.states["job"].last_result.status is Status.FAILED
-    assert engine.outlook.why("job", None)["outcome"] == "failed"
+    assert engine.explanations.why("job", None)["outcome"] == "failed"
     again = start(a_job(every="1m"))
     assert again.table.states["job"].last_result.status is Status.FAILED
 
@@ -78,7 +78,7 @@ def test_the_next_time_that_is_shown_is_renewed(start):
     set_clock(engine, -AHEAD)
 
     assert engine.table.states["daily"].next_run_at == before
-    assert engine.outlook.why("daily", "2026-03-12T03:00")["outcome"] == "coming"
+    assert engine.explanations.why("daily", "2026-03-12T03:00")["outcome"] == "coming"
 
 
 def test_a_step_forward_is_why_times_were_missed_and_nothing_earlier(start):

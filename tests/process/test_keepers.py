@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.api.server import bind_unix
+from schedulerd.api.listeners import bind_unix
 from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError

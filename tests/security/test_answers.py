@@ -13,12 +13,12 @@ import pytest
 from aiohttp import web
 
 from schedulerd.api.app import Api, Route
-from schedulerd.api.auth import Peers
-from schedulerd.api.callers import SocketCallers
+from schedulerd.api.auth import SocketAuthenticator
+from schedulerd.api.peer_roles import PeerRoles
 from schedulerd.api.server import Server
 from schedulerd.cli.client import PREFIX, Client, job_path, run_path
 from schedulerd.core.clock import SystemClock
-from schedulerd.service.service import Service
+from schedulerd.service.jobs import Jobs
 from tests.support.daemon import RunningDaemon
 from tests.support.raw_http import heard
 from tests.support.waiting import until
@@ -136,7 +136,7 @@ async def _broken(_api, request):
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 @pytest.mark.parametrize("whose", ["ours", "none's"])
 def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_second_answer(tmp_path, whose):
-    routes = (Route("GET", "/broken", _broken, Service.list_jobs),)
+    routes = (Route("GET", "/broken", _broken, Jobs.list_jobs),)
 
     class Idle:
         waits_for = None
@@ -145,8 +145,8 @@ def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_s
         server, listener = Server(), socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
         listener.setblocking(False)
-        callers = SocketCallers(Peers("schedulerd", (), SystemClock()))
-        await server.open(listener, Api(Idle(), callers, None, routes, {}))
+        authenticator = SocketAuthenticator(PeerRoles("schedulerd", (), SystemClock()))
+        await server.open(listener, Api(Idle(), authenticator, None, routes, {}))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
         one = f"GET /broken?whose={whose} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         writer.write(one * 2)

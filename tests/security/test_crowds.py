@@ -15,14 +15,17 @@ from types import SimpleNamespace
 import pytest
 
 from schedulerd.api.auth import MOST_FAILURES
-from schedulerd.api.connections import admission, turns
+from schedulerd.api.connections import admission, loop_share
 from schedulerd.api.connections import transport as metering
-from schedulerd.api.connections.admission import Caller, Standing
-from schedulerd.api.connections.limits import REFUSED_BYTES, Gate
+from schedulerd.api.connections.admission import Caller, Rank
+from schedulerd.api.connections.guard import REFUSED_BYTES, guarded
+from schedulerd.api.connections.limits import ConnectionLimits
 from schedulerd.api.server import Server, unix_api
 from schedulerd.cli.client import PREFIX
 from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
+from schedulerd.core.models import Role
+from schedulerd.service.roles import needs
 from tests.support.daemon import RunningDaemon
 
 NOBODY = 65534
@@ -220,15 +223,15 @@ class Generous(asyncio.Protocol):
         self.ends.put_nowait(error)
 
 
-@pytest.mark.parametrize("standing", Standing)
-def test_s14_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(tmp_path, monkeypatch, standing):
+@pytest.mark.parametrize("rank", Rank)
+def test_s14_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(tmp_path, monkeypatch, rank):
     monkeypatch.setattr(metering, "STALL_SECONDS", 0.3)
 
     async def main():
         loop, taken, heard = asyncio.get_running_loop(), 0, 0
         ends = asyncio.Queue()
-        gate = Gate(lambda: Generous(ends), lambda _connection: Caller("somebody", standing))
-        server = await loop.create_unix_server(gate, str(tmp_path / "s"))
+        limits = ConnectionLimits(lambda _connection: Caller("somebody", rank))
+        server = await loop.create_unix_server(guarded(limits, lambda: Generous(ends)), str(tmp_path / "s"))
         with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as slow:
             for each in (deaf, slow):
                 each.setblocking(False)
@@ -252,7 +255,8 @@ def test_s14_who_takes_no_answer_is_cut_and_who_takes_it_slowly_is_not(tmp_path,
 def test_s14_a_caller_who_reads_no_list_is_cut_and_one_who_reads_it_slowly_has_it_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(metering, "STALL_SECONDS", 0.3)
     whole = b"[" + b"1," * (2 << 20) + b"1]"
-    service = SimpleNamespace(list_jobs=lambda: (whole, '"1"'), config_notice=None, waits_for=None)
+    jobs = SimpleNamespace(list_jobs=needs(Role.VIEWER)(lambda: (whole, '"1"')), notice=needs(Role.VIEWER)(lambda: None))
+    service = SimpleNamespace(jobs=jobs, waits_for=None)
     path = str(tmp_path / "s")
 
     async def main():
@@ -270,7 +274,7 @@ def test_s14_a_caller_who_reads_no_list_is_cut_and_one_who_reads_it_slowly_has_i
             while not taken.endswith(b"]"):
                 taken += await asyncio.wait_for(loop.sock_recv(slow, 256 << 10), 5)
                 await asyncio.sleep(0.03)
-            await server.close_doors()
+            await server.stop_listening()
             while piece := await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), 5):
                 heard += piece
         await server.close()
@@ -296,11 +300,15 @@ def test_s14_s15_who_was_answered_and_sends_on_is_cut_off(held, port):
 
 
 def test_s14_what_takes_long_of_strangers_is_spread_over_turns(monkeypatch):
-    monkeypatch.setattr(turns, "SHARE_SECONDS", -1.0)  # each takes longer than all of them may
+    monkeypatch.setattr(loop_share, "SHARE_SECONDS", -1.0)  # each takes longer than all of them may
 
     async def done_in_each_turn():
-        taken, done = turns.Turns(), []
-        assert [taken.take(is_first=True), taken.take(is_first=True), taken.take(is_first=False)] == [True, False, False]
+        taken, done = loop_share.LoopShare(), []
+        assert [taken.acquire(is_first=True), taken.acquire(is_first=True), taken.acquire(is_first=False)] == [
+            True,
+            False,
+            False,
+        ]
         for name in ("a", "b", "c"):
             taken.queue(lambda name=name: done.append(name), is_first=True)
         taken.queue(lambda: done.append("later"), is_first=False)
@@ -321,4 +329,4 @@ def test_s14_users_without_a_role_who_come_again_and_again_wait_for_nobody_and_n
     subprocess.run(["/usr/bin/python3", "-c", storm, running.socket_path], user=NOBODY, group=NOBODY, check=True)
 
     assert running.client.get("running") == []
-    assert "users without a role come more than 200 times a second" in running.log()
+    assert "users without a role connect more than 200 times a second" in running.log()

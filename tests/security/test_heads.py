@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from schedulerd.api.connections import limits
-from schedulerd.api.connections.limits import Gate
+from schedulerd.api.connections import guard
+from schedulerd.api.connections.guard import guarded
+from schedulerd.api.connections.limits import ConnectionLimits
 from tests.support.daemon import RunningDaemon
 from tests.support.raw_http import heard
 
@@ -194,11 +195,13 @@ class Silent(asyncio.Protocol):
 
 @pytest.mark.parametrize("begin", [b"GET / HT", CHUNKED, CHUNKED + b"0\r\na: "], ids=["head", "body", "trailer"])
 def test_s15_what_trickles_is_cut(tmp_path, monkeypatch, begin):
-    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
 
     async def main():
-        server = await asyncio.get_running_loop().create_unix_server(Gate(Silent), str(tmp_path / "s"))
+        server = await asyncio.get_running_loop().create_unix_server(
+            guarded(ConnectionLimits(), Silent), str(tmp_path / "s")
+        )
         _reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         writer.write(begin)
         with suppress(ConnectionError):
@@ -217,10 +220,12 @@ def test_s15_what_trickles_is_cut(tmp_path, monkeypatch, begin):
 
 
 def test_s15_a_slow_handler_is_not_cut_by_the_time_of_its_body(tmp_path, monkeypatch):
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.1)
 
     async def main():
-        server = await asyncio.get_running_loop().create_unix_server(Gate(Silent), str(tmp_path / "s"))
+        server = await asyncio.get_running_loop().create_unix_server(
+            guarded(ConnectionLimits(), Silent), str(tmp_path / "s")
+        )
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         writer.write(CHUNKED + b"1\r\na\r\n")
         writer.write(b"0\r\n\r\n")

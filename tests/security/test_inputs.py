@@ -191,7 +191,7 @@ def test_s18_why_the_history_is_away_is_told_to_admins_only(daemon):
     tokens.write_text(tokens.read_text().replace('"role": "operator"', '"role": "viewer"'))
     own = Client(url=url, token=text, timeout=20).get("health")["scheduler"]
 
-    assert own["store"] == "the history cannot be written: the log says why"
+    assert own["store"] == "the store cannot be written: see the daemon's log"
     assert str(state / "history.db") in told["admin"]
     assert told["operator"] == "the history cannot be asked or changed now: /readyz says how it is, the daemon's log why"
     assert f"not told to token:admin: the history cannot be written now: {state / 'history.db'}" in running.log()

@@ -28,7 +28,7 @@ from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import ConfigError, NotFoundError
 from schedulerd.core.models import Actor, Role, new_run_id
 from schedulerd.service import backups
-from schedulerd.service.backups import Shelf
+from schedulerd.service.backups import Backups
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.builders import a_job
 
@@ -319,7 +319,10 @@ def test_p52_a_folder_of_roots_that_a_user_could_replace_is_not_taken_for_theirs
 def test_s39_backups_in_a_strangers_folder_are_shown_only_when_a_job_makes_them_as_that_user(theirs, backup, caplog):
     def names(user):
         job = a_job(user=user)
-        return [each["filename"] for each in Shelf(lambda: {str(theirs): [job]}, HERE, SystemClock(), bool).page(*NO_BOUNDS)]
+        return [
+            each["filename"]
+            for each in Backups(lambda: {str(theirs): [job]}, HERE, SystemClock(), bool).list_backups(*NO_BOUNDS)
+        ]
 
     assert (names("nobody"), names(None)) == ([backup], [])
     assert "use a path that is not below" in caplog.text
@@ -330,7 +333,7 @@ def test_s39_a_folder_that_is_refused_keeps_no_backup_in_another_one(theirs, bac
     os.chown(tmp_path / "open", STRANGER, GAMES)
     (tmp_path / "open").chmod(0o770)
     job = a_job(user="nobody")
-    kept = Shelf(lambda: {str(tmp_path / "open"): [job], str(theirs): [job]}, HERE, SystemClock(), bool)
+    kept = Backups(lambda: {str(tmp_path / "open"): [job], str(theirs): [job]}, HERE, SystemClock(), bool)
 
     assert kept.hold(backup, Actor("x", Role.ADMIN), "why")["hold"]["reason"] == "why"
     with pytest.raises(BackupError, match=rf"no backup 'other'.*: chmod go-w {tmp_path}/open$"):
@@ -342,7 +345,7 @@ NO_BOUNDS = (None, None, None, True)
 
 def test_s26_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monkeypatch):
     monkeypatch.setattr(backups, "PATIENCE", 0.2)
-    kept = Shelf(lambda: {str(theirs): [a_job(user="nobody")]}, HERE, SystemClock(), bool)
+    kept = Backups(lambda: {str(theirs): [a_job(user="nobody")]}, HERE, SystemClock(), bool)
     descriptor = os.open(theirs, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:

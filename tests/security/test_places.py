@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.api.server import bind_tcp, bind_unix
+from schedulerd.api.listeners import bind_tcp, bind_unix
 from schedulerd.config.config import ApiSettings
 from schedulerd.config.loader import load
 from schedulerd.core.errors import AlreadyRunningError, SchedulerdError, UnsafeError
@@ -45,7 +45,7 @@ def test_s7_the_socket_is_its_owners_alone_until_its_group_is_set_and_listens_on
     """In the order in which the kernel saw it, so that at no moment anybody can connect who may not later."""
     path, calls = tmp_path / "s", tmp_path / "calls"
     code = (
-        "import sys; from schedulerd.config.config import ApiSettings; from schedulerd.api.server import bind_unix;"
+        "import sys; from schedulerd.config.config import ApiSettings; from schedulerd.api.listeners import bind_unix;"
         "print('here', file=sys.stderr); bind_unix(ApiSettings(sys.argv[1], 'games'), sys.argv[2])"
     )
     command = [
@@ -169,7 +169,7 @@ def test_s8_a_socket_that_somebody_answers_on_is_not_taken_and_a_stale_one_is(tm
     path = tmp_path / "s"
     with closing(bind_unix(ApiSettings(str(path)), str(tmp_path))):
         before = path.lstat()
-        with pytest.raises(AlreadyRunningError, match="another process answers on"):
+        with pytest.raises(AlreadyRunningError, match="another process listens on"):
             bind_unix(ApiSettings(str(path)), str(tmp_path))
         assert path.lstat() == before
     with closing(bind_unix(ApiSettings(str(path)), str(tmp_path))), socket.socket(socket.AF_UNIX) as caller:

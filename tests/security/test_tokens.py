@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from schedulerd.api.auth import FAILURES, Tokens
-from schedulerd.api.token_file import kept_in
-from schedulerd.api.tokens import tokens_from
+from schedulerd.api.auth import FAILURES
+from schedulerd.api.token_file import parse_tokens, read_tokens
+from schedulerd.api.tokens import Tokens
 from schedulerd.cli.client import PREFIX, Client, ClientError
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import UnsafeError
@@ -64,30 +64,30 @@ MISTAKES = [
     (written(GOOD, {**OTHER, "id": "grafana"}), "token 2 (grafana) has the id of token 1"),
     (written(GOOD, {**OTHER, "sha256": DIGEST.upper()}), "token 2 (other) has the sha256 of token 1"),
     (written("text"), "token 1: expected {…} with id, sha256, role, created_at, expires_at, not a text of 4 characters"),
-    (changed().replace('"role"', '"role": "admin", "role"'), "token 1 (grafana): the key 'role' stands there 2 times"),
+    (changed().replace('"role"', '"role": "admin", "role"'), "token 1 (grafana): the key 'role' occurs 2 times"),
     ("[]", "it must have the form"),
     ('{"tokens": {}}', "it must have the form"),
     ('{"token": []}', "it must have the form"),
-    ('{"tokens": [', "it is no JSON"),
-    ("[" * 100_000, "it is no JSON"),
+    ('{"tokens": [', "it is not JSON"),
+    ("[" * 100_000, "it is not JSON"),
 ]
 
 
 @pytest.mark.parametrize(("text", "words"), MISTAKES)
 def test_s5_what_is_not_known_in_the_file_of_tokens_is_refused_with_its_place(text, words):
     with pytest.raises(ValueError, match=re.escape(words)) as refused:
-        tokens_from(text.encode())
+        parse_tokens(text.encode())
     assert DIGEST not in str(refused.value).lower()
 
 
 def test_s5_every_mistake_is_told_at_once():
     with pytest.raises(ValueError, match=r"^token 1 \(grafana\): unknown key 'scope'.*; token 2 \(other\): role: expected"):
-        tokens_from(written({**GOOD, "scope": 1}, {**OTHER, "role": "x"}).encode())
+        parse_tokens(written({**GOOD, "scope": 1}, {**OTHER, "role": "x"}).encode())
 
 
 def test_s5_a_good_file_is_taken_as_it_always_was():
     first = {**GOOD, "role": "Operator", "created_at": "2026-01-01T00:00:00Z"}
-    made = tokens_from(written(first, {**OTHER, "id": "Büro/Süd (2)"}).encode())
+    made = parse_tokens(written(first, {**OTHER, "id": "Büro/Süd (2)"}).encode())
 
     assert [(each.token_id, each.role.name) for each in made] == [("grafana", "OPERATOR"), ("Büro/Süd (2)", "VIEWER")]
 
@@ -138,7 +138,7 @@ def as_nobody():
 )
 def test_s5_a_file_of_tokens_that_others_can_read_is_refused(tmp_path, change, words):
     tokens = Tokens(str(tmp_path), SystemClock())
-    tokens.make_first()
+    tokens.create_first()
     text = (tmp_path / "admin.token").read_text().strip()
     assert tokens.actor_of(text).name == "token:admin"
     assert text not in (tmp_path / "tokens.json").read_text()
@@ -153,20 +153,20 @@ def test_s5_a_file_of_tokens_that_others_can_read_is_refused(tmp_path, change, w
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_fifo, "it is no file"),
-        (_link, "it is a link"),
-        pytest.param(_given, "is nobody and its mode 0600; it must be root's, .*: chown -h root /", marks=needs_root),
+        (_fifo, "it is not a regular file"),
+        (_link, "it is a symbolic link"),
+        pytest.param(_given, "is nobody and its mode 0600; root must own it, .*: chown -h root /", marks=needs_root),
     ],
 )
 def test_s5_a_file_in_a_wrong_place_or_of_another_owner_lets_nobody_in_and_stops_no_job(tmp_path, change, words, caplog):
-    Tokens(str(tmp_path), SystemClock()).make_first()
+    Tokens(str(tmp_path), SystemClock()).create_first()
     change(tmp_path / "tokens.json")
     tokens = Tokens(str(tmp_path), SystemClock())
 
-    assert tokens.make_first() is None
+    assert tokens.create_first() is None
     with pytest.raises(UnsafeError, match=words):
         tokens.actor_of((tmp_path / "admin.token").read_text().strip())
-    assert caplog.text.count("no token is taken until that is mended") == 1
+    assert caplog.text.count("no token is accepted until this is corrected") == 1
     assert "tokens.json cannot be used" in tokens.trouble
 
 
@@ -176,23 +176,23 @@ def test_s5_what_root_moved_there_and_the_daemon_cannot_read_is_told_with_the_co
     path.write_text(written(GOOD))
     path.chmod(0o600)
 
-    with as_nobody(), pytest.raises(ValueError, match="its owner is root and its mode 0600; it must be nobody's") as told:
-        kept_in(str(path))
-    subprocess.run(str(told.value).partition("to read: ")[2], shell=True, check=True)
+    with as_nobody(), pytest.raises(ValueError, match="its owner is root and its mode 0600; nobody must own it") as told:
+        read_tokens(str(path))
+    subprocess.run(str(told.value).partition("may read it: ")[2], shell=True, check=True)
     with as_nobody():
-        assert [each.token_id for each in kept_in(str(path))] == ["grafana"]
+        assert [each.token_id for each in read_tokens(str(path))] == ["grafana"]
 
 
 def test_s5_a_file_that_is_removed_meanwhile_is_told_once_and_a_start_makes_a_new_one(tmp_path, caplog):
     tokens = Tokens(str(tmp_path), SystemClock())
     assert tokens.trouble is None
-    tokens.make_first()
+    tokens.create_first()
     (tmp_path / "tokens.json").unlink()
 
     assert [bool(tokens.trouble) for _ in range(3)] == [True] * 3
-    assert tokens.make_first() is None
-    assert caplog.text.count(f"{tmp_path}/tokens.json was removed: put it back, or restart") == 1
-    assert Tokens(str(tmp_path), SystemClock()).make_first() is not None
+    assert tokens.create_first() is None
+    assert caplog.text.count(f"{tmp_path}/tokens.json was removed: restore it, or restart") == 1
+    assert Tokens(str(tmp_path), SystemClock()).create_first() is not None
     assert tokens.trouble is None
 
 
@@ -203,11 +203,11 @@ def test_s5_a_mistake_at_the_start_lets_nobody_in_and_stays_as_it_was_written(tm
     path.chmod(0o600)
     tokens = Tokens(str(tmp_path), SystemClock())
 
-    assert tokens.make_first() is None
+    assert tokens.create_first() is None
     assert path.read_text() == text
     with pytest.raises(UnsafeError):
         tokens.actor_of(TEXT)
-    assert caplog.text.count("no token is taken until that is mended") == 1
+    assert caplog.text.count("no token is accepted until this is corrected") == 1
     assert "tokens.json cannot be used" in tokens.trouble
     path.write_text(written(GOOD))
     assert tokens.trouble is None
@@ -225,7 +225,7 @@ def test_s4_s5_a_mistake_lets_nobody_in_and_stops_no_job_but_a_file_of_others_en
     assert running.client.post("jobs/j/trigger").body["result"]["status"] == "success"
     answers = [client.ask("GET", f"{PREFIX}/jobs") for _ in range(FAILURES + 2)]  # none of them is a failed login
     assert {(answer.status, answer.body["detail"]) for answer in answers} == {
-        (503, "tokens cannot be checked now: see the daemon's log")
+        (503, "tokens cannot be checked at present: see the daemon's log")
     }
     assert "scope" not in str([answer.body for answer in answers])
     assert running.log().count("tokens.json: token 1 (grafana): unknown key 'scope': known are") == 1
@@ -239,8 +239,8 @@ def test_s4_s5_a_mistake_lets_nobody_in_and_stops_no_job_but_a_file_of_others_en
     assert client.ask("GET", f"{PREFIX}/jobs").status == 200
     path.write_text(written())  # taken out: it ends at once
     assert client.ask("GET", f"{PREFIX}/jobs").status == 401
-    assert running.log().count("a failed login from 127.0.0.1: the token is not known") == 1
-    with pytest.raises(ClientError, match=r"^a token is needed: .* \(schedulerctl reads it from \$SCHEDULERD_TOKEN\)$"):
+    assert running.log().count("api: failed login from 127.0.0.1: unknown token") == 1
+    with pytest.raises(ClientError, match=r"^a token is needed: .* \(schedulerctl takes it from SCHEDULERD_TOKEN\)$"):
         Client(url=re.search(r"listening on (http://\S+)", running.log())[1]).get("jobs")
     path.chmod(0o644)
     running.stop()

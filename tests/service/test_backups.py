@@ -13,7 +13,7 @@ from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import new_run_id
-from schedulerd.service.backups import Shelf
+from schedulerd.service.backups import Backups
 from tests.support.waiting import until
 
 HERE = Maker("host", "daemon")
@@ -31,7 +31,7 @@ def left_in(folder: Path) -> Path:
 
 
 def clear(*folders: Path) -> None:
-    Shelf(lambda: {str(folder): [] for folder in folders}, HERE, SystemClock(), lambda: False).clear_soon()
+    Backups(lambda: {str(folder): [] for folder in folders}, HERE, SystemClock(), lambda: False).remove_partial_soon()
     until(lambda: all(thread.name != "clearing" for thread in threading.enumerate()), "the end of the clearing")
 
 
@@ -45,8 +45,8 @@ def test_a_folder_that_cannot_be_cleared_keeps_no_unfinished_backup_in_the_next(
 
     assert not left.exists()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert f"{tmp_path}/first: cannot remove what killed runs have left: " in caplog.text
-    assert f"{tmp_path}/second: removed what killed runs have left: {left.name}" in caplog.text
+    assert f"cannot remove partial backups in {tmp_path}/first: " in caplog.text
+    assert f"removed partial backups in {tmp_path}/second: {left.name}" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("chattr") is None, reason="an immutable file needs root and chattr")

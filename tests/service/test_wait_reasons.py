@@ -35,7 +35,7 @@ def end(engine, run_id, status=Status.SUCCESS):
 
 def waits_for(engine, job_id="job"):
     """Return what `why` says that the newest run of a job waits for: kinds, and who stands in the way."""
-    answer = engine.outlook.why(job_id, None)
+    answer = engine.explanations.why(job_id, None)
     assert all(each["text"] in answer["reason"] for each in answer["waits_for"])
     return [(each["kind"], each["name"], each["run_ids"]) for each in answer["waits_for"]]
 
@@ -46,7 +46,7 @@ def test_a_retry_waits_for_its_time_and_is_among_the_coming_ones(start):
     first = engine.started[0][1].run_id
     end(engine, first, Status.FAILED)
     retry = engine.rows("job")[-1].run_id
-    answer, coming = engine.outlook.why("job", None), engine.outlook.next_times("job", 3, None)
+    answer, coming = engine.explanations.why("job", None), engine.occurrences.next_times("job", 3, None)
 
     assert answer["waits_for"] == [
         {
@@ -62,16 +62,16 @@ def test_a_retry_waits_for_its_time_and_is_among_the_coming_ones(start):
     ]
     assert coming["times"][1]["reasons"] == [
         f"attempt 2, after run {first}",
-        "it is superseded when the occurrence of 2026-03-10T12:01:00Z is started before",
+        "it is superseded if the occurrence of 2026-03-10T12:01:00Z starts before",
     ]
     assert [each["run_id"] for each in coming["waiting"]] == [retry]
-    assert engine.outlook.next_times("job", 1, "2026-03-10T12:01:10")["times"][0]["run_id"] == retry
+    assert engine.occurrences.next_times("job", 1, "2026-03-10T12:01:10")["times"][0]["run_id"] == retry
 
 
 def test_a_retry_of_a_run_by_hand_is_a_coming_time_of_a_job_without_a_trigger(start):
     engine = start(a_job(retries=1))
     end(engine, trigger(engine), Status.FAILED)
-    (each,) = engine.outlook.next_times("job", 3, None)["times"]
+    (each,) = engine.occurrences.next_times("job", 3, None)["times"]
 
     assert (each["run_id"], each["scheduled_at"]) == (engine.rows("job")[-1].run_id, None)
 
@@ -82,12 +82,12 @@ def test_a_run_waits_for_its_pool_and_those_who_hold_it(start):
     a, b, large, _small = (trigger(engine, name) for name in ("a", "b", "large", "small"))
     assert waits_for(engine, "large") == [("pool", "db", [a, b])]
     assert waits_for(engine, "small") == [("pool", "db", [a, b, large])]
-    text = engine.outlook.why("large", None)["waits_for"][0]["text"]
-    assert text == f"pool db (2 of 2 taken, it needs 2), held by runs {a} of a and {b} of b"
+    text = engine.explanations.why("large", None)["waits_for"][0]["text"]
+    assert text == f"pool db (2 of 2 slots in use, it needs 2), held by runs {a} of a and {b} of b"
     end(engine, a)
 
     assert waits_for(engine, "small") == [("pool", "db", [b, large])]
-    assert f"and kept for run {large}, which waits before" in engine.outlook.why("small", None)["reason"]
+    assert f"and reserved for run {large}, which was queued before it" in engine.explanations.why("small", None)["reason"]
     end(engine, b)
     assert waits_for(engine, "large") == []
 
@@ -97,13 +97,13 @@ def test_a_run_waits_for_a_mutex(start):
     a, _b = trigger(engine, "a"), trigger(engine, "b")
 
     assert waits_for(engine, "b") == [("mutex", "m", [a])]
-    assert engine.outlook.why("b", None)["waits_for"][0]["text"] == f"mutex m, held by run {a} of a"
+    assert engine.explanations.why("b", None)["waits_for"][0]["text"] == f"mutex m, held by run {a} of a"
 
 
 def test_of_many_who_hold_a_pool_a_few_are_named_and_all_are_listed(start):
     engine = start(a_job(uses={"db": 1}, overlap=Overlap.ALLOW), pools={"db": 8})
     runs = [trigger(engine) for _ in range(9)]
-    (found,) = engine.outlook.why("job", None)["waits_for"]
+    (found,) = engine.explanations.why("job", None)["waits_for"]
 
     assert found["run_ids"] == runs[:8]
     assert found["text"].endswith(f"{runs[4]} of job and 3 more")
@@ -114,8 +114,11 @@ def test_a_run_waits_for_the_one_it_overlaps_with_and_those_before_it(start):
     first, second, third = (trigger(engine) for _ in range(3))
 
     assert waits_for(engine) == [("overlap", None, [first, second])]
-    assert f"the end of run {first} of its job, and 1 run of it waits before" in engine.outlook.why("job", None)["reason"]
-    waiting = engine.outlook.next_times("job", 1, None)["waiting"]
+    assert (
+        f"the end of run {first} of its job; 1 run of the job is queued before it"
+        in engine.explanations.why("job", None)["reason"]
+    )
+    waiting = engine.occurrences.next_times("job", 1, None)["waiting"]
     assert [(each["run_id"], each["waits_for"][0]["run_ids"]) for each in waiting] == [
         (second, [first]),
         (third, [first, second]),
@@ -131,7 +134,7 @@ def test_a_run_that_waits_for_several_things_tells_all_of_them(start):
     engine.scheduler.pauses.set("job", Pause(NOON, "me", "holidays")).result(10)
 
     assert waits_for(engine) == [("pause", None, []), ("load", None, []), ("pool", "db", [other])]
-    reason = engine.outlook.why("job", None)["reason"]
+    reason = engine.explanations.why("job", None)["reason"]
     assert "it waits for its job to be resumed (paused: holidays)" in reason
     assert "it waits for the host (the load was 5, not below 4), until 2026-03-10T13:00:00" in reason
 
@@ -139,10 +142,10 @@ def test_a_run_that_waits_for_several_things_tells_all_of_them(start):
 def test_of_many_runs_of_a_job_that_wait_the_first_are_told_and_the_others_counted(start):
     engine = start(a_job(overlap=Overlap.QUEUE))
     runs = [trigger(engine) for _ in range(13)]
-    answer = engine.outlook.next_times("job", 1, None)
+    answer = engine.occurrences.next_times("job", 1, None)
 
     assert [each["run_id"] for each in answer["waiting"]] == runs[1:11]
-    assert "2 more runs of it wait" in answer["notes"]
+    assert "2 more runs are queued" in answer["notes"]
 
 
 def test_what_is_over_or_runs_waits_for_nothing(start):
@@ -152,4 +155,4 @@ def test_what_is_over_or_runs_waits_for_nothing(start):
     end(engine, run)
 
     assert waits_for(engine) == []
-    assert engine.outlook.next_times("job", 3, None)["waiting"] == []
+    assert engine.occurrences.next_times("job", 3, None)["waiting"] == []

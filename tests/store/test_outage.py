@@ -14,7 +14,10 @@ from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.state import MOST_ENDED, JobState, JobTable
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.job_archive import JobArchive
-from schedulerd.service.occurrences import UNASKED
+from schedulerd.service.occurrences import STORE_UNREAD
+from schedulerd.service.outputs import Outputs
+from schedulerd.service.progress import Progress
+from schedulerd.service.run_lookup import RunLookup
 from schedulerd.service.runs import Runs
 from schedulerd.store.outage_journal import OutageJournal
 from schedulerd.store.outage_spool import RECORDED_BEFORE, OutageSpool
@@ -117,13 +120,12 @@ def test_pages_of_an_outage_follow_the_order_of_recording(world, tmp_path):
     world.store.record(runs[:1]).result(10)
     table = JobTable()
     table.states["job"] = JobState(a_job(), running={run.run_id: run for run in runs[1:]})
-    output, archive = OutputFolder(str(tmp_path / "output")), JobArchive(str(tmp_path / "keepsakes.json"))
-    asked = Runs(table, world.store, SystemClock(), output, archive, list)
+    lookup = RunLookup(table, world.store)
     world.take_away()
     world.store.record(runs[1:]).result(10)
 
     def ids(before=None):
-        return [run["run_id"] for run in asked.page(10, before, None, "job")]
+        return [run.run_id for run in lookup.page(10, before, None, "job")]
 
     newest_first = [run.run_id for run in runs[::-1]]
     assert ids() == newest_first
@@ -190,43 +192,45 @@ def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_fr
     archive = JobArchive(str(tmp_path / "keepsakes.json"))
     jobs = [a_job("one", overlap=Overlap.QUEUE, cron="0 0 29 2 *"), a_job("two")]
     engine = Engine(world.store, SystemClock(), jobs, ends_at_once=False)
-    runs = Runs(engine.table, world.store, engine.clock, OutputFolder(str(tmp_path / "output")), archive, lambda: ())
-    asking = ManualRuns(engine.scheduler)
+    manual_runs, lookup = ManualRuns(engine.scheduler), RunLookup(engine.table, world.store)
+    output = OutputFolder(str(tmp_path / "output"))
+    outputs, progress = Outputs(lookup, output, archive, tuple), Progress(lookup, world.store, engine.clock, output)
+    runs = Runs(lookup, progress, outputs, output, engine.scheduler, manual_runs)
     world.take_away()
-    going, waiting, over = (ask_for(asking, job_id) for job_id in ("one", "one", "two"))
+    going, waiting, over = (ask_for(manual_runs, job_id) for job_id in ("one", "one", "two"))
     engine.finish(*engine.started[1])
     engine.settle()
 
     assert [run["run_id"] for run in runs.running()] == [going]
     assert [runs.show(run_id)["status"] for run_id in (going, waiting, over)] == ["running", "queued", "success"]
-    assert [run["run_id"] for run in runs.page(10, None, None, "one")] == [waiting, going]
-    assert [run["run_id"] for run in runs.page(10, None, ["success"], None)] == [over]
-    assert [run["run_id"] for run in runs.page(1, waiting, None, None)] == [going]
-    told = engine.outlook.why("two", None)
+    assert [run["run_id"] for run in runs.list_runs(10, None, None, "one")] == [waiting, going]
+    assert [run["run_id"] for run in runs.list_runs(10, None, ["success"], None)] == [over]
+    assert [run["run_id"] for run in runs.list_runs(1, waiting, None, None)] == [going]
+    told = engine.explanations.why("two", None)
     assert (told["outcome"], told["run"]["run_id"]) == ("success", over)
-    assert [each["kind"] for each in engine.outlook.why("one", None)["waits_for"]] == ["overlap"]
-    assert UNASKED in engine.outlook.next_times("one", 1, None)["notes"]
-    assert asking.watch(runs.get(over)).result(10).status is Status.SUCCESS
-    assert runs.is_over(runs.get(over))
+    assert [each["kind"] for each in engine.explanations.why("one", None)["waits_for"]] == ["overlap"]
+    assert STORE_UNREAD in engine.occurrences.next_times("one", 1, None)["notes"]
+    assert manual_runs.watch(lookup.get(over)).result(10).status is Status.SUCCESS
+    assert lookup.has_ended(lookup.get(over))
     assert engine.scheduler.cancel(waiting, "me").result(10).status is Status.CANCELLED
     assert engine.scheduler.cancel(going, "me").result(10).status is Status.RUNNING
     assert engine.ordered == [(going, "cancel")]
-    assert runs.get(waiting).status is Status.CANCELLED
-    with pytest.raises(StoreAwayError, match=r"changes waiting for the history, its end may be among them"):
-        runs.get(a_run().run_id)
+    assert lookup.get(waiting).status is Status.CANCELLED
+    with pytest.raises(StoreAwayError, match=r"changes not written to the store yet, which may include its end"):
+        lookup.get(a_run().run_id)
 
     world.bring_back()
-    assert [runs.get(run_id).status for run_id in (going, waiting, over)] == ["running", "cancelled", "success"]
+    assert [lookup.get(run_id).status for run_id in (going, waiting, over)] == ["running", "cancelled", "success"]
     with pytest.raises(NotFoundError):
-        runs.get(a_run().run_id)
+        lookup.get(a_run().run_id)
     engine.finish(*engine.started[0])
     engine.settle()
     assert engine.table.ended == {}
-    assert runs.get(going).status is Status.CANCELLED
+    assert lookup.get(going).status is Status.CANCELLED
 
 
-def ask_for(asking, job_id):
-    return asking.trigger(job_id, Actor("me", Role.ADMIN)).recorded.result(10).run_id
+def ask_for(manual_runs, job_id):
+    return manual_runs.trigger(job_id, Actor("me", Role.ADMIN)).recorded.result(10).run_id
 
 
 def test_of_what_ended_without_the_history_memory_keeps_the_newest():

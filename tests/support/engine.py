@@ -12,8 +12,10 @@ from schedulerd.engine.reload import JobDefinitions
 from schedulerd.engine.scheduler import Scheduler
 from schedulerd.engine.state import JobTable
 from schedulerd.process.spec import KnownRun
-from schedulerd.service.forecast import Forecast
-from schedulerd.service.occurrences import Outlook
+from schedulerd.service.explanations import Explanations
+from schedulerd.service.occurrences import Occurrences
+from schedulerd.service.simulations import Simulations
+from schedulerd.service.wait_reasons import WaitReasons
 
 
 class Engine:
@@ -31,8 +33,10 @@ class Engine:
         self.scheduler.hand_back_to(self.planner.put_back)
         self.scheduler.run_queue.wake_with(self.planner.wake_at)
         self.definitions = JobDefinitions(self.table, self.planner, self.scheduler, self.dependencies, store, clock)
-        self.outlook = Outlook(self.table, store, clock, self.scheduler.run_queue)
-        self.forecast = Forecast(self.table, store, clock)
+        wait_reasons = WaitReasons(self.table, self.scheduler.run_queue)
+        self.occurrences = Occurrences(self.table, store, clock, wait_reasons)
+        self.explanations = Explanations(self.table, store, clock, wait_reasons)
+        self.simulations = Simulations(self.table, store, clock)
         self.ends_as = lambda _run: Status.SUCCESS  # of those that end at once
         self.started, self.ordered, self.takes_orders = [], [], True
         self.scheduler.run_queue.measured_by = lambda: self.load

@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 
 from schedulerd.actions.probes import storage
-from schedulerd.api.auth import Tokens
-from schedulerd.api.server import bind_tcp, bind_unix
+from schedulerd.api.listeners import bind_tcp, bind_unix
+from schedulerd.api.tokens import Tokens
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import Maker
 from schedulerd.backups.sqlite import KIND as SQLITE
@@ -167,7 +167,7 @@ def files() -> None:
     fsync_folder(str(FOLDER))
     JobArchive(str(FOLDER / "keepsakes.json")).record({})
     tokens = Tokens(str(FOLDER), SystemClock())
-    tokens.make_first()
+    tokens.create_first()
     owner_at(str(FOLDER))
 
 

@@ -81,7 +81,7 @@ def test_next_shows_when_what_is_deferred_starts(running):
 @pytest.mark.parametrize(
     ("job_id", "note"),
     [
-        ("once", "these are all"),
+        ("once", "there are no further times"),
         ("first", "it starts once whenever the daemon starts"),
         ("then", "it starts after first"),
         ("asked", "only started by hand"),

@@ -19,7 +19,7 @@ def test_with_the_history_on_a_full_disk_jobs_go_on_and_all_of_it_is_told_later(
     began = time.monotonic()
     own = until(lambda: (own := world.own()) and own["store"] != "ok" and own["backlog"] and own, "degraded")
     assert time.monotonic() - began < 10
-    assert own["store"] == f"the history cannot be written: {folder}/disk/history.db: database or disk is full"
+    assert own["store"] == f"the store cannot be written: {folder}/disk/history.db: database or disk is full"
     assert world.daemon.client.ask("GET", "/readyz").body["status"] == "degraded"
     world.witness.until_more_ran(20)
     newest = max(run_id for run_id, _ in world.witness.said())

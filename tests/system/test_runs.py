@@ -14,7 +14,8 @@ import pytest
 
 from schedulerd.cli.client import PREFIX, ClientError, job_path, run_path
 from schedulerd.cli.runs import exit_code
-from schedulerd.service.runs import MOST_FOLLOWERS, seconds_left
+from schedulerd.service.outputs import MOST_FOLLOWERS
+from schedulerd.service.progress import seconds_left
 from tests.process.test_output import punch
 from tests.support.daemon import RunningDaemon
 from tests.support.waiting import until

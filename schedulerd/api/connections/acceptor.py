@@ -1,7 +1,7 @@
-"""Accepts connections, and looks at who comes before anything is made for them: to turn a stranger away costs little.
+"""Accepts connections, and decides about each one before any object is created for it: refusing a stranger is cheap.
 
-A stranger for whom another one of their peer would have to go so soon that both were hardly heard is not let in: one who has
-not said anything waits in the lobby, until they speak or others push them out.
+A stranger is not admitted when another one of the same peer would have to be closed before it could be served. One who has
+not sent a request waits aside until it has, until its time is over, or until others displace it.
 """
 
 from __future__ import annotations
@@ -13,73 +13,71 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .admission import Turn
+from .admission import Decision
 
-MOST_LOOKS = 128  # at those who come, in one turn of the loop: root may be behind 2,000 others, and a look is cheap
-MOST_WAITING = 128  # in the lobby
-LOBBY_SECONDS = 1.0
+MOST_ACCEPTED = 128  # in one turn of the loop: root may be queued behind 2,000 others, and a decision is cheap
+MOST_WAITING = 128
+WAIT_SECONDS = 1.0
 POLL_SECONDS = 0.003
 PEEK_BYTES = 4096
 
+Decide = Callable[[socket.socket, Callable[[socket.socket], bool]], Decision]
 
-class Doorway(socket.socket):
-    """A listening socket that only those come through who are let in; it takes the place of `listener`."""
 
-    def __init__(self, listener: socket.socket, lobby: Lobby) -> None:
+class FilteredListener(socket.socket):
+    """A listening socket that returns admitted connections only. It replaces `listener`, which it closes."""
+
+    def __init__(self, listener: socket.socket, filter_: ConnectionFilter) -> None:
         super().__init__(listener.family, listener.type, listener.proto, fileno=listener.detach())
-        self._lobby = lobby
+        self._filter = filter_
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Return the next one who is let in. Raise BlockingIOError when there is none now, or OSError as accept(2) does."""
-        for _ in range(MOST_LOOKS):
+        """Return the next admitted connection. Raise BlockingIOError when there is none, or OSError as accept(2) does."""
+        for _ in range(MOST_ACCEPTED):
             connection, address = super().accept()
-            if self._lobby.sees(connection):
+            if self._filter.admits(connection):
                 return connection, address
-        raise BlockingIOError("others have their turn now")
+        raise BlockingIOError("the other sockets of the loop are next")
 
 
-class Lobby:
-    """Where strangers wait who have not said anything yet, while there is a crowd."""
+class ConnectionFilter:
+    """Admits or closes new connections, and keeps silent strangers aside while there are many connections."""
 
-    def __init__(
-        self,
-        look: Callable[[socket.socket, Callable[[socket.socket], bool]], Turn],
-        protocol: Callable[[], asyncio.Protocol],
-    ) -> None:
-        """`look` says what is done with a connection, given what tells whether a whole head has come on it."""
-        self._look = look
+    def __init__(self, decide: Decide, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """`decide` receives a connection and a function that returns whether it has sent a head."""
+        self._decide = decide
         self._protocol = protocol
         self._waiting: deque[tuple[float, socket.socket]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._entering: set[asyncio.Task[Any]] = set()
 
-    def sees(self, connection: socket.socket) -> bool:
-        """Return whether a connection is to be let in by who asks; else it comes in aside, waits here, or is closed."""
-        turn = self._look(connection, _speaks)
-        if turn is Turn.IN:
+    def admits(self, connection: socket.socket) -> bool:
+        """Return whether the caller is to admit a connection; otherwise it is admitted here, kept aside, or closed."""
+        decision = self._decide(connection, has_head)
+        if decision is Decision.ADMIT:
             return True
-        if turn is Turn.ASIDE:
-            self._let_in(asyncio.get_running_loop(), connection)
+        if decision is Decision.ADMIT_ASIDE:
+            self._admit(asyncio.get_running_loop(), connection)
             return False
-        if turn is Turn.OUT:
+        if decision is Decision.REFUSE:
             connection.close()
             return False
-        self._waiting.append((asyncio.get_running_loop().time() + LOBBY_SECONDS, connection))
+        self._waiting.append((asyncio.get_running_loop().time() + WAIT_SECONDS, connection))
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()[1].close()
-        self._look_later()
+        self._schedule_poll()
         return False
 
     def close(self) -> None:
-        """Send all away."""
+        """Close the connections that are kept aside."""
         while self._waiting:
             self._waiting.popleft()[1].close()
 
-    def _look_later(self) -> None:
+    def _schedule_poll(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._poll)
 
-    def _look_again(self) -> None:
+    def _poll(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
         now, waiting, self._waiting = loop.time(), self._waiting, deque()
         poll = select.poll()
@@ -87,27 +85,27 @@ class Lobby:
             poll.register(connection, select.POLLIN)
         readable = {descriptor for descriptor, _ in poll.poll(0)}
         for until, connection in waiting:
-            speaks = connection.fileno() in readable and _speaks(connection)
-            if not speaks and until > now:
+            is_ready = connection.fileno() in readable and has_head(connection)
+            if not is_ready and until > now:
                 self._waiting.append((until, connection))
-            elif speaks and self._look(connection, _speaks) in (Turn.IN, Turn.ASIDE):
-                self._let_in(loop, connection)
+            elif is_ready and self._decide(connection, has_head) in (Decision.ADMIT, Decision.ADMIT_ASIDE):
+                self._admit(loop, connection)
             else:
                 connection.close()
         if self._waiting:
-            self._look_later()
+            self._schedule_poll()
 
-    def _let_in(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    def _admit(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
         connection.setblocking(False)
         entering = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
-        self._entering.add(entering)  # the loop alone would not keep it
+        self._entering.add(entering)  # the loop keeps only a weak reference
         entering.add_done_callback(self._entering.discard)
 
 
-def _speaks(connection: socket.socket) -> bool:
-    """Return whether the head of a request has come whole."""
+def has_head(connection: socket.socket) -> bool:
+    """Return whether a connection has received the whole head of a request."""
     try:
-        said = connection.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        received = connection.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
         return False
-    return b"\r\n\r\n" in said or len(said) == PEEK_BYTES
+    return b"\r\n\r\n" in received or len(received) == PEEK_BYTES

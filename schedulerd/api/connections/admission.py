@@ -1,8 +1,8 @@
-"""Who is let in when a door is crowded, and who leaves for them: values in, a verdict out.
+"""Decides which connections a listener admits when there are many, and which ones are closed for them. Pure.
 
-A connection that has shown nothing yet is a stranger's: it may take only a part of the places, and few of them for one peer,
-and it leaves first. An idle one leaves before one with a request, one of the peer who has most before one of another, the
-oldest first. So whoever comes and says at once who they are is served, however many others hold connections.
+A connection whose caller is not known is a stranger's. Strangers get only a part of the connections, few for each peer, and
+are closed first. An idle connection is closed before a busy one, one of the peer with the most connections before one of
+another peer, the oldest first. So a caller who authenticates at once is served, however many connections others hold.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-MOST_CONNECTIONS = 200  # of one door
-RESERVED = 20  # of them for root and the daemon's user
+MOST_CONNECTIONS = 200  # of one listener
+RESERVED = 20  # of these, for root and the daemon's user
 MOST_STRANGERS = 120
-FEWEST_STRANGERS = 20  # for whom idle connections of others make room: to log in, one must come in first
+FEWEST_STRANGERS = 20  # for whom idle connections of others are closed: to log in, a caller must be admitted first
 MOST_OF_A_PEER = 64
 MOST_STRANGERS_OF_A_PEER = 20
-FEWEST = MOST_STRANGERS_OF_A_PEER  # connections, with which no bound is reached
-HEARD_SECONDS = 0.1  # that a stranger has before one of the same peer who has said something takes their place
-SILENT_SECONDS = 1.0  # ... and any stranger who has not
+FEWEST = MOST_STRANGERS_OF_A_PEER  # connections, below which no limit applies
+HEARD_SECONDS = 0.1  # for which a stranger is kept before another one of the same peer, who has sent a head, replaces them
+SILENT_SECONDS = 1.0  # ... before any stranger who has not sent a head replaces them
 
 
-class Standing(IntEnum):
-    """What is known of who is at the other end of a connection."""
+class Rank(IntEnum):
+    """How well the caller of a connection is known. A higher rank takes precedence."""
 
-    STRANGER = 0  # nothing, or that they have no role
+    STRANGER = 0  # not at all, or they have no role
     KNOWN = 1  # a user with a role, or a token was accepted on this connection
-    OWN = 2  # root or the daemon's user, by the word of the kernel
+    OWN = 2  # root or the daemon's user, according to the kernel
 
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """A connection, as the others see it."""
+    """A connection, as far as admission is concerned."""
 
-    peer: str  # whose limit it counts for; "" for nobody's (a proxy between two requests)
-    standing: Standing = Standing.STRANGER
-    is_idle: bool = True  # no request of it is under way, or it does not take its answer
-    came: float = 0.0  # when, in seconds of the loop's clock
-    is_final: bool = False  # a stranger stays one, whatever they say: the kernel has said who they are
+    peer: str  # whose limit it counts for; "" for none (a proxy between two requests)
+    rank: Rank = Rank.STRANGER
+    is_idle: bool = True  # it has no request in progress, or does not read its response
+    came: float = 0.0  # time of its arrival, in seconds of the loop's clock
+    is_final: bool = False  # the rank cannot rise: the kernel has identified a user without a role
 
 
-class Pace:
-    """How fast those may come who stay strangers: so many a second, and some at once."""
+class RateLimit:
+    """A token bucket: so many events a second, and some at once."""
 
     def __init__(self, a_second: float, at_once: float) -> None:
         self._a_second, self._at_once = a_second, at_once
         self._left, self._at = at_once, 0.0
 
-    def takes(self, now: float) -> bool:
-        """Return whether one more may come, and count them; `now` is in seconds and never goes back."""
+    def acquire(self, now: float) -> bool:
+        """Return whether one more event is within the limit, and count it; `now` is in monotonic seconds."""
         self._left = min(self._at_once, self._left + (now - self._at) * self._a_second)
         self._at = now
         if self._left < 1:
@@ -59,96 +59,96 @@ class Pace:
         return True
 
 
-class Turn(Enum):
-    """What is done with who comes."""
+class Decision(Enum):
+    """What happens to a new connection."""
 
-    IN = "let in"
-    ASIDE = "let in, and who stands behind is looked at now"
-    OUT = "turned away"
-    WAIT = "to say something first"
+    ADMIT = "admitted through the listener"
+    ADMIT_ASIDE = "admitted, and the listener accepts the next one in the same turn of the loop"
+    REFUSE = "closed"
+    WAIT = "kept aside until it has sent a head"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a caller comes in; who goes for that; and in words why somebody is turned away."""
+    """Whether a connection is admitted, which one is closed for it, and the reason why one is closed or refused."""
 
-    is_in: bool
-    leaves: Caller | None = None
+    is_admitted: bool
+    closes: Caller | None = None
     reason: str = ""
 
 
-IN = Verdict(True)
+ADMITTED = Verdict(True)
 
 
-def verdict(comer: Caller, present: Collection[Caller], *, is_short: bool = False) -> Verdict:
-    """Return whether `comer` is let in beside those who are `present`.
+def verdict_on(comer: Caller, present: Collection[Caller], *, is_short: bool = False) -> Verdict:
+    """Return whether `comer` is admitted beside those who are `present`.
 
-    `is_short` says that there is no descriptor for one more, so that somebody has to leave for them.
+    `is_short` means that no descriptor is left for another connection, so that one must be closed.
     """
     if len(present) < FEWEST and not is_short:
-        return IN
-    of_peer = peer_verdict(comer, present)
-    if of_peer is not IN:
+        return ADMITTED
+    of_peer = peer_verdict_on(comer, present)
+    if of_peer is not ADMITTED:
         return of_peer
-    strangers = sum(each.standing is Standing.STRANGER for each in present)
+    strangers = sum(each.rank is Rank.STRANGER for each in present)
     if not is_short and _has_room(comer, present, strangers):
-        return IN
-    reason = "there is no descriptor for one more" if is_short else f"{len(present)} connections are open"
+        return ADMITTED
+    reason = "no descriptor is left for another connection" if is_short else f"{len(present)} connections are open"
     shares = Counter(each.peer for each in present)
-    makes_room = strangers < FEWEST_STRANGERS
-    going = [each for each in present if _gives_way(each, comer, shares, is_room_due=makes_room)]
-    if not going:
+    is_room_due = strangers < FEWEST_STRANGERS
+    closable = [each for each in present if _yields(each, comer, shares, is_room_due=is_room_due)]
+    if not closable:
         return Verdict(False, reason=reason)
-    first = min(going, key=lambda each: (each.standing, not each.is_idle, -shares[each.peer], each.came))
+    first = min(closable, key=lambda each: (each.rank, not each.is_idle, -shares[each.peer], each.came))
     return Verdict(True, first, reason)
 
 
-def turn_of(found: Verdict, comer: Caller, *, speaks: bool) -> Turn:
-    """Return what is done with a comer; strangers take the places of strangers at a pace at which these can be heard."""
-    leaves = found.leaves
-    if not found.is_in or leaves is None or {comer.standing, leaves.standing} != {Standing.STRANGER}:
-        return Turn.IN if found.is_in else Turn.OUT
-    age = comer.came - leaves.came
-    if not speaks:
-        return Turn.IN if age >= SILENT_SECONDS else Turn.WAIT
-    return Turn.IN if age >= HEARD_SECONDS or leaves.peer != comer.peer else Turn.OUT
+def decide(found: Verdict, comer: Caller, *, has_head: bool) -> Decision:
+    """Return what happens to a new connection. Strangers replace strangers no faster than these can be served."""
+    closes = found.closes
+    if not found.is_admitted or closes is None or {comer.rank, closes.rank} != {Rank.STRANGER}:
+        return Decision.ADMIT if found.is_admitted else Decision.REFUSE
+    age = comer.came - closes.came
+    if not has_head:
+        return Decision.ADMIT if age >= SILENT_SECONDS else Decision.WAIT
+    return Decision.ADMIT if age >= HEARD_SECONDS or closes.peer != comer.peer else Decision.REFUSE
 
 
-def peer_verdict(comer: Caller, present: Collection[Caller]) -> Verdict:
-    """Return whether the limit of the comer's own peer lets them in; at the limit, the oldest idle one of theirs leaves."""
-    if comer.standing is Standing.OWN or not comer.peer:
-        return IN
+def peer_verdict_on(comer: Caller, present: Collection[Caller]) -> Verdict:
+    """Return whether the limit of the comer's peer admits them. At the limit, the oldest idle one of the peer is closed."""
+    if comer.rank is Rank.OWN or not comer.peer:
+        return ADMITTED
     same = [each for each in present if each.peer == comer.peer and each is not comer]
-    new = [each for each in same if each.standing is Standing.STRANGER]
-    if comer.standing is Standing.STRANGER and len(new) >= MOST_STRANGERS_OF_A_PEER:
+    new = [each for each in same if each.rank is Rank.STRANGER]
+    if comer.rank is Rank.STRANGER and len(new) >= MOST_STRANGERS_OF_A_PEER:
         held = new
     elif len(same) >= MOST_OF_A_PEER:
         held = same
     else:
-        return IN
+        return ADMITTED
     reason = f"{comer.peer} has {len(held)} connections{' without login' if held is new else ''}"
     idle = [each for each in held if each.is_idle]
     if not idle:
         return Verdict(False, reason=reason)
-    return Verdict(True, min(idle, key=lambda each: (each.standing, each.came)), reason)
+    return Verdict(True, min(idle, key=lambda each: (each.rank, each.came)), reason)
 
 
 def _has_room(comer: Caller, present: Collection[Caller], strangers: int) -> bool:
     if len(present) >= MOST_CONNECTIONS:
         return False
-    if comer.standing is Standing.OWN:
+    if comer.rank is Rank.OWN:
         return True
-    own = sum(each.standing is Standing.OWN for each in present)
+    own = sum(each.rank is Rank.OWN for each in present)
     is_reserve_left = len(present) - own < MOST_CONNECTIONS - RESERVED
-    return is_reserve_left and (comer.standing is Standing.KNOWN or strangers < MOST_STRANGERS)
+    return is_reserve_left and (comer.rank is Rank.KNOWN or strangers < MOST_STRANGERS)
 
 
-def _gives_way(each: Caller, comer: Caller, shares: Counter[str], *, is_room_due: bool) -> bool:
-    """Return whether one who is here leaves for a comer: a lesser one does, and an equal one of a peer with more."""
-    if each.standing < comer.standing:
+def _yields(each: Caller, comer: Caller, shares: Counter[str], *, is_room_due: bool) -> bool:
+    """Return whether a connection may be closed for a comer: one of lower rank, or of equal rank and a larger share."""
+    if each.rank < comer.rank:
         return True
-    if each.standing is Standing.OWN or (each.standing > comer.standing and not is_room_due):
+    if each.rank is Rank.OWN or (each.rank > comer.rank and not is_room_due):
         return False
     if each.is_idle:
         return shares[each.peer] >= shares[comer.peer]
-    return each.standing is comer.standing and shares[each.peer] > shares[comer.peer] + 1
+    return each.rank is comer.rank and shares[each.peer] > shares[comer.peer] + 1

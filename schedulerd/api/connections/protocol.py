@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from ..responses import HTTP_REASONS, raw_refusal
+from ..responses import HTTP_REASONS, raw_error
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Refusal(web.StreamResponse):
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status=status)
-        self._whole = raw_refusal(status, reason)
+        self._whole = raw_error(status, reason)
         self.force_close()
 
     async def prepare(self, request: web.BaseRequest) -> None:

@@ -1,4 +1,4 @@
-"""A transport that ends when what is written to it is not taken, whatever wrote it; its reading waits for whom it should."""
+"""A transport that aborts a connection whose peer does not read, and lets two parties pause its reading."""
 
 from __future__ import annotations
 
@@ -6,76 +6,76 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-STALL_SECONDS = 30.0  # in which not a single byte is taken
-LOOKS = 6  # in that time: it is over at most a sixth of it later
+STALL_SECONDS = 30.0  # without a single byte read by the peer
+CHECKS = 6  # in that time: a connection is aborted at most a sixth of it later
 
 
-class Metered:
-    """Stands before a transport, and counts what is taken of what waits to be sent. All else is the transport's."""
+class MeteredTransport:
+    """Wraps a transport, and measures how much of the written data the peer has read. Delegates everything else."""
 
     def __init__(self, inner: asyncio.Transport) -> None:
         self.inner = inner
-        self.is_closing, self.get_extra_info = inner.is_closing, inner.get_extra_info  # which are asked for often
-        self._written = self._taken = self._quiet_looks = 0
+        self.is_closing, self.get_extra_info = inner.is_closing, inner.get_extra_info  # used often
+        self._written = self._sent = self._quiet_checks = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._has_enough = self._is_held = False
+        self._is_paused = self._is_held = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def pause_reading(self) -> None:
-        """Read no more for now: who reads has enough."""
-        self._has_enough = True
+        """Pause reading for the protocol, whose buffers are full."""
+        self._is_paused = True
         self.inner.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless it is on hold."""
-        self._has_enough = False
+        """Resume reading for the protocol, unless it is held."""
+        self._is_paused = False
         if not self._is_held:
             self.inner.resume_reading()
 
-    def hold(self) -> None:
-        """Read no more, whoever wants to, until it is let go: what was read waits for its turn."""
+    def hold_reading(self) -> None:
+        """Pause reading until `release_reading`, while received data waits for its turn of the loop."""
         self._is_held = True
         self.inner.pause_reading()
 
-    def let_go(self) -> None:
-        """Read on, unless who reads has enough."""
+    def release_reading(self) -> None:
+        """Resume reading, unless the protocol has paused it."""
         self._is_held = False
-        if not self._has_enough:
+        if not self._is_paused:
             self.inner.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write as the transport does."""
+        """Write as asyncio.Transport does."""
         self._written += len(data)
         self.inner.write(data)
         if self._timer is None and self.inner.get_write_buffer_size():
-            self._quiet_looks, self._taken = 0, self._taken_now()
-            self._look_later()
+            self._quiet_checks, self._sent = 0, self._sent_now()
+            self._schedule_check()
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write as the transport does, in one piece."""
+        """Write as asyncio.Transport does, in one piece."""
         self.write(b"".join(parts))
 
     def stop(self) -> None:
-        """Look no more: the connection has ended."""
+        """Stop measuring: the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(STALL_SECONDS / LOOKS, self._look)
+    def _schedule_check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(STALL_SECONDS / CHECKS, self._check)
 
-    def _taken_now(self) -> int:
+    def _sent_now(self) -> int:
         return self._written - self.inner.get_write_buffer_size()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
         if not self.inner.get_write_buffer_size():
             return
-        before, self._taken = self._taken, self._taken_now()
-        self._quiet_looks = self._quiet_looks + 1 if self._taken == before else 0
-        if self._quiet_looks >= LOOKS:
+        before, self._sent = self._sent, self._sent_now()
+        self._quiet_checks = self._quiet_checks + 1 if self._sent == before else 0
+        if self._quiet_checks >= CHECKS:
             self.inner.abort()
         else:
-            self._look_later()
+            self._schedule_check()

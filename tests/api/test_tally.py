@@ -2,9 +2,9 @@
 
 import asyncio
 
-from schedulerd.api.callers import _tell_failed
-from schedulerd.api.connections.counts import MOST_NAMED, Tally
-from schedulerd.api.connections.limits import _tell_closed
+from schedulerd.api.auth import _log_failed
+from schedulerd.api.connections.limits import _log_closed
+from schedulerd.api.connections.tally import MOST_NAMED, Tally
 
 
 def test_the_first_is_told_at_once_and_the_sum_with_whose_it_was_when_the_minute_is_over():
@@ -27,10 +27,10 @@ def test_of_many_only_some_are_named_and_all_are_counted(caplog):
 
     count, found = asyncio.run(told())
     assert (count, len(found)) == (MOST_NAMED + 50, MOST_NAMED)
-    _tell_failed(count, found)
+    _log_failed(count, found)
     assert len(caplog.messages) == 6
-    assert caplog.messages[0] == "1 failed login from 192.0.2.0 in the last minute"
-    assert caplog.messages[-1] == f"{count - 5} failed logins from other addresses in the last minute"
+    assert caplog.messages[0] == "api: 1 failed login from 192.0.2.0 in the last minute"
+    assert caplog.messages[-1] == f"api: {count - 5} failed logins from other addresses in the last minute"
 
 
 def test_one_alone_is_told_once():
@@ -47,9 +47,9 @@ def test_one_alone_is_told_once():
 
 def test_who_was_closed_most_is_named(caplog):
     for found in ([("127.0.0.4", 178), ("uid 0", 2)], [("uid 0", 180)], [("", 180)]):
-        _tell_closed(180, found)
+        _log_closed(180, found)
 
     assert caplog.messages == [
-        f"closed or refused 180 connections in the last minute, {words}"
-        for words in ("178 of them of 127.0.0.4", "180 of them of root (uid 0)", "180 of them of a trusted proxy")
+        f"api: closed or refused 180 connections in the last minute, {words}"
+        for words in ("178 of 127.0.0.4", "180 of root (uid 0)", "180 of a trusted proxy")
     ]

@@ -1,4 +1,4 @@
-"""Turns of the event loop: few strangers have a request passed on in each, so that others need not wait for all of them."""
+"""Limits the strangers' share of the event loop: each turn passes on few of their requests, so that others need not wait."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-FIRST_AT_ONCE = 4  # first requests of connections, by which the caller may show who they are
-LATER_AT_ONCE = 2  # further ones
-SHARE_SECONDS = 0.003  # of a turn, after which no other one is begun: a body in a thousand chunks takes some milliseconds
+FIRST_AT_ONCE = 4  # first requests of connections in a turn, by which the caller may authenticate
+LATER_AT_ONCE = 2  # further requests
+SHARE_SECONDS = 0.003  # of a turn, after which no other request is begun: a body of a thousand chunks takes milliseconds
 
 
-class Turns:
-    """Counts what is done in a turn of the loop, and keeps what has to wait for a later one: first requests go first."""
+class LoopShare:
+    """Counts the requests in a turn of the loop, and queues those for later turns. First requests take precedence."""
 
     def __init__(self) -> None:
-        self._waiting: tuple[deque[Callable[[], None]], ...] = (deque(), deque())  # later ones, first ones
+        self._waiting: tuple[deque[Callable[[], None]], ...] = (deque(), deque())  # later requests, first requests
         self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
-        self._is_counted = False  # something was done or waits, so this turn has to end
-        self._until = 0.0  # when the strangers' share of this turn is over, by the loop's clock
+        self._is_counted = False  # the end of this turn is scheduled, since something was done or is queued
+        self._until = 0.0  # end of the strangers' share of this turn, by the loop's clock
 
-    def take(self, *, is_first: bool) -> bool:
+    def acquire(self, *, is_first: bool) -> bool:
         """Return whether a request may be passed on in this turn, and count it."""
         if self._waiting[is_first] or not self._left[is_first] or (self._is_counted and self._is_over()):
             return False
@@ -29,7 +29,7 @@ class Turns:
         return True
 
     def queue(self, act: Callable[[], None], *, is_first: bool) -> None:
-        """Have something done in a later turn."""
+        """Call `act` in a later turn."""
         self._waiting[is_first].append(act)
         self._end_later()
 
