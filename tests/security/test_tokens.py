@@ -240,7 +240,7 @@ def test_s4_s5_a_mistake_lets_nobody_in_and_stops_no_job_but_a_file_of_others_en
     path.write_text(written())  # taken out: it ends at once
     assert client.ask("GET", f"{PREFIX}/jobs").status == 401
     assert running.log().count("api: failed login from 127.0.0.1: unknown token") == 1
-    with pytest.raises(ClientError, match=r"^a token is needed: .* \(schedulerctl takes it from SCHEDULERD_TOKEN\)$"):
+    with pytest.raises(ClientError, match=r"^a token is needed: .* \(schedulerctl reads it from \$SCHEDULERD_TOKEN\)$"):
         Client(url=re.search(r"listening on (http://\S+)", running.log())[1]).get("jobs")
     path.chmod(0o644)
     running.stop()
