@@ -88,11 +88,11 @@ def record() -> str:
 
 
 def _output(command: str, env: dict[str, str]) -> str:
-    """Return what a command prints, with lines broken where the terminal ends."""
+    """Return what a command prints, with long lines broken between words."""
     done = subprocess.run(
         command, shell=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
-    broken = (textwrap.wrap(line.rstrip(), COLUMNS, drop_whitespace=False) or [""] for line in done.stdout.splitlines())
+    broken = (textwrap.wrap(line.rstrip(), COLUMNS) or [""] for line in done.stdout.splitlines())
     return "".join(f"{part}\n" for parts in broken for part in parts)
 
 
