@@ -86,7 +86,7 @@ def compiled(pattern: str) -> tuple[Sequence[_Step], int]:
     try:
         tree = _parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise PatternError(f"is no regular expression: {error}") from None
+        raise PatternError(f"is not a regular expression: {error}") from None
     program = _Program()
     return program.steps, _sequence(program, tree, tree.state.flags, 0)
 

@@ -314,9 +314,9 @@ def _weekday(word: str) -> int:
         if len(word) >= 3 and name.startswith(word):
             return number
     if "-" in word:
-        raise ValueError(f"{word!r} is no weekday: a range has two dots, such as mon..fri")
+        raise ValueError(f"{word!r} is not a weekday: a range has two dots, such as mon..fri")
     guess = did_you_mean(word, [*WEEKDAYS, *(name[:3] for name in WEEKDAYS)])
-    raise ValueError(f"{word!r} is no weekday{guess}: {EXPECTED}")
+    raise ValueError(f"{word!r} is not a weekday{guess}: {EXPECTED}")
 
 
 def _clock(text: str, *, is_end: bool = False) -> int:
@@ -324,7 +324,7 @@ def _clock(text: str, *, is_end: bool = False) -> int:
     hour, minute, second = map(int, f"{text}:0".split(":")[:3])
     seconds = hour * 3600 + minute * 60 + second
     if minute > 59 or second > 59 or seconds > DAY:
-        raise ValueError(f"{text} is no time of the day, such as 09:00 or 17:30")
+        raise ValueError(f"{text} is not a time of day, such as 09:00 or 17:30")
     if seconds == DAY and not is_end:
         raise ValueError(f"{text} is an end only: a day begins at 00:00")
     return seconds
@@ -334,7 +334,7 @@ def _midnight(text: str) -> datetime:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text} is no date: the day is not in the month, or the month is not in the year") from None
+        raise ValueError(f"{text} is not a date: the day is not in the month, or the month is not in the year") from None
     if day.year not in YEARS:
         raise ValueError(f"{text} is too far away: years are {YEARS.start} to {YEARS.stop - 1}")
     return datetime(day.year, day.month, day.day)  # noqa: DTZ001 - on the wall clock of a zone

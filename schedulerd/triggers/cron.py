@@ -320,7 +320,7 @@ class _Parser:
         if not re.fullmatch(r"[0-9]{1,4}", text):
             known = f", a name ({', '.join(spec.names)})" if spec.names else ""
             special = _SPECIAL.get(spec.name, "")
-            raise self._error(f"{text!r} is no {spec.name}: expected a number{known}{special} or *")
+            raise self._error(f"{text!r} is not a valid {spec.name}: expected a number{known}{special} or *")
         value = int(text)
         if not spec.low <= value <= spec.high:
             raise self._error(f"{spec.name} {value} is outside {spec.low} to {spec.high}")

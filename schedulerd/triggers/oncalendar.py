@@ -110,7 +110,7 @@ def _without_zone(expression: str) -> tuple[str, str | None]:
             zone_named(name)
         except ValueError:
             expected = "expected UTC or a name of the tz database such as Europe/Rome"
-            raise ValueError(f"{name!r} at the end is no time zone: {expected}") from None
+            raise ValueError(f"{name!r} at the end is not a time zone: {expected}") from None
         return text, name
     return expression, None
 
@@ -134,14 +134,16 @@ def _weekday(name: str, names: str) -> int:
         if lower in (day, day[:3]):
             return number
     quoted = f"{name!r}" if name == names else f"{name!r} in {names!r}"
-    raise ValueError(f"{quoted} is no weekday (Mon to Sun) and no word such as {', '.join(list(WORDS)[:6])}, yearly")
+    raise ValueError(
+        f"{quoted} is neither a weekday (Mon to Sun) nor a keyword such as {', '.join(list(WORDS)[:6])}, yearly"
+    )
 
 
 def _at_timestamp(weekdays: int, text: str) -> Spec:
     match = re.fullmatch(r"@ *\+?([0-9]{1,12})", text)
     at = EPOCH + timedelta(seconds=int(match[1])) if match and int(match[1]) <= (LAST_DAY + 1) * 86_400 else None
     if at is None or at.year > LAST_YEAR:
-        raise ValueError(f"{text!r} is no Unix timestamp: expected @ and whole seconds, up to the end of {LAST_YEAR}")
+        raise ValueError(f"{text!r} is not a Unix timestamp: expected @ and whole seconds, up to the end of {LAST_YEAR}")
     years, months, dates, hours, minutes, seconds = (
         (Component(value),) for value in (at.year, at.month, at.day, at.hour, at.minute, at.second * SECOND)
     )
@@ -168,7 +170,7 @@ def _date(text: str) -> tuple[OptionalComponents, OptionalComponents, OptionalCo
         return None, None, None, False
     pieces = re.split("([-~])", text)
     if len(pieces) not in (3, 5) or (len(pieces) == 5 and pieces[1] == "~"):
-        raise ValueError(f"{text!r} is no date: expected year-month-day or month-day, with ~ before a day from the end")
+        raise ValueError(f"{text!r} is not a date: expected year-month-day or month-day, with ~ before a day from the end")
     *years, months, separator, dates = pieces
     from_end = separator == "~" and dates != "*"
     limit = 28 if from_end else 31
@@ -188,7 +190,7 @@ def _time(text: str) -> tuple[OptionalComponents, OptionalComponents, Components
         return midnight, midnight, midnight
     pieces = text.split(":")
     if len(pieces) not in (2, 3):
-        raise ValueError(f"{text!r} is no time: expected hour:minute or hour:minute:second")
+        raise ValueError(f"{text!r} is not a time: expected hour:minute or hour:minute:second")
     seconds = _chain("second", pieces[2], 0, MINUTE - 1, SECOND) if len(pieces) == 3 else midnight
     if seconds is None or _is_every_second(seconds):
         seconds = EVERY_SECOND
@@ -216,7 +218,7 @@ def _part(name: str, text: str, unit: int) -> Component:
     match = (_WHOLE_PART if unit == 1 else _SECONDS_PART).fullmatch(text)
     if match is None:
         hint = " (systemd writes 0/5, not */5)" if text.startswith("*/") else ""
-        raise ValueError(f"{text!r} is no {name}: expected a number, first..last, either with /repeat, or *{hint}")
+        raise ValueError(f"{text!r} is not a valid {name}: expected a number, first..last, either with /repeat, or *{hint}")
     first, last, every = match.groups()
     start, stop = _number(first, unit), _number(last, unit) if last else -1
     repeat = _number(every, unit) if every else (unit if last else 0)

@@ -312,7 +312,7 @@ def _unit(word: str, low: int, high: int) -> str:
         return weekday
     unit = word if word in UNITS else word + "s"
     if unit not in UNITS:
-        raise ValueError(f"{word!r} is no unit: expected {', '.join(UNITS)} or a weekday in full, such as {EXAMPLES}")
+        raise ValueError(f"{word!r} is not a unit: expected {', '.join(UNITS)} or a weekday in full, such as {EXAMPLES}")
     if word != unit and low != 1:
         raise ValueError(f"`{low} {word}`: expected `{low} {unit}`")
     if high * UNITS[unit] > LONGEST:
@@ -340,4 +340,4 @@ def _at(words: list[str], unit: str) -> int | None:
     for pattern in _TIMES[place]:
         if match := re.fullmatch(pattern, words[1]):
             return sum(int(text or 0) * {"h": HOUR, "m": MINUTE, "s": 1}[name] for name, text in match.groupdict().items())
-    raise ValueError(f"{words[1]!r} is no time for {unit}: expected {_EXPECTED[place]}")
+    raise ValueError(f"{words[1]!r} is not a time for {unit}: expected {_EXPECTED[place]}")

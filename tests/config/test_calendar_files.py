@@ -108,7 +108,7 @@ def test_an_empty_list_is_a_calendar(spans):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("- 2026-12-25\n- 2026-02-30\n", "2:3: [1]: '2026-02-30': 2026-02-30 is no date: the day is not in the month"),
+        ("- 2026-12-25\n- 2026-02-30\n", "2:3: [1]: '2026-02-30': 2026-02-30 is not a date: the day is not in the month"),
         ("- {2026-12-26..2026-12-24: x}", "1:4: [0].2026-12-26..2026-12-24: '2026-12-26..2026-12-24': it runs backwards"),
         ("- Christmas\n", "1:3: [0]: 'Christmas': expected a date (2026-12-24), dates (2026-12-24..2026-12-26)"),
         ("- 2026\n", "1:3: [0]: 2026: expected a list of dates, each such as 2026-12-25 or 2026-12-25: Christmas"),

@@ -77,7 +77,7 @@ def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
         "13:16",
         "14:17",
     ]
-    assert "timezone: there is no time zone 'Europe/Roma'" in found[0]
+    assert "timezone: there is not a time zone 'Europe/Roma'" in found[0]
     assert "unknown key 'state_dri' (did you mean 'state_dir'?)" in found[1]
     assert "jobs.a.cron: '61 * * * *': minute 61 is outside 0 to 59" in found[2]
     assert "for a shell line use shell:" in found[4]
@@ -355,7 +355,7 @@ def test_mistakes_about_time_are_told_in_their_places(tmp_path):
 
     expected = [
         ("1:34", "calendars.none: "),
-        ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is no weekday (did you mean 'sun'?)"),
+        ("2:23", "defaults.blackout[0]: 'sat..sum': 'sum' is not a weekday (did you mean 'sun'?)"),
         ("4:27", "jobs.a.cron[1]: '61 * * * *': minute 61"), ("5:7", "jobs.b.calendar: '*-02-30': no year"),
         ("6:7", "jobs.c.every: '2 mondays'"), ("7:7", "jobs.d.at: 'soon': expected a date and time"),
         ("8:32", "jobs.e.triggers[1].cron: 'x': expected five fields"),

@@ -69,7 +69,7 @@ def test_the_number_of_instances_is_bounded_and_a_newer_run_may_replace(overlap,
         (Overlap.ALLOW, None, None), (Overlap.ALLOW, 5, 5),
     ],
 )  # fmt: skip
-def test_how_many_run_at_once_is_up_to_overlap_and_max_instances(overlap, most, expected):
+def test_overlap_and_max_instances_limit_concurrent_runs(overlap, most, expected):
     assert max_running(a_job(overlap=overlap, max_instances=most)) == expected
 
 
@@ -87,7 +87,7 @@ def test_the_higher_priority_goes_first_then_the_older_run():
     assert names(select_runs(waiting, {}, {"b": 1}, POOLS)) == ["y", "x"]
 
 
-def test_small_ones_do_not_overtake_a_big_one_that_has_its_turn():
+def test_small_runs_do_not_overtake_a_large_one_that_is_next():
     waiting = [a_waiting("big", b=3), a_waiting("small", b=1), a_waiting("other", c=1)]
 
     assert names(select_runs(waiting, {}, {"b": 1}, POOLS)) == ["other"]
@@ -98,13 +98,13 @@ def test_a_more_important_one_does_overtake():
     assert names(select_runs([a_waiting("big", b=3), a_waiting("small", 1, b=1)], {}, {"b": 1}, POOLS)) == ["small"]
 
 
-def test_a_run_that_waits_for_one_pool_is_passed_by_in_its_others():
+def test_later_runs_pass_one_that_waits_in_another_pool():
     waiting = [a_waiting("both", a=1, b=3), a_waiting("x", b=1), a_waiting("y", a=1), a_waiting("z", b=2, c=1)]
 
     assert names(select_runs(waiting, {}, {"a": 1}, POOLS)) == ["x", "z"]
 
 
-def test_seats_are_kept_for_a_run_that_has_missed_those_that_it_lacks_now():
+def test_slots_are_reserved_for_a_run_that_missed_those_that_it_lacks():
     missed = Waiting("both", "both", {"a": 1, "b": 2}, had=frozenset("a"))
     waiting = [missed, a_waiting("y", b=1), a_waiting("x", b=2), a_waiting("z", a=1)]
     choice = select_runs(waiting, {}, {"a": 1}, POOLS)
@@ -113,13 +113,13 @@ def test_seats_are_kept_for_a_run_that_has_missed_those_that_it_lacks_now():
     assert choice.had["both"] == frozenset("ab")
 
 
-def test_a_full_pool_is_in_nobody_elses_way():
+def test_a_full_pool_does_not_delay_runs_of_other_pools():
     waiting = [a_waiting("x", a=1), a_waiting("y"), a_waiting("z", c=2)]
 
     assert names(select_runs(waiting, {}, {"a": 1}, POOLS)) == ["y", "z"]
 
 
-def test_a_job_without_room_holds_nobody_back():
+def test_a_job_without_room_blocks_no_other():
     waiting = [a_waiting("j1", a=1), a_waiting("j2", b=1), a_waiting("k", a=1)]
 
     assert names(select_runs(waiting, {"j": 0}, {}, POOLS)) == ["k"]
@@ -161,7 +161,7 @@ def test_no_pool_and_no_job_ever_has_more_than_it_may_and_nothing_waits_without_
 
 
 @given(runs=RUNS, taken=TAKEN)
-def test_nobody_starts_before_an_older_one_of_the_same_priority_that_lacks_a_pool_of_both(runs, taken):
+def test_no_run_starts_before_an_older_one_that_lacks_a_shared_pool(runs, taken):
     waiting = [Waiting(str(place), f"job{place}", uses, priority) for place, (_, uses, priority) in enumerate(runs)]
     chosen = select_runs(waiting, {}, taken, POOLS).started
     for place, older in enumerate(waiting):
@@ -176,7 +176,7 @@ def test_nobody_starts_before_an_older_one_of_the_same_priority_that_lacks_a_poo
     small=st.lists(st.dictionaries(st.sampled_from("abc"), st.just(1), min_size=1), min_size=1, max_size=6),
     ends=st.randoms(use_true_random=False),
 )
-def test_a_large_run_comes_at_last_however_many_small_ones_follow_it(uses, weights, small, ends):
+def test_a_large_run_starts_although_small_ones_follow_it(uses, weights, small, ends):
     large = Waiting("large", "large", {name: weights[name] for name in uses})
     running, queue, number = [], [], 0
 
@@ -209,7 +209,7 @@ def test_a_large_run_comes_at_last_however_many_small_ones_follow_it(uses, weigh
 
 
 @given(uses=st.dictionaries(st.sampled_from("bc"), st.integers(1, 3)), small=st.sampled_from("bc"), looks=st.integers(1, 9))
-def test_a_pool_that_never_has_room_keeps_nobody_out_of_the_others(uses, small, looks):
+def test_a_pool_that_never_has_room_does_not_block_others(uses, small, looks):
     stuck = Waiting("stuck", "stuck", {"a": 1, **uses})
     for _ in range(looks):
         later = a_waiting("later", **{small: 1})
@@ -218,7 +218,7 @@ def test_a_pool_that_never_has_room_keeps_nobody_out_of_the_others(uses, small, 
         stuck = replace(stuck, had=choice.had["stuck"])
 
 
-def test_what_a_run_waits_for_is_told_in_words():
+def test_the_reason_of_a_waiting_run_is_formatted():
     assert format_pool_wait({"b": 2, "c": 1}, {"b": 2}, POOLS) == "waits for pool b (2 of 3 taken)"
     assert format_pool_wait({"mutex x": 1}, {"mutex x": 1}, {}) == "waits for mutex x"
 
@@ -233,7 +233,7 @@ def test_what_a_run_waits_for_is_told_in_words():
         ({"free_memory_above": 1024.0**2, "load1_below": 4.0}, HostLoad(0.0, 2 * 1024.0**2), None),
     ],
 )
-def test_a_gate_is_open_or_says_why_not(only_if, load, words):
+def test_a_load_gate_is_met_or_gives_the_reason(only_if, load, words):
     assert unmet_condition(only_if, load) == words
 
 
@@ -244,7 +244,7 @@ def test_the_hosts_load_can_be_measured():
     assert load.free_memory_bytes > 0
 
 
-def test_pools_and_mutexes_become_seats_and_unknown_or_small_pools_are_told():
+def test_pools_and_mutexes_become_slots_and_unknown_or_small_pools_are_mistakes():
     found = []
     limits = limits_of({"db": 4, "net": {"limit": 10}})
 

@@ -30,7 +30,7 @@ def test_a_day_of_failures_is_a_few_lines_with_their_count(clock):
     assert 20 < len(told) < 30
 
 
-def test_a_part_that_fails_every_other_time_does_not_flood_the_log_either(clock):
+def test_a_step_that_fails_every_other_time_does_not_flood_the_log(clock):
     failures, told = FailureLog("the writer", clock), []
     for _ in range(1000):
         told += [failures.failed(OSError("no")), failures.succeeded()]
@@ -42,7 +42,7 @@ def test_a_part_that_fails_every_other_time_does_not_flood_the_log_either(clock)
     ]
 
 
-def test_trouble_is_told_while_it_lasts(clock):
+def test_trouble_is_reported_while_it_lasts(clock):
     failures = FailureLog("the writer", clock)
     assert failures.trouble is None
     failures.failed(OSError("no space left"))
@@ -74,7 +74,7 @@ def test_a_failure_after_a_quiet_time_is_logged_at_once(clock):
     assert failures.failed(OSError("no")) is not None
 
 
-def test_one_part_that_fails_keeps_no_other_from_its_turn(clock, caplog):
+def test_a_step_that_fails_does_not_prevent_the_others(clock, caplog):
     done = []
 
     def fail(_now):

@@ -231,7 +231,7 @@ def test_overdue_jobs_are_spread_but_a_few_hardly_wait():
 HOUR = timedelta(hours=1)
 
 
-def test_after_a_step_back_a_fixed_time_is_looked_at_from_now_on():
+def test_after_a_step_back_fixed_times_are_considered_from_now_on():
     assert decided_after_step_back(CronTrigger("30 2 * * *"), NOON, NOON + MINUTE, NOON - HOUR) == NOON - HOUR
 
 

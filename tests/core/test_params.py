@@ -31,7 +31,7 @@ INTEGER, NUMBER, TEXT, DATE = ParamType.INTEGER, ParamType.NUMBER, ParamType.TEX
         (Param(TEXT, choices=("a", "b")), "b", "b"),
     ],
 )
-def test_what_fits_the_declaration_is_taken(param, value, taken):
+def test_a_valid_value_is_accepted(param, value, taken):
     assert checked(param, value) == taken
 
 
@@ -68,13 +68,13 @@ def test_what_fits_the_declaration_is_taken(param, value, taken):
         (Param(ParamType.CHOICE, choices=("a", "b")), {}, "one of a, b"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(param, value, expected):
+def test_an_invalid_value_is_rejected_with_the_reason(param, value, expected):
     with pytest.raises(ValueError, match=expected):
         checked(param, value)
 
 
 @given(st.sampled_from(ParamType), st.text() | st.integers() | st.floats() | st.booleans() | st.none())
-def test_what_is_taken_is_json_without_surprises_and_one_word(kind, value):
+def test_an_accepted_value_is_plain_json_and_one_argument(kind, value):
     param = Param(kind, choices=("a",) if kind is ParamType.CHOICE else ())
     try:
         taken = checked(param, value)
@@ -84,7 +84,7 @@ def test_what_is_taken_is_json_without_surprises_and_one_word(kind, value):
     assert not set(as_text(taken)) & set("\0\n\r")
 
 
-def test_all_parameters_come_back_with_their_defaults():
+def test_all_parameters_are_returned_with_their_defaults():
     declared = {"day": Param(DATE, "2026-01-01"), "count": Param(INTEGER)}
 
     assert check_params(declared, {"count": 3}) == {"day": "2026-01-01", "count": 3}
@@ -129,7 +129,7 @@ def test_declarations_are_read_from_the_file(tmp_path):
         ("{shell: x, params: {a: {type: txet}}}", "did you mean 'text'?"),
         ("{shell: x, params: {a: {type: date, minimum: 1}}}", "minimum does not go with the type date"),
         ("{shell: x, params: {a: {type: integer, default: two}}}", "'two' is not a whole number"),
-        ("{shell: x, params: {a: {pattern: '['}}}", "'[' is no regular expression"),
+        ("{shell: x, params: {a: {pattern: '['}}}", "'[' is not a regular expression"),
         ("{shell: x, params: {a: {type: choice}}}", "a choice needs choices"),
         ("{shell: x, every: 1m, params: {a: {}}}", "parameter a needs a default because the job has a trigger"),
         ("{command: [ls, {param: a}], params: {b: {}}}", "unknown parameter 'a'"),

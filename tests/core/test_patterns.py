@@ -44,7 +44,7 @@ def test_what_freezes_re_is_an_ordinary_pattern(pattern):
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [
-        ("(", "is no regular expression: missing ), unterminated subpattern at position 0"),
+        ("(", "is not a regular expression: missing ), unterminated subpattern at position 0"),
         (r"(a)\1", "refers to a group, which is not supported"),
         (r"(?P<x>a)(?P=x)", "refers to a group, which is not supported"),
         ("(?=a)a", "looks ahead or behind, which is not supported"),

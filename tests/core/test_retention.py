@@ -65,7 +65,7 @@ RULES = st.builds(
 
 
 @given(rows=histories(), rules=RULES)
-def test_what_is_needed_never_goes(rows, rules):
+def test_needed_rows_are_never_deleted(rows, rules):
     needed = needed_of(rows, rules)
     gone = set(expired(rows, needed, rules, NOON))
 
@@ -89,7 +89,7 @@ def test_the_occurrences_of_a_job_stay_while_they_could_be_started_late_and_a_da
 
 
 @given(rows=histories(), rules=RULES)
-def test_what_goes_is_too_old_or_too_much_and_without_rules_nothing_is(rows, rules):
+def test_expired_rows_are_too_old_or_too_many_and_without_rules_there_are_none(rows, rules):
     gone = set(expired(rows, needed_of(rows, rules), rules, NOON))
     kept_by_count = [row.run_id for row in rows if row.status not in UNFINISHED][-(rules.runs_per_job or 0) :]
 
@@ -136,7 +136,7 @@ SIZES = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 100), st.boolean
 
 
 @given(sizes=SIZES, limit=st.integers(0, 5000), free=st.integers(0, 5000), min_free=st.integers(0, 5000))
-def test_outputs_go_oldest_first_until_there_is_room_and_running_ones_never(sizes, limit, free, min_free):
+def test_outputs_are_deleted_oldest_first_and_never_those_of_running_runs(sizes, limit, free, min_free):
     rules = RetentionRules(outputs_size=limit, min_free=min_free)
     outputs = [
         StoredOutput(str(number), size, NOON - hours * timedelta(hours=1), is_running)

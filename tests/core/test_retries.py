@@ -87,7 +87,7 @@ def test_a_retry_in_a_blackout_moves_to_its_end_or_is_none_when_that_is_too_late
     assert retry_after(job, failed(a_run()), NOON + timedelta(minutes=30), NOON) is None
 
 
-def test_a_retry_knows_what_it_follows_and_nothing_of_what_came_of_it():
+def test_a_retry_refers_to_earlier_attempts_and_not_to_their_outcome():
     job = a_job(retries=2)
     run = a_run(
         details={"rules": ["jitter"], "reason": "waits for pool db", "after": {"a": "x"}}, actor="me", idempotency_key="k"
@@ -142,7 +142,7 @@ def test_a_retry_that_was_never_started_leaves_the_failure_before_it(changes, ex
     assert outcome_of(a_run(**{"origin": Origin.RETRY, **changes})) is expected
 
 
-def test_a_deadline_is_not_put_off_by_a_clock_that_was_ahead_at_the_start():
+def test_a_clock_that_was_ahead_at_the_start_does_not_extend_a_deadline():
     job, given = a_job(retries=1, deadline_seconds=3600.0), a_run(started_at=NOON + timedelta(days=400))
     _, retry = next_row(job, given, failed(given), NOON)
 
@@ -174,7 +174,7 @@ def test_what_was_abandoned_is_run_again_at_once_when_that_is_wanted_and_counts_
     assert (third.attempt, retry_at_of(third), third.details["retry_number"]) == (3, NOON + 10 * SECOND, 1)
 
 
-def test_what_is_abandoned_each_time_is_not_run_again_for_ever():
+def test_reruns_of_a_job_that_is_always_abandoned_are_limited():
     job, rows = a_job(reruns_abandoned=True), [a_run()]
     while (following := next_row(job, rows[-1], abandoned(rows[-1]), NOON)[1]) is not None:
         rows.append(following)

@@ -17,7 +17,7 @@ from schedulerd.core.units import format_duration, format_size, parse_duration, 
         (0, 0),
     ],
 )
-def test_a_duration_is_read_as_people_write_it(text, seconds):
+def test_a_duration_is_parsed_in_its_notations(text, seconds):
     assert parse_duration(text) == seconds
 
 
@@ -41,7 +41,7 @@ def test_a_duration_is_read_as_people_write_it(text, seconds):
         "²",
     ],
 )
-def test_what_is_no_duration_is_refused(text):
+def test_an_invalid_duration_is_rejected(text):
     with pytest.raises(ValueError, match="a duration is"):
         parse_duration(text)
 
@@ -54,7 +54,7 @@ def test_a_size_is_read_in_powers_of_1024(text, size):
 
 
 @pytest.mark.parametrize("text", ["big", "10X", -1, True, None, "M"])
-def test_what_is_no_size_is_refused(text):
+def test_an_invalid_size_is_rejected(text):
     with pytest.raises(ValueError, match="a size is"):
         parse_size(text)
 

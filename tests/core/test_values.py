@@ -65,7 +65,7 @@ def test_secrets_are_read_where_they_are_kept(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("secret", [Secret("env", "NOPE"), Secret("file", "/no/such"), Secret("credential", "../x")])
-def test_a_secret_that_is_nowhere_is_told_by_its_reference(secret):
+def test_the_error_of_an_unresolvable_secret_names_the_reference(secret):
     with pytest.raises(SecretError, match=secret.name):
         resolve(secret)
 
@@ -88,19 +88,19 @@ def test_passwords_in_urls_are_masked():
         ("auth failed for 271828", "redis://admin:271828"),
     ],
 )
-def test_what_a_driver_quotes_of_a_url_is_scrubbed(text, url):
+def test_parts_of_a_url_that_a_driver_quotes_are_masked(text, url):
     assert "CANARY" not in mask_url(text, url)
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:6390", "db-1.example:6390", "[2001:db8::1]:6390"])
 @pytest.mark.parametrize("more", ["", "/0", "?ssl_ca_certs=/ca"])
-def test_the_host_and_port_of_a_url_without_a_user_are_told(place, more):
+def test_the_host_and_port_of_a_url_without_a_user_are_shown(place, more):
     error = f"Error 111 connecting to {place}. Connection refused."
 
     assert mask_url(error, f"redis://{place}{more}") == error
 
 
-def test_a_file_that_a_url_names_is_told():
+def test_a_file_named_by_a_url_is_shown():
     assert mask_url("/etc/ca.pem is not there", "rediss://h:7?ssl_ca_certs=/etc/ca.pem") == "/etc/ca.pem is not there"
 
 
@@ -128,7 +128,7 @@ def test_the_first_token_is_an_admins_and_only_its_hash_is_kept(tmp_path, clock)
 
 
 @pytest.mark.parametrize("text", ["", "x", "tök", "\udcff", "schedulerd_" + "a" * 43])
-def test_other_texts_are_nobodys_token(tmp_path, clock, text):
+def test_other_texts_are_no_tokens(tmp_path, clock, text):
     tokens = Tokens(str(tmp_path), clock)
     tokens.create_first()
 
@@ -173,7 +173,7 @@ def test_a_peer_has_their_own_role_or_the_highest_of_their_groups(clock):
         peers.actor_of(54321, 54321)
 
 
-def test_who_has_no_role_is_named_with_the_way_to_one(clock):
+def test_a_user_without_a_role_is_named_with_the_remedy(clock):
     who = next(each for each in pwd.getpwall() if each.pw_uid not in (0, os.geteuid()))
     words = rf"^{who.pw_name} \(uid {who.pw_uid}\) has no role: as root, run adduser {who.pw_name} no-such-group, or see"
 

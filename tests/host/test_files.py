@@ -6,7 +6,7 @@ from schedulerd.host.files import make_folders
 from schedulerd.host.trust import trusted
 
 
-def test_the_folders_above_let_others_through(tmp_path, monkeypatch):
+def test_created_parent_folders_are_accessible_to_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert make_folders("a/b/state", 0o700, trusted()) is None
 

@@ -57,7 +57,7 @@ def test_a_folder_is_locked_under_whatever_path(place, tmp_path):
             pass
 
 
-def test_what_was_removed_is_made_again_and_a_folder_that_was_is_told(place):
+def test_removed_files_are_recreated_and_a_removed_folder_is_reported(place):
     with locked(place) as lock:
         assert lock.restore() is None
         (place / "lock").unlink()
@@ -73,7 +73,7 @@ def test_what_was_removed_is_made_again_and_a_folder_that_was_is_told(place):
             lock_file(str(place / "lock"), "the state")
 
 
-def test_a_file_that_is_replaced_before_it_is_locked_is_not_taken_for_the_lock(place, monkeypatch):
+def test_a_file_replaced_before_it_is_locked_is_not_the_lock(place, monkeypatch):
     flock, path = sys.modules["fcntl"].flock, place / "lock"
 
     def replacing(descriptor, how):
@@ -89,7 +89,7 @@ def test_a_file_that_is_replaced_before_it_is_locked_is_not_taken_for_the_lock(p
     os.close(descriptor)
 
 
-def test_who_holds_a_name_is_told_however_many_ask(place):
+def test_the_holder_of_a_name_is_found_however_many_ask(place):
     with locked(place) as lock:
         for _ in range(300):
             lock.restore()
@@ -98,7 +98,7 @@ def test_who_holds_a_name_is_told_however_many_ask(place):
 
 
 @needs_root
-def test_a_stranger_who_holds_the_name_keeps_nobody_out(place, caplog):
+def test_another_user_who_holds_the_name_does_not_prevent_a_start(place, caplog):
     address = address_of(str(place))
     code = "import socket, sys; s = socket.socket(1); s.bind('\\0' + sys.argv[1]); s.listen(); print(flush=True); input()"
     command = ["/usr/bin/python3", "-c", code, address[1:]]
@@ -111,7 +111,7 @@ def test_a_stranger_who_holds_the_name_keeps_nobody_out(place, caplog):
         stranger.communicate(b"\n")
 
 
-def test_a_name_of_which_too_many_have_asked_is_known_again_once_they_are_let_go(place):
+def test_the_holder_of_a_name_is_found_again_after_a_full_backlog_is_drained(place):
     address = address_of(str(place))
     with closing(hold(address)) as held:
         held.listen(0)

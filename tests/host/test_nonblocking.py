@@ -32,7 +32,7 @@ def read_all(reader, outlet):
     return found + os.read(reader, 65536)
 
 
-def test_what_a_full_pipe_does_not_take_comes_later_in_order(pipe):
+def test_what_a_full_pipe_does_not_accept_is_written_later_in_order(pipe):
     reader, writer = pipe
     outlet = to(writer)
     lines = [b"message %d\n" % number for number in range(2000)]
@@ -42,7 +42,7 @@ def test_what_a_full_pipe_does_not_take_comes_later_in_order(pipe):
     assert read_all(reader, outlet) == b"".join(lines)
 
 
-def test_what_is_too_much_to_keep_is_counted_and_told_in_its_place(pipe):
+def test_messages_beyond_the_limit_are_counted_and_reported_in_their_place(pipe):
     reader, writer = pipe
     outlet = to(writer, most=10_000)
     for number in range(5000):
@@ -62,7 +62,7 @@ def test_a_message_larger_than_the_pipe_is_not_waited_for(pipe):
     assert read_all(reader, outlet) == b"x" * 50_000 + b"\ny\n"
 
 
-def test_a_reader_who_is_gone_costs_nothing():
+def test_messages_for_a_closed_reader_are_discarded():
     reader, writer = os.pipe()
     outlet = to(writer)
     os.close(reader)

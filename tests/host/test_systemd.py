@@ -36,7 +36,7 @@ def heard(manager):
         return words
 
 
-def test_a_manager_that_hangs_is_not_waited_for_and_hears_what_it_must_later(manager, notifier):
+def test_a_service_manager_that_hangs_is_notified_later(manager, notifier):
     for number in range(1000):  # far more than the kernel keeps for a reader
         notifier.starting(f"try {number}")
     notifier.reloading()
@@ -49,7 +49,7 @@ def test_a_manager_that_hangs_is_not_waited_for_and_hears_what_it_must_later(man
     assert heard(manager) == []
 
 
-def test_a_manager_that_is_gone_is_no_error(manager, notifier):
+def test_a_service_manager_that_is_gone_is_no_error(manager, notifier):
     manager.close()
 
     notifier.ready("5 jobs")

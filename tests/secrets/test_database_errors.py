@@ -94,7 +94,7 @@ def test_of_sqlite_names_are_kept_and_no_values(statement, kept):
     assert sqlite_error(statement) == kept
 
 
-def test_a_text_that_python_cannot_read_is_not_kept():
+def test_a_value_that_python_cannot_represent_is_not_stored():
     assert "SECRET" not in sqlite_error("SELECT CAST(X'534543524554FF' AS TEXT)")
 
 

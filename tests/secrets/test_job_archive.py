@@ -19,7 +19,7 @@ def path(tmp_path):
     return tmp_path / "keepsakes.json"
 
 
-def test_a_job_that_is_gone_is_judged_and_masked_as_it_was(path, monkeypatch, tmp_path):
+def test_a_removed_job_keeps_its_exit_codes_and_secrets(path, monkeypatch, tmp_path):
     monkeypatch.setenv("WORD", "hunter2")
     monkeypatch.setenv("KEY", "sesame")
     (tmp_path / "env").write_text("A=12345678\n")
@@ -39,7 +39,7 @@ def test_a_job_that_is_gone_is_judged_and_masked_as_it_was(path, monkeypatch, tm
     assert not [word for word in ("hunter2", "sesame", "12345678") if word in path.read_text()]
 
 
-def test_what_a_job_named_earlier_is_masked_still(path, monkeypatch):
+def test_earlier_secrets_of_a_job_are_still_masked(path, monkeypatch):
     monkeypatch.setenv("OLD", "hunter2")
     monkeypatch.setenv("NEW", "sesame")
     archive = JobArchive(str(path))
@@ -51,7 +51,7 @@ def test_what_a_job_named_earlier_is_masked_still(path, monkeypatch):
     assert archive.with_past_secrets(a_job("other")) == a_job("other")
 
 
-def test_a_job_that_once_worked_on_a_database_is_known_for_it(path):
+def test_the_archive_remembers_that_a_job_used_a_database(path):
     for action in ("shell", "sql", "command"):
         archive = JobArchive(str(path))
         archive.record({"job": a_job(action=action, options={}), "other": a_job("other")})
@@ -63,7 +63,7 @@ def test_a_job_that_once_worked_on_a_database_is_known_for_it(path):
     assert [JobArchive(str(path)).quotes_database(job) for job in ("old", "older", "unheard-of")] == [True, False, False]
 
 
-def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, monkeypatch):
+def test_an_unknown_job_or_an_unresolvable_secret_is_an_error(path, monkeypatch):
     archive = JobArchive(str(path))
     archive.record({"job": a_job(env={"W": Secret("env", "NO_SUCH")}), "open": a_job("open")})
     archive.record({})
@@ -75,7 +75,7 @@ def test_a_job_of_which_nothing_is_known_or_whose_secret_is_gone_is_told(path, m
         archive.require_secrets("never")
 
 
-def test_a_file_that_cannot_be_read_or_written_is_told_and_stops_nothing(path, caplog):
+def test_a_file_that_cannot_be_read_or_written_is_logged_and_ignored(path, caplog):
     path.write_text("{")
     archive = JobArchive(str(path))
     path.mkdir()
@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_read_or_written_is_told_and_stops_nothing(path, c
     assert archive.removed_job("job") is not None
 
 
-def test_of_very_many_jobs_that_are_gone_the_last_are_kept(path):
+def test_the_archive_keeps_the_last_of_very_many_removed_jobs(path):
     archive = JobArchive(str(path))
     archive.record({f"j{number}": a_job(f"j{number}") for number in range(MOST_GONE + 1)})
     archive.record({"job": a_job()})
@@ -103,7 +103,7 @@ def test_of_very_many_jobs_that_are_gone_the_last_are_kept(path):
     ],
     ids=range(16),
 )  # fmt: skip
-def test_a_file_that_is_odd_is_kept_aside_and_what_can_be_used_of_it_is_used(tmp_path, caplog, odd):
+def test_a_damaged_file_is_set_aside_and_its_valid_entries_are_used(tmp_path, caplog, odd):
     path = tmp_path / "keepsakes.json"
     good = '{"good": {"action": "command", "success_exit_codes": [0]}, '
     path.write_text(good + odd[1:] if odd.startswith('{"a"') else odd)

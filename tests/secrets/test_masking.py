@@ -39,7 +39,7 @@ def shown(text, *secrets):
     lambda text: subprocess.run([*BASH_Q, text], capture_output=True, text=True, check=True).stdout,
 ])  # fmt: skip
 @pytest.mark.parametrize("secret", [ODD, "it's a p/w", "plain-password"])
-def test_whoever_escapes_a_secret_shows_nothing_of_it(form, secret):
+def test_a_secret_is_masked_in_all_encodings(form, secret):
     text = shown(f"<<{form(secret)}>>", secret)
 
     assert text.replace("'", "").replace('"', "").strip("<> \n$") == "***"
@@ -48,7 +48,7 @@ def test_whoever_escapes_a_secret_shows_nothing_of_it(form, secret):
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])
 @pytest.mark.parametrize("after", ["", "\n", "@host", "  "])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
-def test_of_a_secret_in_base64_two_letters_are_left_at_most(before, after, encode):
+def test_at_most_two_characters_of_a_secret_in_base64_remain(before, after, encode):
     secret = "?>>hunter2?>>"
     text = encode(f"{before}{secret}{after}".encode()).decode()
     left = shown(text, secret)
@@ -105,7 +105,7 @@ def test_the_index_misses_no_secret_wherever_it_stands(secrets, data):
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 4000), max_size=20), st.integers(0, 9))
-def test_a_key_is_masked_in_output_that_comes_in_pieces(cuts, before):
+def test_a_key_is_masked_in_output_that_arrives_in_pieces(cuts, before):
     secrets = forms_of([KEY])
     data = b"x" * before + "\n".join([LINES[2], "between", quote(LINES[4]), json.dumps(KEY), KEY]).encode() + b" end"
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -140,7 +140,7 @@ def plainly_masked(data, secret):
 
 
 @given(st.text("ab", min_size=1, max_size=5), st.integers(1, 9), st.text("ab", max_size=40), st.data())
-def test_a_secret_that_overlaps_itself_is_masked_wherever_it_stands(unit, times, more, data):
+def test_a_secret_that_overlaps_itself_is_masked_everywhere(unit, times, more, data):
     text = (unit * times + more + unit * times).encode()
     at = data.draw(st.integers(0, len(text) - 1))
     secret = text[at : at + data.draw(st.integers(1, 12))]

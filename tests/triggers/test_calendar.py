@@ -273,10 +273,10 @@ REFUSED = {
     "": "it is empty",
     " UTC": "it is empty",
     "7": "'7' is neither a date",
-    "tomorrow": "'tomorrow' is no weekday",
-    "secondly": "no word such as minutely",
-    "Mon..": "'' in 'Mon..' is no weekday",
-    "Mon,,Tue": "'' in 'Mon,,Tue' is no weekday",
+    "tomorrow": "'tomorrow' is neither a weekday",
+    "secondly": "nor a keyword such as minutely",
+    "Mon..": "'' in 'Mon..' is neither a weekday",
+    "Mon,,Tue": "'' in 'Mon,,Tue' is neither a weekday",
     "Fri..Mon": "'Fri..Mon' run backwards",
     "25:00": "hour 25 is outside 0 to 23",
     "24:00": "hour 24 is outside 0 to 23",
@@ -294,31 +294,31 @@ REFUSED = {
     "*:*:0/0.0000001": "must be above 0",
     "23/1:00": "the repeat in hour 23/1 is too large",
     "5..2:00": "the range 5..2 in hour runs backwards",
-    "1,:00": "'' is no hour",
-    "0.5:00": "'0.5' is no hour",
+    "1,:00": "'' is not a valid hour",
+    "0.5:00": "'0.5' is not a valid hour",
     "*:*:0..0.5": "shorter than a second",
     "1/2147483648:0": "is too large",
-    "2016~11-22": "is no date",
-    "1-2-3-4": "is no date",
-    "2016-01-01 7": "'7' is no time",
-    "1:2:3:4": "is no time",
+    "2016~11-22": "is not a date",
+    "1-2-3-4": "is not a date",
+    "2016-01-01 7": "'7' is not a time",
+    "1:2:3:4": "is not a time",
     " 12:00": "a space too many before '12:00'",
     "12:00 ": "only a zone may follow",
-    "12:00 Mars/Olympus": "'Mars/Olympus' at the end is no time zone",
-    "12:00 europe/rome": "is no time zone",
-    "daily  UTC": "'daily' is no weekday",
+    "12:00 Mars/Olympus": "'Mars/Olympus' at the end is not a time zone",
+    "12:00 europe/rome": "is not a time zone",
+    "daily  UTC": "'daily' is neither a weekday",
     "12:00 UTC UTC": "after the time '12:00' is not understood",
-    "@-1": "is no Unix timestamp",
-    "@1.5": "is no Unix timestamp",
+    "@-1": "is not a Unix timestamp",
+    "@1.5": "is not a Unix timestamp",
     "@7258118400": "up to the end of 2199",
-    "٣:00": "is no hour",
+    "٣:00": "is not a valid hour",
     "*:*:" + ",".join(f"{number % 60}.{number}" for number in range(242)): "at most 241",
 }
 NEVER = ["*-02-30", "*-04-31", "*-02,04,06,09,11-31", "2027-02-29", "Wed..Sat,Tue 12-10-15"]  # the last is of the manual
 
 
 @pytest.mark.parametrize(("expression", "why"), REFUSED.items())
-def test_what_is_no_calendar_expression_is_refused_with_the_reason(expression, why):
+def test_an_invalid_calendar_expression_is_rejected_with_the_reason(expression, why):
     with pytest.raises(TriggerError, match=re.escape(why)) as error:
         CalendarTrigger(expression)
 
@@ -332,7 +332,7 @@ def test_systemd_refuses_all_of_that_too():
 
 
 @pytest.mark.parametrize("expression", NEVER)
-def test_what_no_year_has_is_refused(expression):
+def test_a_day_that_no_year_has_is_rejected(expression):
     with pytest.raises(TriggerError, match="can never be due"):
         CalendarTrigger(expression)
 
@@ -453,7 +453,7 @@ def test_a_fixed_time_in_the_gap_is_skipped():
     assert local("02:30", ROME, "2026-03-28T12:00", 2) == ["03-30 02:30+0200", "03-31 02:30+0200"]
 
 
-def test_it_runs_after_the_gap_when_that_is_asked_for():
+def test_it_runs_after_the_gap_when_configured():
     run = Daylight(gap_runs=True, repeat_both=False)
 
     assert local("02:30", ROME, "2026-03-28T12:00", 2, daylight=run) == ["03-29 03:00+0200", "03-30 02:30+0200"]
@@ -472,7 +472,7 @@ def test_a_star_or_a_repeat_goes_through_both_passes(expression):
     assert trigger.rhythm is trigger
 
 
-def test_an_hourly_time_comes_twice_in_a_repeated_hour():
+def test_an_hourly_time_occurs_twice_in_a_repeated_hour():
     found = local("*:30", ROME, "2026-10-24T23:50", 3)
 
     assert found == ["10-25 02:30+0200", "10-25 02:30+0100", "10-25 03:30+0100"]

@@ -80,15 +80,15 @@ def test_half_an_hour_of_daylight_saving_is_right_too():
         ("* * *", "expected five fields"),
         ("0 0 30 2 *", "can never be due"),
         ("0 0 31 4,6,9,11 *", "can never be due"),
-        ("* * * foo *", "'foo' is no month"),
+        ("* * * foo *", "'foo' is not a valid month"),
         ("*/0 * * * *", "above 0"),
         ("5-1 * * * *", "runs backwards"),
         ("@never", "expected one of @yearly"),
         ("", "five fields"),
-        ("٣ * * * *", "is no minute"),
+        ("٣ * * * *", "is not a valid minute"),
     ],
 )
-def test_what_is_no_cron_expression_is_refused_with_the_reason(expression, why):
+def test_an_invalid_cron_expression_is_rejected_with_the_reason(expression, why):
     with pytest.raises(TriggerError, match=why) as error:
         trigger_from({"cron": expression})
 
@@ -128,7 +128,7 @@ def test_seconds_and_special_days_are_known(expression, after, expected):
         ("TZ=Europe/Rome 0 0 * * *", "set the zone with timezone: instead"),
         ("0 0 */31 * mon#2", "can never be due"),
         ("@reboot", "startup: true"),
-        ("* * * * * * *", "there are 7"),
+        ("* * * * * * *", "found 7"),
     ],
 )
 def test_what_is_refused_says_what_there_is_instead(expression, why):

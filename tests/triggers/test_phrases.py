@@ -88,14 +88,14 @@ def test_a_number_of_units_alone_is_an_interval(unit):
         ("1 to 5 minute", "every: 1 to 5 minutes"),
     ],
 )
-def test_each_rule_tells_its_phrase_in_one_spelling(text, expected):
+def test_each_rule_has_one_normal_form_of_its_phrase(text, expected):
     found = rule(text, ROME)
 
     assert (found.kind, found.text) == ("interval", expected)
     assert rule(expected.removeprefix("every: ").removesuffix(" " + ROME), ROME) == found
 
 
-def test_the_text_tells_of_daylight_saving_that_is_not_the_usual():
+def test_the_text_contains_a_daylight_saving_rule_that_is_not_the_default():
     assert rule("day at 02:30", ROME, Daylight(False, True)).text == (
         "every: day at 02:30 Europe/Rome (gap skip, repeat both)"
     )
@@ -151,7 +151,7 @@ def test_a_shift_by_half_an_hour_keeps_the_minute():
     ]  # fmt: skip
 
 
-def test_a_time_that_a_shift_takes_away_comes_later_in_its_own_step():
+def test_a_time_that_a_shift_removes_moves_within_its_own_step():
     assert local("3 hours at :15", LORD_HOWE, "2026-10-03T12:50", 2) == ["10-04 03:15+1100", "10-04 05:15+1100"]
     assert times(rule("2 minutes at :15", "Africa/Monrovia"), utc("1972-01-07T00:43:00"), 2) == [  # from -00:44:30 to UTC
         utc("1972-01-07T00:45:15"), utc("1972-01-07T00:46:15"),
@@ -325,16 +325,16 @@ def test_what_is_decided_otherwise_is_accepted_by_the_library(phrase):
     [
         ("2 mondays", "weekdays are singular and have no number: expected `monday` or `monday at 09:30`"),
         ("1 to 3 monday", "weekdays are singular"),
-        ("day at :30", "':30' is no time for days: expected HH:MM or HH:MM:SS .* such as `day at 03:00`"),
-        ("hour at 99", "'99' is no time for hours: expected :MM or MM:SS, such as `hour at :15`"),
-        ("hour at 03:00:30", "'03:00:30' is no time for hours"),
-        ("minute at 15:30", "'15:30' is no time for minutes: expected :SS, such as `minute at :30`"),
-        ("monday at 24:00", "'24:00' is no time for monday: expected HH:MM"),
+        ("day at :30", "':30' is not a time for days: expected HH:MM or HH:MM:SS .* such as `day at 03:00`"),
+        ("hour at 99", "'99' is not a time for hours: expected :MM or MM:SS, such as `hour at :15`"),
+        ("hour at 03:00:30", "'03:00:30' is not a time for hours"),
+        ("minute at 15:30", "'15:30' is not a time for minutes: expected :SS, such as `minute at :30`"),
+        ("monday at 24:00", "'24:00' is not a time for monday: expected HH:MM"),
         ("week at 03:00", "`at` does not go with weeks: name the day instead, such as `monday at 09:30`"),
         ("10 seconds at :30", "`at` does not go with seconds"),
         ("2 hour", "`2 hour`: expected `2 hours`"),
-        ("fortnight", "'fortnight' is no unit: expected seconds, .* such as `2 hours`"),
-        ("mon at 09:30", "'mon' is no unit: .* weekday in full"),
+        ("fortnight", "'fortnight' is not a unit: expected seconds, .* such as `2 hours`"),
+        ("mon at 09:30", "'mon' is not a unit: .* weekday in full"),
         ("day at", "a time is missing after `at`: expected HH:MM"),
         ("day at 03:00 pm", "'pm' is not expected after the time"),
         ("day 03:00", "'03:00' is not expected there: only `at`"),
@@ -346,17 +346,17 @@ def test_what_is_decided_otherwise_is_accepted_by_the_library(phrase):
         ("-5 minutes", "'-5': a whole number"),
         ("1.5 hours", "'1.5': a whole number from 1 on is expected, such as `2 hours`"),
         ("٣ hours", "'٣': a whole number"),
-        ("day at ٠٣:٠٠", "is no time for days"),
+        ("day at ٠٣:٠٠", "is not a time for days"),
         ("36526 days", "36526 days are too long: at most 100 years"),
         ("1 to 36526 days", "36526 days are too long"),
         ("3651 days at 03:00", "3651 days are too long: with `at`, at most 3650 days"),
         ("99999999999 days", "a whole number"),
         ("", "a unit is missing: expected seconds"),
         ("every", "a unit is missing"),
-        ("every every day", "'every' is no unit"),
+        ("every every day", "'every' is not a unit"),
     ],
 )
-def test_what_is_no_phrase_is_refused_with_the_reason(text, why):
+def test_an_invalid_phrase_is_rejected_with_the_reason(text, why):
     with pytest.raises(TriggerError, match=why) as error:
         rule(text)
 

@@ -73,7 +73,7 @@ def test_every_key_makes_its_trigger(mapping, kind, expected):
         ({"triggers": [{"job": "x"}]}, "triggers", "expected one of cron"),
         ({"triggers": "daily"}, "triggers", "expected a list"),
         ({"cron": "* * * * *", "dst": {"gap": "later"}}, "dst", "expected run or skip"),
-        ({"cron": "* * * * *", "dst": "skip"}, "dst", "a mapping is needed"),
+        ({"cron": "* * * * *", "dst": "skip"}, "dst", "expected a mapping such as"),
         ({"cron": "* * * * *", "jitter": "some"}, "jitter", "a duration is"),
         ({"cron": "* * * * *", "not_before": "x"}, "not_before", "expected a date and time"),
         (
@@ -116,7 +116,7 @@ def test_startup_and_after_have_no_times_but_events():
     assert trigger.next_after(START) is None
 
 
-def test_every_after_finish_counts_from_what_it_is_asked_with():
+def test_every_after_finish_counts_from_the_given_end():
     trigger = trigger_from({"every": "10m", "after": "finish"})
 
     assert trigger.waits_for_end
@@ -279,7 +279,7 @@ def test_many_triggers_are_counted_without_a_walk_over_years():
     assert trigger_from({"every": ["1s", "1m"]}).count(START, START + 3652 * 24 * HOUR) > 3652 * 86_400
 
 
-def test_the_text_of_a_rule_tells_all_that_decides_about_its_times():
+def test_the_text_of_a_rule_contains_all_that_decides_its_times():
     texts = {
         trigger_from({"every": "10m", **more}, zone).text
         for more, zone in (
