@@ -65,7 +65,7 @@ def help_of(action: argparse.Action) -> str:
 
 
 def term_of(action: argparse.Action) -> str:
-    """Return an argument as a man page names it."""
+    """Return an argument in the markup of a man page."""
     value = rf"\fI{escaped(value_of(action))}\fR"
     if not action.option_strings:
         return f"[{value}]" if action.nargs == "?" else value
@@ -301,10 +301,10 @@ def _filled(name: str, **by_program: str) -> str:
 
 def pages() -> Mapping[str, str]:
     """Return all files by name."""
-    control, roof = ctl.make_parser(), program.make_parser()
+    control, daemon = ctl.make_parser(), program.make_parser()
     of_jobs = {name: each for name, each in JOB.items() if name not in (*TRIGGERS, *ACTIONS)}
     return {
-        "schedulerd.8": _filled("schedulerd.8", options=options_text(roof)),
+        "schedulerd.8": _filled("schedulerd.8", options=options_text(daemon)),
         "schedulerctl.1": _filled("schedulerctl.1", options=options_text(control), commands=commands_text(control)),
         "schedulerd.yaml.5": _filled(
             "schedulerd.yaml.5",
