@@ -13,6 +13,8 @@ from ..config.defaults import DEFAULT_CONFIG, DEFAULT_SCHEMA, SCHEMA_PATTERN
 from .arguments import HISTORY_URL, MOST_TIMES, Command, Commands, Options
 from .client import Client
 
+DEFAULT_URL = f"{HISTORY_URL} (default: store: of the configuration)"
+
 
 def add_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
@@ -50,18 +52,15 @@ def _add_db(commands: Commands) -> None:
     for name, text in (
         ("status", "its version, size and rows; changes nothing"),
         ("migrate", "bring its schema up to date; the daemon must be stopped"),
-        (
-            "release",
-            "let the next daemon own a PostgreSQL history; the present owner must be stopped for good",
-        ),
+        ("release", "let the next daemon own a PostgreSQL history; the present owner must be stopped for good"),
     ):
-        _add_verb(verbs, name, text).add_argument("place", nargs="?", metavar="URL", help=HISTORY_URL)
+        _add_verb(verbs, name, text).add_argument("place", nargs="?", metavar="URL", help=DEFAULT_URL)
     backup = _add_verb(verbs, "backup", "write a checked copy of a SQLite history to a file; the daemon may be running")
     backup.add_argument("file", metavar="FILE", help="the file to create, with mode 0600")
-    backup.add_argument("place", nargs="?", metavar="URL", help=HISTORY_URL)
+    backup.add_argument("place", nargs="?", metavar="URL", help=DEFAULT_URL)
     copy = _add_verb(verbs, "copy", "copy everything to another history; the daemon must be stopped; may be repeated")
     copy.add_argument("target", metavar="TARGET", help=HISTORY_URL)
-    copy.add_argument("place", nargs="?", metavar="SOURCE", help="the same (default: store: of the configuration)")
+    copy.add_argument("place", nargs="?", metavar="SOURCE", help=DEFAULT_URL)
 
 
 def _without_verb(parser: argparse.ArgumentParser) -> Command:
