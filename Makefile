@@ -69,6 +69,9 @@ deb: ## build the Debian package into dist/ (needs what Build-Depends in packagi
 test-deb: $(VENV)/test ## build, install and try the package on Debian 12 and 13 under a real systemd, and all tests on their libraries
 	tests/deb/run || [ $$? = 77 ]
 
+test-bare: ## set up, run and test a checkout on bare Debian 12 and 13 roots, where such can be had
+	tests/bare || [ $$? = 77 ]
+
 bench: $(VENV)/test ## measure a burst against the bare limit of this machine
 	$(VENV)/bin/python benchmarks/burst.py
 
@@ -82,4 +85,4 @@ bench-cli: $(VENV)/test ## measure the start of schedulerctl against a bare Pyth
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(OLDEST) $(PINS) var build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help run servers test test-quick test-oldest lint docs pins audit sbom deb test-deb bench bench-time bench-cli clean
+.PHONY: help run servers test test-quick test-oldest lint docs pins audit sbom deb test-deb test-bare bench bench-time bench-cli clean

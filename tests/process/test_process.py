@@ -336,14 +336,14 @@ def test_a_child_reads_its_input(supervisor, ends, tmp_path):
 
 
 def test_limits_and_umask_are_the_childs_alone(supervisor, ends, tmp_path):
-    limits = Limits({"NOFILE": (77, 78), "CORE": (0, 0)}, nice=5)
+    limits = Limits({"NOFILE": (77, 78), "CORE": (0, 0)}, nice=19)
     supervisor.launch("r", spec(tmp_path, "ulimit -Sn; ulimit -Hn; umask; nice", limits=limits, umask=0o027))
     ends.get(timeout=10)
     supervisor.launch("s", spec(tmp_path, "ulimit -Sn; nice", name="other"))
     ends.get(timeout=10)
 
-    assert (tmp_path / "out").read_text().split() == ["77", "78", "0027", "5"]
-    assert (tmp_path / "other").read_text().split() == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), "0"]
+    assert (tmp_path / "out").read_text().split() == ["77", "78", "0027", "19"]
+    assert (tmp_path / "other").read_text().split() == [str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), str(os.nice(0))]
 
 
 @pytest.mark.root("only root may become another user")

@@ -272,7 +272,9 @@ def test_s14_a_caller_who_reads_no_list_is_cut_and_one_who_reads_it_slowly_has_i
                 await loop.sock_connect(each, path)
                 await loop.sock_sendall(each, f"GET {PREFIX}/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             while not taken.endswith(b"]"):
-                taken += await asyncio.wait_for(loop.sock_recv(slow, 256 << 10), 5)
+                piece = await asyncio.wait_for(loop.sock_recv(slow, 256 << 10), 5)
+                assert piece, taken[-200:]
+                taken += piece
                 await asyncio.sleep(0.03)
             await server.stop_listening()
             while piece := await asyncio.wait_for(loop.sock_recv(deaf, 1 << 20), 5):

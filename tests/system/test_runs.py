@@ -446,7 +446,9 @@ def test_on_a_terminal_a_line_tells_how_the_run_is(running, client):
     os.close(theirs)
     try:
         shown = b""
-        while b"ctl: running, for" not in shown:
+        for _ in range(100):
+            if b"ctl: running, for" in shown:
+                break
             assert select.select([ours], [], [], 30)[0], shown
             shown += os.read(ours, 1000)
         let_go(running, "ctl")
