@@ -36,7 +36,7 @@ from .actions.registry import PREPARE, telling_of_success
 from .api.listeners import Listeners
 from .api.server import Server, tcp_api, unix_api
 from .api.tokens import Tokens
-from .backups.manifest import maker_at
+from .backups.manifest import backup_owner_at
 from .config.composites import Section
 from .config.config import Config
 from .config.files import Files
@@ -139,7 +139,10 @@ class Daemon:
         )
         self.config_state = _state_of(loaded, self.clock)
         self.shelf = Backups(
-            lambda: self.config.backup_folders, maker_at(config.state_dir), self.clock, lambda: self.scheduler.is_stopping
+            lambda: self.config.backup_folders,
+            backup_owner_at(config.state_dir),
+            self.clock,
+            lambda: self.scheduler.is_stopping,
         )
         self.service = Service(
             self.table, self.scheduler, self.store, self.clock, self.config_state, self.checks,

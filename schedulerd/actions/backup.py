@@ -32,7 +32,7 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
         },
         "job_id": job.job_id,
         "run_id": run.run_id,
-        **options["maker"]._asdict(),
+        **options["owner"]._asdict(),
         "timezone": job.timezone,
         "kind": kind_of(job, url),
         "source": label_of(job, url),
@@ -56,7 +56,7 @@ def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
         **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin", "min_free")},
         "job_id": job.job_id,
         "run_id": run.run_id,
-        **options["maker"]._asdict(),
+        **options["owner"]._asdict(),
         "into": into,
         "assertions": list(options["assertions"]),
     }

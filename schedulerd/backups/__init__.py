@@ -1,1 +1,5 @@
-"""Backups: creating, verifying and restoring them, and the catalogue of each folder."""
+"""Backups: making, verifying and restoring them, and the catalogue of each folder.
+
+The catalogue is the folder itself. The manifest of each backup, `FILENAME.json`, is beside it. It is still available after
+the history has been lost.
+"""

@@ -1,8 +1,8 @@
-"""Call the programs that do the work (pg_dump, tar, age, …), one or several in a row through pipes.
+"""Runs the programs that do the work (pg_dump, tar, age, …), alone or in a pipeline.
 
-What they need to know that is secret goes into their environment, never into an argument. What they say on stderr goes to
-ours, which is the run's output, and its end into the error when one of them fails (of what may quote the contents of a
-database only what names objects, see `secrets/database_errors.py`): each of a row is asked for its status.
+Secrets are passed in the environment, never in an argument. The standard error of the programs goes to the output of the
+run, and its end into the error message when a program fails. Of messages that may quote the contents of a database, only
+the names of objects are repeated (see `secrets/database_errors.py`). The status of each program of a pipeline is checked.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import IO
 from ..secrets.urls import mask_userinfo
 from .source import BackupError
 
-TOLD_BYTES = 64 * 1024  # of stderr that go into the output
+STDERR_BYTES = 64 * 1024  # of standard error, copied to the output
 MESSAGE_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program with its arguments, what is added to its environment, and which statuses are no failure.
+    """A program with its arguments, additions to its environment, and the exit statuses that are not a failure.
 
-    `words` returns what an error may repeat of what it said.
+    `words` returns the part of its standard error that an error message may repeat.
     """
 
     argv: Sequence[str]
@@ -38,17 +38,17 @@ class Tool:
 
     @property
     def name(self) -> str:
-        """Return what people call it."""
+        """Return the name of the program without its folder."""
         return os.path.basename(self.argv[0])
 
 
 def call(tool: Tool, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> int:
-    """Run a program to its end, and return its status. Raise BackupError with what it said when that is a failure."""
+    """Run a program and return its exit status. Raise BackupError with its error message when it fails."""
     return call_all([tool], stdin, stdout)[0]
 
 
 def text_of(tool: Tool) -> str:
-    """Return what a program writes, without white space around it. Raise BackupError."""
+    """Return the standard output of a program, without surrounding white space. Raise BackupError."""
     with tempfile.TemporaryFile() as output:
         call(tool, stdout=output)
         output.seek(0)
@@ -56,7 +56,7 @@ def text_of(tool: Tool) -> str:
 
 
 def call_all(tools: Sequence[Tool], stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> list[int]:
-    """Run programs in a row, each reading what the one before writes. Raise BackupError when any of them fails."""
+    """Run a pipeline of programs and return their exit statuses. Raise BackupError when any of them fails."""
     with tempfile.TemporaryFile() as errors, ExitStack() as stack:
         processes: list[subprocess.Popen[bytes]] = []
         stack.callback(_end, processes)
@@ -65,20 +65,20 @@ def call_all(tools: Sequence[Tool], stdin: IO[bytes] | None = None, stdout: IO[b
             target = subprocess.PIPE if number < len(tools) else stdout or subprocess.DEVNULL
             processes.append(_started(tool, source or subprocess.DEVNULL, target, errors))
             if number > 1 and source is not None:
-                source.close()  # so that the one before hears when this one ends
+                source.close()  # so that the program before receives SIGPIPE when this one ends
             source = processes[-1].stdout
         statuses = [process.wait() for process in processes]
-        said = _told(errors)
+        said = _copy_errors(errors)
     failed = [(tool, status) for tool, status in zip(tools, statuses, strict=True) if status not in tool.accepted]
     if failed:
-        raise BackupError(f"{ended(failed)}: {tools[0].words(said) if said else 'nothing was said'}")
+        raise BackupError(f"{ended(failed)}: {tools[0].words(said) if said else 'no error message'}")
     return statuses
 
 
 def ended(failed: Sequence[tuple[Tool, int]]) -> str:
-    """Return how programs of a row failed. What died because nobody read from it any more is not to blame. Pure."""
-    guilty = [(tool, status) for tool, status in failed if status != -signal.SIGPIPE] or failed
-    return ", ".join(f"{tool.name} {_how(status)}" for tool, status in guilty)
+    """Return how programs of a pipeline failed, without those that SIGPIPE killed because another one failed. Pure."""
+    causes = [(tool, status) for tool, status in failed if status != -signal.SIGPIPE] or failed
+    return ", ".join(f"{tool.name} {_how(status)}" for tool, status in causes)
 
 
 def _how(status: int) -> str:
@@ -96,13 +96,15 @@ def _started(tool: Tool, stdin: IO[bytes] | int, stdout: IO[bytes] | int, stderr
             list(tool.argv), stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **tool.env}
         )
     except FileNotFoundError:
-        raise BackupError(f"there is no program {tool.argv[0]!r} on this host: install it, or set the job's PATH") from None
+        raise BackupError(
+            f"program {tool.argv[0]!r} does not exist on this host: install it, or set PATH in `env` of the job"
+        ) from None
     except OSError as error:
-        raise BackupError(f"{tool.argv[0]} could not be started: {error.strerror}") from error
+        raise BackupError(f"cannot start {tool.argv[0]}: {error.strerror}") from error
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Leave none running, whatever happened."""
+    """End all programs that are still running."""
     for process in processes:
         if process.poll() is None:
             process.kill()
@@ -111,17 +113,17 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.stdout.close()
 
 
-def _told(errors: IO[bytes]) -> str:
-    """Hand on what the programs said, and return the end of it."""
+def _copy_errors(errors: IO[bytes]) -> str:
+    """Copy the end of the standard error of the programs to the output, and return it with URLs masked."""
     size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - TOLD_BYTES))
+    errors.seek(max(0, size - STDERR_BYTES))
     text = errors.read().decode("utf-8", "replace")
-    tell(text)
+    write_output(text)
     return mask_userinfo(text).strip()
 
 
-def tell(text: str) -> None:
-    """Write into the run's output what is in no error, because it may quote the contents of a database."""
+def write_output(text: str) -> None:
+    """Write a text to the output of the run. It may quote the contents of a database, so no error message contains it."""
     sys.stderr.write(mask_userinfo(text))
 
 

@@ -1,4 +1,4 @@
-"""A backup of the catalogue: what its manifest says, and what its file is now. Pure."""
+"""A backup in a catalogue: its manifest and the current state of its file. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from .manifest import Maker, Manifest, instant
-from .retention import Kept
+from .manifest import BackupOwner, Manifest, instant
+from .retention import RetentionItem
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A backup; `size_bytes` is what the file has now, 0 when it `is_missing`.
+class CatalogueEntry:
+    """A backup. `size_bytes` is the current size of its file, 0 when the file `is_missing`.
 
-    `alien` says why the file cannot be taken for ours any more, though it is there: it is neither opened nor deleted.
+    `alien` says why the file is not the one that was made, for example because another user owns it. Such a file is neither
+    opened nor deleted.
     """
 
     manifest: Manifest
@@ -26,39 +27,40 @@ class Entry:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the file is as long as it was."""
+        """Return whether the file has its original size."""
         return not self.is_missing and self.size_bytes == self.manifest.size_bytes
 
     @property
     def is_good(self) -> bool:
-        """Return whether it counts."""
+        """Return whether the backup counts as a good one."""
         return self.is_whole and self.alien is None and self.manifest.is_good
 
     @property
     def doubts(self) -> list[str]:
-        """Return why it is not good; nothing when it is."""
+        """Return the reasons why the backup is not good."""
         if self.is_missing:
             return ["the file is missing"]
         cut = [] if self.is_whole else [f"the file has {self.size_bytes} bytes, and had {self.manifest.size_bytes}"]
         return [*cut, *filter(None, [self.alien]), *self.manifest.doubts]
 
-    def kept(self, zone: ZoneInfo) -> Kept:
-        """Return what retention needs to know of it, its time on the clock of `zone`."""
+    def retention_item(self, zone: ZoneInfo) -> RetentionItem:
+        """Return what the rules of retention need, with the time in `zone`."""
         one = self.manifest
         made_at = instant(one.created_at).astimezone(zone)
-        return Kept(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
+        return RetentionItem(one.filename, one.sequence, made_at, self.is_good, one.is_proven, one.hold is not None)
 
 
-def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return backups, of several jobs, too, the newest first: of each job in the order in which they were made.
+def newest_first(entries: Iterable[CatalogueEntry]) -> list[CatalogueEntry]:
+    """Return backups, newest first. Those of one job have the order of their sequences.
 
-    Jobs are compared by dates, where one that is later than that of a newer backup counts as that: the clock was ahead.
+    Backups of different jobs are compared by their dates. A date later than that of a newer backup of the same job is
+    wrong, since the clock was ahead: the date of the newer one is used.
     """
     ages = []
-    made: dict[tuple[str, Maker], datetime] = {}
+    made: dict[tuple[str, BackupOwner], datetime] = {}
     for entry in sorted(entries, key=lambda each: each.manifest.sequence, reverse=True):
         one = entry.manifest
-        key, at = (one.job_id, one.maker), instant(one.created_at)
+        key, at = (one.job_id, one.owner), instant(one.created_at)
         made[key] = min(at, made.get(key, at))
         ages.append((made[key], one.sequence, entry))
     return [entry for *_, entry in sorted(ages, key=lambda each: each[:2], reverse=True)]

@@ -1,4 +1,4 @@
-"""A folder: all of it as a tar archive, with owners by number, access lists, extended attributes and holes."""
+"""A folder as a source: a tar archive with numeric owners, ACLs, extended attributes and holes."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ import re
 import stat
 
 from .commands import Tool, call, text_of
-from .source import BackupError, Copied, Kind, Order, RefutedError
+from .source import BackupError, CopyResult, Order, RefutedError, SourceType
 
 _FLAGS = ("--numeric-owner", "--acls", "--xattrs", "--sparse")
-_ALL_XATTRS = "--xattrs-include=*"  # without it, tar gives back only those of the namespace `user`
-BLOCK = 512  # bytes: the unit of tar, and of st_blocks
-MOST_LINKS = 40  # in one path, as the kernel has it (path_resolution(7))
-_CHANGED = 1  # tar's status when some files were changed while it read them
+_ALL_XATTRS = "--xattrs-include=*"  # without it, tar restores only those of the namespace `user`
+BLOCK = 512  # bytes; the unit of tar and of st_blocks
+MOST_LINKS = 40  # in one path; the limit of the kernel, see path_resolution(7)
+_CHANGED = 1  # the status of tar when files were changed while it read them
 
 
-def _copy(order: Order, path: str) -> Copied:
+def _copy(order: Order, path: str) -> CopyResult:
     folder = order["folder"]
     if not os.path.isdir(folder):
-        raise BackupError(f"there is no folder {folder}")
+        raise BackupError(f"folder {folder} does not exist")
     own = [f"--exclude={each}" for each in _own(folder, order["directory"])]
     excluded = ["--no-wildcards", *own, "--wildcards", *(f"--exclude={each}" for each in order["exclude"])]
     argv = ["tar", "--create", f"--file={path}", *_FLAGS, "--anchored", *excluded, f"--directory={folder}", "."]
     status = call(Tool(argv, accepted=(0, _CHANGED)))
-    warnings = ("some files changed while they were read: see the output",) if status == _CHANGED else ()
-    return Copied(text_of(Tool(["tar", "--version"])).partition("\n")[0], warnings)
+    warnings = ("some files changed while tar read them: see the output",) if status == _CHANGED else ()
+    return CopyResult(text_of(Tool(["tar", "--version"])).partition("\n")[0], warnings)
 
 
 def _own(folder: str, backups: str) -> list[str]:
-    """Return the folder of the backups as tar names it, when it is within the one that is backed up. Raise BackupError."""
+    """Return the folder of the backups, as tar names it, when it is inside the source folder. Raise BackupError."""
     relative = os.path.relpath(os.path.realpath(backups), os.path.realpath(folder))
     if relative == os.curdir:
         raise BackupError(
-            f"{folder} would be backed up into itself: give the backups another directory, within it if need be"
+            f"{folder} would be backed up into itself: set `directory` to another folder, for example below it"
         )
     return [] if relative.split(os.sep)[0] == os.pardir else [f"./{relative}"]
 
 
 def _size(order: Order) -> int:
-    """Return about how large an archive will be: as one process walks through the folder, following no link."""
+    """Return an estimate of the size of the archive. No symbolic link is followed."""
     excluded = [re.compile(fnmatch.translate(each)) for each in order["exclude"]]
     seen: set[tuple[int, int]] = set()
     folders, total = [(order["folder"], ".")], BLOCK
@@ -63,11 +63,11 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
         with os.scandir(path) as found:
             return list(found)
     except OSError:
-        return []  # tar will tell
+        return []  # tar reports it
 
 
 def _content(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
-    """Return how many bytes of a file tar keeps: no holes, and what has several names once (`seen`)."""
+    """Return how many bytes tar stores of a file: no holes, and a file with several names once (`seen`)."""
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
@@ -84,20 +84,21 @@ def _check(_order: Order, path: str) -> None:
 
 
 def _restore(order: Order, path: str, scratch: str) -> None:
-    """Unpack it, and look for the paths that the assertions name."""
+    """Unpack the archive, and check that the paths of the assertions exist."""
     root = os.path.join(scratch, "restored")
     os.mkdir(root, 0o700)
     owner = () if os.geteuid() == 0 else ("--no-same-owner",)
     call(Tool(["tar", "--extract", f"--file={path}", *_FLAGS, _ALL_XATTRS, *owner, f"--directory={root}"]))
     for wanted in order["assertions"]:
         if not _has(root, wanted):
-            raise RefutedError(f"there is no {wanted!r} in it")
+            raise RefutedError(f"the backup does not contain {wanted!r}")
 
 
 def _has(root: str, wanted: str) -> bool:
-    """Return whether a path is in a folder, following links within it. Raise BackupError for one that leads out of it.
+    """Return whether a path exists in a folder. Links inside it are followed. Raise BackupError for one that leads out.
 
-    The same path on this host is there whatever is in the backup, so it proves nothing. The last name may be any link.
+    A path outside the folder exists on this host whatever the backup contains, so it proves nothing. The last component may
+    be any link.
     """
     left = os.path.normpath("/" + wanted).split("/")
     found: list[str] = []
@@ -124,8 +125,8 @@ def _has(root: str, wanted: str) -> bool:
 
 def _leads_out(wanted: str) -> BackupError:
     return BackupError(
-        f"the assertion {wanted!r} goes through a link that leads out of the folder: name where the file itself is"
+        f"the assertion {wanted!r} contains a link that leads out of the folder: use the path of the file itself"
     )
 
 
-KIND = Kind(".tar", _copy, _check, _size, _restore, restored_copies=2)
+SOURCE_TYPE = SourceType(".tar", _copy, _check, _size, _restore, restored_copies=2)

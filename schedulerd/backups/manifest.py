@@ -1,4 +1,4 @@
-"""What the catalogue knows of a backup: a JSON object beside it, and the rules about what it may say. Pure."""
+"""The manifest of a backup: a JSON file beside it, and the checks of its content. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FILENAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
-class Maker(NamedTuple):
-    """Whose backups they are: a daemon on a host of that name. Hosts may share a folder, and the names of their jobs.
+class BackupOwner(NamedTuple):
+    """The daemon that made a backup, with the name of its host. Hosts may share a folder and have jobs of the same name.
 
-    Both count: machines that were cloned have the same `daemon` (see `host/identity.py`), hosts may have the same name. A
-    host that was given a new name has left its backups to nobody, which is better than to delete another's last good one.
+    Both values are compared: cloned machines have the same `daemon` (see `host/identity.py`), and hosts may have the same
+    name. The backups of a host that was renamed have no owner. That is safer than to delete the last good one of another.
     """
 
     node: str
@@ -34,17 +34,17 @@ class Maker(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """Return what tells makers apart in the name of a file."""
+        """Return a short text that identifies the owner in the name of a file."""
         return hashlib.blake2b("\0".join(self).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A backup. Sizes are bytes, digests SHA-256 in hex.
+    """The description of a backup. Sizes are in bytes, digests are SHA-256 in hexadecimal.
 
-    `content_*` are of what the source gave, the others of the file, which may be compressed and encrypted. `alarms` say
-    what is odd about it (then it is not good, until somebody accepts it), `verified`, `drill`, `hold` and `accepted` what
-    has become of it since: mappings with `at` and more, or None.
+    `content_*` describe the output of the source, the other sizes and digests the file, which may be compressed and
+    encrypted. `alarms` say what is implausible about the backup: it is not good until a user accepts it. `verified`,
+    `drill`, `hold` and `accepted` are the last results and marks: mappings with `at` and other members, or None.
     """
 
     filename: str
@@ -71,40 +71,40 @@ class Manifest:
     accepted: Mapping[str, Any] | None = None
 
     @property
-    def maker(self) -> Maker:
-        """Return who has made it."""
-        return Maker(self.node, self.daemon)
+    def owner(self) -> BackupOwner:
+        """Return the owner of the backup."""
+        return BackupOwner(self.node, self.daemon)
 
-    def is_of(self, maker: Maker) -> bool:
-        """Return whether it is a maker's own. One that does not say its daemon, as they once did not, is its host's."""
-        return self.node == maker.node and self.daemon in ("", maker.daemon)
+    def is_of(self, owner: BackupOwner) -> bool:
+        """Return whether the backup belongs to an owner. Old manifests name no daemon: they belong to any on their host."""
+        return self.node == owner.node and self.daemon in ("", owner.daemon)
 
     @property
     def is_good(self) -> bool:
-        """Return whether it counts: whole as far as is known, and what was odd about it has been accepted."""
+        """Return whether no check has failed and its alarms, if any, have been accepted."""
         damaged = self.verified is not None and not self.verified.get("is_good")
         return not damaged and not self.is_refuted and (not self.alarms or self.accepted is not None)
 
     @property
     def is_refuted(self) -> bool:
-        """Return whether a drill found that it has not in it what it should."""
+        """Return whether a drill found that the backup does not contain what it should."""
         return self.drill is not None and bool(self.drill.get("refuted"))
 
     @property
     def is_proven(self) -> bool:
-        """Return whether it was restored, and had in it what it should."""
+        """Return whether a drill restored the backup and its assertions held."""
         return self.drill is not None and self.drill.get("ok") is True
 
     @property
     def doubts(self) -> list[str]:
-        """Return why it is not good; nothing when it is."""
+        """Return the reasons why the backup is not good."""
         if self.is_good:
             return []
-        told = [each.get("error") for each in (self.verified, self.drill) if each]
-        return [*self.alarms * (self.accepted is None), *(str(each) for each in told if each)]
+        errors = [each.get("error") for each in (self.verified, self.drill) if each]
+        return [*self.alarms * (self.accepted is None), *(str(each) for each in errors if each)]
 
 
-_FITS: Mapping[str, Callable[[Any], bool]] = {  # by the annotation of a field
+_IS_VALID: Mapping[str, Callable[[Any], bool]] = {  # by the annotation of a field
     "str": lambda value: isinstance(value, str),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
     "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(isinstance(each, str) for each in value),
@@ -114,10 +114,10 @@ _TYPES: Mapping[str, str] = {each.name: str(each.type) for each in fields(Manife
 
 
 def instant(text: str) -> datetime:
-    """Return the instant of a manifest. Raise ValueError."""
+    """Return an instant of a manifest. Raise ValueError."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
-        raise ValueError(f"{text!r} has no zone")
+        raise ValueError(f"{text!r} has no time zone")
     return at
 
 
@@ -127,46 +127,46 @@ def to_json(manifest: Manifest) -> bytes:
 
 
 def from_json(data: bytes) -> Manifest:
-    """Return what a manifest's file says. Raise ValueError when it is none of ours."""
+    """Return the manifest in the content of a file. Raise ValueError when it is not a valid one."""
     value = json.loads(data)
     if not isinstance(value, dict) or value.pop("version", None) != VERSION:
-        raise ValueError("it is no manifest of a backup")
+        raise ValueError("not a manifest of a backup")
     plain = {name: each for name, each in value.items() if name in _TYPES}
     given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in plain.items()}
-    wrong = [name for name, each in given.items() if not _FITS[_TYPES[name]](each)]
+    wrong = [name for name, each in given.items() if not _IS_VALID[_TYPES[name]](each)]
     if wrong:
-        raise ValueError(f"the manifest has a wrong {wrong[0]}")
+        raise ValueError(f"the manifest has an invalid {wrong[0]}")
     try:
         manifest = Manifest(**given)
     except TypeError as error:
         raise ValueError(str(error)) from None
     if not re.fullmatch(FILENAME, manifest.filename):
-        raise ValueError("the manifest names a file that cannot be a backup")
+        raise ValueError("the manifest has an invalid filename")
     instant(manifest.created_at)
     return manifest
 
 
 def filename_of(job_id: str, source: str, at: datetime, suffix: str) -> str:
-    """Return the name of a backup: its job, its source and when it was begun, in UTC."""
+    """Return the name of a backup: its job, its source, and the time at which it was started, in UTC."""
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", source).strip("-.") or "data"
     return f"{job_id}-{label[:60]}-{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}Z{suffix}"
 
 
-def maker_at(state_dir: str) -> Maker:
-    """Return whose backups are those of the daemon with a state directory of this host."""
-    return Maker(socket.gethostname(), owner_at(state_dir).daemon)
+def backup_owner_at(state_dir: str) -> BackupOwner:
+    """Return the owner of the backups of the daemon with a state directory on this host."""
+    return BackupOwner(socket.gethostname(), owner_at(state_dir).daemon)
 
 
-def maker_of(order: Mapping[str, Any]) -> Maker:
-    """Return for whom an order is carried out."""
-    return Maker(order["node"], order["daemon"])
+def backup_owner_of(order: Mapping[str, Any]) -> BackupOwner:
+    """Return the owner that an order names."""
+    return BackupOwner(order["node"], order["daemon"])
 
 
 def shortened(text: str) -> str:
-    """Return a text as a manifest has room for it."""
+    """Return a text, cut to the length that a manifest may contain."""
     return text if len(text) <= ERROR_CHARACTERS else text[:ERROR_CHARACTERS] + "…"
 
 
 def stamped(at: datetime, **more: Any) -> dict[str, Any]:
-    """Return what a manifest says of something that was done at `at`."""
+    """Return the record of an event at `at` for a manifest."""
     return {"at": to_text(at), **more}

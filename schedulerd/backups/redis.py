@@ -1,4 +1,4 @@
-"""Redis: its RDB over the wire, as a replica gets it (`redis-cli --rdb`), so the server may be on another host."""
+"""Redis as a source: its RDB file, received as a replica does (`redis-cli --rdb`), so the server may be on another host."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ..secrets.database_errors import redis_words
-from .commands import Tool, call, tell, text_of
-from .source import BackupError, Copied, Kind, Order, RefutedError
+from .commands import Tool, call, text_of, write_output
+from .source import BackupError, CopyResult, Order, RefutedError, SourceType
 from .tls_tunnel import tunnel
 from .urls import RedisServer, redis
 
 MAGIC = b"REDIS"
-LOAD_SECONDS = 3600  # how long a scratch server may take to load; the run's own timeout may be shorter
+LOAD_SECONDS = 3600  # the longest time for a scratch server to load a backup; the timeout of the run may be shorter
 POLL_SECONDS = 0.1
 FALSE = ("", '""', '"0"', "(integer) 0", "(nil)", "(false)")
 
 
-def _copy(order: Order, path: str) -> Copied:
+def _copy(order: Order, path: str) -> CopyResult:
     server = redis(order["url"])
     with _reached(server) as place:
         call(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "--rdb", path], server.env))
-    return Copied(text_of(Tool(["redis-cli", "--version"])))
+    return CopyResult(text_of(Tool(["redis-cli", "--version"])))
 
 
 @contextmanager
 def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
-    """Lend the arguments by which `redis-cli` finds the server."""
+    """Provide the arguments of `redis-cli` that select the server."""
     if server.tls is not None:
         with tunnel(server.host, server.port, server.tls) as path:
             yield "-s", path
@@ -42,7 +42,7 @@ def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
 
 
 def _size(order: Order) -> int:
-    """Return how much memory it uses; an RDB is smaller."""
+    """Return how much memory the server uses. An RDB file is smaller."""
     server = redis(order["url"])
     with _reached(server) as place:
         said = text_of(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "INFO", "memory"], server.env))
@@ -53,41 +53,41 @@ def _size(order: Order) -> int:
 def _check(_order: Order, path: str) -> None:
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise BackupError("what Redis sent is no RDB")
-    call(Tool(["redis-check-rdb", path]))  # walks through all of it, and compares its checksum
+            raise BackupError("the server did not send an RDB file")
+    call(Tool(["redis-check-rdb", path]))  # reads all of it, and compares its checksum
 
 
 def _restore(order: Order, path: str, scratch: str) -> None:
-    """Load it into a Redis of its own, on a socket in the scratch folder, and ask the assertions (commands)."""
+    """Load the file into a scratch server, and check the assertions, which are commands."""
     commands = {text: _words(text) for text in order["assertions"]}
     os.rename(path, os.path.join(scratch, "dump.rdb"))
     with _server(scratch) as socket:
         for text, words in commands.items():
-            # Told with its type, so that an error is none of the values that begin like one. (-e is Redis 7's.)
+            # --no-raw shows the type, so that an error differs from a value that looks like one. (-e needs Redis 7.)
             answer = text_of(Tool(["redis-cli", "-s", socket, "--no-raw", *words]))
             if answer in FALSE or answer.startswith(("(error)", "(empty ")):
-                tell(f"{answer}\n")
-                told = redis_words(answer) if answer.startswith("(error)") else answer or "nothing"
-                raise RefutedError(f"the assertion {text!r} is not true: {told}")
+                write_output(f"{answer}\n")
+                reply = redis_words(answer) if answer.startswith("(error)") else answer or "nothing"
+                raise RefutedError(f"the assertion {text!r} does not hold: {reply}")
 
 
 def _words(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise BackupError(f"the assertion {command!r} is no command: {error}") from None
+        raise BackupError(f"the assertion {command!r} is not a command: {error}") from None
     if not words:
-        raise BackupError("an assertion is empty: expected a command of Redis")
+        raise BackupError("an assertion is empty: expected a Redis command")
     return words
 
 
 @contextmanager
 def _server(scratch: str) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="schedulerd-") as folder:  # the path of a socket has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="schedulerd-") as folder:  # the path of a socket must not exceed 107 bytes
         socket = os.path.join(folder, "s")
         process = _started({"port": "0", "unixsocket": socket, "dir": scratch, "dbfilename": "dump.rdb", "save": ""})
         try:
-            _until_loaded(process, socket)
+            _wait_until_loaded(process, socket)
             yield socket
         finally:
             process.kill()
@@ -99,10 +99,10 @@ def _started(settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 - a fixed program
     except FileNotFoundError:
-        raise BackupError("there is no program 'redis-server' on this host: a drill of a Redis needs it") from None
+        raise BackupError("program 'redis-server' does not exist on this host: install it for drills of Redis") from None
 
 
-def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
+def _wait_until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
     for _ in range(int(LOAD_SECONDS / POLL_SECONDS)):
         try:
             status = process.wait(POLL_SECONDS)
@@ -116,4 +116,4 @@ def _until_loaded(process: subprocess.Popen[bytes], socket: str) -> None:
     raise BackupError(f"redis-server did not load the backup within {LOAD_SECONDS} s")
 
 
-KIND = Kind(".rdb", _copy, _check, _size, _restore)
+SOURCE_TYPE = SourceType(".rdb", _copy, _check, _size, _restore)

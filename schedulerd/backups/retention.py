@@ -1,7 +1,7 @@
-"""Which backups stay: counts by grandfather, father and son, and what no count ever takes away.
+"""The rules by which backups expire: counts for each period, and backups that never expire. Pure.
 
-Pure. The order of backups is that of their `sequence` and never that of their dates: a clock that was wrong for a day must
-not make yesterday's backup the newest one for ten years.
+The order of backups is that of their `sequence`, not that of their dates. Otherwise, a backup that was made while the clock
+was ahead would stay the newest one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _PERIODS: Mapping[str, Callable[[datetime], tuple[int, ...]]] = {
     "yearly": lambda at: (at.year,),
 }
 KEEP_PERIODS = ("last", *_PERIODS)
-MOST_SUSPECTS = 3  # backups in doubt that are newer than the last good one: the newest of them stay to be looked at
+MOST_SUSPECTS = 3  # backups that are newer than the last good one and not good: the newest of them are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What retention knows of a backup. `made_at` is on the clock by which days and months are told apart.
+class RetentionItem:
+    """What the rules need of a backup. `made_at` is in the time zone whose days and months count.
 
-    `is_good`: whole as far as is known, and nothing odd about it. `is_proven`: it has been restored.
+    `is_good`: no check has failed. `is_proven`: a drill has restored it. `is_held`: it is on hold.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Kept:
     is_held: bool = False
 
 
-def expired(backups: Iterable[Kept], keep: Mapping[str, int]) -> list[str]:
-    """Return the names of the backups that may go, oldest first.
+def expired(backups: Iterable[RetentionItem], keep: Mapping[str, int]) -> list[str]:
+    """Return the names of the backups that have expired, oldest first.
 
-    `keep` says how many of the newest (`last`) and how many of the newest per hour, day, week, month and year stay; only
-    good ones count, and each period is stood for by the last of it. When nothing is to be kept by any count, all stay.
-    Whatever the counts: the last good one stays, the last that was proven, each that is held, and the newest.
+    `keep` has the number of the newest backups (`last`), and the numbers of hours, days, weeks, months and years of which
+    the last backup is kept. Only good ones count. Without any count, no backup expires. These never expire: the newest
+    backup, the last good one, the last one that was proven, and those on hold.
     """
     newest_first = sorted(backups, key=lambda each: each.sequence, reverse=True)
     if not any(keep.values()):
@@ -50,7 +50,7 @@ def expired(backups: Iterable[Kept], keep: Mapping[str, int]) -> list[str]:
     return [each.name for each in reversed(newest_first) if each.name not in stay]
 
 
-def _protected(newest_first: Sequence[Kept]) -> set[str]:
+def _protected(newest_first: Sequence[RetentionItem]) -> set[str]:
     good = [each for each in newest_first if each.is_good]
     last_good = good[0].sequence if good else -1
     suspects = [each for each in newest_first if not each.is_good and each.sequence > last_good]
@@ -59,7 +59,7 @@ def _protected(newest_first: Sequence[Kept]) -> set[str]:
     return {each.name for each in (*newest_first[:1], *good[:1], *proven[:1], *suspects[:MOST_SUSPECTS], *held)}
 
 
-def _counted(newest_first: Sequence[Kept], keep: Mapping[str, int]) -> set[str]:
+def _counted(newest_first: Sequence[RetentionItem], keep: Mapping[str, int]) -> set[str]:
     stay = {each.name for each in newest_first[: keep.get("last", 0)]}
     for name, period in _PERIODS.items():
         seen: dict[tuple[int, ...], str] = {}

@@ -1,7 +1,7 @@
-"""A connection over TLS to a server whose certificate is checked, name and all, lent to a program as a Unix socket.
+"""A TLS connection to a server whose certificate is fully verified, provided to a program as a Unix socket.
 
-`redis-cli` takes a certificate for whatever name, as long as somebody whom it trusts has signed it (it never calls
-SSL_set1_host(3)): who has one for another host could read along. So TLS is ours here, and the program speaks plainly.
+`redis-cli` accepts a trusted certificate of any host name (it never calls SSL_set1_host(3)), so that the owner of a
+certificate of another host could read the data. Therefore, this module does the TLS, and the program uses a plain socket.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ PIECE_BYTES = 256 * 1024
 
 
 def context_of(tls: RedisTls) -> ssl.SSLContext:
-    """Return what is asked of a server's certificate, and what is shown to it. Raise BackupError for a useless file."""
+    """Return the TLS settings of a URL. Raise BackupError for a file that cannot be used."""
     for path in filter(None, (tls.ca_certs, tls.ca_path, tls.certfile, tls.keyfile)):
         if not os.access(path, os.R_OK):
-            raise BackupError(f"{path}, which the URL names, {'cannot be read' if os.path.exists(path) else 'is not there'}")
+            raise BackupError(f"{path}, named in the URL, {'cannot be read' if os.path.exists(path) else 'does not exist'}")
     try:
         context = ssl.create_default_context(cafile=tls.ca_certs, capath=tls.ca_path)
         if tls.certfile is not None:
-            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")  # never asks at a terminal
+            context.load_cert_chain(tls.certfile, tls.keyfile, tls.key_password or "")  # never prompts for a password
     except OSError as error:
         why = getattr(error, "reason", None) or error
-        raise BackupError(f"the certificates that the URL names cannot be used: {why}") from None
+        raise BackupError(f"the certificates named in the URL cannot be used: {why}") from None
     context.check_hostname = tls.checks_host
     if not tls.is_verified:
         context.verify_mode = ssl.CERT_NONE
@@ -42,24 +42,24 @@ def context_of(tls: RedisTls) -> ssl.SSLContext:
 
 @contextmanager
 def tunnel(host: str, port: int, tls: RedisTls) -> Iterator[str]:
-    """Lend the path of a socket that leads to a server, for one conversation. Raise BackupError.
+    """Provide the path of a Unix socket that is connected to a server, for one connection. Raise BackupError.
 
-    When it is TLS that breaks the conversation off, that is what is told, and not how the program took it.
+    When TLS fails, the error of TLS is raised instead of that of the program.
     """
     context = context_of(tls)
-    with tempfile.TemporaryDirectory(prefix="schedulerd-") as folder:  # the path of a socket has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="schedulerd-") as folder:  # the path of a socket must not exceed 107 bytes
         path = os.path.join(folder, "s")
-        with _connected(host, port, context) as there, socket.socket(socket.AF_UNIX) as door:
-            door.bind(path)
-            door.listen()
-            relay = _Relay(door, there)
+        with _connected(host, port, context) as server, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            relay = _Relay(listener, server)
             relay.start()
             try:
                 yield path
             except BackupError:
                 if relay.error is None:
                     raise
-                raise BackupError(f"{host}:{port}: {_told(relay.error)}") from None
+                raise BackupError(f"{host}:{port}: {_format_error(relay.error)}") from None
             finally:
                 relay.end()
 
@@ -69,70 +69,70 @@ def _connected(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
         with socket.create_connection((host, port), CONNECT_SECONDS) as line:
             return context.wrap_socket(line, server_hostname=host)
     except (OSError, ValueError) as error:
-        raise BackupError(f"{host}:{port}: {_told(error)}") from None
+        raise BackupError(f"{host}:{port}: {_format_error(error)}") from None
 
 
-def _told(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted: {error.verify_message}"
+        return f"the certificate was rejected: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}"
     return str(getattr(error, "strerror", None) or error)
 
 
 class _Relay(threading.Thread):
-    """Passes on what comes, both ways, between the first who knocks at `door` and `there`.
+    """Forwards data in both directions between the first client of `listener` and `server`.
 
-    It is a thread, because the main one waits for the program, and is unwound by SIGTERM. `error` is what broke TLS off.
+    It is a thread because the main thread waits for the program, and handles SIGTERM. `error` is the error of TLS, if any.
     """
 
-    def __init__(self, door: socket.socket, there: ssl.SSLSocket) -> None:
+    def __init__(self, listener: socket.socket, server: ssl.SSLSocket) -> None:
         super().__init__(name="tunnel", daemon=True)
         self.error: OSError | None = None
-        self._door = door
-        self._there = there
+        self._listener = listener
+        self._server = server
 
     def run(self) -> None:
-        """Pass on until one of them has ended."""
-        with suppress(OSError), self._door.accept()[0] as here:  # the program's own troubles are told by it
-            self._door.close()  # whom TLS broke off may knock again, and would wait for ever
+        """Forward until one of the connections ends."""
+        with suppress(OSError), self._listener.accept()[0] as client:  # the program reports errors of its own
+            self._listener.close()  # a program that connects again after an error of TLS would wait forever
             is_open = True
             while is_open:
-                ready, _, _ = select.select([here, self._there], [], [])
-                is_open = self._there not in ready or self._pass_back(here)
-                is_open = is_open and (here not in ready or self._pass_on(here))
+                ready, _, _ = select.select([client, self._server], [], [])
+                is_open = self._server not in ready or self._pass_back(client)
+                is_open = is_open and (client not in ready or self._pass_on(client))
 
     def end(self) -> None:
-        """Break off whatever is waited for, and return when the thread has ended."""
-        for each in (self._door, self._there):
-            with suppress(OSError):  # not by SSLSocket.shutdown, which takes TLS away from under the thread
+        """Shut down both connections, and wait for the thread to end."""
+        for each in (self._listener, self._server):
+            with suppress(OSError):  # SSLSocket.shutdown would remove TLS while the thread uses it
                 socket.socket.shutdown(each, socket.SHUT_RDWR)
         self.join()
 
-    def _pass_on(self, here: socket.socket) -> bool:
-        """Send a piece. Return whether more may come."""
-        piece = here.recv(PIECE_BYTES)
-        self._there.settimeout(None)
+    def _pass_on(self, client: socket.socket) -> bool:
+        """Forward a block to the server. Return whether the program may send more."""
+        piece = client.recv(PIECE_BYTES)
+        self._server.settimeout(None)
         try:
-            self._there.sendall(piece)
+            self._server.sendall(piece)
         except OSError as error:
             self.error = error
             return False
         return bool(piece)
 
-    def _pass_back(self, here: socket.socket) -> bool:
-        """Hand on all that is there: what TLS holds already makes its socket no more ready. Return whether more may come."""
-        self._there.settimeout(0)
+    def _pass_back(self, client: socket.socket) -> bool:
+        """Forward all data that TLS has received: select does not see its buffer. Return whether more may follow."""
+        self._server.settimeout(0)
         while piece := self._received():
-            here.sendall(piece)
+            client.sendall(piece)
         return piece is None
 
     def _received(self) -> bytes | None:
-        """Return what has come: nothing at the end, None while there is no more (half a record, or one of TLS's own)."""
+        """Return received data: empty at the end, None when none is available yet."""
         try:
-            return self._there.recv(PIECE_BYTES)
+            return self._server.recv(PIECE_BYTES)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except OSError as error:
-            self.error = error  # before `here` is closed: that ends the program, and then this is asked for
+            self.error = error  # set before `client` is closed, which ends the program
             return b""

@@ -1,4 +1,4 @@
-"""URLs of databases, taken apart into what may be seen in `ps` and what may not. Pure."""
+"""Splits URLs of databases into a part that other users may see in `ps` and secrets. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TLS_FILES = {
     "ssl_password": "key_password",
 }  # fmt: skip
 TLS_WORDS = (*TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname")
-NO = ("", "0", "f", "false", "n", "no")  # as redis-py reads it
+NO = ("", "0", "f", "false", "n", "no")  # as in redis-py
 _HOST = r"(\[[^\]/?]*\]|[^:,\[\]]*)(:[0-9]*)?"  # with its port
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """The pieces of a PostgreSQL URL, as they are written."""
+    """The parts of a PostgreSQL URL, not decoded."""
 
     scheme: str
     userinfo: str
@@ -30,16 +30,16 @@ class _Parts:
 
 
 def postgresql(url: str) -> tuple[str, dict[str, str]]:
-    """Return a PostgreSQL URL without its password, and the environment that has it (libpq, "Environment Variables").
+    """Return a PostgreSQL URL without its password, and environment variables of libpq that contain it.
 
-    Raise BackupError for what has no place outside of the URL.
+    Raise BackupError for a secret that has no environment variable.
     """
     parts = _parts(url)
     user, _, password = parts.userinfo.partition(":")
     query = _query(parts.query)
     given = dict(query)
     if "sslpassword" in given:
-        raise BackupError("a URL with sslpassword cannot be handed to pg_dump unseen: use a key without a password")
+        raise BackupError("a URL with sslpassword cannot be passed to pg_dump secretly: use a key without a password")
     password = given.get("password", unquote(password))
     env = {"PGPASSWORD": password} if password else {}
     if "passfile" in given:
@@ -56,9 +56,9 @@ def with_database(url: str, name: str) -> str:
 
 
 def _parts(url: str) -> _Parts:
-    """Take a URL apart where libpq does: what stands before the first `@` may have anything in it but a `/`.
+    """Split a URL as libpq does: the part before the first `@` may contain any character except `/`.
 
-    Raise BackupError, which quotes nothing, where a piece of a password would pass for something else.
+    Raise BackupError, without the URL, when a part of a password could be taken for another part.
     """
     scheme, _, rest = url.partition("://")
     before = re.match(r"([^@/]*)@", rest)
@@ -66,12 +66,12 @@ def _parts(url: str) -> _Parts:
     hosts, slash, database = place.partition("/")
     is_clear = "@" not in place and re.fullmatch(rf"{_HOST}(,{_HOST})*", hosts)
     if not is_clear or not all("=" in each for each in query.split("&") if each):
-        raise BackupError("the PostgreSQL URL cannot be read: write an @ in its user or password as %40, and a / as %2F")
+        raise BackupError("the PostgreSQL URL is ambiguous: write an @ in its user or password as %40, and a / as %2F")
     return _Parts(scheme, before[1] if before else "", hosts, slash + database, query)
 
 
 def _query(text: str) -> list[tuple[str, str]]:
-    """Return names and values as libpq reads them: a `+` is a `+`."""
+    """Return names and values as libpq decodes them: a `+` is not a space."""
     pairs = (each.partition("=") for each in text.split("&") if each)
     return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
@@ -84,7 +84,7 @@ def _joined(parts: _Parts, query: list[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class RedisTls:
-    """What a rediss:// URL says about TLS, in redis-py's words (`ssl_ca_certs=/path`). All is checked, unless it says no."""
+    """The TLS settings of a rediss:// URL, named as in redis-py (`ssl_ca_certs=/path`). All is verified by default."""
 
     ca_certs: str | None = None
     ca_path: str | None = None
@@ -97,7 +97,7 @@ class RedisTls:
 
 @dataclass(frozen=True)
 class RedisServer:
-    """Where a Redis is, and how `redis-cli` logs in there: `path` of its socket, or `host` and `port`."""
+    """The address of a Redis server, `path` of its socket or `host` and `port`, and how `redis-cli` authenticates."""
 
     path: str | None
     host: str
@@ -108,7 +108,7 @@ class RedisServer:
 
 
 def redis(url: str) -> RedisServer:
-    """Return how the server of a redis://, rediss:// or unix:// URL is reached. Raise BackupError."""
+    """Return the server of a redis://, rediss:// or unix:// URL. Raise BackupError."""
     parts, port = _redis_parts(url)
     query = dict(parse_qsl(parts.query))
     user, password = unquote(parts.username or query.get("username", "")), unquote(parts.password or "")
@@ -124,14 +124,14 @@ def redis(url: str) -> RedisServer:
 
 
 def _redis_parts(url: str) -> tuple[SplitResult, int]:
-    """Take a URL apart, with its port. Raise BackupError, which quotes nothing: a piece of a password may pass for more."""
+    """Return the parts and the port of a URL. Raise BackupError, without the URL, which may contain a password."""
     try:
         parts = urlsplit(url)
         port = parts.port or 6379
     except ValueError:
         parts, port = None, 0
     if parts is None or parts.fragment or (parts.scheme != "unix" and "@" in parts.path):
-        raise BackupError("the Redis URL cannot be read: write / ? # [ ] in its user or password as %2F %3F %23 %5B %5D")
+        raise BackupError("the Redis URL is invalid: write / ? # [ ] in its user or password as %2F %3F %23 %5B %5D")
     return parts, port
 
 
@@ -141,6 +141,6 @@ def _tls(query: Mapping[str, str]) -> RedisTls:
     checks_host = given.pop("ssl_check_hostname", "yes").lower() not in NO
     unknown = sorted(given.keys() - TLS_FILES.keys())
     if unknown:
-        raise BackupError(f"the URL of the Redis has {unknown[0]}, which is not known: {', '.join(TLS_WORDS)} are")
+        raise BackupError(f"the Redis URL has the unknown parameter {unknown[0]}: expected one of {', '.join(TLS_WORDS)}")
     files = {TLS_FILES[name]: value for name, value in given.items()}
     return RedisTls(**files, is_verified=is_verified, checks_host=is_verified and checks_host)

@@ -1,4 +1,4 @@
-"""Is a backup still what it was? Its SHA-256 says so, and nothing less: restoring tools take flipped bits and cut ends."""
+"""Compares backups with their SHA-256 checksums. Tools that restore do not notice every damage."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ BLOCK = 1024 * 1024
 
 
 def verify(catalogue: Catalogue, filename: str, now: datetime, go_on: Callable[[], None] = lambda: None) -> Manifest:
-    """Read a backup, compare, and remember what was found; return its manifest. `go_on` is asked at each piece.
+    """Compare a backup with its checksum, and record the result in its manifest, which is returned.
 
-    Raise NotFoundError, or OSError when it cannot be read: that says nothing about the backup, and is not remembered.
-    Raise BackupError with the verdict when only that cannot be remembered.
+    `go_on` is called after each block. Raise NotFoundError, or OSError when the file cannot be read: then, no result is
+    recorded. Raise BackupError with the result when only the manifest cannot be written.
     """
     manifest = catalogue.get(filename).manifest
     descriptor = catalogue.open(filename)
@@ -28,21 +28,21 @@ def verify(catalogue: Catalogue, filename: str, now: datetime, go_on: Callable[[
         os.close(descriptor)
     found = stamped(now, is_good=digest == manifest.sha256)
     if digest != manifest.sha256:
-        found["error"] = "the file is damaged: its SHA-256 is not the one with which it was made"
+        found["error"] = "the file is damaged: its SHA-256 differs from that of its manifest"
     try:
         return catalogue.change(filename, verified=found)
     except OSError as error:
-        verdict = found.get("error", "the file is what it was")
+        verdict = found.get("error", "the file is unchanged")
         raise BackupError(f"{filename}: {verdict}; but its manifest cannot be written: {error.strerror}") from error
 
 
 def digest_of(descriptor: int, go_on: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of an open file, in hex: of as many bytes as it has now, though somebody may still write in it."""
+    """Return the SHA-256 of an open file in hexadecimal. Data that is appended meanwhile is not read."""
     digest, left = hashlib.sha256(), os.fstat(descriptor).st_size
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         while block := file.read(min(BLOCK, left)):
             digest.update(block)
             left -= len(block)
             go_on()
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # a backup in the page cache helps nobody
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # no process will read it soon
     return digest.hexdigest()

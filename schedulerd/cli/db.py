@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from ..backups.sqlite import KIND
+from ..backups.sqlite import SOURCE_TYPE
 from ..config.defaults import DEFAULT_SCHEMA
 from ..config.loader import load
 from ..core.clock import SystemClock
@@ -100,8 +100,8 @@ def _backup(options: Options) -> int:
     target = os.path.abspath(options.file)
     with _partial_file(target) as partial:
         order = {"url": history.url, "source": "history"}
-        KIND.copy(order, partial)
-        KIND.check(order, partial)
+        SOURCE_TYPE.copy(order, partial)
+        SOURCE_TYPE.check(order, partial)
         with open(partial, "rb") as file:
             os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())

@@ -130,7 +130,7 @@ class ActionChecker:
 
 
 def paired_drill(job: Job, jobs: Mapping[str, Job], path: Path, report: Report) -> Job:
-    """Return a restore drill with the folder and the maker of the backups of its backup job."""
+    """Return a restore drill with the folder and the owner of the backups of its backup job."""
     options, of = job.options, jobs.get(job.options["of"])
     if of is None or of.action != "backup":
         near = did_you_mean(options["of"], [each for each, one in jobs.items() if one.action == "backup"])
@@ -144,7 +144,7 @@ def paired_drill(job: Job, jobs: Mapping[str, Job], path: Path, report: Report) 
     for name in ("age_identity", "gnupg_home"):
         if options[name] is not None and os.path.commonpath([directory, options[name]]) == directory:
             report((*path, name), "the key is in the folder of the backups: whoever has the backups has the key, too")
-    shared = {name: of.options[name] for name in ("maker", "min_free")}
+    shared = {name: of.options[name] for name in ("owner", "min_free")}
     return replace(job, options={**options, "directory": directory, **shared})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..backups.manifest import maker_at
+from ..backups.manifest import backup_owner_at
 from ..backups.source import HISTORY
 from ..core.models import Secret
 from .resolver import Resolver
@@ -70,12 +70,12 @@ class ActionReader:
         return self.resolver.database(self.sources.get(source, source) if isinstance(source, str) else source)
 
     def _backup(self, value: dict[str, Any]) -> dict[str, Any]:
-        """Add the `url` and the `schema` of the source and the `maker` to the options of a backup."""
+        """Add the `url` and the `schema` of the source and the `owner` to the options of a backup."""
         source = value["source"]
         value["url"] = self.own.store if source == HISTORY else self._url(source) if source else None
         value["schema"] = self.own.schema if source == HISTORY else None  # the database may have other schemas
         value["directory"] = value["directory"] or self.own.default_backups
-        value["maker"] = maker_at(self.own.state_dir)
+        value["owner"] = backup_owner_at(self.own.state_dir)
         value["keep"] = {name: count for name, count in (value["keep"] or {}).items() if count}
         given = value["encrypt"] or {}
         value["encrypt"] = {

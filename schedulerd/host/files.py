@@ -159,3 +159,33 @@ def free_name(path: str, word: str, now: datetime, companions: Iterable[str] = (
     while any(os.path.lexists(aside + companion) for companion in companions):
         aside += "-2"
     return aside
+
+
+def remove_tree(name: str, dir_fd: int) -> None:
+    """Remove the folder `name` of an open folder with its contents. Raise OSError: NotADirectoryError for another file.
+
+    No symbolic link is followed. Folders whose mode forbids that to their owner are made writable first. Files that other
+    processes add meanwhile make it fail.
+    """
+    here = _open_removable(name, dir_fd)
+    try:
+        for each in os.listdir(here):
+            try:
+                os.unlink(each, dir_fd=here)
+            except IsADirectoryError:
+                remove_tree(each, here)
+    finally:
+        os.close(here)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _open_removable(name: str, dir_fd: int) -> int:
+    """Return a descriptor of a folder whose owner may remove its entries."""
+    place = os.open(name, os.O_PATH | FOLDER_FLAGS, dir_fd=dir_fd)
+    try:
+        if os.fstat(place).st_mode & 0o700 != 0o700:
+            with suppress(PermissionError):
+                os.chmod(f"/proc/self/fd/{place}", 0o700)  # O_PATH has no fchmod(2)
+        return os.open(".", FOLDER_FLAGS, dir_fd=place)
+    finally:
+        os.close(place)

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..actions.environment import users_of
 from ..backups.catalogue import Catalogue
-from ..backups.entry import Entry, newest_first
-from ..backups.manifest import Maker, stamped
+from ..backups.entry import CatalogueEntry, newest_first
+from ..backups.manifest import BackupOwner, stamped
 from ..backups.source import HISTORY, BackupError
 from ..backups.verify import verify
 from ..core.clock import Clock
@@ -31,9 +31,11 @@ Folders = Mapping[str, Collection[Job]]  # each with the jobs that write backups
 class Backups:
     """Reads and changes the manifests in the folders that `folders` returns. Keeps no copy of them."""
 
-    def __init__(self, folders: Callable[[], Folders], maker: Maker, clock: Clock, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, folders: Callable[[], Folders], owner: BackupOwner, clock: Clock, is_stopping: Callable[[], bool]
+    ) -> None:
         self._folders = folders
-        self._maker = maker
+        self._owner = owner
         self._clock = clock
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
@@ -135,7 +137,7 @@ class Backups:
         for folder, jobs in _present(self._folders() if folders is None else folders):
             try:
                 with catalogue_of(folder, jobs) as catalogue:
-                    removed = catalogue.clear(self._maker)
+                    removed = catalogue.clear(self._owner)
             except Exception as error:  # an error in one folder must not affect the others
                 log.warning("backups: cannot remove partial backups in %s: %s", folder, error)
                 continue
@@ -154,7 +156,7 @@ class Backups:
         log.info("backup %s: %s by %s", filename, what, actor.name)
         return self.show(filename)
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[CatalogueEntry]:
         found = []
         for folder, jobs in _present(self._folders()):
             try:
@@ -202,7 +204,7 @@ def catalogue_of(folder: str, jobs: Collection[Job]) -> Catalogue:
     return Catalogue(folder, makers=makers, patience=PATIENCE, may_be_theirs=may_be_theirs)
 
 
-def _check_acceptable(entry: Entry) -> None:
+def _check_acceptable(entry: CatalogueEntry) -> None:
     """Raise ConflictError when there are doubts that cannot be accepted: damage, a missing file, a failed drill."""
     manifest = replace(entry.manifest, accepted={})
     left = replace(entry, manifest=manifest).doubts
@@ -217,7 +219,7 @@ def _check_acceptable(entry: Entry) -> None:
     )
 
 
-def backup_view(entry: Entry) -> dict[str, Any]:
+def backup_view(entry: CatalogueEntry) -> dict[str, Any]:
     """Return a backup as the API shows it: the five fields of the founding API, and further ones."""
     one = entry.manifest
     return {

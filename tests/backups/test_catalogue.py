@@ -21,22 +21,22 @@ from psycopg.conninfo import conninfo_to_dict
 
 from schedulerd.backups import sqlite
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.clearing import remove_tree
-from schedulerd.backups.manifest import Maker, Manifest, filename_of, from_json, to_json
+from schedulerd.backups.manifest import BackupOwner, Manifest, filename_of, from_json, to_json
 from schedulerd.backups.source import BackupError
 from schedulerd.backups.urls import RedisTls, postgresql, redis, with_database
 from schedulerd.backups.verify import verify
 from schedulerd.core.errors import NotFoundError
 from schedulerd.core.models import new_run_id, to_text
+from schedulerd.host.files import remove_tree
 from tests.support.builders import NOON
 
-HERE, THERE = Maker("here", "d1"), Maker("there", "d2")
-RENAMED, BESIDE = Maker("new", "d1"), Maker("here", "d3")  # the same machine under another name; its other daemon
+HERE, THERE = BackupOwner("here", "d1"), BackupOwner("there", "d2")
+RENAMED, BESIDE = BackupOwner("new", "d1"), BackupOwner("here", "d3")  # the same machine renamed; its other daemon
 
 
 @pytest.fixture
 def catalogue(tmp_path):
-    with Catalogue(str(tmp_path / "backups"), is_made=True) as made:
+    with Catalogue(str(tmp_path / "backups"), is_created=True) as made:
         yield made
 
 
@@ -48,7 +48,7 @@ def entered(catalogue: Catalogue, data: bytes, number: int = 0, **changes) -> Ma
         **HERE._asdict(),
     )  # fmt: skip
     given = replace(given, **changes)
-    with catalogue.partial("b", run_id, given.maker) as scratch:
+    with catalogue.partial("b", run_id, given.owner) as scratch:
         file = Path(scratch, "content")
         file.write_bytes(data)
         return catalogue.enter(str(file), given)
@@ -159,7 +159,7 @@ def test_a_manifest_that_could_not_be_read_again_is_not_written(catalogue):
 
 def test_a_name_that_is_taken_is_not_written_over(catalogue):
     first = entered(catalogue, b"first")
-    with pytest.raises(BackupError, match="is there already"):
+    with pytest.raises(BackupError, match="already exists"):
         entered(catalogue, b"second")
 
     assert Path(catalogue.folder, first.filename).read_bytes() == b"first"
@@ -317,7 +317,7 @@ def test_a_sqlite_that_stays_locked_is_given_up(tmp_path, monkeypatch):
         holder.execute("CREATE TABLE x (y)")
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(BackupError, match="locked"):
-            sqlite.KIND.copy({"url": f"sqlite://{path}"}, str(tmp_path / "copy"))
+            sqlite.SOURCE_TYPE.copy({"url": f"sqlite://{path}"}, str(tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("password", ["p4ss#w0rd", "p4ss/w0rd", "p4ss?w0rd", "p4[ss", "12#w0rd", "12/w0rd"])
@@ -354,5 +354,5 @@ def test_certificates_and_names_are_checked_unless_the_url_says_no(query, tls):
 
 
 def test_a_word_about_tls_that_is_not_known_is_refused():
-    with pytest.raises(BackupError, match="has ssl_cafile, which is not known: ssl_ca_certs, "):
+    with pytest.raises(BackupError, match="has the unknown parameter ssl_cafile: expected one of ssl_ca_certs, "):
         redis("rediss://h?ssl_cafile=/ca")

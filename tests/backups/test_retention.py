@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulerd.backups.retention import KEEP_PERIODS, MOST_SUSPECTS, Kept, expired
+from schedulerd.backups.retention import KEEP_PERIODS, MOST_SUSPECTS, RetentionItem, expired
 
 START = datetime(2026, 1, 1, 3, tzinfo=UTC)
-DAYS = [Kept(f"d{day:03}", day, START + timedelta(days=day)) for day in range(100)]
+DAYS = [RetentionItem(f"d{day:03}", day, START + timedelta(days=day)) for day in range(100)]
 NAMES = [each.name for each in DAYS]
 
 AT = st.one_of(
@@ -19,7 +19,7 @@ AT = st.one_of(
 )
 FLAGS = st.tuples(AT, st.booleans(), st.booleans(), st.booleans())
 HISTORY = st.lists(FLAGS, min_size=1, max_size=60).map(
-    lambda rows: [Kept(f"b{number}", number, *row) for number, row in enumerate(rows)]
+    lambda rows: [RetentionItem(f"b{number}", number, *row) for number, row in enumerate(rows)]
 )
 KEEP = st.dictionaries(st.sampled_from(KEEP_PERIODS), st.integers(0, 5))
 

@@ -61,7 +61,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 
 def test_a_shortage_is_no_word_about_what_was_asked_for(tmp_path):
-    catalogue = Catalogue(str(tmp_path / "backups"), is_made=True)
+    catalogue = Catalogue(str(tmp_path / "backups"), is_created=True)
     with no_descriptor_left(), pytest.raises(BackupError, match="LimitNOFILE"):
         catalogue.get("b-20260101T000000Z.db")
     catalogue.close()

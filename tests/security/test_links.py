@@ -18,8 +18,8 @@ import pytest
 from schedulerd.__main__ import backup_warnings
 from schedulerd.actions.probes.storage import probe
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.create import make
-from schedulerd.backups.manifest import Maker
+from schedulerd.backups.create import create
+from schedulerd.backups.manifest import BackupOwner
 from schedulerd.backups.source import BackupError
 from schedulerd.backups.verify import verify
 from schedulerd.cli import main
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.root("only root can be led to what is not its own")
 
 STRANGER, GAMES = 65534, 60
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
-HERE = Maker("host", "daemon")
+HERE = BackupOwner("host", "daemon")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def order_for(directory: Path, source: Path) -> dict:
 
 
 def back_up(directory: Path, source: Path):
-    return make(order_for(directory, source), NOW)
+    return create(order_for(directory, source), NOW)
 
 
 # A folder in whose place others could put another one
@@ -161,7 +161,7 @@ def test_s39_a_folder_of_roots_that_a_group_may_write_holds_no_backup_that_would
         TemporaryDirectory() as folder,
         as_user(other, folder),
         Catalogue(folder) as catalogue,
-        pytest.raises(BackupError, match=rf"not www-data's, as the backups in it would be: chown www-data {folder}$"),
+        pytest.raises(BackupError, match=rf"does not belong to www-data, as its backups would: chown www-data {folder}$"),
         catalogue.partial("b", new_run_id(NOW), HERE),
     ):
         pass
@@ -363,7 +363,7 @@ def test_s39_whoever_reads_a_folder_and_locks_it_stops_no_backup_without_a_word(
     try:
         with (
             Catalogue(str(folder), patience=0.2) as catalogue,
-            pytest.raises(BackupError, match=rf"fuser -v {folder}` shows whose; .*: chmod 700 {folder}$"),
+            pytest.raises(BackupError, match=rf"fuser -v {folder}` lists the processes; .*: chmod 700 {folder}$"),
             catalogue.partial("b", new_run_id(NOW), HERE),
         ):
             pass
@@ -426,4 +426,5 @@ def test_s39_a_check_of_the_configuration_warns_of_a_folder_that_is_refused(thei
 
     warnings = list(backup_warnings({str(theirs): jobs, f"{theirs}/new": jobs}))
     assert len(warnings) == 1
-    assert re.search(rf"^warning: roots: {theirs} is not used for backups: its .*: use a path .* \S+/home; or", warnings[0])
+    used = rf"^warning: roots: {theirs} cannot be used for backups: its .*: use a path .* \S+/home; or"
+    assert re.search(used, warnings[0])

@@ -139,12 +139,13 @@ def test_s33_a_daemon_that_is_not_root_names_what_it_needs_for_a_user(user, why)
 @pytest.mark.parametrize("name", ["", "/new"])
 def test_s39_who_may_not_write_a_backup_is_named_with_the_folder(name):
     code = (
-        "import os, sys; from schedulerd.backups.catalogue import Catalogue; from schedulerd.backups.manifest import Maker;"
+        "import os, sys; from schedulerd.backups.catalogue import Catalogue;"
+        "from schedulerd.backups.manifest import BackupOwner as Owner;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-        "Catalogue(sys.argv[1], True).partial('b', 'r', Maker('n', 'd')).__enter__()"
+        "Catalogue(sys.argv[1], True).partial('b', 'r', Owner('n', 'd')).__enter__()"
     )
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         told = subprocess.run([sys.executable, "-c", code, folder + name], capture_output=True, text=True, check=False)
 
-    assert f"nobody may not write in {folder}\n" in told.stderr
+    assert f"nobody cannot write in {folder}\n" in told.stderr

@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.manifest import Maker
+from schedulerd.backups.manifest import BackupOwner
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import new_run_id
 from schedulerd.service.backups import Backups
 from tests.support.waiting import until
 
-HERE = Maker("host", "daemon")
+HERE = BackupOwner("host", "daemon")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 def left_in(folder: Path) -> Path:
     """Leave what a backup leaves that was killed, and return its folder."""
-    with Catalogue(str(folder), is_made=True) as catalogue, catalogue.partial("b", new_run_id(NOON), HERE) as scratch:
+    with Catalogue(str(folder), is_created=True) as catalogue, catalogue.partial("b", new_run_id(NOON), HERE) as scratch:
         pass
     left = Path(scratch)
     left.mkdir()
@@ -59,4 +59,4 @@ def test_an_unfinished_backup_that_cannot_be_removed_is_told(tmp_path, caplog):
     finally:
         subprocess.run(["chattr", "-i", left / "content"], check=True)
 
-    assert f"cannot remove {left}, an unfinished backup that may be in the clear: " in caplog.text
+    assert f"cannot remove {left}, an unfinished backup that may not be encrypted: " in caplog.text

@@ -17,8 +17,8 @@ from schedulerd.actions.probes import storage
 from schedulerd.api.listeners import bind_tcp, bind_unix
 from schedulerd.api.tokens import Tokens
 from schedulerd.backups.catalogue import Catalogue
-from schedulerd.backups.manifest import Maker
-from schedulerd.backups.sqlite import KIND as SQLITE
+from schedulerd.backups.manifest import BackupOwner
+from schedulerd.backups.sqlite import SOURCE_TYPE as SQLITE
 from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError, StoreError
@@ -41,7 +41,7 @@ from tests.support.fdfault import EVERYTHING, Faults
 
 FAULTS = Faults(Path(os.environ["FDFAULT"]))
 FOLDER = Path(sys.argv[1])
-MAKER = Maker("host", "daemon")
+MAKER = BackupOwner("host", "daemon")
 MOST = 6  # of an operation with more calls, so many at its beginning, at its end and in between are tried
 NUMBERS = count()
 
@@ -177,7 +177,7 @@ def backups() -> None:
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS t (a)")
     SQLITE.copy({"url": f"sqlite://{source}", "source": "s"}, target)
-    with Catalogue(str(FOLDER / "catalogue"), is_made=True) as catalogue:
+    with Catalogue(str(FOLDER / "catalogue"), is_created=True) as catalogue:
         catalogue.entries()
         with catalogue.partial("job", "run", MAKER):
             pass

@@ -80,7 +80,7 @@ def big(postgres):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGKILL, "pg_dump was killed by SIGKILL: nothing was said"),
+        (signal.SIGKILL, "pg_dump was killed by SIGKILL: no error message"),
         (signal.SIGTERM, "pg_dump failed .*terminated by user"),
     ],
 )
@@ -176,7 +176,7 @@ def test_a_program_of_the_row_that_is_killed_midway_fails_the_backup_and_is_name
     run_id = begin(running)
     kill_midway(running, run_id, victim, "wrapped", signal.SIGKILL)
 
-    assert failed(running, run_id) == f"{victim} was killed by SIGKILL: nothing was said"
+    assert failed(running, run_id) == f"{victim} was killed by SIGKILL: no error message"
 
 
 def test_an_encryption_that_fails_midway_is_told_and_not_the_program_before_it(daemon, data, tmp_path):

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 import redis
 
-from schedulerd.backups.sources import KINDS
+from schedulerd.backups.create import SOURCE_TYPES
 from schedulerd.cli.client import PREFIX
 from tests.support.servers import RedisServer, find
 from tests.support.shims import shim
@@ -398,7 +398,7 @@ def test_a_hold_keeps_a_backup_until_it_is_released(noted):
 def test_no_backup_is_begun_without_room(noted):
     running = noted(min_free="900000G")
 
-    assert "are to stay free" in run(running, expected="failed")["message"]
+    assert "must remain free" in run(running, expected="failed")["message"]
     assert visible(folder_of(running)) == []
 
 
@@ -431,7 +431,7 @@ def test_a_verdict_that_cannot_be_written_is_told(noted, is_damaged):
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
 
-    verdict = "the file is damaged" if is_damaged else "the file is what it was"
+    verdict = "the file is damaged" if is_damaged else "the file is unchanged"
     assert f"BackupError: {name}: {verdict}" in done.stderr
     assert done.stderr.strip().endswith("but its manifest cannot be written: Read-only file system")
 
@@ -443,7 +443,7 @@ def test_no_drill_is_begun_without_room_and_that_says_nothing_about_the_backup(n
     backup = {"source": "notes", "min_free": "900000G"}
     running.reload({"jobs": {"b": {"backup": backup}, **drill}, "sources": {"notes": f"sqlite://{notes}"}})
 
-    assert "are to stay free" in run(running, "d", "failed")["message"]
+    assert "must remain free" in run(running, "d", "failed")["message"]
     assert backups_of(running)[0]["is_good"]
 
 
@@ -451,11 +451,12 @@ def test_a_source_says_how_large_its_first_backup_will_be(postgres, shop, redis_
     order = {"url": shop, "schema": None, "pg_bin": None}
     with psycopg.connect(shop, autocommit=True) as connection:
         sizes = [connection.execute("SELECT pg_database_size('shop'), pg_table_size('orders')").fetchone()]
-        whole, schema = KINDS["postgresql"].size(order), KINDS["postgresql"].size({**order, "schema": "public"})
+        size = SOURCE_TYPES["postgresql"].size
+        whole, schema = size(order), size({**order, "schema": "public"})
         sizes.append(connection.execute("SELECT pg_database_size('shop'), pg_table_size('orders')").fetchone())
     assert sizes[0][0] <= whole <= sizes[1][0]  # the server tidies up while it is asked
     assert sizes[0][1] <= schema <= sizes[1][1]
-    assert KINDS["redis"].size({"url": redis_server.url}) > 100_000
+    assert SOURCE_TYPES["redis"].size({"url": redis_server.url}) > 100_000
     data = tmp_path / "data"
     (data / "backups").mkdir(parents=True)
     (data / "cache").mkdir()
@@ -466,7 +467,7 @@ def test_a_source_says_how_large_its_first_backup_will_be(postgres, shop, redis_
     with open(data / "holes", "wb") as holes:
         holes.truncate(10**9)
     order = {"folder": str(data), "directory": str(data / "backups"), "exclude": ["./cache"]}
-    assert 100_001 < KINDS["folder"].size(order) < 110_000
+    assert 100_001 < SOURCE_TYPES["folder"].size(order) < 110_000
 
 
 @pytest.mark.root("needs root, to mount a small file system")
@@ -768,7 +769,7 @@ def test_a_drill_whose_assertion_does_not_hold_refutes_the_backup(daemon, postgr
     }
     running = daemon(jobs, sources={"shop": shop}).start()
     run(running)
-    assert "is not true" in run(running, "d", "failed")["message"]
+    assert "does not hold" in run(running, "d", "failed")["message"]
     (backup,) = backups_of(running)
 
     assert not backup["is_good"]

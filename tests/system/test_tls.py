@@ -296,4 +296,4 @@ def test_a_redis_whose_url_has_no_password_is_told_with_its_files(daemon, cache,
     targets = {"cache": {"redis": cache.tls_url(f"ssl_ca_certs={tmp_path}/none.pem")}}
     running = daemon({"health": {"health_check": {"targets": targets}}}).start()
 
-    assert services(running)["cache"]["error"] == f"{tmp_path}/none.pem, which the URL names, is not there"
+    assert services(running)["cache"]["error"] == f"{tmp_path}/none.pem, named in the URL, does not exist"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ...backups.catalogue import Catalogue
-from ...backups.entry import Entry
+from ...backups.entry import CatalogueEntry
 from ...backups.manifest import instant
 from ...backups.source import BackupError
 from ...core.models import Job
@@ -51,15 +51,15 @@ def _of_job(job: Job, now: datetime) -> dict[str, Any]:
     }
 
 
-def _entries(job: Job) -> list[Entry]:
+def _entries(job: Job) -> list[CatalogueEntry]:
     folder = job.options["directory"]
     if not os.path.isdir(folder):
         return []
     with Catalogue(folder, makers=users_of(job)) as catalogue:
-        return catalogue.of_job(job.job_id, job.options["maker"])
+        return catalogue.of_job(job.job_id, job.options["owner"])
 
 
-def _doubt(entries: list[Entry], age: float | None, max_age: float) -> str | None:
+def _doubt(entries: list[CatalogueEntry], age: float | None, max_age: float) -> str | None:
     there = [entry for entry in entries if not entry.is_missing]
     aliens = [f"{entry.manifest.filename}: {entry.alien}" for entry in there[1:] if entry.alien]  # the newest: see below
     missing = [entry.manifest.filename for entry in entries if entry.is_missing]
@@ -78,7 +78,7 @@ def _others(told: list[str]) -> str | None:
     return told[0] + (f" (and {counted(len(told) - 1, 'more backup')})" if told[1:] else "") if told else None
 
 
-def _of_those(there: list[Entry], age: float | None, max_age: float) -> str | None:
+def _of_those(there: list[CatalogueEntry], age: float | None, max_age: float) -> str | None:
     if there and not there[0].is_good:
         return f"{there[0].manifest.filename}: {'; '.join(there[0].doubts)}"
     if age is not None and age < -MOST_AHEAD:

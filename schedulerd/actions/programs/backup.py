@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...backups.create import Made, make
+from ...backups.create import CreatedBackup, create
 from ...backups.source import Order
 from ...core.clock import SystemClock
 from ...core.errors import SchedulerdError
@@ -14,7 +14,7 @@ def main() -> None:
     given = order()
     ends_tidily()
     try:
-        made = make(given, SystemClock().now())
+        made = create(given, SystemClock().now())
     except (SchedulerdError, OSError) as error:
         fail(_told(error, given))
     manifest = made.manifest
@@ -24,12 +24,12 @@ def main() -> None:
     report(records_processed=1, message=f"{manifest.filename}, {manifest.size_bytes} bytes", details=_details(made))
 
 
-def _details(made: Made) -> dict[str, object]:
+def _details(made: CreatedBackup) -> dict[str, object]:
     manifest = made.manifest
     found: dict[str, object] = {
         name: getattr(manifest, name) for name in ("filename", "size_bytes", "sha256", "content_size_bytes", "made_with")
     }
-    return found | {"expired": list(made.gone), "warnings": list(manifest.warnings), "alarms": list(manifest.alarms)}
+    return found | {"expired": list(made.removed), "warnings": list(manifest.warnings), "alarms": list(manifest.alarms)}
 
 
 def _told(error: Exception, given: Order) -> str:

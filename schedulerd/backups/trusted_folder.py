@@ -1,4 +1,4 @@
-"""The folder of backups, opened so that it is the right one: only its maker or root could put another one in its place."""
+"""Opens a folder of backups that only its owner or root can change or replace."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..host.trust import trusted, why_untrusted
 from .source import BackupError
 
 
-def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: bool = True) -> int:
-    """Return a descriptor of a folder, which is made (mode 0700) when it `is_made` by who asks.
+def open_trusted_folder(folder: str, is_created: bool, makers: Collection[int], may_be_theirs: bool = True) -> int:
+    """Return a descriptor of a folder. It is created with mode 0700 when it `is_created` and does not exist.
 
-    It must be ours or root's, or that of one of the `makers`, as whom jobs make backups there; and so each folder above it.
-    `may_be_theirs`: a job could make them as a user of its own. Raise BackupError with the way out.
+    The folder and each folder above it must belong to root, to the own user, or to one of the `makers`, the uids as which
+    jobs make backups in it. `may_be_theirs`: a job could have such a user. Raise BackupError with the way out.
     """
     try:
-        if is_made and (why := make_folders(folder, 0o700, trusted())):
-            raise BackupError(f"{folder} is not made: {why}")
+        if is_created and (why := make_folders(folder, 0o700, trusted())):
+            raise BackupError(f"cannot create {folder}: {why}")
         if os.path.islink(folder):
-            raise BackupError(f"{folder} is a symbolic link: name the real folder")
+            raise BackupError(f"{folder} is a symbolic link: set `directory` to the real folder")
         descriptor = os.open(folder, FOLDER_FLAGS)
         try:
             _check(folder, descriptor, makers, may_be_theirs)
@@ -32,8 +32,8 @@ def opened(folder: str, is_made: bool, makers: Collection[int], may_be_theirs: b
             raise
     except PermissionError as error:
         at = str(error.filename or folder)
-        may_not = f"read {at}" if os.path.lexists(at) else f"write in {os.path.dirname(at)}"
-        raise BackupError(f"{folder}: {name_of(os.geteuid())} may not {may_not}") from error
+        denied = f"read {at}" if os.path.lexists(at) else f"write in {os.path.dirname(at)}"
+        raise BackupError(f"{folder}: {name_of(os.geteuid())} cannot {denied}") from error
     except OSError as error:
         raise BackupError(f"{folder}: {error.strerror}") from error
     return descriptor
@@ -46,15 +46,15 @@ def _check(folder: str, descriptor: int, makers: Collection[int], may_be_theirs:
         why = why_untrusted(folder, trusted([owner]), descriptor)
     if why is not None:
         or_else = _or_else(folder, owner, may_be_theirs and owner not in makers)
-        raise BackupError(f"{folder} is not used for backups: {why}{or_else}")
+        raise BackupError(f"{folder} cannot be used for backups: {why}{or_else}")
 
 
 def _or_else(folder: str, owner: int, may_be_theirs: bool) -> str:
-    """Return what a daemon that is root can do with a folder of somebody else, besides what mends it."""
+    """Return what else the administrator of a daemon that runs as root can do with a folder of another user."""
     if os.geteuid() != 0 or owner == 0:
         return ""
-    if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # it was made for the package's user
+    if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # the package created it for its own user
         return f"; see as-root.conf ({DROP_INS})"
     return (
-        f"; or, if the backups are theirs, say `user: {chown_argument(owner)}` where they are made" if may_be_theirs else ""
+        f"; or, if the backups belong to that user, set `user: {chown_argument(owner)}` in the job" if may_be_theirs else ""
     )
