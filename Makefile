@@ -51,15 +51,15 @@ docs: $(VENV)/test ## rewrite the generated parts of docs/: tables of settings, 
 	$(VENV)/bin/python packaging/reference.py docs/*.md
 	$(VENV)/bin/python packaging/picture.py
 
-pins: ## pin the newest versions, with hashes, for who installs with pip: packaging/pinned.txt and pinned-build.txt
+pins: ## pin the newest versions, with hashes, for installations with pip: packaging/pinned.txt, pinned-build.txt
 	$(PYTHON) -m venv $(PINS)
 	$(PINS)/bin/pip install --quiet --disable-pip-version-check uv
 	packaging/pin $(PINS)/bin/uv
 
-audit: ## ask OSV which vulnerabilities are known in the pinned versions (says so where it cannot be asked)
+audit: ## check the pinned versions for known vulnerabilities at OSV (reports when OSV cannot be reached)
 	$(PYTHON) packaging/audit.py || [ $$? = 75 ]
 
-sbom: ## write what an installation with pip is made of into dist/ (CycloneDX)
+sbom: ## write the bill of materials of an installation with pip to dist/ (CycloneDX)
 	mkdir -p dist
 	$(PYTHON) packaging/sbom.py dist/schedulerd.cdx.json
 

@@ -122,8 +122,9 @@ def first_job(tmp_path):
     folder.mkdir(mode=0o755)
     (folder / "first.yaml").write_text(example)
     (folder / "first.yaml").chmod(0o600)
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    check, run = commands("\n".join(text for text in code(README, "sh") if "first.yaml" in text))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    lines = commands("\n".join(text for text in code(README, "sh") if "first.yaml" in text))
+    check, run = ([sys.executable, "-m", "schedulerd", *words[1:]] for words in lines)
     subprocess.run(check, cwd=folder, env=env, check=True, capture_output=True)
     with (folder / "log").open("wb") as log, subprocess.Popen(run, cwd=folder, env=env, stderr=log) as process:
         try:
@@ -147,11 +148,11 @@ def keeper_of(folder: Path) -> list[str]:
     return [line for line in lines if f"{folder}/first-state/keeper/" in line]
 
 
+@pytest.mark.daemon
 def test_the_first_job_and_the_ten_commands_of_the_readme_run(first_job):
     folder, env = first_job
     (block,) = [text for text in code(README, "sh") if "SCHEDULERD_SOCKET" in text]
     script = block.replace("schedulerctl", f"{sys.executable} -m schedulerd.cli")
-    env = {**env, "PYTHONPATH": str(ROOT)}
 
     assert len(commands(block)) == 10
     for line in script.splitlines():
