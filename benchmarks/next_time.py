@@ -26,6 +26,7 @@ from figures import print_table, say
 
 from schedulerd.core.errors import TriggerError
 from schedulerd.engine.planner import Planner
+from schedulerd.engine.timetable import Timetable
 from schedulerd.triggers.factory import CronTrigger, trigger_from
 from tests.support.manual_clock import ManualClock
 
@@ -130,10 +131,10 @@ def ticks() -> None:
     rows = []
     for count in (10, 1000, 10_000):
         clock = ManualClock(START)
-        planner = Planner(clock, lambda _batch, _now: [])
+        planner = Planner(Timetable(clock), clock, lambda _batch, _now: [])
         start = time.perf_counter()
         for number in range(count):
-            planner.plan(f"job-{number}", CronTrigger(f"{number % 60} {number // 60 % 24} 2 6 *", ROME), START)
+            planner.timetable.plan(f"job-{number}", CronTrigger(f"{number % 60} {number // 60 % 24} 2 6 *", ROME), START)
         planned = time.perf_counter() - start
         costs = []
         for _ in range(2000):

@@ -1,4 +1,4 @@
-"""The roof: builds everything, owns the signals and the order of start and stop.
+"""Composition root: wires the components, handles signals, runs startup and shutdown.
 
 | thread         | owner      | waits on               | never                                    |
 |----------------|------------|------------------------|------------------------------------------|
@@ -32,7 +32,7 @@ from . import __version__, logs
 from .actions import analytics, cleanup, health_check
 from .actions.context import Context
 from .actions.last_checks import LastChecks
-from .actions.registry import PREPARE, telling_of_success
+from .actions.registry import prepare
 from .api.listeners import Listeners
 from .api.server import Server, tcp_api, unix_api
 from .api.tokens import Tokens
@@ -48,14 +48,9 @@ from .core.errors import StartError, StoreAwayError
 from .core.loop_steps import StepSequence
 from .core.models import Job, Origin, Result, Run, Secret, Status, new_run_id
 from .core.units import counted
-from .engine.dependencies import Dependencies
-from .engine.executor import Executor, Finished, Function
-from .engine.lookup import last_success_at
-from .engine.planner import Planner
-from .engine.recovery import close_open_runs, queue_again, start_unstarted, watch_again
-from .engine.reload import JobDefinitions
-from .engine.scheduler import Scheduler
-from .engine.state import JobTable
+from .engine.engine import Engine
+from .engine.executor import Executor, Function
+from .engine.recovery import close_open_runs
 from .host import cgroups
 from .host.descriptors import capacity, limit, limit_at_start
 from .host.locks import PathLock
@@ -63,6 +58,7 @@ from .host.systemd import Notifier
 from .process.output import OutputFolder
 from .process.spec import Cause
 from .secrets.job_archive import JobArchive
+from .service.backup_clearing import BackupClearing
 from .service.backups import Backups
 from .service.configuration import Reloader
 from .service.health import Monitors
@@ -80,7 +76,6 @@ BUILTINS: dict[str, Callable[[Context], Result]] = {
     "analytics": analytics.run,
     "cleanup": cleanup.run,
 }
-BACKUPS = ("backup", "restore_drill")
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
 STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
@@ -110,65 +105,47 @@ class Daemon:
         self.store = store_at(config.store, config.store_schema, self.clock, config.state_dir, spool, opens=False)
         self.output = OutputFolder(os.path.join(config.state_dir, "output"))
         self.archive = JobArchive(os.path.join(config.state_dir, "keepsakes.json"))
-        self.table = JobTable()
         self.checks = LastChecks()
         self.steady = SteadyTime(self.clock)
-        self.scheduler = Scheduler(self.table, self.store, self.clock, socket.gethostname())
-        self.planner = Planner(
-            self.clock, self.scheduler.on_due, self._on_tick, config.catch_up_spread_seconds, self.notifier.feed_watchdog
-        )
-        self.dependencies = Dependencies(self.planner, self.store)
-        self.scheduler.tell_ends(self.planner.plan_from_end, self.dependencies.follow)
-        self.scheduler.hand_back_to(self.planner.put_back)
-        self.scheduler.run_queue.wake_with(self.planner.wake_at)
-        functions = {name: self._function(run) for name, run in BUILTINS.items()}
-        told = telling_of_success(PREPARE, lambda run: last_success_at(self.table, self.store, run, self.clock.now()))
-        self.executor = Executor(
-            self.clock, told, functions, self.output,
-            os.path.join(config.state_dir, "keeper"), self._secrets_of, config.seats,
-            self.scheduler.may_start, self.scheduler.on_started, self._on_finished,
-        )  # fmt: skip
-        self.scheduler.launch_with(self.executor)
-        self.executor.on_unkilled = self.scheduler.on_unkilled
+        self.config_state = _state_of(loaded, self.clock)
         keepers = os.path.join(config.state_dir, "keeper")
+        functions = {name: self._function(run) for name, run in BUILTINS.items()}
+        self.executor = Executor(self.clock, prepare, functions, self.output, keepers, self._secrets_of, config.seats)
         self._locks.append(PathLock(keepers, os.path.join(keepers, "lock"), f"the keepers of {keepers}", is_folder=True))
         self._upkeep = Upkeep(self._locks, self._listeners, self.executor.restore_keepers, self.output, self.clock)
-        self._on_tick_too = self._parts_of_a_tick()
-        self.definitions = JobDefinitions(
-            self.table, self.planner, self.scheduler, self.dependencies, self.store, self.clock
-        )
-        self.config_state = _state_of(loaded, self.clock)
-        self.shelf = Backups(
-            lambda: self.config.backup_folders,
-            backup_owner_at(config.state_dir),
-            self.clock,
-            lambda: self.scheduler.is_stopping,
-        )
+        self._clearing = BackupClearing(lambda: self.config.backup_folders, backup_owner_at(config.state_dir))
+        self._steps = self._steps_of_a_tick()
+        self.engine = Engine(
+            self.store, self.clock, self.executor, socket.gethostname(), spread_seconds=config.catch_up_spread_seconds,
+            on_tick=self._steps, on_alive=self.notifier.feed_watchdog, on_ended=self._clearing.on_ended,
+        )  # fmt: skip
+        self.table = self.engine.table
+        self._waits_for: str | None = None  # why the history cannot be read yet
+        monitors = Monitors(
+            self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
+            self._troubles, self._loop_trouble,
+        )  # fmt: skip
         self.service = Service(
-            self.table, self.scheduler, self.store, self.clock, self.config_state, self.checks,
-            Monitors(
-                self._check_health, lambda: self.executor.keepers_trouble, lambda: capacity(self.executor.keepers),
-                self._troubles, self._loop_trouble,
-            ),
-            self.output, self.archive, self._databases, self.shelf,
+            self.engine, self.config_state, self.checks, monitors, self.output, self.archive, self._databases,
+            Backups(lambda: self.config.backup_folders, self.clock, lambda: self.table.is_stopping), lambda: self._waits_for,
         )  # fmt: skip
         self.tokens = Tokens(config.state_dir, self.clock)
         self.server = Server()
         self._own_threads = ThreadPoolExecutor(OWN_THREADS, "daemon")
         self._reloader = Reloader(
-            config, self.config_state, self.archive, self.definitions, self.notifier, self.clock, self._own_threads
+            config, self.config_state, self.archive, self.engine.definitions, self.notifier, self.clock, self._own_threads
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def _parts_of_a_tick(self) -> StepSequence:
-        """Return what is done at each turn of the planner's loop besides the scheduler's own."""
+    def _steps_of_a_tick(self) -> StepSequence:
+        """Return what the daemon does at each turn of the planner's loop."""
         return StepSequence(self.clock, {
             "the log": lambda _now: logs.flush(),
-            "the word to the service manager": lambda _now: self.notifier.resend_pending(),
-            "the look at starts that hang": lambda _now: self.executor.look(),
-            "the look at locks and sockets": self._look_soon,
-            "the look at a clock that went ahead": lambda _now: self.steady.poll(),
+            "the notification of the service manager": lambda _now: self.notifier.resend_pending(),
+            "the check for hung starts": lambda _now: self.executor.check_hung(),
+            "the check of locks and sockets": self._check_files_soon,
+            "the check for a clock that is ahead": lambda _now: self.steady.poll(),
         })  # fmt: skip
 
     @property
@@ -203,37 +180,17 @@ class Daemon:
         run = Run(new_run_id(now), job.job_id, Origin.MANUAL, Status.RUNNING, now)
         return health_check.check(self._context(job, run), {})
 
-    def _on_tick(self, now: datetime) -> None:
-        self.scheduler.tick(now)
-        self._on_tick_too(now)
-
-    def _look_soon(self, _now: datetime) -> None:
+    def _check_files_soon(self, _now: datetime) -> None:
         if self._upkeep.is_due() and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._soon, self._look)
+            self._loop.call_soon_threadsafe(self._soon, self._restore_files)
 
     def _troubles(self) -> list[str]:
         tokens = self.tokens.trouble
         return [*self._upkeep.troubles, *self.executor.troubles, *logs.troubles(), *([tokens] if tokens is not None else [])]
 
     def _loop_trouble(self) -> str | None:
-        """Return what of the planner's loop fails, in words, or None."""
-        found = (
-            self.planner.trouble,
-            self.scheduler.tick.trouble,
-            self.scheduler.stop_orders.trouble,
-            self._on_tick_too.trouble,
-        )
-        return "; ".join(filter(None, found)) or None
-
-    def _on_finished(self, ends: list[Finished]) -> None:
-        self.scheduler.on_finished(ends)
-        bad = [end.job for end in ends if end.job.action in BACKUPS and end.result.status is not Status.SUCCESS]
-        folders: dict[str, list[Job]] = {}
-        for job in bad:
-            if "directory" in job.options:
-                folders.setdefault(job.options["directory"], []).append(job)
-        if folders:
-            self.shelf.remove_partial_soon(folders)
+        """Return what fails in the planner's loop, as a message, or None."""
+        return "; ".join(filter(None, (self.engine.trouble, self._steps.trouble))) or None
 
     async def run(self) -> None:
         """Start, serve until a signal says stop, and stop in order."""
@@ -256,9 +213,9 @@ class Daemon:
             if not await self._open_store(stop):
                 return False
             await asyncio.to_thread(self._recover)
-        self.planner.start()
-        self.shelf.remove_partial_soon()
-        self.service.waits_for = None
+        self.engine.planner.start()
+        self._clearing.clear_all()
+        self._waits_for = None
         await self._open_doors()
         gc.collect()
         gc.freeze()  # what was built so far stays: no later collection looks at it again
@@ -296,9 +253,9 @@ class Daemon:
             try:
                 opened.result()
             except StoreAwayError as error:
-                if self.service.waits_for is None:
+                if self._waits_for is None:
                     log.error("waiting for the history: %s", error)
-                self.service.waits_for = str(error)
+                self._waits_for = str(error)
                 self.notifier.starting(f"Waiting for the history: {error}")
                 await self._open_doors()
             else:
@@ -322,11 +279,9 @@ class Daemon:
         assert self._read_at_start is not None  # noqa: S101 - until here
         self._reloader.apply(self.config, self._read_at_start)
         self._read_at_start = None
-        watch_again(self.table, still.running, self.archive.removed_job, self.executor.adopt)
+        self.engine.watch_again(still.running, self.archive.removed_job)
         self.executor.start()
-        start_unstarted(self.table, self.scheduler, still.unstarted)
-        queue_again(self.table, self.scheduler, still.waiting)
-        self.definitions.start_up()
+        self.engine.start_up(still)
 
     async def _open_doors(self) -> None:
         if self._are_open:
@@ -355,7 +310,7 @@ class Daemon:
     def _reload_soon(self) -> None:
         """Reload, unless a reload is still to begin: it reads what there is then."""
         if self._reloader.is_wanted():
-            self._soon(self._look)
+            self._soon(self._restore_files)
             self._soon(self._reloader.reload)
 
     def _soon(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -368,11 +323,11 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
 
-    async def _look(self) -> None:
-        """Make again what somebody has removed under the daemon."""
-        if self.scheduler.is_stopping:
+    async def _restore_files(self) -> None:
+        """Create files and sockets again that were removed while the daemon is running."""
+        if self.table.is_stopping:
             return
-        fresh = await self._aside(self._upkeep.look)
+        fresh = await self._aside(self._upkeep.restore)
         if fresh is not None:
             self.server.retire(self.config.api.socket)
             await self.server.open(fresh, unix_api(self.service, self.config.api, self.clock))
@@ -388,8 +343,8 @@ class Daemon:
         if self._listeners.are_held and self._leaves_running:  # the next daemon is here in a moment, and answers
             await self.server.stop_listening()
         log.info("stopping: %s to wait for", counted(len(self.table.running()), "run"))
-        self.scheduler.stop()
-        await self._aside(self.planner.stop)
+        self.engine.stop()
+        await self._aside(self.engine.planner.stop)
         await self._drain(hurry)
         await self.server.close()
         await self._aside(self.executor.close, CLOSE_SECONDS)
@@ -402,7 +357,7 @@ class Daemon:
     async def _drain(self, hurry: asyncio.Event) -> None:
         """Wait for what runs; end what still does, or leave it to the keepers when the configuration says so."""
         counts = self._needs_the_daemon if self._leaves_running else lambda _run: True
-        idle = self._aside(self.scheduler.wait_until_idle, self.config.shutdown_grace_seconds, counts)
+        idle = self._aside(self.table.wait_until_idle, self.config.shutdown_grace_seconds, counts)
         hurried = asyncio.create_task(hurry.wait())
         first: set[asyncio.Future[Any]] = {idle, hurried}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -412,7 +367,7 @@ class Daemon:
         if running:
             log.warning("stopping: %s to be ended now", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
-            await self._aside(self.scheduler.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS, counts)
+            await self._aside(self.table.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS, counts)
         self._take_leave(self.table.running())
 
     def _take_leave(self, left: list[Run]) -> None:
@@ -420,7 +375,7 @@ class Daemon:
             log.info("stopping: %s left running, to be watched again by the next daemon", counted(len(left), "run"))
         elif left:
             log.error("stopping: %s could not be ended, to be watched again by the next daemon", counted(len(left), "run"))
-        self.scheduler.waiters.tell(left)
+        self.engine.waiters.answer(left)
 
     def _needs_the_daemon(self, run: Run) -> bool:
         """Return whether no keeper has a run: it is about to be started, or it is a built-in one."""

@@ -49,7 +49,7 @@ class Upkeep:
         self._looks_at = now + LOOK_SECONDS
         return True
 
-    def look(self) -> socket.socket | None:
+    def restore(self) -> socket.socket | None:
         """Make again what is gone; return a socket when the API has a new one. A disk that hangs may keep its caller."""
         if not self._looking.acquire(blocking=False):
             return None

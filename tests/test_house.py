@@ -164,10 +164,10 @@ def test_pure_modules_have_no_hands(path):
     assert not set(imported_elsewhere(path)) & HANDS
 
 
-def test_schedule_is_imported_by_the_planner_only():
+def test_schedule_is_imported_by_the_timetable_only():
     users = [path.name for path in sources() if re.search(r"^(import|from) schedule\b", path.read_text(), re.MULTILINE)]
 
-    assert users == ["planner.py"]
+    assert users == ["planned_job.py", "timetable.py"]
 
 
 def test_every_action_of_the_configuration_is_implemented_and_the_other_way_round():

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 
 from ..core.models import Job, Run, to_text
 from ..process.spec import ProcessSpec
@@ -25,16 +24,7 @@ PREPARE: Mapping[str, Prepare] = {
 }  # fmt: skip
 
 
-def telling_of_success(
-    prepare: Mapping[str, Prepare], last_success_at: Callable[[Run], datetime | None]
-) -> Mapping[str, Prepare]:
-    """Return `prepare` with processes that see up to when their job has done its work, when it has succeeded before."""
-    return {action: partial(_told, one, last_success_at) for action, one in prepare.items()}
-
-
-def _told(
-    prepare: Prepare, last_success_at: Callable[[Run], datetime | None], job: Job, run: Run, output_path: str
-) -> ProcessSpec:
-    spec = prepare(job, run, output_path)
-    at = last_success_at(run)
-    return spec if at is None else replace(spec, env={**spec.env, LAST_SUCCESS_AT: to_text(at)})
+def prepare(job: Job, run: Run, output_path: str, last_success_at: datetime | None) -> ProcessSpec:
+    """Return the process of a run; it gets the time up to which its job has done its work, when that is known."""
+    spec = PREPARE[job.action](job, run, output_path)
+    return spec if last_success_at is None else replace(spec, env={**spec.env, LAST_SUCCESS_AT: to_text(last_success_at)})

@@ -136,8 +136,8 @@ class Api:
         return actor
 
     def _check_start(self) -> None:
-        if self.service.waits_for is not None:
-            raise StoreError(f"the daemon is waiting for the store: {self.service.waits_for}")
+        if (why := self.service.waits_for()) is not None:
+            raise StoreError(f"the daemon is waiting for the store: {why}")
 
     def _check_host(self, request: web.Request) -> None:
         if self._hosts is None:

@@ -1,4 +1,4 @@
-"""Runs that will not be as they were going to be: cancelled by somebody, replaced by a newer run, or superseded by one."""
+"""Cancels queued and running runs: at the request of a caller, or because a newer run replaces or supersedes them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from ..core.models import Origin, Overlap, Result, Run, Status
 from ..core.retries import is_superseded
 from ..process.spec import Cause
 from ..store.protocol import Store
-from .completion import Ends
-from .lookup import run_of
+from .completion import Completion
 from .run_queue import RunQueue
-from .state import JobState, JobTable
+from .state import JobState, JobTable, run_of
 from .stop_orders import StopOrders
 
 
 class Cancellation:
-    """Takes runs out of their queues, and lets running ones end."""
+    """Removes runs from their queues, and ends running ones."""
 
-    def __init__(self, table: JobTable, store: Store, run_queue: RunQueue, ends: Ends, stop_orders: StopOrders) -> None:
+    def __init__(
+        self, table: JobTable, store: Store, run_queue: RunQueue, completion: Completion, stop_orders: StopOrders
+    ) -> None:
         self._table, self._store = table, store
-        self._run_queue, self._ends, self._stop_orders = run_queue, ends, stop_orders
+        self._run_queue, self._completion, self._stop_orders = run_queue, completion, stop_orders
 
     def cancel(self, run_id: str, actor: str) -> Future[Run]:
-        """Cancel a run that waits, or let one that runs end; the result is the run as it is then.
+        """Cancel a queued run, or order a running one to end; return the run as it is then.
 
-        One that waited is `cancelled`, durably. One that runs is `running` still: its end follows. One that has ended is as
-        it ended; another attempt that follows it (`details.retry`) is a run of its own. Raise NotFoundError when there is
-        no such run.
+        A queued run is then `cancelled`, durably. A running run is still `running`; its end follows. A run that has ended
+        stays as it is: an attempt that follows it (`details.retry`) is a separate run. Raise NotFoundError when there is no
+        such run.
         """
         done: Future[Run] = Future()
         running, waiting = self._found(run_id)
@@ -41,7 +42,7 @@ class Cancellation:
             done.set_result(running)
         elif waiting is not None:
             result = Result(Status.CANCELLED, message=f"cancelled by {actor}", details={"cancelled_by": actor})
-            written = self._ends.cancel([waiting], result)
+            written = self._completion.end_unstarted([(waiting, result)])
             assert written is not None  # noqa: S101 - there is one
             written.add_done_callback(partial(self._answer, done, waiting))
         elif (row := run_of(self._table, self._store, run_id)) is not None:  # it may have ended a moment ago
@@ -51,7 +52,7 @@ class Cancellation:
         return done
 
     def _found(self, run_id: str) -> tuple[Run | None, Run | None]:
-        """Return the run if it runs, and if it waits, in which case it does so no more."""
+        """Return the run if it is running, and if it is queued, after removing it from its queue."""
         with self._table.lock:
             state = self._table.holding(run_id)
             if state is None:
@@ -65,17 +66,17 @@ class Cancellation:
             written.result()
             row = run_of(self._table, self._store, waiting.run_id)
             done.set_result(row or replace(waiting, status=Status.CANCELLED))
-        except Exception as error:  # whatever it is, it belongs to who asked
+        except Exception as error:  # the caller gets it
             done.set_exception(error)
 
     def replace_with(self, state: JobState, run: Run) -> None:
-        """Let what runs of a job end, and what waits never start, when its policy is that a newer run takes their place."""
+        """End older runs of a job, running and queued, when its policy is `overlap: replace`."""
         if state.job.overlap is not Overlap.REPLACE or run.origin is Origin.RETRY:
             return
         with self._table.lock:
             queued = [each for each in state.queued or () if each.origin is not Origin.RETRY]
             if all(each.run_id != run.run_id for each in queued):
-                return  # it is cancelled already, or started
+                return  # it is cancelled already, or has started
             running = list(state.running.values())
             older = list(takewhile(lambda each: each.run_id != run.run_id, queued))
         for each in running:
@@ -83,7 +84,7 @@ class Cancellation:
         self._drop(state, older, f"replaced by run {run.run_id}")
 
     def supersede(self, state: JobState, started: Run) -> None:
-        """Let the waiting retries of a job be, of which a later occurrence has been started."""
+        """Cancel the queued retries of a job that a later occurrence supersedes."""
         if not state.queued:
             return
         with self._table.lock:
@@ -91,6 +92,6 @@ class Cancellation:
         self._drop(state, needless, f"superseded by the next occurrence, run {started.run_id}")
 
     def _drop(self, state: JobState, runs: Sequence[Run], why: str) -> None:
-        with self._table.lock:  # some may have been started meanwhile
+        with self._table.lock:  # some may have started meanwhile
             runs = self._run_queue.unqueue(state, {run.run_id for run in runs})
-        self._ends.cancel(runs, Result(Status.CANCELLED, message=why))
+        self._completion.end_unstarted([(run, Result(Status.CANCELLED, message=why)) for run in runs])

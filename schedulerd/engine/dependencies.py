@@ -1,7 +1,7 @@
-"""Jobs that start after other jobs: which ends count, and since when.
+"""Dependencies: jobs that start after other jobs.
 
-Nothing is stored for it: an end is a row of the ledger, and so is what it started, whose `scheduled_at` is the moment of
-that end. So at a start of the daemon the ends that were not followed yet are those without such a row.
+Nothing is stored for them. An end is a row of the ledger, and so is the run that it started: its `scheduled_at` is the time
+of that end. So when the daemon starts, the ends that were not followed yet are those without such a row.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ..core.retention import FOLLOWED_FOR
 from ..core.retries import is_followed, outcome_of
 from ..core.trigger import After
 from ..store.protocol import Store
-from .planner import Planner
+from .timetable import Timetable
 
-MOST_ENDS = 100  # of one job that are looked at after a start
+MOST_ENDS = 100  # of one job that are checked when the daemon starts
 
 
 @dataclass(eq=False)
-class _Link:
-    """One `after` of one job, and the ends that it has seen since it was due last."""
+class _Dependency:
+    """One `after` of one job, and the ends that it has received since it was due last."""
 
     job: Job
     after: After
     ends: dict[str, Run] = field(default_factory=dict)
 
-    def due(self, run: Run) -> datetime | None:
-        """Take note of an end; return when the job is due if it is due now."""
+    def accept(self, run: Run) -> datetime | None:
+        """Accept an end; return when the job is due, or None when it is not due yet."""
         if run.finished_at is None or not is_wanted(self.after, outcome_of(run)):
             return None
         self.ends[run.job_id] = run
@@ -39,73 +39,73 @@ class _Link:
 
 
 class Dependencies:
-    """Hears of ends, and makes the jobs that follow due."""
+    """Makes jobs due when the runs that they follow have ended."""
 
-    def __init__(self, planner: Planner, store: Store) -> None:
-        self._planner = planner
+    def __init__(self, timetable: Timetable, store: Store) -> None:
+        self._timetable = timetable
         self._store = store
-        self._links: list[_Link] = []
-        self._after: dict[str, list[_Link]] = {}  # by the job that ends
-        self._lock = threading.Lock()  # ends are heard of in whichever thread the store answers
+        self._all: list[_Dependency] = []
+        self._after: dict[str, list[_Dependency]] = {}  # by the job that ends
+        self._lock = threading.Lock()  # ends are reported in any thread of the store
 
-    def link(self, jobs: Mapping[str, Job]) -> None:
-        """Follow the jobs that there are now; what was seen for a link that stays the same is kept."""
-        before = {(link.job.job_id, link.after): link.ends for link in self._links}
-        links = [
-            _Link(job, after, before.get((job.job_id, after), {}))
+    def replace(self, jobs: Mapping[str, Job]) -> None:
+        """Use the dependencies of a new set of jobs; those that do not change keep the ends that they have received."""
+        before = {(dependency.job.job_id, dependency.after): dependency.ends for dependency in self._all}
+        dependencies = [
+            _Dependency(job, after, before.get((job.job_id, after), {}))
             for job in jobs.values()
             if job.is_scheduled and job.trigger is not None
             for after in job.trigger.events.after
         ]
-        after: dict[str, list[_Link]] = {}
-        for link in links:
-            for job_id in link.after.jobs:
-                after.setdefault(job_id, []).append(link)
-        self._links, self._after = links, after
+        after: dict[str, list[_Dependency]] = {}
+        for dependency in dependencies:
+            for job_id in dependency.after.jobs:
+                after.setdefault(job_id, []).append(dependency)
+        self._all, self._after = dependencies, after
 
     def follow(self, ended: Iterable[Run]) -> None:
-        """Make due what follows the runs that have ended, in the order of their ends."""
+        """Make the jobs due that follow the ended runs, in the order of their ends."""
         if not self._after:
             return
         for run in sorted(ended, key=lambda run: run.finished_at or run.queued_at):
-            for link in self._after.get(run.job_id, ()):
-                self._follow(link, run)
+            for dependency in self._after.get(run.job_id, ()):
+                self._follow(dependency, run)
 
     def follow_what_was_missed(self, now: datetime) -> None:
-        """Make due what follows ends that no daemon saw to: called once, at the start."""
-        if not self._links:
+        """Make the jobs due that follow ends which no daemon has followed yet. Called once, when the daemon starts."""
+        if not self._all:
             return
         known = self._store.jobs()
-        for link in self._links:
-            since = max(known[link.job.job_id].planned_since, now - FOLLOWED_FOR)
-            for run in self._not_followed(link, since, now):
-                self._follow(link, run)
+        for dependency in self._all:
+            since = max(known[dependency.job.job_id].planned_since, now - FOLLOWED_FOR)
+            for run in self._not_followed(dependency, since, now):
+                self._follow(dependency, run)
 
-    def _not_followed(self, link: _Link, since: datetime, now: datetime) -> list[Run]:
-        """Return the ends later than `since` that the ledger does not know as followed, in their order."""
-        followed = self._store.followed(link.job.job_id, since)
+    def _not_followed(self, dependency: _Dependency, since: datetime, now: datetime) -> list[Run]:
+        """Return the ends later than `since` that nothing in the ledger follows, in their order."""
+        followed = self._store.followed(dependency.job.job_id, since)
         latest = max(followed, default=now)
-        if link.after.needs_all:  # an end that was overtaken by a later one of the same job is in no row of its own
+        if dependency.after.needs_all:  # an end that was replaced by a later one of the same job has no row of its own
             since = max((at for at in followed if at <= now), default=since)
         ends = [
             run
-            for job_id in link.after.jobs
-            for statuses in (sorted(ENDED), [Status.SKIPPED])  # a retry may have been: then that is its occurrence's end
+            for job_id in dependency.after.jobs
+            for statuses in (sorted(ENDED), [Status.SKIPPED])  # a skipped retry is the end of its occurrence
             for run in self._store.history(job_id, MOST_ENDS, statuses=statuses)
             if run.finished_at is not None
             and outcome_of(run) in ENDED
             and run.finished_at > since
             and run.finished_at not in followed
             and not is_followed(run.details)
-            and not (link.after.needs_all and now < run.finished_at <= latest)  # the clock was ahead
+            and not (dependency.after.needs_all and now < run.finished_at <= latest)  # the clock was ahead
         ]
         return sorted(ends, key=lambda run: run.finished_at or run.queued_at)
 
-    def _follow(self, link: _Link, run: Run) -> None:
+    def _follow(self, dependency: _Dependency, run: Run) -> None:
         with self._lock:
-            at = link.due(run)
-            if at is None or link.job.trigger is None:
+            at = dependency.accept(run)
+            if at is None or dependency.job.trigger is None:
                 return
-            details = {"after": {end.job_id: end.run_id for end in link.ends.values()}}
-            link.ends.clear()
-        self._planner.plan_once(link.job.job_id, link.job.trigger.occurrence_at(at), Origin.AFTER, details)
+            details = {"after": {end.job_id: end.run_id for end in dependency.ends.values()}}
+            dependency.ends.clear()
+        self._timetable.plan_once(dependency.job.job_id, dependency.job.trigger.occurrence_at(at), Origin.AFTER, details)

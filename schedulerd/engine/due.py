@@ -1,10 +1,10 @@
-"""What the planner hands over and gets back, and the rows that decisions about it become."""
+"""What the planner hands over and receives back, and the rows that decisions about it become."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..core.misfires import OVERDUE, Due, Passed, Start
@@ -12,16 +12,17 @@ from ..core.models import MICROSECOND, Job, Origin, Result, Run, Status, finish,
 
 FIRST_PORTION = 50  # jobs
 PORTION_GROWTH = 5
+CHECK_AGAIN = timedelta(seconds=5)  # after that, what could not be decided or recorded is handed over again
 
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
-    """A job that has come due: which occurrences, when it is due next, and why when it is not its times (`origin`).
+    """A due job: its due occurrences, its next time, and its `origin` when it is not due by its trigger.
 
-    `asks` says that the clock was set back, and up to when the ledger may have these times; `is_again` that, and that the
-    last ones are long enough ago for a job that follows elapsed time to go on. `plan` is who planned it. `is_held` says that
-    these are exact occurrences that could not be decided before, while the plan has gone on; `is_void`, that the job was
-    planned anew since.
+    `asks` is set after the clock was set back: the ledger may have occurrences up to that time. `is_again` means that, too,
+    and that the last occurrences are so long ago that a job which follows elapsed time continues. `plan` is the job of the
+    timetable. `is_held` means that exactly these occurrences could not be decided earlier, and later ones were handed over
+    since; `is_void`, that the job was planned again since.
     """
 
     job_id: str
@@ -37,24 +38,24 @@ class DueJob:
 
     @property
     def first(self) -> datetime:
-        """Return the first time of it."""
+        """Return the time of the first occurrence."""
         return self.due.earlier.first if self.due.earlier else self.due.occurrences[0].scheduled_at
 
     @property
     def count(self) -> int:
-        """Return how many occurrences it is."""
+        """Return the number of occurrences."""
         return len(self.due.occurrences) + (self.due.earlier.count if self.due.earlier else 0)
 
     def left(self, first: datetime, at: datetime) -> Undecided:
-        """Return that from the occurrence `first` on nothing is decided yet, and is to be handed over again at `at`."""
+        """Return what is undecided from the occurrence `first` on, to be handed over again at `at`."""
         return Undecided(self, first - MICROSECOND, at)
 
     def all_left(self, at: datetime) -> Undecided:
-        """Return that nothing of it is decided yet."""
+        """Return that all of it is undecided."""
         return self.left(self.first, at)
 
     def with_all_of(self, other: DueJob) -> DueJob:
-        """Return this with the occurrences of another one for the same reason: they are decided together."""
+        """Return this with the occurrences of another one of the same origin: they are decided together."""
         both = sorted([*self.due.occurrences, *other.due.occurrences], key=lambda each: each.scheduled_at)
         return replace(self, due=Due(both), details={**self.details, **other.details})
 
@@ -72,7 +73,7 @@ class DueJob:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A due job of which some is left to be decided: what is later than `after`, to be handed over again at `at`."""
+    """A due job whose occurrences later than `after` are undecided, to be handed over again at `at`."""
 
     each: DueJob
     after: datetime
@@ -80,17 +81,17 @@ class Undecided:
 
 
 def new_run(job_id: str, origin: Origin, now: datetime, scheduled_at: datetime | None, node: str) -> Run:
-    """Return the row of a run that may start at once."""
+    """Return the row of a run that may start immediately."""
     return Run(new_run_id(now), job_id, origin, Status.RUNNING, now, scheduled_at, node=node)
 
 
 def not_started(run: Run, status: Status, why: str, details: Mapping[str, Any]) -> Run:
-    """Return the row of an occurrence that was decided not to be started."""
+    """Return the row of an occurrence that is not started."""
     return finish(run, Result(status, message=why, details=details), run.queued_at, None)
 
 
 def passed_run(passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
-    """Return the row of occurrences that are skipped or missed: one for all of them, at the last one's time."""
+    """Return the row of occurrences that are skipped or missed: one row for all, at the time of the last one."""
     gap = passed.gap
     details: dict[str, Any] = {**each.details.get(gap.last, {}), "reason": passed.why}
     if passed.window is not None:
@@ -103,7 +104,7 @@ def passed_run(passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
 
 
 def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str, Any]:
-    """Return what the row of a start says besides its times: what it follows, which rules had a say, why it is late."""
+    """Return the details of a run that starts: the runs that it follows, the rules of its time, why it is late."""
     details = {**each.details.get(start.scheduled_at, {})}
     rules = start.occurrence.reasons
     if not rules and job.trigger is not None and each.origin is Origin.SCHEDULE:
@@ -116,7 +117,7 @@ def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str,
 
 
 def together(batch: list[DueJob]) -> list[DueJob]:
-    """Return what is due with the single occurrences of a job made one, as they would be if its times had made them."""
+    """Return what is due, with the single occurrences of a job merged, as for occurrences of its trigger."""
     found: dict[tuple[str, Origin, int | None], DueJob] = {}
     for each in batch:
         key = each.job_id, each.origin, id(each) if each.is_held else None
@@ -125,7 +126,7 @@ def together(batch: list[DueJob]) -> list[DueJob]:
 
 
 def portions(batch: list[DueJob]) -> Iterator[list[DueJob]]:
-    """Yield what is due in growing portions: the first start while others are decided, and commits are few."""
+    """Yield what is due in growing portions: the first start while others are decided, with few commits."""
     at, size = 0, FIRST_PORTION
     while at < len(batch):
         yield batch[at : at + size]

@@ -1,4 +1,4 @@
-"""Pauses: set and ended by people, ended by time; in memory at once, durable when the future is done."""
+"""Pauses of jobs: set and ended by callers, or ended by time. In memory at once, durable when the future is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Pauses:
-    """Which jobs are not started on their own, and until when; `on_resumed` lets go on what waited behind a pause."""
+    """Sets and ends pauses; `on_resumed(state)` starts the queued runs that a pause has delayed."""
 
     def __init__(self, table: JobTable, store: Store, on_resumed: Callable[[JobState], None]) -> None:
         self._table = table
@@ -26,7 +26,7 @@ class Pauses:
         self._timed: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
 
     def set(self, job_id: str, pause: Pause | None) -> Future[None]:
-        """Pause a job, or end its pause; done when that is durable. What the store refuses is undone.
+        """Pause a job, or resume it (None); done when that is durable. A change that the store refuses is undone.
 
         Raise NotFoundError when there is no such job.
         """
@@ -40,17 +40,17 @@ class Pauses:
         return done
 
     def watch(self, state: JobState) -> None:
-        """Remember until when a job is paused, so that its end is not slept through. The table's lock is held."""
+        """Remember until when a job is paused. The table's lock is held."""
         self._timed.pop(state.job.job_id, None)
         if state.pause is not None and state.pause.until is not None:
             self._timed[state.job.job_id] = state.pause.until
 
     def end_those_over(self, now: datetime) -> None:
-        """Resume the jobs whose pause was set until a moment that has come."""
+        """Resume the jobs whose pauses have expired."""
         if not self._timed:
             return
         for job_id in [job_id for job_id, until in list(self._timed.items()) if pause_is_over(until, now)]:
-            with self._table.lock:  # somebody may have set another pause this very moment
+            with self._table.lock:  # another pause may have been set just now
                 self._timed.pop(job_id, None)
                 state = self._table.states.get(job_id)
                 if state is not None and state.pause is not None and pause_is_over(state.pause.until, now):
@@ -69,6 +69,6 @@ class Pauses:
 
 
 def _log_end(job_id: str, done: Future[None]) -> None:
-    """Log that a pause is over; what could not be recorded is tried at the next turn, and logged then."""
+    """Log that a pause has expired, once that is recorded."""
     if done.exception() is None:
-        log.info("job %s: its pause is over", job_id)
+        log.info("job %s: its pause has expired", job_id)

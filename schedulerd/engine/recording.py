@@ -1,16 +1,17 @@
-"""Rows on their way into the ledger: what it takes is started, what it refuses is not, what cannot be written stays due.
+"""Records rows in the ledger: what it accepts is started, what it refuses is not, what cannot be written stays due.
 
-A refusal (the ledger has this occurrence already) is a value: the row is not among those that are in it. That the ledger
-cannot be written is an error: nothing is decided then, and the occurrence goes back to its planner, to be looked at again.
+A refusal (the ledger has this occurrence already) is a value: the row is not among those that were accepted. That the ledger
+cannot be written is an error: then nothing is decided, and the occurrence goes back to the timetable.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from ..core.clock import Clock
@@ -18,20 +19,22 @@ from ..core.errors import PartlyWrittenError
 from ..core.faults import fault_point
 from ..core.models import MICROSECOND, UNFINISHED, Origin, Run, to_text
 from ..store.protocol import Store
-from .due import DueJob, Undecided, new_run
+from .completion import plan_from_end
+from .dispatch import Dispatcher
+from .due import CHECK_AGAIN, DueJob, Undecided, new_run
 from .run_queue import RunQueue
-from .state import JobState, JobTable
+from .state import JobTable
+from .timetable import Timetable
 
 log = logging.getLogger(__name__)
 
-AGAIN = "the clock was set back, and this job follows elapsed time: it goes on while times that were come again"
-LOOK_AGAIN = timedelta(seconds=5)  # at what could not be decided
-NOTED_FOR = 4 * LOOK_AGAIN.total_seconds()  # what still waits is noted again before
+AGAIN = "the clock was set back, and this job follows elapsed time: it continues while past times occur again"
+NOTED_FOR = 4 * CHECK_AGAIN.total_seconds()  # what is still unwritten is noted again before
 
 
 @dataclass(frozen=True, slots=True)
 class DueEntry:
-    """The row of what is due: it tells the occurrences of `each` from `first` on. `is_again`: see `DueJob`."""
+    """The row of due occurrences: those of `each` from `first` on. `is_again`: see `DueJob`."""
 
     run: Run
     each: DueJob
@@ -40,7 +43,7 @@ class DueEntry:
 
 
 class UnwrittenOccurrences:
-    """The occurrences that are due and cannot be written down now: how many they are, for health and the log."""
+    """Counts the due occurrences that cannot be recorded now, for health and the log."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -48,22 +51,22 @@ class UnwrittenOccurrences:
         self._noted_at = 0.0
 
     def note(self, each: DueJob) -> None:
-        """Take note of what waits."""
+        """Note occurrences that cannot be recorded now."""
         now = self._clock.monotonic()
         if now - self._noted_at > NOTED_FOR:
-            self._noted.clear()  # of another outage
+            self._noted.clear()  # of an earlier outage
         self._noted_at = now
         if not self._noted:
-            log.error("what is due cannot be written down, so it is not started: it stays due until it can")
+            log.error("due jobs cannot be recorded, so they are not started; they stay due until the store can be written")
         self._noted[_key(each)] = (each.count, now)
 
-    def settle(self, each: DueJob) -> None:
-        """Take note that something was decided, which may have waited."""
+    def resolve(self, each: DueJob) -> None:
+        """Note that occurrences were decided, which may have been unwritten."""
         if self._noted and self._noted.pop(_key(each), None) is not None and not self._noted:
-            log.info("everything that was due and could not be written down has been decided about")
+            log.info("all due jobs that could not be recorded have been decided")
 
     def count(self) -> int:
-        """Return how many occurrences wait."""
+        """Return the number of unwritten occurrences."""
         since = self._clock.monotonic() - NOTED_FOR
         return sum(count for count, at in list(self._noted.values()) if at >= since)
 
@@ -73,35 +76,26 @@ def _key(each: DueJob) -> tuple[str, Origin, datetime]:
 
 
 class Recorder:
-    """Records rows. `on_taken(run)` is called for those that are durable, `on_room(state)` when one makes room again.
-
-    `on_over(job_id, at)` hears of the jobs of which nothing will run now.
-    """
+    """Records rows, and continues with them when they are durable."""
 
     def __init__(
-        self,
-        table: JobTable,
-        store: Store,
-        clock: Clock,
-        run_queue: RunQueue,
-        on_taken: Callable[[Run], None],
-        on_room: Callable[[JobState], None],
-        on_over: Callable[[str, datetime], None],
+        self, table: JobTable, store: Store, clock: Clock, timetable: Timetable, run_queue: RunQueue, dispatcher: Dispatcher
     ) -> None:
-        self._table, self._store, self._clock, self._run_queue = table, store, clock, run_queue
-        self._on_taken, self._on_room, self._on_over = on_taken, on_room, on_over
-        self.put_back: Callable[[Sequence[Undecided]], None] = lambda _undecided: None
+        self._table, self._store, self._clock, self._timetable = table, store, clock, timetable
+        self._run_queue, self._dispatcher = run_queue, dispatcher
         self.unwritten = UnwrittenOccurrences(clock)
+        self._postponed: deque[Callable[[], None]] = deque()  # until the store can be written
 
     def record(self, rows: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
-        """Hand rows to the store. The lock is held since they were admitted: nobody may claim one before it is there."""
+        """Hand rows to the store. The lock is held since they were admitted, so none is claimed before it is recorded."""
         fault_point("before_claim")
         return self._store.record(rows, asks)
 
     def record_due(self, entries: Sequence[DueEntry]) -> list[Callable[[], None]]:
-        """Hand over the rows of what is due; return what goes on with them, to be called without the lock, which is held.
+        """Hand over the rows of what is due; return the functions that continue with them.
 
-        Those that the ledger may have already are asked about.
+        The lock is held; it must not be held for the calls of these functions. For rows that the ledger may have already,
+        the store is asked for each.
         """
         known = [entry for entry in entries if _may_be_known(entry)]
         fresh = [entry for entry in entries if not _may_be_known(entry)]
@@ -117,34 +111,35 @@ class Recorder:
     def when_recorded(
         self, rows: Sequence[Run], recorded: Future[frozenset[str]], due: Mapping[str, DueEntry] | None = None
     ) -> None:
-        """Go on with rows when they are durable, or not. The lock is not held: that may be now. `due` are by run_id."""
-        recorded.add_done_callback(partial(self._entered, rows, due or {}))
+        """Continue with rows when they are durable, or cannot be. The lock is not held. `due` is by run_id."""
+        recorded.add_done_callback(partial(self._recorded, rows, due or {}))
 
-    def _entered(self, rows: Sequence[Run], due: Mapping[str, DueEntry], recorded: Future[frozenset[str]]) -> None:
-        """Go on with what the ledger took; forget what it did not take, or let it be due again."""
+    def _recorded(self, rows: Sequence[Run], due: Mapping[str, DueEntry], recorded: Future[frozenset[str]]) -> None:
+        """Continue with accepted rows; release the others, or make them due again."""
         taken, left = _outcome(rows, recorded)
         fault_point("after_claim")
         for run in rows:
             entry = due.get(run.run_id)
             if run.run_id in taken:
                 with self._table.lock:
-                    self._run_queue.entered(run.run_id)
-                self._on_taken(run)
-            elif entry is not None and entry.is_again and run.status in UNFINISHED and self._comes_again(entry):
+                    self._run_queue.confirm(run.run_id)
+                self._dispatcher.accept(run)
+            elif entry is not None and entry.is_again and run.status in UNFINISHED and self._start_again(entry):
                 left.discard(run.run_id)
             else:
                 if run.run_id not in left:
-                    log.warning("job %s: not started, the ledger has this occurrence already", run.job_id)
+                    log.warning("job %s: not started: the ledger has this occurrence already", run.job_id)
                 elif entry is None:
                     log.error("job %s: not started: %s", run.job_id, recorded.exception())
-                self.forget(run)
-        self._settle(due, left)
-        self._count_on([run for run in rows if run.run_id not in left])
+                self._dispatcher.release(run)
+        self._put_back(due, left)
+        self._plan_from_end([run for run in rows if run.run_id not in left])
 
-    def _comes_again(self, entry: DueEntry) -> bool:
-        """Deal with a time that was decided before the clock was set back: only what follows elapsed time goes on.
+    def _start_again(self, entry: DueEntry) -> bool:
+        """Start a time again that was decided before the clock was set back, when its job follows elapsed time.
 
-        Its run is an occurrence of its own, at the moment of this decision, so that none is started twice. False for others.
+        Its run is an occurrence of its own, at the time of this decision, so that none is started twice. Return False for
+        other jobs.
         """
         run, at = entry.run, entry.run.scheduled_at
         state = self._table.state_of(run)
@@ -153,7 +148,7 @@ class Recorder:
         if state is None or rhythm is None or at is None or rhythm.next_after(at - MICROSECOND) != at:
             log.info("job %s: %s was decided before the clock was set back: not started again", run.job_id, at)
             return False
-        self.forget(run)
+        self._dispatcher.release(run)
         with self._table.lock:
             now = self._clock.now()
             fresh = self._store.numbered(new_run(run.job_id, Origin.SCHEDULE, now, max(now, at + MICROSECOND), run.node))
@@ -162,18 +157,19 @@ class Recorder:
         self.when_recorded([fresh], recorded, {fresh.run_id: replace(entry, run=fresh, is_again=False)})
         return True
 
-    def forget(self, run: Run) -> None:
-        """Count a run no more, and give its place to others."""
-        with self._table.lock:
-            state = self._table.state_of(run)
-            if state is None:
-                return
-            self._run_queue.leave(state, run.run_id)
-        self._on_room(state)
+    def record_until_written(self, run: Run, recorded: Future[frozenset[str]], again: Callable[[], None]) -> None:
+        """Continue with a row; when it cannot be recorded, call `again` when the store can be written."""
+        self.when_recorded([run], recorded)
+        recorded.add_done_callback(lambda done: self._postponed.append(again) if done.exception() is not None else None)
 
-    def _settle(self, due: Mapping[str, DueEntry], left: set[str]) -> None:
-        """Put back what could not be written, from its first occurrence on; the rest is decided."""
-        at = self._clock.now() + LOOK_AGAIN
+    def retry_postponed(self) -> None:
+        """Do what could not be recorded, when the store can be written."""
+        for _ in range(len(self._postponed) if self._store.accepts_runs else 0):
+            self._postponed.popleft()()
+
+    def _put_back(self, due: Mapping[str, DueEntry], left: set[str]) -> None:
+        """Put back what could not be recorded, from its first occurrence on; the rest is decided."""
+        at = self._clock.now() + CHECK_AGAIN
         undecided: dict[int, Undecided] = {}
         for run_id, entry in due.items():
             before = undecided.get(id(entry.each))
@@ -181,21 +177,21 @@ class Recorder:
                 undecided[id(entry.each)] = entry.each.left(entry.first, at)
         for entry in due.values():
             if id(entry.each) not in undecided:
-                self.unwritten.settle(entry.each)
+                self.unwritten.resolve(entry.each)
         for one in undecided.values():
             self.unwritten.note(one.each.later_than(one.after))
         if undecided:
-            self.put_back(list(undecided.values()))
+            self._timetable.put_back(list(undecided.values()))
 
-    def _count_on(self, rows: Iterable[Run]) -> None:
-        """Plan jobs that are counted from the end of their last run, of which nothing will run now."""
+    def _plan_from_end(self, rows: Iterable[Run]) -> None:
+        """Plan the jobs that are counted from the end of their last run, when none of their runs is open."""
         for run in rows:
             state = self._table.state_of(run)
             if state is not None and state.job.trigger is not None and state.job.trigger.waits_for_end:
                 with self._table.lock:
                     is_open = state.running or state.waiting
                 if not is_open:
-                    self._on_over(run.job_id, self._clock.now())
+                    plan_from_end(self._table, self._timetable, run.job_id, self._clock.now())
 
 
 def _may_be_known(entry: DueEntry) -> bool:
@@ -203,7 +199,7 @@ def _may_be_known(entry: DueEntry) -> bool:
 
 
 def _outcome(rows: Iterable[Run], recorded: Future[frozenset[str]]) -> tuple[frozenset[str], set[str]]:
-    """Return which rows are in the ledger, and which could not be written."""
+    """Return which rows are in the ledger, and which could not be recorded."""
     error = recorded.exception()
     if error is None:
         return recorded.result(), set()

@@ -1,11 +1,11 @@
-"""What the daemon does about runs that an earlier daemon left unfinished, before it plans anything.
+"""Recovery: what happens to runs that an earlier daemon left unfinished, before anything is planned.
 
 | the row is | and                                     | it                                                           |
 |------------|-----------------------------------------|--------------------------------------------------------------|
-| running    | a keeper knows it                       | is watched until its end, or finished as the keeper noted     |
-| running    | its child was provably never started    | is started now, when `policy.why_left_unstarted` has no reason |
+| running    | a keeper knows it                       | is supervised until its end, or ends as the keeper noted     |
+| running    | its child was provably never started    | is started now, unless `why_left_unstarted` has a reason     |
 | running    | nothing is known of it                  | is abandoned                                                 |
-| queued     | its job is still there                  | waits again                                                  |
+| queued     | its job is still configured             | is queued again                                              |
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from ..process.spec import WHO, KnownRun
 from ..store.outage_spool import RECORDED_BEFORE
 from ..store.protocol import Store, durable
 from .completion import next_row
+from .dispatch import Dispatcher
+from .launcher import Launcher, RunListener
 from .reload import GONE, rule_of
-from .scheduler import Scheduler
+from .run_queue import RunQueue
 from .state import JobState, JobTable
 
 log = logging.getLogger(__name__)
 
-NEVER_STARTED = "the daemon ended when it was about to start it: it was never started"
-NOT_KNOWN = "the daemon ended, and whether it was started is not known: {}"
-STARTED_LATE = "the daemon ended when it was about to start it: it is started now, by the next daemon"
-BUILT_IN = "the daemon ended while it ran, and it ran in the daemon"
-NOT_THERE = "it was entered again from what its keeper knows of it, because it was not in the history that the daemon found"
+NEVER_STARTED = "the daemon ended before it could start the run: it was never started"
+NOT_KNOWN = "the daemon ended, and it is not known whether the run was started: {}"
+STARTED_LATE = "the daemon ended before it could start the run: it is started now, by the next daemon"
+BUILT_IN = "the daemon ended while the run was running inside it"
+NOT_THERE = "recorded again from what its keeper knows, because the run was not in the history"
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """The runs that an earlier daemon left unfinished and that go on, oldest first.
+class OpenRuns:
+    """The runs that an earlier daemon left unfinished and that continue, oldest first.
 
-    `waiting` wait for their turn, `running` are known to a keeper, `unstarted` are recorded as running, were never started,
-    and are to be started now.
+    `waiting` are queued. `running` are known to a keeper. `unstarted` are recorded as running, were never started, and are
+    to be started now.
     """
 
     waiting: list[Run]
@@ -59,17 +61,17 @@ def close_open_runs(
     known: Mapping[str, KnownRun],
     builtin: AbstractSet[str],
     doubt_of: Callable[[str], str | None],
-) -> Open:
-    """Finish what cannot go on: running rows that no keeper knows, and waiting runs of jobs that are gone.
+) -> OpenRuns:
+    """Finish what cannot continue: running rows that no keeper knows, and queued runs of removed jobs.
 
-    `known` are the runs that keepers know, of which those that are not in the ledger are entered; `builtin` are the jobs
-    whose action runs in the daemon. `doubt_of` says of a run that no keeper knows why its child may have been started all
-    the same, None when it provably was not. Durable when it returns.
+    `known` are the runs that keepers know; those that the ledger does not have are recorded. `builtin` are the jobs whose
+    action is a built-in. `doubt_of(run_id)` returns why the child of a run that no keeper knows may have been started
+    nevertheless, None when it provably was not. Durable when this returns.
     """
-    _enter_missing(store, clock, known)
+    _record_missing(store, clock, known)
     ended: list[Run] = []
     retries: list[Run] = []
-    still = Open([], [], [])
+    still = OpenRuns([], [], [])
     records = store.jobs()
     for run in store.unfinished():
         job = configured.get(run.job_id)
@@ -97,30 +99,30 @@ def _why_unknown(doubt: str | None) -> str:
     return NEVER_STARTED if doubt is None else NOT_KNOWN.format(doubt)
 
 
-def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: Open, now: datetime) -> str | None:
+def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: OpenRuns, now: datetime) -> str | None:
     """Return why a run that was never started is not started now, or None when it is."""
     if job is None:
         return GONE
     if run.details.get("reason") == RECORDED_BEFORE:
-        return "another run stands for its occurrence"
+        return "another run represents its occurrence"
     most = max_running(job)
     beside = sum(each.job_id == run.job_id for each in (*still.running, *still.unstarted))
     if most is not None and beside >= most:
-        return "another run of the job still runs"
+        return "another run of the job is still running"
     pause = record.pause if record is not None else None
     is_paused = pause is not None and not pause_is_over(pause.until, now)
     return why_left_unstarted(job, run, is_paused, record is None or record.rule != rule_of(job), now)
 
 
 def _abandoned(job: Job | None, run: Run, why: str, now: datetime) -> tuple[Run, Run | None]:
-    """Return a run that cannot go on as it ended, and the row of the attempt that follows it if there is one."""
+    """Return a run that cannot continue as it ended, and the row of the attempt that follows it, if any."""
     log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
     over = finish(run, Result(Status.ABANDONED, message=why), now, None)
     return next_row(job, run, over, now) if job is not None else (over, None)
 
 
-def _enter_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) -> None:
-    """Enter the runs that keepers know and the ledger does not: another one was put in its place, or begun."""
+def _record_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) -> None:
+    """Record the runs that keepers know and the ledger does not: it was replaced, or started anew."""
     there = store.statuses(list(known)) if known else {}
     found = [_row_of(run_id, kept, clock.now()) for run_id, kept in known.items() if run_id not in there]
     runs = [run for run in found if run is not None]
@@ -133,10 +135,10 @@ def _enter_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) ->
 
 
 def _row_of(run_id: str, kept: KnownRun, now: datetime) -> Run | None:
-    """Return a run as its keeper knows it; None when that cannot tell whose it is."""
+    """Return a run as its keeper knows it; None when the keeper does not know its job."""
     job_id, attempt, origin, at = map(kept.who.get, WHO)
     if job_id is None or attempt is None or origin is None:
-        log.error("run %s is not in the history, and its keeper cannot tell of which job it is: it goes on unseen", run_id)
+        log.error("run %s is not in the history, and its keeper does not know its job: it continues unsupervised", run_id)
         return None
     scheduled_at = datetime.fromisoformat(at) if at is not None else None
     return Run(
@@ -146,11 +148,15 @@ def _row_of(run_id: str, kept: KnownRun, now: datetime) -> Run | None:
 
 
 def watch_again(
-    table: JobTable, running: list[Run], retired: Callable[[str], Job | None], adopt: Callable[[Job, Run], None]
+    table: JobTable,
+    launcher: Launcher,
+    listener: RunListener,
+    running: list[Run],
+    retired: Callable[[str], Job | None],
 ) -> None:
-    """Count runs whose children live on, or have ended meanwhile, as running again; `adopt` hears of their ends.
+    """Count runs of an earlier daemon as running, and let the launcher report their ends; some may have ended already.
 
-    `retired` returns what is remembered of a job that was taken out of the configuration.
+    `retired(job_id)` returns what is known of a job that was removed from the configuration.
     """
     for run in running:
         with table.lock:
@@ -160,26 +166,26 @@ def watch_again(
                 state = table.retired.setdefault(run.job_id, JobState(job))
             state.running[run.run_id] = run
             table.touch(state)
-        adopt(state.job, run)
-        log.info("job %s: run %s is watched again", run.job_id, run.run_id)
+        launcher.adopt(state.job, run, listener)
+        log.info("job %s: run %s is supervised again", run.job_id, run.run_id)
 
 
-def start_unstarted(table: JobTable, scheduler: Scheduler, unstarted: list[Run]) -> None:
+def start_unstarted(table: JobTable, run_queue: RunQueue, dispatcher: Dispatcher, unstarted: list[Run]) -> None:
     """Start runs that are recorded as running and were never started. Their rows are durable already."""
     for run in unstarted:
         with table.lock:
-            scheduler.run_queue.enter(table.get(run.job_id), run)
+            run_queue.enter(table.get(run.job_id), run)
         log.warning("job %s: run %s: %s", run.job_id, run.run_id, STARTED_LATE)
-        scheduler.launch(run)
+        dispatcher.launch(run)
 
 
-def queue_again(table: JobTable, scheduler: Scheduler, waiting: list[Run]) -> None:
-    """Put waiting runs back into the queues of their jobs, replace what they replace, and let those start that may."""
+def queue_again(table: JobTable, run_queue: RunQueue, dispatcher: Dispatcher, waiting: list[Run]) -> None:
+    """Put runs back into the queues of their jobs, replace older runs where that is the policy, and promote."""
     for run in waiting:
         with table.lock:
-            scheduler.run_queue.wait(table.get(run.job_id), run)
+            run_queue.wait(table.get(run.job_id), run)
     with table.lock:
-        scheduler.run_queue.recount()
+        run_queue.recount()
     for run in waiting:
-        scheduler.replace_with(run)  # the daemon may have died before it gave the order, or the order may be lost
-    scheduler.promote_all(scheduler.clock.now())
+        dispatcher.replace_with(run)  # the daemon may have died before it gave the stop orders
+    dispatcher.promote_all()

@@ -1,7 +1,7 @@
-"""Which jobs there are, and from when on each is planned: at the start from the store, at a reload as a difference.
+"""The set of jobs, and from when each is planned: at the start from the store, at a reload by the difference.
 
-A job goes on from its newest occurrence in the ledger, so what was due while nobody looked is found; a new job, or one
-whose rule was changed, disabled or taken away in between, begins now: an edit never makes times before itself due.
+A job continues from its newest occurrence in the ledger, so occurrences that were due while the daemon was down are found. A
+new job, or one whose rule was changed, disabled or removed in between, begins now: an edit never makes earlier times due.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from datetime import datetime
 
 from ..core.clock import Clock, Jump
 from ..core.misfires import CHANGED, most_needed
-from ..core.models import Job, JobRecord, Origin, Run, Status
+from ..core.models import Job, JobRecord, Origin, Result, Run, Status
 from ..store.protocol import Store, durable
+from .completion import Completion
 from .dependencies import Dependencies
-from .planner import Planner
+from .dispatch import Dispatcher
+from .pauses import Pauses
+from .run_queue import RunQueue
 from .scheduler import Scheduler
 from .state import JobState, JobTable
+from .timetable import Timetable
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +30,12 @@ NO_POOLS: Mapping[str, int] = {}
 MOST_NAMED = 5  # jobs, in the log
 NO_RULE = ""
 NOT_RUNNING = "the daemon was not running then"
-GONE = "its job was taken out of the configuration"
+GONE = "its job was removed from the configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a new set of jobs changed, as job ids."""
+    """The differences between two sets of jobs, as job ids."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -46,27 +50,33 @@ class Changes:
 
 
 class JobDefinitions:
-    """Puts sets of jobs into place."""
+    """Applies sets of job definitions."""
 
     def __init__(
-        self, table: JobTable, planner: Planner, scheduler: Scheduler, dependencies: Dependencies, store: Store, clock: Clock
+        self,
+        table: JobTable,
+        store: Store,
+        clock: Clock,
+        timetable: Timetable,
+        run_queue: RunQueue,
+        dependencies: Dependencies,
+        completion: Completion,
+        dispatcher: Dispatcher,
+        pauses: Pauses,
+        scheduler: Scheduler,
     ) -> None:
-        self._dependencies = dependencies
-        self._table = table
-        self._planner = planner
-        self._scheduler = scheduler
-        self._store = store
-        self._clock = clock
+        self._table, self._store, self._clock, self._timetable = table, store, clock, timetable
+        self._run_queue, self._dependencies, self._completion = run_queue, dependencies, completion
+        self._dispatcher, self._pauses, self._scheduler = dispatcher, pauses, scheduler
         self._since: dict[str, datetime] = {}  # planned_since of each job
-        planner.tell_jumps(self.on_jump)
 
     def on_jump(self, jump: Jump, starts: Mapping[str, datetime]) -> None:
-        """Renew, after the clock was set back, what was derived from its time before: in memory, nothing is waited for."""
+        """After the clock was set back, correct what was derived from the time before. This waits for no I/O."""
         if jump.seconds > 0:
             return
         now = self._clock.now()
         with self._table.lock:
-            self._scheduler.run_queue.rebase(now)
+            self._run_queue.rebase(now)
             for job_id, at in starts.items():
                 state = self._table.states.get(job_id)
                 if state is not None:
@@ -79,13 +89,13 @@ class JobDefinitions:
             self._store.save_jobs([JobRecord(job_id, rule_of(jobs[job_id]), now) for job_id in ahead])
 
     def apply(self, jobs: Mapping[str, Job], pools: Mapping[str, int] = NO_POOLS) -> Changes:
-        """Make `jobs` the jobs that there are, and `pools` the seats of pools.
+        """Replace the set of jobs, and the slots of pools; return what changed.
 
-        Unchanged jobs keep plans, pauses and runs; returns when it is durable.
+        Unchanged jobs keep their plans, pauses and runs. Durable when this returns.
         """
         now = self._clock.now()
         with self._table.lock:
-            self._scheduler.run_queue.limit(pools)
+            self._run_queue.limit(pools)
         known = self._store.jobs()
         before = self._table.states
         changes = Changes(
@@ -102,34 +112,35 @@ class JobDefinitions:
             durable(self._store.save_jobs(new_records))
         since = {job_id: record.planned_since for job_id, record in known.items()}
         since |= {record.job_id: record.planned_since for record in new_records}
-        # By what is planned, not by what is stored: an earlier reload may have come to grief between the two.
+        # By what is planned, not by what is stored: an earlier reload may have failed between the two.
         replanned = [job_id for job_id in changes.changed if rule_of(before[job_id].job) != rule_of(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
         self._since = since
-        self._scheduler.cancel_queued(self._place(jobs, known), GONE)
+        removed = self._replace(jobs, known)
+        self._completion.end_unstarted([(run, Result(Status.CANCELLED, message=GONE)) for run in removed])
         self._give_up([*changes.removed, *replanned], now)
-        self._planner.unplan(changes.removed)
+        self._timetable.unplan(changes.removed)
         for job_id in changes.changed:  # those that keep their plan may have another policy now
-            self._planner.look_at_most(job_id, most_needed(jobs[job_id]))
+            self._timetable.limit_due(job_id, most_needed(jobs[job_id]))
         touched = [*changes.added, *replanned]
         self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
-        self._dependencies.link(jobs)
-        if before:  # there may be more seats now, or other rules for what waits
-            self._scheduler.promote_all(now)
+        self._dependencies.replace(jobs)
+        if before:  # there may be more slots now, or other rules for queued runs
+            self._dispatcher.promote_all()
         return changes
 
     def start_up(self) -> None:
-        """Make due what starts when the daemon does: `startup`, and what follows ends that no daemon saw to."""
+        """Make the jobs due that start with the daemon: `startup`, and `after` for ends that were not followed yet."""
         now = self._clock.now()
         for state in self._table.states.values():
             trigger = state.job.trigger
             if state.job.is_scheduled and trigger is not None and trigger.events.at_startup:
-                self._planner.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
+                self._timetable.plan_once(state.job.job_id, trigger.occurrence_at(now), Origin.STARTUP, {})
         self._dependencies.follow_what_was_missed(now)
 
     def _give_up(self, job_ids: Sequence[str], now: datetime) -> None:
-        """Let nothing be lost of jobs whose plan ends here: what was due and waits to be looked at is missed."""
-        for each in self._planner.overdue(job_ids, now):
+        """Record as missed what was due of jobs whose plan ends here, and was not handed over yet."""
+        for each in self._timetable.overdue(job_ids, now):
             self._scheduler.give_up(each, CHANGED)
 
     @staticmethod
@@ -139,8 +150,8 @@ class JobDefinitions:
             rules[job_id] = rule_of(job)
         return rules
 
-    def _place(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
-        """Put the new set in place; return the waiting runs of jobs that are gone."""
+    def _replace(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
+        """Replace the set of jobs; return the queued runs of removed jobs."""
         fresh = [job_id for job_id in jobs if job_id not in self._table.states and job_id in known]
         results = self._store.last_results(fresh)
         successes = {job_id: run for job_id, run in results.items() if run.status is Status.SUCCESS}
@@ -148,7 +159,7 @@ class JobDefinitions:
         with self._table.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
-                # A job that is back while something of it still runs goes on with that.
+                # A job that is back while one of its runs is still running keeps that.
                 state = self._table.states.get(job_id) or self._table.retired.pop(job_id, None)
                 if state is None:
                     record = known.get(job_id)
@@ -159,7 +170,7 @@ class JobDefinitions:
                 elif state.job != job:
                     state.job = job
                     self._table.touch(state)
-                self._scheduler.pauses.watch(state)
+                self._pauses.watch(state)
                 states[job_id] = state
             return self._table.replace(states)
 
@@ -178,29 +189,29 @@ class JobDefinitions:
         for job_id in touched:
             job = jobs[job_id]
             if not job.is_scheduled or job.trigger is None:
-                self._planner.unplan([job_id])
+                self._timetable.unplan([job_id])
                 next_at = None
             else:
                 after = max(since[job_id], newest.get(job_id, since[job_id]))
                 if job.trigger.waits_for_end:
                     after = self._last_end(job_id, since[job_id])
                 before_step = max(since[job_id], past[job_id]) if job_id in past else None
-                next_at = self._planner.plan(job_id, job.trigger, after, most_needed(job), cause, before_step)
+                next_at = self._timetable.plan(job_id, job.trigger, after, most_needed(job), cause, before_step)
                 next_at = self._shown(job, next_at)
                 if next_at is None and job.trigger.kind not in ("startup", "after"):
-                    log.warning("job %s: no time is left at which it starts on its own (%s)", job_id, job.trigger.text)
+                    log.warning("job %s: its trigger has no further times (%s)", job_id, job.trigger.text)
             with self._table.lock:
                 state = self._table.states[job_id]
                 state.next_run_at = next_at
                 self._table.touch(state)
 
     def _last_end(self, job_id: str, since: datetime) -> datetime:
-        """Return from when a job counts that waits for the end of its last run: from `since` when there was none."""
+        """Return the end of the last run of a job, or `since` when there was none."""
         last = self._table.states[job_id].last_result
         return max(since, last.finished_at) if last is not None and last.finished_at is not None else since
 
     def _shown(self, job: Job, next_at: datetime | None) -> datetime | None:
-        """Return when a job starts next: not at a time that a blackout forbids."""
+        """Return when a job starts next, in view of its blackouts."""
         if job.trigger is None or not job.trigger.has_blackouts or next_at is None:
             return next_at
         return job.trigger.next_after(self._clock.now())
@@ -211,5 +222,5 @@ def _named(job_ids: Sequence[str]) -> str:
 
 
 def rule_of(job: Job) -> str:
-    """Return what decides when a job is due; another text is planned anew."""
+    """Return the rule of a job as text. When it changes, the job is planned again."""
     return job.trigger.text if job.is_scheduled and job.trigger is not None else NO_RULE

@@ -1,4 +1,4 @@
-"""A pool of threads for what the executor has to do: another thread takes the place of one that hangs."""
+"""A pool of threads for the tasks of the executor, which replaces threads that hang."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..core.errors import StartError
 
 log = logging.getLogger(__name__)
 
-MOST_RELIEVED = 200  # threads that hang, each at the files of another job
+MOST_REPLACED = 200  # threads that hang, each with the files of another job
 
 
 class ThreadPool:
-    """Threads, made when they are needed and at most `size`, that call what is put into their queue."""
+    """At most `size` threads, started when they are needed, that call the tasks of one queue."""
 
     def __init__(self, name: str, size: int, clock: Clock) -> None:
         self.name = name
         self.size = size
         self._clock = clock
-        self._at_work: dict[threading.Thread, float] = {}  # since when (monotonic)
-        self._relieved: set[threading.Thread] = set()  # others have taken their places
+        self._busy: dict[threading.Thread, float] = {}  # since when (monotonic)
+        self._replaced: set[threading.Thread] = set()  # hung threads, which others have replaced
         self._tasks: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._free = 0  # threads that wait for a task, or are on their way to
-        self._untaken = 0  # tasks that no thread has taken
+        self._free = 0  # threads that wait for a task, or are about to
+        self._pending = 0  # tasks that no thread has begun
 
     def begin(self) -> None:
-        """Have a thread, so that `submit` takes everything from now on. Raise StartError when there is none to be had."""
+        """Start the first thread, so that `submit` never fails. Raise StartError when no thread can be started."""
         with self._lock:
             try:
                 self._grow()
@@ -42,16 +42,16 @@ class ThreadPool:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(*arguments)` in one of the threads, in the order of the calls.
 
-        Raise RuntimeError when there is no thread, and none to be had.
+        Raise RuntimeError when there is no thread, and none can be started.
         """
         with self._lock:
-            if self._untaken >= self._free and len(self._threads) < self.size:
+            if self._pending >= self._free and len(self._threads) < self.size:
                 self._grow()
-            self._untaken += 1
+            self._pending += 1
         self._tasks.put((function, arguments))
 
     def _grow(self) -> None:
-        """Start one more thread. When there is none to be had, the others have to do; without others, raise RuntimeError."""
+        """Start one more thread. Raise RuntimeError when that fails and there is no other one."""
         thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
         try:
             thread.start()
@@ -62,20 +62,20 @@ class ThreadPool:
             self._threads.append(thread)
             self._free += 1
 
-    def relieve(self, seconds: float) -> None:
-        """Put another thread in the place of each that has been at one task for `seconds`; it ends with that task."""
+    def replace_hung(self, seconds: float) -> None:
+        """Add a thread for each that has been busy with one task for `seconds`; that one ends with its task."""
         with self._lock:
             now = self._clock.monotonic()
-            late = [thread for thread, since in self._at_work.items() if now - since >= seconds]
+            late = [thread for thread, since in self._busy.items() if now - since >= seconds]
             for thread in late:
-                if thread not in self._relieved and len(self._relieved) < MOST_RELIEVED:
-                    self._relieved.add(thread)
+                if thread not in self._replaced and len(self._replaced) < MOST_REPLACED:
+                    self._replaced.add(thread)
                     self.size += 1
-            for _ in range(min(self._untaken - self._free, self.size - len(self._threads))):
+            for _ in range(min(self._pending - self._free, self.size - len(self._threads))):
                 self._grow()
 
     def close(self, seconds: float) -> list[str]:
-        """Let the threads end when the queue is empty; return the names of those that still work after `seconds`."""
+        """End the threads when the queue is empty; return the names of those that are still busy after `seconds`."""
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
@@ -88,26 +88,26 @@ class ThreadPool:
         while (task := self._tasks.get()) is not None:
             with self._lock:
                 self._free -= 1
-                self._untaken -= 1
-                self._at_work[threading.current_thread()] = self._clock.monotonic()
+                self._pending -= 1
+                self._busy[threading.current_thread()] = self._clock.monotonic()
             function, arguments = task
             try:
                 function(*arguments)
-            except Exception:  # a thread of the pool must not die: its seat would be gone for good
+            except Exception:  # a thread of the pool must not end: the pool would shrink for good
                 log.exception("a task of the pool %s failed", self.name)
             with self._lock:
-                if self._is_relieved(threading.current_thread()):
+                if self._is_replaced(threading.current_thread()):
                     return
                 self._free += 1
 
-    def _is_relieved(self, thread: threading.Thread) -> bool:
-        """Note the end of a thread's task, and of the thread when another one has its place. The lock is held."""
-        del self._at_work[thread]
-        if thread not in self._relieved:
+    def _is_replaced(self, thread: threading.Thread) -> bool:
+        """Note the end of a task; return whether its thread ends, because it was replaced. The lock is held."""
+        del self._busy[thread]
+        if thread not in self._replaced:
             return False
-        self._relieved.discard(thread)
+        self._replaced.discard(thread)
         self.size -= 1
-        if len(self._threads) <= self.size:  # there was no thread to be had for its place: it stays
+        if len(self._threads) <= self.size:  # no thread could be started to replace it: it stays
             return False
         self._threads.remove(thread)
         return True

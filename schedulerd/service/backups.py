@@ -13,7 +13,7 @@ from typing import Any
 from ..actions.environment import users_of
 from ..backups.catalogue import Catalogue
 from ..backups.entry import CatalogueEntry, newest_first
-from ..backups.manifest import BackupOwner, stamped
+from ..backups.manifest import stamped
 from ..backups.source import HISTORY, BackupError
 from ..backups.verify import verify
 from ..core.clock import Clock
@@ -31,11 +31,8 @@ Folders = Mapping[str, Collection[Job]]  # each with the jobs that write backups
 class Backups:
     """Reads and changes the manifests in the folders that `folders` returns. Keeps no copy of them."""
 
-    def __init__(
-        self, folders: Callable[[], Folders], owner: BackupOwner, clock: Clock, is_stopping: Callable[[], bool]
-    ) -> None:
+    def __init__(self, folders: Callable[[], Folders], clock: Clock, is_stopping: Callable[[], bool]) -> None:
         self._folders = folders
-        self._owner = owner
         self._clock = clock
         self._is_stopping = is_stopping
         self._verifying = threading.Lock()
@@ -122,28 +119,6 @@ class Backups:
         log.info("backup %s: forgotten by %s: its file is missing", filename, actor.name)
         return backup
 
-    def remove_partial_soon(self, folders: Folders | None = None) -> None:
-        """Start to remove the partial backups of killed runs, which may be unencrypted. By default in all folders.
-
-        This happens in a thread of its own, which a file system that hangs may block for ever.
-        """
-        thread = threading.Thread(target=self._remove_partial, args=(folders,), name="clearing", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # there is no thread; the next backup of a job tries again
-            log.warning("backups: cannot remove partial backups: %s", error)
-
-    def _remove_partial(self, folders: Folders | None) -> None:
-        for folder, jobs in _present(self._folders() if folders is None else folders):
-            try:
-                with catalogue_of(folder, jobs) as catalogue:
-                    removed = catalogue.clear(self._owner)
-            except Exception as error:  # an error in one folder must not affect the others
-                log.warning("backups: cannot remove partial backups in %s: %s", folder, error)
-                continue
-            if removed:
-                log.info("backups: removed partial backups in %s: %s", folder, ", ".join(removed))
-
     def _stamp(self, actor: Actor, reason: str | None) -> dict[str, Any]:
         return stamped(self._clock.now(), by=actor.name, reason=reason)
 
@@ -158,7 +133,7 @@ class Backups:
 
     def _entries(self) -> list[CatalogueEntry]:
         found = []
-        for folder, jobs in _present(self._folders()):
+        for folder, jobs in present(self._folders()):
             try:
                 with catalogue_of(folder, jobs) as catalogue:
                     found += catalogue.entries()
@@ -173,7 +148,7 @@ class Backups:
         Raise NotFoundError, or BackupError when it may be in a folder that cannot be read.
         """
         unread = []
-        for folder, jobs in _present(self._folders()):
+        for folder, jobs in present(self._folders()):
             with ExitStack() as stack:
                 try:
                     catalogue = stack.enter_context(catalogue_of(folder, jobs))
@@ -190,7 +165,8 @@ class Backups:
         raise NotFoundError(f"there is no backup {filename!r}")
 
 
-def _present(folders: Folders) -> list[tuple[str, Collection[Job]]]:
+def present(folders: Folders) -> list[tuple[str, Collection[Job]]]:
+    """Return the folders that exist, with their jobs."""
     return [(folder, jobs) for folder, jobs in folders.items() if os.path.isdir(folder)]
 
 

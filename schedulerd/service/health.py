@@ -12,7 +12,7 @@ from ..core.clock import Clock
 from ..core.errors import NotFoundError
 from ..core.models import Actor, Role, to_text
 from ..engine.manual_runs import ManualRun
-from ..engine.scheduler import Scheduler
+from ..engine.engine import Engine
 from ..store.protocol import Store
 from .jobs import Jobs
 from .roles import needs
@@ -40,7 +40,7 @@ class Health:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        engine: Engine,
         store: Store,
         clock: Clock,
         config_state: ConfigState,
@@ -48,8 +48,8 @@ class Health:
         monitors: Monitors,
         jobs: Jobs,
     ) -> None:
-        self._table = scheduler.table
-        self._scheduler = scheduler
+        self._table = engine.table
+        self._engine = engine
         self._store = store
         self._clock = clock
         self._config = config_state
@@ -109,7 +109,7 @@ class Health:
         store, config, monitors = self._store, self._config, self._monitors
         trouble, alarm, keepers, troubles = store.trouble, store.alarm, monitors.keepers(), monitors.troubles()
         loop, descriptors = monitors.loop(), monitors.capacity()
-        unwritten = unwritten_view(self._scheduler.unwritten.count(), store.ends_in_memory, store.accepts_runs)
+        unwritten = unwritten_view(self._engine.recorder.unwritten.count(), store.ends_in_memory, store.accepts_runs)
         faults = (trouble, alarm, keepers, loop, troubles, descriptors["trouble"], unwritten, config.is_unwell)
         cause = trouble if is_operator else "see the daemon's log"
         return {

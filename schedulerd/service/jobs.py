@@ -13,7 +13,7 @@ from ..core.errors import InvalidError
 from ..core.misfires import PAUSED
 from ..core.models import Actor, Pause, Role, Status, to_text
 from ..engine.manual_runs import ManualRun, ManualRuns
-from ..engine.scheduler import Scheduler
+from ..engine.engine import Engine
 from ..store.protocol import Store, durable
 from .durability import when_durable
 from .roles import needs
@@ -28,21 +28,21 @@ class Jobs:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        engine: Engine,
         manual_runs: ManualRuns,
         store: Store,
         clock: Clock,
         lookup: RunLookup,
         config_state: ConfigState,
     ) -> None:
-        self._table = scheduler.table
-        self._scheduler = scheduler
+        self._table = engine.table
+        self._engine = engine
         self._manual_runs = manual_runs
         self._store = store
         self._clock = clock
         self._lookup = lookup
         self._config = config_state
-        self._job_list = JobList(scheduler.table)
+        self._job_list = JobList(engine.table)
 
     @needs(Role.VIEWER)
     def list_jobs(self) -> tuple[bytes, str]:
@@ -91,7 +91,7 @@ class Jobs:
             raise InvalidError(["body", "until"], "Input should be in the future", to_text(until))
         before = self._pause_of(job_id)
         since = now if before is None else before.paused_at
-        done = self._scheduler.pauses.set(job_id, Pause(since, actor.name, reason, until))
+        done = self._engine.pauses.set(job_id, Pause(since, actor.name, reason, until))
         because = f": {reason}" if reason else ""
         when_durable(done, lambda _: log.info("job %s: paused by %s%s", job_id, actor.name, because))
         return done, before
@@ -107,7 +107,7 @@ class Jobs:
         Raise NotFoundError.
         """
         before = self._pause_of(job_id)
-        done = self._scheduler.pauses.set(job_id, None)
+        done = self._engine.pauses.set(job_id, None)
         when_durable(done, lambda _: log.info("job %s: resumed by %s", job_id, actor.name))
         return done, before
 
@@ -127,5 +127,5 @@ class Jobs:
             and newest[0].queued_at >= pause.paused_at
         )
         if is_due:
-            self._scheduler.catch_up_pause(job_id, newest[0])
+            self._engine.scheduler.catch_up_pause(job_id, newest[0])
         return is_due

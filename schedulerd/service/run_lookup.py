@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..core.errors import NotFoundError, StoreAwayError
 from ..core.models import UNFINISHED, Job, Run
 from ..core.units import counted
-from ..engine.lookup import run_of
-from ..engine.state import JobTable
+from ..engine.state import JobTable, run_of
 from ..store.protocol import Store
 
 

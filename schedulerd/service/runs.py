@@ -11,7 +11,7 @@ from ..core.errors import NotFoundError
 from ..core.models import UNFINISHED, Actor, Role, Run
 from ..core.retries import is_followed
 from ..engine.manual_runs import ManualRuns
-from ..engine.scheduler import Scheduler
+from ..engine.engine import Engine
 from ..process.output import OutputFolder
 from .durability import when_durable
 from .outputs import Outputs
@@ -44,14 +44,14 @@ class Runs:
         progress: Progress,
         outputs: Outputs,
         folder: OutputFolder,
-        scheduler: Scheduler,
+        engine: Engine,
         manual_runs: ManualRuns,
     ) -> None:
         self._lookup = lookup
         self._progress = progress
         self._outputs = outputs
         self._folder = folder
-        self._scheduler = scheduler
+        self._engine = engine
         self._manual_runs = manual_runs
 
     @needs(Role.VIEWER)
@@ -64,7 +64,7 @@ class Runs:
     @needs(Role.VIEWER)
     def running(self) -> list[dict[str, Any]]:
         """Return the runs that are running, oldest first, with their progress."""
-        return self._progress.views(self._scheduler.table.running())
+        return self._progress.views(self._engine.table.running())
 
     @needs(Role.VIEWER)
     def show(self, run_id: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Runs:
         run = self._lookup.get(run_id)
         is_accepted = run.status in UNFINISHED
         ended = self._manual_runs.watch(run)
-        ordered = self._scheduler.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_accepted else ended
+        ordered = self._engine.cancellation.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_accepted else ended
         message = f"run %s of job %s: cancelled by %s{'' if is_accepted else ', after its end'}"
         when_durable(ordered, lambda _: log.info(message, run_id, run.job_id, actor.name))
         return CancelResult(is_accepted, ordered, ended)

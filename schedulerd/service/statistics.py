@@ -10,7 +10,7 @@ from ..actions.analytics import anomalies
 from ..core.clock import Clock
 from ..core.models import Role, Status, to_text
 from ..core.stats import percentile_of_classes
-from ..engine.scheduler import Scheduler
+from ..engine.engine import Engine
 from ..store.protocol import Store
 from .roles import needs
 from .serializers import series
@@ -21,9 +21,9 @@ DAY = timedelta(days=1)
 class Statistics:
     """Counts jobs and runs. Its creation is the start of the daemon's uptime."""
 
-    def __init__(self, scheduler: Scheduler, store: Store, clock: Clock) -> None:
-        self._table = scheduler.table
-        self._node = scheduler.node
+    def __init__(self, engine: Engine, store: Store, clock: Clock) -> None:
+        self._table = engine.table
+        self._node = engine.node
         self._store = store
         self._clock = clock
         self._started = clock.monotonic()

@@ -9,6 +9,7 @@ import schedule
 from schedulerd.core.models import Origin
 from schedulerd.core.trigger import Occurrence
 from schedulerd.engine.planner import Planner
+from schedulerd.engine.timetable import Timetable
 from schedulerd.triggers.factory import CronTrigger, IntervalTrigger, trigger_from
 from tests.support.builders import NOON
 from tests.support.manual_clock import ManualClock
@@ -28,32 +29,32 @@ def planner_for(clock, on_due=None):
         due.append([(each.job_id, [one.scheduled_at for one in each.due.occurrences]) for each in batch])
         return []
 
-    return Planner(clock, on_due or note), due
+    return Planner(Timetable(clock), clock, on_due or note), due
 
 
 def test_it_is_the_librarys_scheduler_with_its_registry(clock):
     planner, _ = planner_for(clock)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
 
-    assert isinstance(planner, schedule.Scheduler)
-    assert [job.job_id for job in planner.get_jobs("a")] == ["a"]
-    assert isinstance(planner.jobs[0], schedule.Job)
+    assert isinstance(planner.timetable, schedule.Scheduler)
+    assert [job.job_id for job in planner.timetable.get_jobs("a")] == ["a"]
+    assert isinstance(planner.timetable.jobs[0], schedule.Job)
 
 
 def test_nothing_is_due_before_its_time(clock):
     planner, due = planner_for(clock)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
     clock.advance(59.999)
     planner.run_pending()
 
     assert due == []
-    assert planner.next_time() == NOON + MINUTE
+    assert planner.timetable.next_time() == NOON + MINUTE
 
 
 def test_what_is_due_together_is_handed_over_together_in_order(clock):
     planner, due = planner_for(clock)
-    planner.plan("late", IntervalTrigger(60), NOON)
-    planner.plan("early", IntervalTrigger(30), NOON)
+    planner.timetable.plan("late", IntervalTrigger(60), NOON)
+    planner.timetable.plan("early", IntervalTrigger(30), NOON)
     clock.advance(60)
     planner.run_pending()
 
@@ -62,7 +63,7 @@ def test_what_is_due_together_is_handed_over_together_in_order(clock):
 
 def test_a_late_look_does_not_shift_the_times(clock):
     planner, due = planner_for(clock)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
     for seconds in (61, 59.5, 70):
         clock.advance(seconds)
         planner.run_pending()
@@ -72,7 +73,7 @@ def test_a_late_look_does_not_shift_the_times(clock):
 
 def test_a_forward_step_finds_all_that_was_passed_over(clock):
     planner, due = planner_for(clock)
-    planner.plan("a", CronTrigger("*/20 * * * *"), NOON)
+    planner.timetable.plan("a", CronTrigger("*/20 * * * *"), NOON)
     clock.step(NOON + 60 * MINUTE)
     planner.run_pending()
 
@@ -86,8 +87,8 @@ def test_after_a_backward_step_times_come_again_and_say_so(clock):
         handed.append([(each.due.occurrences[0].scheduled_at, each.is_again) for each in batch])
         return []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
     clock.step(NOON)
@@ -106,8 +107,8 @@ def test_a_plan_from_the_future_goes_on_now_and_says_that_times_come_again(clock
         handed.extend((each.due.occurrences[0].scheduled_at, each.is_again) for each in batch)
         return []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", IntervalTrigger(60), NOON + 10 * MINUTE)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON + 10 * MINUTE)
     clock.advance(60)
     planner.run_pending()
 
@@ -121,8 +122,8 @@ def test_a_step_forward_is_told_as_the_cause_of_what_is_late(clock):
         causes.extend(each.due.cause for each in batch)
         return []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", CronTrigger("*/20 * * * *"), NOON)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", CronTrigger("*/20 * * * *"), NOON)
     clock.step(NOON + 55 * MINUTE)
     planner.run_pending()
     clock.sleep(3600)
@@ -140,10 +141,10 @@ def test_many_overdue_jobs_are_looked_at_one_by_one_and_do_not_delay_what_is_on_
         started.update({each.job_id: now for each in batch})
         return []
 
-    planner = Planner(clock, on_due, spread_seconds=60)
+    planner = Planner(Timetable(clock, 60), clock, on_due)
     for number in range(500):
-        planner.plan(f"late{number}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
-    planner.plan("on_time", IntervalTrigger(1), NOON)
+        planner.timetable.plan(f"late{number}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
+    planner.timetable.plan("on_time", IntervalTrigger(1), NOON)
     for _ in range(60 * 20):
         clock.advance(0.05)
         planner.run_pending()
@@ -159,7 +160,7 @@ def test_many_overdue_jobs_are_looked_at_one_by_one_and_do_not_delay_what_is_on_
 def test_many_that_are_due_together_are_handed_over_in_growing_portions(clock):
     planner, due = planner_for(clock)
     for number in range(1000):
-        planner.plan(f"job-{number:04}", IntervalTrigger(60), NOON)
+        planner.timetable.plan(f"job-{number:04}", IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
 
@@ -178,7 +179,7 @@ def test_a_portion_that_fails_costs_the_others_nothing(clock):
 
     planner, _ = planner_for(clock, stumble_once)
     for number in range(310):
-        planner.plan(f"job-{number:03}", IntervalTrigger(3600), NOON)
+        planner.timetable.plan(f"job-{number:03}", IntervalTrigger(3600), NOON)
     clock.advance(3600)
     planner.run_pending()
     clock.advance(6)
@@ -197,8 +198,8 @@ def test_what_is_left_undecided_is_looked_at_when_it_is_wanted(clock):
         handed.append((now - NOON, len(times)))
         return [each.left(times[1], now + MINUTE / 2)] if len(times) > 1 else []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", CronTrigger("* * * * *"), NOON - 3 * MINUTE)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", CronTrigger("* * * * *"), NOON - 3 * MINUTE)
     for _ in range(5):
         planner.run_pending()
         clock.advance(15)
@@ -208,14 +209,14 @@ def test_what_is_left_undecided_is_looked_at_when_it_is_wanted(clock):
 
 def test_a_job_that_counts_from_its_end_waits_until_it_is_told_of_it(clock):
     planner, due = planner_for(clock)
-    planner.plan("a", trigger_from({"every": "1m", "after": "finish"}), NOON)
+    planner.timetable.plan("a", trigger_from({"every": "1m", "after": "finish"}), NOON)
     clock.advance(60)
     planner.run_pending()
     clock.advance(3600)
     planner.run_pending()
     assert due == [[("a", [NOON + MINUTE])]]
-    assert planner.next_time() is None
-    assert planner.plan_from_end("a", clock.now()) == clock.now() + MINUTE
+    assert planner.timetable.next_time() is None
+    assert planner.timetable.plan_from_end("a", clock.now()) == clock.now() + MINUTE
     clock.advance(60)
     planner.run_pending()
 
@@ -229,8 +230,8 @@ def test_what_is_due_once_is_handed_over_with_its_reason(clock):
         handed.extend(batch)
         return [each.all_left(clock.now() + MINUTE) for each in batch] if len(handed) == 1 else []
 
-    planner = Planner(clock, on_due)
-    planner.plan_once("a", Occurrence(NOON, NOON + MINUTE), Origin.AFTER, {"after": {"b": "id"}})
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan_once("a", Occurrence(NOON, NOON + MINUTE), Origin.AFTER, {"after": {"b": "id"}})
     for _ in range(4):
         planner.run_pending()
         clock.advance(60)
@@ -241,7 +242,7 @@ def test_what_is_due_once_is_handed_over_with_its_reason(clock):
 def test_a_blackout_holds_back_what_is_overdue_until_it_ends(clock):
     planner, due = planner_for(clock)
     trigger = trigger_from({"cron": "0 * * * *", "blackout": "11:30..14:10"})
-    planner.plan("a", trigger, NOON - timedelta(hours=1, minutes=10))  # 11:00 was missed, and 12:00 is forbidden
+    planner.timetable.plan("a", trigger, NOON - timedelta(hours=1, minutes=10))  # 11:00 was missed, and 12:00 is forbidden
     planner.run_pending()
     assert due == []
     clock.step(NOON + timedelta(hours=2, minutes=10))
@@ -258,8 +259,8 @@ def test_a_job_whose_trigger_fails_does_not_cost_the_others_theirs(clock, caplog
             return super().next_after(instant)
 
     planner, due = planner_for(clock)
-    planner.plan("broken", Broken(60), NOON)
-    planner.plan("fine", IntervalTrigger(60), NOON)
+    planner.timetable.plan("broken", Broken(60), NOON)
+    planner.timetable.plan("fine", IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
 
@@ -282,7 +283,7 @@ def test_what_could_not_be_handed_over_is_handed_over_again(clock):
         return []
 
     planner, _ = planner_for(clock, on_due=on_due)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
     assert planner.trouble == "the decision about what is due: OSError: no"
@@ -303,7 +304,7 @@ def test_only_what_could_not_be_decided_is_handed_over_again(clock):
 
     planner, _ = planner_for(clock, on_due)
     for name in ("good", "bad"):
-        planner.plan(name, IntervalTrigger(60), NOON)
+        planner.timetable.plan(name, IntervalTrigger(60), NOON)
     clock.advance(60)
     planner.run_pending()
     clock.advance(10)
@@ -314,17 +315,17 @@ def test_only_what_could_not_be_decided_is_handed_over_again(clock):
 
 def test_a_new_plan_replaces_the_old_one_and_an_end_of_it_ends_it(clock):
     planner, due = planner_for(clock)
-    planner.plan("a", IntervalTrigger(60), NOON)
-    planner.plan("a", IntervalTrigger(90), NOON)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
+    planner.timetable.plan("a", IntervalTrigger(90), NOON)
     clock.advance(60)
     planner.run_pending()
-    planner.unplan(["a", "unknown"])
+    planner.timetable.unplan(["a", "unknown"])
     clock.advance(600)
     planner.run_pending()
 
     assert due == []
-    assert planner.jobs == []
-    assert planner.next_time() is None
+    assert planner.timetable.jobs == []
+    assert planner.timetable.next_time() is None
 
 
 def test_the_loop_goes_on_after_an_error_and_ends_when_told(clock):
@@ -336,8 +337,8 @@ def test_the_loop_goes_on_after_an_error_and_ends_when_told(clock):
             raise RuntimeError("once")
         return []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", IntervalTrigger(60), NOON)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", IntervalTrigger(60), NOON)
     planner.start()
     for _ in range(3):
         clock.advance(60)
@@ -358,7 +359,7 @@ def test_looking_costs_the_same_with_many_jobs_that_are_not_due(clock):
 
     planner, _ = planner_for(clock)
     for number in range(2000):
-        planner.plan(f"job{number}", Counted(86400), NOON)
+        planner.timetable.plan(f"job{number}", Counted(86400), NOON)
     planned = Counted.asked
     for _ in range(100):
         clock.advance(1)
@@ -377,11 +378,11 @@ def test_a_job_with_nothing_due_at_its_time_is_not_looked_at_for_ever(clock):
             return found if scheduled_at == NOON else Occurrence(found.scheduled_at, found.start_at + 2 * MINUTE)
 
     planner, _ = planner_for(clock)
-    planner.plan("a", Wrong(60), NOON, most=1)
+    planner.timetable.plan("a", Wrong(60), NOON, most=1)
     clock.advance(120)
     planner.run_pending()
 
-    assert planner.next_time() > clock.now()
+    assert planner.timetable.next_time() > clock.now()
 
 
 def test_what_is_put_off_is_looked_at_again_when_its_next_time_comes(clock):
@@ -392,10 +393,10 @@ def test_what_is_put_off_is_looked_at_again_when_its_next_time_comes(clock):
             handed.setdefault(each.job_id, []).append((now, each.due.occurrences[-1].start_at))
         return []
 
-    planner = Planner(clock, on_due)
+    planner = Planner(Timetable(clock), clock, on_due)
     for number in range(300):
-        planner.plan(f"late{number:03}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
-    planner.plan("often", CronTrigger("5-59/10 * * * * *"), NOON - timedelta(hours=5), most=1)
+        planner.timetable.plan(f"late{number:03}", CronTrigger("0 * * * *"), NOON - timedelta(hours=5), most=1)
+    planner.timetable.plan("often", CronTrigger("5-59/10 * * * * *"), NOON - timedelta(hours=5), most=1)
     for _ in range(250):
         clock.advance(0.1)
         planner.run_pending()
@@ -412,26 +413,26 @@ def test_what_an_old_plan_left_is_handed_over_as_void_and_does_not_touch_the_new
         handed.extend(batch)
         if len(handed) > 1:
             return []
-        planner.plan("a", IntervalTrigger(420), now)  # a reload, while the old plan is being decided about
+        planner.timetable.plan("a", IntervalTrigger(420), now)  # a reload, while the old plan is being decided about
         return [each.all_left(now) for each in batch]
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", CronTrigger("* * * * *"), NOON - 60 * MINUTE)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", CronTrigger("* * * * *"), NOON - 60 * MINUTE)
     for _ in range(2):
         planner.run_pending()
         clock.advance(1)
 
     assert [(each.first, each.is_void) for each in handed] == [(NOON - 59 * MINUTE, False), (NOON - 59 * MINUTE, True)]
-    assert planner.next_time() == IntervalTrigger(420).next_after(NOON)
+    assert planner.timetable.next_time() == IntervalTrigger(420).next_after(NOON)
 
 
 def test_plans_that_were_replaced_leave_no_trace(clock):
     planner, _ = planner_for(clock)
     for _ in range(60):
         for number in range(100):
-            planner.plan(f"job{number}", CronTrigger("0 0 1 1 *"), NOON)
+            planner.timetable.plan(f"job{number}", CronTrigger("0 0 1 1 *"), NOON)
 
-    assert len(planner._heap) < 2000
+    assert len(planner.timetable._heap) < 2000
 
 
 def test_back_and_forth_within_seconds_hands_nothing_over_twice(clock):
@@ -441,7 +442,7 @@ def test_back_and_forth_within_seconds_hands_nothing_over_twice(clock):
         ("half", IntervalTrigger(1800)),
         ("fixed", CronTrigger("0 13 * * *")),
     ):
-        planner.plan(name, trigger, NOON + timedelta(minutes=119))
+        planner.timetable.plan(name, trigger, NOON + timedelta(minutes=119))
     clock.step(NOON + timedelta(hours=2))
     planner.run_pending()
     assert sorted(job for batch in due for job, _ in batch) == ["cron", "half"]
@@ -462,8 +463,8 @@ def test_a_time_that_comes_again_too_soon_is_not_gone_on_with(clock):
         again.extend((each.due.occurrences[0].scheduled_at, each.is_again) for each in batch)
         return []
 
-    planner = Planner(clock, on_due)
-    planner.plan("a", IntervalTrigger(600), NOON)
+    planner = Planner(Timetable(clock), clock, on_due)
+    planner.timetable.plan("a", IntervalTrigger(600), NOON)
     clock.advance(600)
     planner.run_pending()
     clock.step(NOON - timedelta(hours=1))
@@ -483,9 +484,9 @@ def test_several_single_times_of_a_job_are_decided_together(clock):
         handed.append([[one.scheduled_at for one in each.due.occurrences] for each in batch])
         return []
 
-    planner = Planner(clock, on_due)
+    planner = Planner(Timetable(clock), clock, on_due)
     for minutes in (3, 1, 2):
-        planner.plan_once("a", Occurrence(NOON - minutes * MINUTE, NOON), Origin.AFTER, {})
+        planner.timetable.plan_once("a", Occurrence(NOON - minutes * MINUTE, NOON), Origin.AFTER, {})
     planner.run_pending()
 
     assert handed == [[[NOON - 3 * MINUTE, NOON - 2 * MINUTE, NOON - MINUTE]]]
@@ -502,7 +503,7 @@ def test_a_job_that_cannot_be_put_off_does_not_cost_the_others_theirs(clock):
 
     planner, due = planner_for(clock)
     for name, trigger in (("a", IntervalTrigger(600)), ("bad", Broken(600)), ("z", IntervalTrigger(600))):
-        planner.plan(name, trigger, NOON)
+        planner.timetable.plan(name, trigger, NOON)
     clock.step(NOON + 15 * MINUTE)
     planner.run_pending()
     Broken.broken = False

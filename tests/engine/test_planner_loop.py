@@ -7,6 +7,7 @@ import pytest
 
 from schedulerd.core.clock import SystemClock
 from schedulerd.engine.planner import Planner
+from schedulerd.engine.timetable import Timetable
 from schedulerd.triggers.factory import IntervalTrigger
 from tests.support.waiting import until
 
@@ -17,8 +18,8 @@ def made():
 
     def make(on_due=lambda _batch, _now: [], **more):
         clock = SystemClock()
-        planner = Planner(clock, on_due, **more)
-        planner.plan("a", IntervalTrigger(1), clock.now() - timedelta(seconds=1))
+        planner = Planner(Timetable(clock), clock, on_due, **more)
+        planner.timetable.plan("a", IntervalTrigger(1), clock.now() - timedelta(seconds=1))
         planners.append(planner)
         planner.start()
         return planner
@@ -59,7 +60,7 @@ def test_a_loop_that_cannot_schedule_does_not_spin_tells_so_and_feeds_no_watchdo
 
 
 def test_decisions_that_fail_feed_no_watchdog_until_one_goes_well(made, monkeypatch):
-    monkeypatch.setattr("schedulerd.engine.planner.STUMBLE", timedelta(seconds=0.5))
+    monkeypatch.setattr("schedulerd.engine.planner.ERROR_DELAY", timedelta(seconds=0.5))
     mended, alive = threading.Event(), threading.Semaphore(0)
 
     def on_due(_batch, _now):

@@ -8,8 +8,7 @@ from schedulerd.core.concurrency import HostLoad
 from schedulerd.core.errors import NotFoundError, StoppingError
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine import completion as ends_module
-from schedulerd.engine.executor import Finished
-from schedulerd.engine.manual_runs import ManualRuns
+from schedulerd.engine.launcher import Finished
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 from tests.support.manual_clock import ManualClock
@@ -48,7 +47,7 @@ def succeed(engine, place=-1):
 
 def trigger(engine, job_id="job"):
     engine.clock.advance(0.001)  # rows sort by their time
-    asked = ManualRuns(engine.scheduler).trigger(job_id, ADMIN)
+    asked = engine.manual_runs.trigger(job_id, ADMIN)
     engine.settle()
     return asked
 
@@ -62,16 +61,16 @@ def running(engine):
 
 def test_a_failed_run_is_tried_again_after_its_delay(start):
     engine = start(a_job(every="1h", retries=2))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
     assert statuses(engine) == [(1, "failed"), (2, "queued")]
-    engine.tick(9.9)
+    engine.advance(9.9)
     assert len(engine.started) == 1
-    engine.tick(0.1)
+    engine.advance(0.1)
     fail(engine)
-    engine.tick(20)
+    engine.advance(20)
     fail(engine)
-    engine.tick(600)
+    engine.advance(600)
 
     first, second, third = engine.rows("job")
     assert statuses(engine) == [(1, "failed"), (2, "failed"), (3, "failed")]
@@ -83,13 +82,13 @@ def test_a_failed_run_is_tried_again_after_its_delay(start):
 
 def test_a_job_has_done_its_work_up_to_the_occurrence_of_its_newest_success(start):
     engine = start(a_job(every="1h"))
-    engine.tick(1)
+    engine.advance(1)
     run = engine.started[0][1]
     assert engine.last_success_at(run) is None
     engine.clock.advance(60)  # it took a while: what came meanwhile is the next one's
     succeed(engine)
     assert engine.last_success_at(run) == NOON
-    engine.tick(HOUR.total_seconds())
+    engine.advance(HOUR.total_seconds())
     fail(engine)
     assert engine.last_success_at(run) == NOON
     second = start(a_job(every="1h"))
@@ -102,8 +101,8 @@ def test_a_job_has_done_its_work_up_to_the_occurrence_of_its_newest_success(star
 
 def test_an_older_run_that_succeeds_later_takes_nothing_back(start):
     engine = start(a_job(every="1h", overlap=Overlap.ALLOW))
-    engine.tick(1)
-    engine.tick(HOUR.total_seconds())
+    engine.advance(1)
+    engine.advance(HOUR.total_seconds())
     succeed(engine, 1)
     succeed(engine, 0)
 
@@ -112,18 +111,18 @@ def test_an_older_run_that_succeeds_later_takes_nothing_back(start):
 
 def test_the_planner_wakes_up_for_a_retry(start):
     engine = start(a_job(every="1h", retries=1))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
 
-    assert engine.planner.next_time() == NOON + 10 * SECOND
+    assert engine.timetable.next_time() == NOON + 10 * SECOND
 
 
 def test_a_success_or_a_cancel_is_not_tried_again(start):
     engine = start(a_job(every="1m", retries=5))
-    engine.tick(1)
+    engine.advance(1)
     succeed(engine)
-    engine.tick(60)
-    engine.scheduler.cancel(engine.started[-1][1].run_id, "me").result(10)
+    engine.advance(60)
+    engine.cancellation.cancel(engine.started[-1][1].run_id, "me").result(10)
     fail(engine)
 
     assert statuses(engine) == [(1, "success"), (1, "cancelled")]
@@ -132,13 +131,13 @@ def test_a_success_or_a_cancel_is_not_tried_again(start):
 def test_a_retry_survives_a_restart_and_keeps_its_time(start, clock):
     job = a_job(every="1h", retries=1, retry_delay_seconds=100.0)
     first = start(job)
-    first.tick(1)
+    first.advance(1)
     fail(first)
     clock.advance(50)
     second = start(job)
-    second.tick()
+    second.advance()
     assert second.started == []
-    second.tick(50)
+    second.advance(50)
 
     assert [run.attempt for _, run in second.started] == [2]
     succeed(second)
@@ -148,7 +147,7 @@ def test_a_retry_survives_a_restart_and_keeps_its_time(start, clock):
 def test_a_retry_whose_time_passed_while_nobody_was_there_starts_at_once(start, clock):
     job = a_job(every="1h", retries=1)
     fail_at_start = start(job)
-    fail_at_start.tick(1)
+    fail_at_start.advance(1)
     fail(fail_at_start)
     clock.advance(1000)
     engine = start(job)
@@ -159,22 +158,22 @@ def test_a_retry_whose_time_passed_while_nobody_was_there_starts_at_once(start, 
 
 def test_an_abandoned_run_is_tried_again_when_that_is_wanted(start, clock):
     job = a_job(every="1h", retries=1, retry_on=("abandoned",))
-    start(job).tick(1)
+    start(job).advance(1)
     engine = start(job)
     assert statuses(engine) == [(1, "abandoned"), (2, "queued")]
-    engine.tick(10)
+    engine.advance(10)
 
     assert [run.attempt for _, run in engine.started] == [2]
 
 
 def test_a_retry_waits_while_its_job_is_paused(start):
     engine = start(a_job(every="1h", retries=1))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
-    engine.scheduler.pauses.set("job", Pause(NOON, "me")).result(10)
-    engine.tick(100)
+    engine.pauses.set("job", Pause(NOON, "me")).result(10)
+    engine.advance(100)
     assert len(engine.started) == 1
-    engine.scheduler.pauses.set("job", None).result(10)
+    engine.pauses.set("job", None).result(10)
     engine.settle()
 
     assert len(engine.started) == 2
@@ -182,10 +181,10 @@ def test_a_retry_waits_while_its_job_is_paused(start):
 
 def test_a_retry_never_starts_when_the_daemon_is_stopping(start, clock):
     engine = start(a_job(every="1h", retries=1))
-    engine.tick(1)
-    engine.scheduler.stop()
+    engine.advance(1)
+    engine.stop()
     fail(engine)
-    engine.tick(100)
+    engine.advance(100)
     assert len(engine.started) == 1
 
     again = start(a_job(every="1h", retries=1))
@@ -195,11 +194,11 @@ def test_a_retry_never_starts_when_the_daemon_is_stopping(start, clock):
 
 def test_the_retry_of_a_job_that_is_gone_is_cancelled(start):
     engine = start(a_job(every="1h", retries=1), a_job("other"))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
     engine.apply(a_job("other"))
     engine.settle()
-    engine.tick(100)
+    engine.advance(100)
 
     assert statuses(engine) == [(1, "failed"), (2, "cancelled")]
     assert len(engine.started) == 1
@@ -207,9 +206,9 @@ def test_the_retry_of_a_job_that_is_gone_is_cancelled(start):
 
 def test_the_next_occurrence_supersedes_a_retry(start):
     engine = start(a_job(every="1m", retries=1, retry_delay_seconds=300.0))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
-    engine.tick(60)
+    engine.advance(60)
     engine.settle()
 
     rows = engine.rows("job")
@@ -219,10 +218,10 @@ def test_the_next_occurrence_supersedes_a_retry(start):
 
 def test_a_retry_waits_for_its_turn_while_its_job_runs(start):
     engine = start(a_job(every="1h", retries=1))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
     trigger(engine)
-    engine.tick(20)
+    engine.advance(20)
     assert running(engine) == ["job"]
     succeed(engine)
     engine.settle()
@@ -232,19 +231,19 @@ def test_a_retry_waits_for_its_turn_while_its_job_runs(start):
 
 def test_a_retry_moves_behind_a_blackout(start):
     engine = start(a_job(every="1h", blackout="12:00:05..13:00", retries=1))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
 
-    assert engine.planner.next_time() == NOON + HOUR
+    assert engine.timetable.next_time() == NOON + HOUR
 
 
 def test_no_attempt_outlives_the_deadline(start):
     engine = start(a_job(every="1h", retries=9, retry_delay_seconds=20.0, retry_backoff=1.0, deadline_seconds=60.0))
-    engine.tick(1)
+    engine.advance(1)
     assert engine.started[0][0].timeout_seconds == 60.0
     engine.clock.advance(10)
     fail(engine)
-    engine.tick(20)
+    engine.advance(20)
     job, run = engine.started[1]
     assert (job.timeout_seconds, run.details["deadline"]) == (40.0, True)  # it "started" as it failed
     engine.clock.advance(40)
@@ -257,12 +256,12 @@ def test_no_attempt_outlives_the_deadline(start):
 
 def test_a_retry_that_waits_beyond_its_deadline_is_over(start):
     engine = start(a_job(every="1h", retries=9, deadline_seconds=60.0))
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
-    engine.scheduler.pauses.set("job", Pause(NOON, "me")).result(10)
-    engine.tick(59)
+    engine.pauses.set("job", Pause(NOON, "me")).result(10)
+    engine.advance(59)
     assert statuses(engine) == [(1, "failed"), (2, "queued")]
-    engine.tick(1)
+    engine.advance(1)
     engine.settle()
 
     assert statuses(engine) == [(1, "failed"), (2, "timed_out")]
@@ -272,13 +271,13 @@ def test_a_retry_that_waits_beyond_its_deadline_is_over(start):
 def test_what_follows_hears_of_the_last_attempt_only(start):
     chain = a_job("next", after={"job": "job", "when": "failure"})
     engine = start(a_job(every="1h", retries=1), chain)
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
-    engine.tick()
+    engine.advance()
     assert engine.rows("next") == []
-    engine.tick(10)
+    engine.advance(10)
     fail(engine)
-    engine.tick()
+    engine.advance()
 
     assert [run.details["after"] for run in engine.rows("next")] == [{"job": engine.rows("job")[-1].run_id}]
 
@@ -286,14 +285,14 @@ def test_what_follows_hears_of_the_last_attempt_only(start):
 def test_an_end_that_has_a_later_attempt_is_not_followed_after_a_restart(start):
     jobs = a_job(every="1h", retries=1), a_job("next", after={"job": "job", "when": "always"})
     first = start(*jobs)
-    first.tick(1)
+    first.advance(1)
     fail(first)
     second = start(*jobs)
-    second.tick()
+    second.advance()
     assert second.rows("next") == []
-    second.tick(10)
+    second.advance(10)
     succeed(second)
-    second.tick()
+    second.advance()
 
     assert len(second.rows("next")) == 1
 
@@ -309,13 +308,13 @@ def followed(engine, rows):
 
 
 def lose_by_cancel(engine):
-    engine.scheduler.cancel(engine.rows("job")[-1].run_id, "me").result(10)
+    engine.cancellation.cancel(engine.rows("job")[-1].run_id, "me").result(10)
 
 
 def lose_by_a_gate(engine):
     engine.load = HostLoad(9.0, 0.0)
     for _ in range(5):
-        engine.tick(15)
+        engine.advance(15)
 
 
 GATED = {"only_if": {"load1_below": 4.0}, "only_if_within_seconds": 40.0}
@@ -324,37 +323,37 @@ GATED = {"only_if": {"load1_below": 4.0}, "only_if_within_seconds": 40.0}
 @pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
 def test_a_retry_that_is_lost_leaves_the_failure_to_those_that_follow(start, lose, changes):
     engine = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
     lose(engine)
-    engine.tick()
+    engine.advance()
 
     assert statuses(engine)[1] in [(2, "cancelled"), (2, "skipped")]
     assert followed(engine, engine.rows("job")) == ["on_failure", "on_always"]
     second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
-    second.tick()
+    second.advance()
     assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
 
 
 @pytest.mark.parametrize(("lose", "changes"), [(lose_by_cancel, {}), (lose_by_a_gate, GATED)])
 def test_a_retry_that_was_lost_just_before_a_restart_is_followed_after_it(start, lose, changes):
     first = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
-    first.tick(1)
+    first.advance(1)
     fail(first)
-    first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # it dies before it hears of this one
+    first.dependencies.follow = lambda _runs: None  # it dies before it hears of this one
     lose(first)
     second = start(a_job(every="1h", retries=1, **changes), *FOLLOWERS)
-    second.tick()
+    second.advance()
 
     assert followed(second, second.rows("job")) == ["on_failure", "on_always"]
 
 
 def test_a_superseded_retry_is_a_failure_to_those_that_follow(start):
     engine = start(a_job(every="1m", retries=1, retry_delay_seconds=300.0), *FOLLOWERS)
-    engine.tick(1)
+    engine.advance(1)
     fail(engine)
-    engine.tick(60)
-    engine.tick()
+    engine.advance(60)
+    engine.advance()
     lost = engine.rows("job")[:2]
     assert [str(run.status) for run in lost] == ["failed", "cancelled"]
     assert followed(engine, lost) == ["on_failure", "on_always"]
@@ -365,7 +364,7 @@ def test_who_triggered_a_run_hears_of_its_last_attempt(start):
     asked = trigger(engine)
     fail(engine)
     assert not asked.done.done()
-    engine.tick(10)
+    engine.advance(10)
     succeed(engine)
 
     found = asked.done.result(10)
@@ -374,12 +373,12 @@ def test_who_triggered_a_run_hears_of_its_last_attempt(start):
 
 def test_a_repeat_of_a_key_waits_for_the_last_attempt_too(start):
     engine = start(a_job(retries=1))
-    asked = [ManualRuns(engine.scheduler).trigger("job", ADMIN, "key")]
+    asked = [engine.manual_runs.trigger("job", ADMIN, "key")]
     fail(engine)
-    asked.append(ManualRuns(engine.scheduler).trigger("job", ADMIN, "key"))
-    engine.tick(10)
+    asked.append(engine.manual_runs.trigger("job", ADMIN, "key"))
+    engine.advance(10)
     succeed(engine)
-    asked.append(ManualRuns(engine.scheduler).trigger("job", ADMIN, "key"))
+    asked.append(engine.manual_runs.trigger("job", ADMIN, "key"))
 
     assert [each.done.result(10).attempt for each in asked] == [2, 2, 2]
     assert {each.recorded.result(10).attempt for each in asked} == {1}
@@ -388,7 +387,7 @@ def test_a_repeat_of_a_key_waits_for_the_last_attempt_too(start):
 def test_who_waits_is_told_of_an_end_whose_retry_they_will_not_see(start):
     engine = start(a_job(retries=1))
     asked = trigger(engine)
-    engine.scheduler.stop()
+    engine.stop()
     fail(engine)
 
     assert asked.done.result(10).attempt == 1
@@ -396,13 +395,13 @@ def test_who_waits_is_told_of_an_end_whose_retry_they_will_not_see(start):
 
 def test_an_interval_after_finish_counts_from_the_last_attempt(start):
     engine = start(a_job(every="1m", after="finish", retries=1))
-    engine.tick(61)
+    engine.advance(61)
     fail(engine)
-    assert engine.planner.next_time() == engine.clock.now() + 10 * SECOND
-    engine.tick(10)
+    assert engine.timetable.next_time() == engine.clock.now() + 10 * SECOND
+    engine.advance(10)
     succeed(engine)
 
-    assert engine.planner.next_time() == engine.clock.now() + 60 * SECOND
+    assert engine.timetable.next_time() == engine.clock.now() + 60 * SECOND
 
 
 # Cancels
@@ -410,9 +409,9 @@ def test_an_interval_after_finish_counts_from_the_last_attempt(start):
 
 def test_a_waiting_run_is_cancelled_at_once_and_for_good(start):
     engine = start(a_job(every="1m", overlap=Overlap.QUEUE))
-    engine.tick(1)
-    engine.tick(60)
-    found = engine.scheduler.cancel(engine.rows("job")[1].run_id, "me").result(10)
+    engine.advance(1)
+    engine.advance(60)
+    found = engine.cancellation.cancel(engine.rows("job")[1].run_id, "me").result(10)
     succeed(engine)
     engine.settle()
 
@@ -425,8 +424,8 @@ def test_a_waiting_retry_can_be_cancelled_and_who_waits_for_it_is_told(start):
     engine = start(a_job(retries=1))
     asked = trigger(engine)
     fail(engine)
-    engine.scheduler.cancel(engine.rows("job")[-1].run_id, "me").result(10)
-    engine.tick(100)
+    engine.cancellation.cancel(engine.rows("job")[-1].run_id, "me").result(10)
+    engine.advance(100)
 
     assert asked.done.result(10).status is Status.CANCELLED
     assert len(engine.started) == 1
@@ -436,7 +435,7 @@ def test_a_running_run_is_ended_and_is_cancelled_then(start):
     engine = start(a_job(retries=3))
     trigger(engine)
     run_id = engine.started[0][1].run_id
-    assert engine.scheduler.cancel(run_id, "me").result(10).status is Status.RUNNING
+    assert engine.cancellation.cancel(run_id, "me").result(10).status is Status.RUNNING
     assert engine.ordered == [(run_id, "cancel")]
     fail(engine)
 
@@ -448,12 +447,12 @@ def test_a_cancel_that_comes_before_the_process_is_there_is_not_lost(start):
     trigger(engine)
     run = engine.started[0][1]
     engine.takes_orders = False
-    engine.scheduler.cancel(run.run_id, "me").result(10)
+    engine.cancellation.cancel(run.run_id, "me").result(10)
     with pytest.raises(StoppingError, match="cancelled by me"):
-        engine.scheduler.may_start(run)
+        engine.lifecycle.may_start(run)
     engine.takes_orders = True
-    engine.tick(1)
-    engine.tick(1)
+    engine.advance(1)
+    engine.advance(1)
 
     assert engine.ordered == [(run.run_id, "cancel")] * 2
 
@@ -463,14 +462,14 @@ def test_what_has_ended_stays_as_it_ended(start):
     trigger(engine)
     succeed(engine)
 
-    assert engine.scheduler.cancel(engine.started[0][1].run_id, "me").result(10).status is Status.SUCCESS
-    engine.tick()
+    assert engine.cancellation.cancel(engine.started[0][1].run_id, "me").result(10).status is Status.SUCCESS
+    engine.advance()
     assert engine.ordered == []
 
 
 def test_a_run_that_there_is_not_cannot_be_cancelled(start):
     with pytest.raises(NotFoundError):
-        start().scheduler.cancel("no such", "me")
+        start().cancellation.cancel("no such", "me")
 
 
 def test_of_a_cancel_and_a_start_one_wins(start):
@@ -480,17 +479,17 @@ def test_of_a_cancel_and_a_start_one_wins(start):
         waiting = [run.run_id for run in engine.rows("job") if run.status is Status.QUEUED]
         if len(waiting) > 1:
             engine.finish(*engine.started[-1])  # lets the oldest start while it is cancelled, in the store's thread
-            engine.scheduler.cancel(waiting[0], "me").result(10)
+            engine.cancellation.cancel(waiting[0], "me").result(10)
             engine.settle()
             if engine.started[-1][1].run_id == waiting[0]:
                 fail(engine)
-                assert engine.scheduler.store.run(waiting[0]).status is Status.CANCELLED, place
+                assert engine.store.run(waiting[0]).status is Status.CANCELLED, place
     while running(engine):
         succeed(engine)
         engine.settle()
 
     assert len({run.run_id for _, run in engine.started}) == len(engine.started)
-    assert engine.scheduler.store.unfinished() == []
+    assert engine.store.unfinished() == []
     assert all(each.done.result(10) for each in asked)
 
 
@@ -499,8 +498,8 @@ def test_of_a_cancel_and_a_start_one_wins(start):
 
 def test_a_newer_run_replaces_the_one_that_runs(start):
     engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
-    engine.tick(1)
-    engine.tick(60)
+    engine.advance(1)
+    engine.advance(60)
     old, new = engine.rows("job")
     assert engine.ordered == [(old.run_id, "replace")]
     assert (len(engine.started), new.status) == (1, "queued")
@@ -514,7 +513,7 @@ def test_a_newer_run_replaces_the_one_that_runs(start):
 def test_of_several_newer_runs_the_newest_starts(start):
     engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
     for seconds in (1, 60, 60):
-        engine.tick(seconds)
+        engine.advance(seconds)
         engine.settle()
     fail(engine)
     engine.settle()
@@ -540,12 +539,12 @@ def test_a_newer_run_replaces_the_older_ones_also_after_a_restart(start):
 
 def test_a_replacement_that_is_cancelled_replaces_nothing_later(start):
     engine = start(a_job(every="1m", overlap=Overlap.REPLACE))
-    engine.tick(1)
+    engine.advance(1)
     engine.takes_orders = False
-    engine.tick(60)
-    engine.scheduler.cancel(engine.rows("job")[1].run_id, "me").result(10)
+    engine.advance(60)
+    engine.cancellation.cancel(engine.rows("job")[1].run_id, "me").result(10)
     engine.ordered.clear()
-    engine.scheduler._waits(engine.rows("job")[1])
+    engine.dispatcher.accept(engine.rows("job")[1])
 
     assert engine.ordered == []
 
@@ -646,10 +645,10 @@ def test_what_waits_for_a_pool_waits_on_after_a_restart(start):
     second = start(*jobs, pools={"db": 1})
     second.settle()
 
-    assert running(second) == ["b"]  # the other one is abandoned, and its seat free
+    assert running(second) == ["b"]  # the other one is abandoned, and its slot free
 
 
-def test_a_reload_may_give_a_pool_more_seats(start):
+def test_a_reload_may_give_a_pool_more_slots(start):
     jobs = [a_job(name, uses={"db": 1}) for name in "ab"]
     engine = start(*jobs, pools={"db": 1})
     for name in "ab":
@@ -665,7 +664,7 @@ def test_a_cancelled_run_gives_no_seat_back_that_it_did_not_have(start):
     engine = start(*(a_job(name, uses={"db": 1}) for name in "abc"), pools={"db": 1})
     for name in "abc":
         trigger(engine, name)
-    engine.scheduler.cancel(engine.rows("b")[0].run_id, "me").result(10)
+    engine.cancellation.cancel(engine.rows("b")[0].run_id, "me").result(10)
     engine.settle()
     assert running(engine) == ["a"]
     succeed(engine)
@@ -690,13 +689,13 @@ def test_a_run_that_cannot_be_handed_over_gives_its_seat_back(start):
 def test_a_run_waits_for_the_load_to_fall(start):
     engine = start(a_job(every="1h", only_if={"load1_below": 4.0}))
     engine.load = HostLoad(5.0, 0.0)
-    engine.tick(1)
+    engine.advance(1)
     engine.settle()
     assert (len(engine.started), statuses(engine)) == (0, [(1, "queued")])
     engine.load = HostLoad(3.0, 0.0)
-    engine.tick(14)
+    engine.advance(14)
     assert engine.started == []
-    engine.tick(1)
+    engine.advance(1)
     engine.settle()
 
     assert len(engine.started) == 1
@@ -705,11 +704,11 @@ def test_a_run_waits_for_the_load_to_fall(start):
 def test_a_run_whose_gate_does_not_open_in_time_is_skipped(start):
     engine = start(a_job(every="1h", only_if={"load1_below": 4.0}, only_if_within_seconds=40.0))
     engine.load = HostLoad(5.0, 0.0)
-    engine.tick(1)
+    engine.advance(1)
     for _ in range(5):
-        engine.tick(10)
+        engine.advance(10)
     engine.load = HostLoad(0.0, 0.0)
-    engine.tick(60)
+    engine.advance(60)
 
     (run,) = engine.rows("job")
     assert (run.status, run.details["reason"]) == ("skipped", "condition")
@@ -719,7 +718,7 @@ def test_a_run_whose_gate_does_not_open_in_time_is_skipped(start):
 
 def test_an_open_gate_costs_no_time_and_what_is_asked_for_passes_a_closed_one(start):
     engine = start(a_job(every="1h", only_if={"load1_below": 4.0}))
-    engine.tick(1)
+    engine.advance(1)
     engine.settle()
     assert len(engine.started) == 1
     succeed(engine)
@@ -733,7 +732,7 @@ def test_a_gate_is_looked_at_again_after_a_restart(start):
     job = a_job(every="1h", only_if={"free_memory_above": 100.0})
     first = start(job)
     first.load = HostLoad(0.0, 50.0)
-    first.tick(1)
+    first.advance(1)
     first.settle()
     second = start(job)
     second.settle()
@@ -755,8 +754,8 @@ def test_an_end_is_written_although_nobody_can_tell_what_follows_it(start, monke
 
     monkeypatch.setattr(ends_module, "next_row", next_row)
     for end in ends:
-        engine.scheduler.on_started(end.run, engine.clock.now())
-    engine.scheduler.on_finished(ends)
+        engine.lifecycle.on_started(end.run, engine.clock.now())
+    engine.lifecycle.on_finished(ends)
     engine.settle()
 
     assert statuses(engine, "bad") == statuses(engine, "good") == [(1, "failed")]

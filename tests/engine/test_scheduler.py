@@ -7,10 +7,9 @@ import pytest
 
 from schedulerd.core.models import Actor, Overlap, Pause, Result, Role, Status
 from schedulerd.engine.due import DueJob
-from schedulerd.engine.executor import Finished
-from schedulerd.engine.manual_runs import ManualRuns
-from schedulerd.engine.scheduler import Scheduler
-from schedulerd.engine.state import JobState, JobTable
+from schedulerd.engine.engine import Engine
+from schedulerd.engine.launcher import Finished
+from schedulerd.engine.state import JobState
 from tests.support.builders import NOON, a_job, due_at
 from tests.support.manual_clock import ManualClock
 
@@ -21,40 +20,43 @@ MINUTE = timedelta(minutes=1)
 class Launcher:
     """Keeps what it is handed; ends runs when it is told to."""
 
-    def __init__(self, scheduler):
-        self.scheduler = scheduler
+    def __init__(self):
         self.launched = []
         self.fails = False
 
     def forget(self, run_ids):
         """Hear which ends are in the ledger, as the keepers do."""
 
-    def launch(self, job, run):
+    def launch(self, job, run, listener):
         if self.fails:
             raise RuntimeError("can't start new thread")
         self.launched.append((job, run))
+        self.listener = listener
 
     def end(self, number):
         job, run = self.launched[number]
-        run = self.scheduler.on_started(run, NOON)
-        self.scheduler.on_finished([Finished(job, run, Result(Status.SUCCESS), NOON, 1.0)])
+        run = self.listener.on_started(run, NOON)
+        self.listener.on_finished([Finished(job, run, Result(Status.SUCCESS), NOON, 1.0)])
 
 
 @pytest.fixture
-def table():
-    return JobTable()
+def launcher():
+    return Launcher()
 
 
 @pytest.fixture
-def scheduler(table, store):
-    return Scheduler(table, store, ManualClock(NOON), "test")
+def engine(store, launcher):
+    return Engine(store, ManualClock(NOON), launcher, "test")
 
 
 @pytest.fixture
-def launcher(scheduler):
-    made = Launcher(scheduler)
-    scheduler.launch_with(made)
-    return made
+def table(engine):
+    return engine.table
+
+
+@pytest.fixture
+def scheduler(engine):
+    return engine.scheduler
 
 
 def put(table, *jobs):
@@ -75,7 +77,7 @@ def settle(store):
 def test_a_row_is_durable_before_its_run_is_launched(table, store, scheduler, launcher):
     put(table, a_job("a"))
     seen = []
-    launcher.launch = lambda job, run: seen.append(store.run(run.run_id))
+    launcher.launch = lambda _job, run, _listener: seen.append(store.run(run.run_id))
     scheduler.on_due(due("a"), NOON)
     settle(store)
 
@@ -149,52 +151,52 @@ def test_a_job_that_cannot_be_decided_does_not_cost_the_others_theirs(table, sto
     assert [job.job_id for job, _ in launcher.launched] == ["good"]
 
 
-def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(table, store, scheduler, launcher):
+def test_a_repeat_of_a_key_answers_with_the_first_run_and_takes_no_turn(table, store, engine, scheduler, launcher):
     put(table, a_job("a"))
-    first = ManualRuns(scheduler).trigger("a", ADMIN, "key")
+    first = engine.manual_runs.trigger("a", ADMIN, "key")
     settle(store)
-    during = ManualRuns(scheduler).trigger("a", ADMIN, "key")
+    during = engine.manual_runs.trigger("a", ADMIN, "key")
     launcher.end(0)
     settle(store)
-    after = ManualRuns(scheduler).trigger("a", ADMIN, "key")
+    after = engine.manual_runs.trigger("a", ADMIN, "key")
 
     ids = {asked.done.result(10).run_id for asked in (first, during, after)}
     assert ids == {launcher.launched[0][1].run_id}
     assert len(launcher.launched) == 1
 
 
-def test_what_the_store_refuses_to_pause_is_not_paused(table, store, scheduler, launcher):
+def test_what_the_store_refuses_to_pause_is_not_paused(table, store, engine, scheduler, launcher):
     put(table, a_job("a"))
-    scheduler.pauses.set("a", Pause(NOON, "test", "\ud800")).exception(10)
+    engine.pauses.set("a", Pause(NOON, "test", "\ud800")).exception(10)
 
     assert table.states["a"].pause is None
 
 
-def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(table, store, scheduler, launcher):
+def test_what_is_asked_for_does_not_wait_behind_what_a_pause_holds_back(table, store, engine, scheduler, launcher):
     put(table, a_job("a", overlap=Overlap.QUEUE))
     scheduler.on_due(due("a"), NOON)
     scheduler.on_due(due("a", at=NOON + MINUTE), NOON)
     settle(store)
-    scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+    engine.pauses.set("a", Pause(NOON, "test")).result(10)
     launcher.end(0)
     settle(store)
-    ManualRuns(scheduler).trigger("a", ADMIN)
+    engine.manual_runs.trigger("a", ADMIN)
     settle(store)
     settle(store)
 
     assert [run.origin for _, run in launcher.launched] == ["schedule", "manual"]
     launcher.end(1)
-    scheduler.pauses.set("a", None).result(10)
+    engine.pauses.set("a", None).result(10)
     settle(store)
     settle(store)
     assert [run.scheduled_at for _, run in launcher.launched][2:] == [NOON + MINUTE]
 
 
-def test_who_was_told_at_the_stop_is_not_told_again(table, store, scheduler, launcher):
+def test_who_was_told_at_the_stop_is_not_told_again(table, store, engine, scheduler, launcher):
     put(table, a_job("a"))
-    asked = [ManualRuns(scheduler).trigger("a", ADMIN, "key") for _ in range(2)]
+    asked = [engine.manual_runs.trigger("a", ADMIN, "key") for _ in range(2)]
     settle(store)
-    scheduler.waiters.tell(table.running())
+    engine.waiters.answer(table.running())
     launcher.end(0)
     settle(store)
 
@@ -202,11 +204,11 @@ def test_who_was_told_at_the_stop_is_not_told_again(table, store, scheduler, lau
     assert table.running() == []
 
 
-def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(table, store, scheduler, launcher):
+def test_who_waits_is_told_at_the_end_even_of_runs_that_go_on(table, store, engine, scheduler, launcher):
     put(table, a_job("a"))
-    asked = ManualRuns(scheduler).trigger("a", ADMIN)
+    asked = engine.manual_runs.trigger("a", ADMIN)
     settle(store)
-    scheduler.waiters.tell(table.running())
+    engine.waiters.answer(table.running())
 
     assert asked.done.result(1).status is Status.RUNNING
 
@@ -226,11 +228,11 @@ def test_a_decision_that_could_not_be_recorded_holds_no_place(table, store, sche
 
 
 def test_a_job_that_cannot_be_admitted_holds_no_place_and_costs_the_others_nothing(
-    table, store, scheduler, launcher, monkeypatch
+    table, store, engine, scheduler, launcher, monkeypatch
 ):
     put(table, a_job("bad", uses={"pool": 1}), a_job("good"))
     with monkeypatch.context() as broken:
-        broken.setattr(scheduler.run_queue, "_sharers", lambda _state: 1 / 0)
+        broken.setattr(engine.run_queue, "_sharers", lambda _state: 1 / 0)
         left = scheduler.on_due(due("bad", "good"), NOON)
     settle(store)
 

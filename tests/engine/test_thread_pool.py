@@ -1,4 +1,4 @@
-"""The thread pool: order, growth, seats, and errors that cost no thread."""
+"""The thread pool: order, growth, slots, and errors that cost no thread."""
 
 import queue
 import threading
@@ -72,11 +72,11 @@ def test_another_thread_takes_the_place_of_one_that_hangs_until_that_goes_on():
     pool.submit(lambda: (seen.put("hangs"), gate.wait(10)))
     assert seen.get(timeout=5) == "hangs"
     pool.submit(seen.put, "the next")
-    pool.relieve(2)
+    pool.replace_hung(2)
     assert seen.empty()
     clock.advance(2)
-    pool.relieve(2)
-    pool.relieve(2)
+    pool.replace_hung(2)
+    pool.replace_hung(2)
 
     assert seen.get(timeout=5) == "the next"
     assert pool.size == 2

@@ -50,7 +50,7 @@ def test_a_thread_that_hung_stays_when_there_was_none_for_its_place():
     pool.submit(seen.put, "the next")
     clock.advance(2)
     with no_more_threads():
-        pool.relieve(2)
+        pool.replace_hung(2)
         gate.set()
         assert seen.get(timeout=10) == "the next"
 

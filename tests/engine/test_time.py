@@ -8,6 +8,7 @@ from schedulerd.actions.cleanup import Cleaning
 from schedulerd.core.errors import BusyError
 from schedulerd.core.models import CatchUp, Origin, Overlap, Pause, Status
 from schedulerd.core.retention import RetentionRules
+from schedulerd.engine.due import new_run
 from schedulerd.process.output import OutputFolder
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
@@ -28,10 +29,10 @@ def engine(store, clock):
 
 def test_a_week_without_a_daemon_is_one_missed_row_and_one_run(engine, clock):
     first = engine(a_job("a", every="1m"))
-    first.tick(60)
+    first.advance(60)
     clock.advance(7 * 86400)
     second = engine(a_job("a", every="1m"))
-    second.tick()
+    second.advance()
 
     missed, run = second.rows("a")[1:]
     assert missed.details["count"] == 7 * 1440 - 1
@@ -43,11 +44,11 @@ def test_catch_up_all_starts_them_one_after_the_other_although_overlap_says_skip
     job = a_job(
         "a", every="1h", catch_up=CatchUp.ALL, catch_up_limit=3, catch_up_spacing_seconds=10.0, misfire_grace_seconds=5.0
     )
-    engine(job).tick(3600)
+    engine(job).advance(3600)
     clock.advance(6 * 3600)
     after = engine(job, ends_at_once=False)
     for _ in range(4):
-        after.tick(10)
+        after.advance(10)
 
     assert len(after.started) == 1
     assert [status for status, *_ in after.said("a")] == ["success", "missed", "running", "queued", "queued"]
@@ -62,7 +63,7 @@ def test_catch_up_all_starts_them_one_after_the_other_although_overlap_says_skip
 def test_what_a_blackout_forbids_is_a_skipped_row_with_its_window(engine):
     found = engine(a_job("a", every="1h", blackout="13:30..14:30"))
     for _ in range(3):
-        found.tick(3600)
+        found.advance(3600)
 
     assert [status for status, *_ in found.said("a")] == ["success", "skipped", "success"]
     assert found.rows("a")[1].details == {"reason": "blackout", "window": "blackout 13:30..14:30"}
@@ -77,9 +78,9 @@ def test_the_next_time_that_is_shown_is_no_forbidden_one(engine):
 
 def test_what_a_blackout_defers_starts_once_at_its_end(engine):
     found = engine(a_job("a", every="1h", blackout="12:30..14:30", on_blackout="defer"))
-    found.tick(2 * 3600)
+    found.advance(2 * 3600)
     assert found.said("a") == []
-    found.tick(1800)
+    found.advance(1800)
 
     missed, run = found.rows("a")
     assert (missed.status, missed.scheduled_at) == (Status.MISSED, NOON + HOUR)
@@ -89,11 +90,11 @@ def test_what_a_blackout_defers_starts_once_at_its_end(engine):
 
 def test_jitter_moves_the_start_and_not_the_occurrence(engine):
     found = engine(a_job("a", every="1h", jitter="10m"))
-    delay = found.planner.next_time() - NOON - HOUR
+    delay = found.timetable.next_time() - NOON - HOUR
     assert timedelta() < delay < 10 * MINUTE
-    found.tick(3600)
+    found.advance(3600)
     assert found.said("a") == []
-    found.tick(600)
+    found.advance(600)
 
     (run,) = found.rows("a")
     assert run.scheduled_at == NOON + HOUR
@@ -103,10 +104,10 @@ def test_jitter_moves_the_start_and_not_the_occurrence(engine):
 def test_after_a_step_back_a_rhythm_goes_on_under_new_times_and_a_fixed_time_is_not_started_again(engine, clock):
     found = engine(a_job("minute", every="1m"), a_job("fixed", cron="2 12 * * *"))
     for _ in range(5):
-        found.tick(60)
+        found.advance(60)
     clock.step(NOON)
     for seconds in (0, *[60] * 6):
-        found.tick(seconds)
+        found.advance(seconds)
 
     times = [run.scheduled_at for _, run in found.started if run.job_id == "minute"]
     assert len(times) == len(set(times)) == 11
@@ -119,10 +120,10 @@ def test_after_a_step_back_a_rhythm_goes_on_under_new_times_and_a_fixed_time_is_
 def test_a_time_that_a_wrong_clock_only_passed_over_is_not_lost(engine, clock):
     found = engine(a_job("nightly", cron="0 3 * * *"))
     clock.step(NOON + timedelta(days=40))
-    found.tick()
+    found.advance()
     clock.step(NOON)
     for _ in range(24):
-        found.tick(3600)
+        found.advance(3600)
 
     assert [run.scheduled_at.day for _, run in found.started] == [19, 11]
     assert found.started[1][1].scheduled_at == datetime.fromisoformat("2026-03-11T03:00:00+00:00")
@@ -131,8 +132,8 @@ def test_a_time_that_a_wrong_clock_only_passed_over_is_not_lost(engine, clock):
 def test_every_after_finish_counts_from_each_end_also_over_a_restart(engine, clock):
     job = a_job("a", every="10m", after="finish")
     found = engine(job, ends_at_once=False)
-    found.tick(600)
-    found.tick(3600)
+    found.advance(600)
+    found.advance(3600)
     assert len(found.started) == 1
     found.finish(*found.started[0])
     found.settle()
@@ -140,16 +141,16 @@ def test_every_after_finish_counts_from_each_end_also_over_a_restart(engine, clo
     ended_at = clock.now()
     clock.advance(60)
     after = engine(job)
-    after.tick(540)
+    after.advance(540)
 
     assert after.started[0][1].scheduled_at == ended_at + 10 * MINUTE
 
 
 def test_a_skipped_time_does_not_end_counting_from_the_end(engine, clock):
     found = engine(a_job("a", every="10m", after="finish"))
-    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
-    found.tick(600)
-    found.tick(600)
+    found.pauses.set("a", Pause(NOON, "test")).result(10)
+    found.advance(600)
+    found.advance(600)
 
     assert [status for status, *_ in found.said("a")] == ["skipped", "skipped"]
 
@@ -157,8 +158,8 @@ def test_a_skipped_time_does_not_end_counting_from_the_end(engine, clock):
 def test_a_job_follows_a_success_once(engine, clock):
     found = engine(a_job("sync", every="1h"), a_job("warm", after={"job": "sync"}))
     for _ in range(2):
-        found.tick(3600)
-        found.tick()
+        found.advance(3600)
+        found.advance()
 
     ends = [run.finished_at for run in found.rows("sync")]
     assert found.said("warm") == [("success", Origin.AFTER, at) for at in ends]
@@ -172,10 +173,10 @@ def test_a_failure_starts_who_waits_for_one(engine):
         a_job("alarm", after={"job": "sync", "when": "failure"}),
     )
     found = engine(*jobs, ends_at_once=False)
-    found.tick(3600)
+    found.advance(3600)
     found.finish(*found.started[0], status=Status.FAILED)
     found.settle()
-    found.tick()
+    found.advance()
 
     assert [run.job_id for _, run in found.started] == ["sync", "alarm"]
 
@@ -187,8 +188,8 @@ def test_all_means_that_each_has_ended_since(engine):
         a_job("both", after={"all": ["a", "b"]}, overlap=Overlap.ALLOW),
     )
     for _ in range(12):
-        found.tick(600)
-        found.tick()
+        found.advance(600)
+        found.advance()
 
     assert [(run.scheduled_at - NOON) / MINUTE for run in found.rows("both")] == [20, 80]
 
@@ -196,13 +197,12 @@ def test_all_means_that_each_has_ended_since(engine):
 def test_an_end_that_no_daemon_saw_to_is_followed_at_the_next_start(engine, store, clock):
     jobs = a_job("sync", every="1h"), a_job("warm", after={"job": "sync"})
     first = engine(*jobs)
-    first.dependencies.follow = lambda _runs: None
-    first.scheduler.tell_ends(first.planner.plan_from_end, lambda _runs: None)  # killed right after the end was written
-    first.tick(3600)
+    first.dependencies.follow = lambda _runs: None  # killed right after the end was written
+    first.advance(3600)
     second = engine(*jobs)
-    second.tick()
+    second.advance()
     third = engine(*jobs)
-    third.tick()
+    third.advance()
 
     (row,) = third.rows("warm")
     assert (row.origin, row.scheduled_at) == (Origin.AFTER, NOON + HOUR)
@@ -211,23 +211,23 @@ def test_an_end_that_no_daemon_saw_to_is_followed_at_the_next_start(engine, stor
 def test_startup_is_once_per_start_and_not_at_a_reload(engine, clock):
     job = a_job("a", startup=True)
     found = engine(job)
-    found.tick()
+    found.advance()
     found.apply(job, a_job("b", startup=True))
-    found.tick(60)
+    found.advance(60)
     assert found.said("a") == [("success", Origin.STARTUP, NOON)]
     assert found.said("b") == []
     again = engine(job)
-    again.tick()
+    again.advance()
 
     assert len(again.rows("a")) == 2
 
 
 def test_a_pause_tells_what_it_skipped(engine, clock):
     found = engine(a_job("a", cron="* * * * *"))
-    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
-    found.tick(60)
+    found.pauses.set("a", Pause(NOON, "test")).result(10)
+    found.advance(60)
     clock.step(NOON + HOUR)
-    found.tick()
+    found.advance()
 
     one, many = found.rows("a")
     assert (one.status, one.details) == (Status.SKIPPED, {"reason": "paused"})
@@ -252,9 +252,9 @@ def test_next_tells_starts_with_their_reasons_and_what_a_blackout_skips(engine):
 
 def test_next_after_the_clock_was_set_back_leaves_out_what_was_decided(engine, clock):
     found = engine(a_job("fixed", cron="2 12 * * *"))
-    found.tick(120)
+    found.advance(120)
     clock.step(NOON)
-    found.tick()
+    found.advance()
 
     assert found.occurrences.next_times("fixed", 1, None)["times"][0]["at"] == "2026-03-11T12:02:00Z"
 
@@ -297,9 +297,9 @@ def test_why_answers_for_times_without_a_row(engine, job, at, outcome, words):
 
 def test_why_tells_what_the_ledger_has(engine, clock):
     found = engine(a_job("a", cron="* * * * *"))
-    found.tick(60)
+    found.advance(60)
     clock.step(NOON + HOUR)
-    found.tick()
+    found.advance()
 
     assert found.explanations.why("a", "2026-03-10T12:01")["outcome"] == "success"
     missed = found.explanations.why("a", "2026-03-10T12:30")
@@ -311,7 +311,7 @@ def test_why_tells_what_the_ledger_has(engine, clock):
 
 def test_simulate_takes_expected_durations_from_the_past(engine):
     found = engine(a_job("a", every="1h"), a_job("b", cron="0 0 1 1 *"))
-    found.tick(3600)
+    found.advance(3600)
     answer = found.simulations.simulate(None, None)
 
     assert answer["starts"] == 24
@@ -330,11 +330,11 @@ def test_next_knows_the_one_time_that_is_counted_from_an_end(engine):
 def test_a_pause_also_holds_while_times_come_again(engine, clock):
     found = engine(a_job("a", every="1m"))
     for _ in range(3):
-        found.tick(60)
-    found.scheduler.pauses.set("a", Pause(NOON, "test")).result(10)
+        found.advance(60)
+    found.pauses.set("a", Pause(NOON, "test")).result(10)
     clock.step(NOON)
     for seconds in (0, *[60] * 5):
-        found.tick(seconds)
+        found.advance(seconds)
 
     assert len(found.started) == 3
 
@@ -344,7 +344,7 @@ def test_a_new_bound_of_catch_up_holds_after_a_reload(engine, clock):
     found.apply(
         a_job("a", every="1m", catch_up=CatchUp.ALL, catch_up_limit=5, catch_up_spacing_seconds=0.0, overlap=Overlap.ALLOW)
     )
-    found.tick(600)
+    found.advance(600)
 
     assert len(found.started) == 5
 
@@ -354,11 +354,11 @@ def test_a_kill_while_catch_ups_are_put_off_loses_nothing(engine, clock):
     engine(*jobs)
     clock.advance(2 * 3600)
     killed = engine(*jobs, spread=60.0)
-    killed.tick()
+    killed.advance()
     clock.advance(1)
     after = engine(*jobs)
     for _ in range(3):
-        after.tick(1)
+        after.advance(1)
 
     for job in jobs:
         assert NOON + HOUR in [run.scheduled_at for run in after.rows(job.job_id)]
@@ -368,13 +368,13 @@ def test_ends_are_followed_after_a_kill_whatever_else_starts_the_job(engine, clo
     both = {"after": {"all": ["a", "b"]}}
     jobs = a_job("a"), a_job("b"), a_job("j", triggers=[{"cron": "* * * * *"}, both]), a_job("k", **both)
     first = engine(*jobs)
-    first.tick(1)
+    first.advance(1)
     end_of(first, "a")
-    first.tick(60)
+    first.advance(60)
     second = engine(*jobs)
     end_of(second, "b")
     for _ in range(3):
-        second.tick()
+        second.advance()
 
     assert [run.origin for run in second.rows("k")] == [Origin.AFTER]
     assert Origin.AFTER in [run.origin for run in second.rows("j")]
@@ -384,11 +384,11 @@ def test_every_end_is_followed_after_a_kill_also_those_whose_start_jitter_delaye
     jobs = a_job("a"), a_job("j", after={"job": "a"}, jitter="60s", overlap=Overlap.ALLOW, catch_up=CatchUp.ALL)
     first = engine(*jobs)
     for _ in range(12):
-        first.tick(1)
+        first.advance(1)
         end_of(first, "a")
     second = engine(*jobs)
     for _ in range(150):
-        second.tick(1)
+        second.advance(1)
 
     ends = {run.finished_at for run in second.rows("a")}
     assert len(ends) == 12
@@ -399,7 +399,7 @@ def test_every_end_is_followed_after_a_kill_also_those_whose_start_jitter_delaye
 def end_of(engine, job_id):
     """Run a job by hand, to its end."""
     state = engine.table.states[job_id]
-    run = engine.scheduler.new_run(state.job, Origin.MANUAL, engine.clock.now(), None)
+    run = engine.store.numbered(new_run(state.job.job_id, Origin.MANUAL, engine.clock.now(), None, engine.node))
     engine.store.record([run]).result(10)
     engine.finish(state.job, run)
     engine.settle()
@@ -411,7 +411,7 @@ def test_a_reload_that_ends_a_plan_leaves_a_row_of_what_was_still_to_be_caught_u
     clock.advance(30 * 60)
     found = engine(a_job("a", every="1m", **policy), a_job("b", every="1m", **policy))
     for _ in range(3):
-        found.tick(2)
+        found.advance(2)
     found.apply(a_job("a", every="7m", **policy))
     found.settle()
 
@@ -423,9 +423,9 @@ def test_a_reload_that_ends_a_plan_leaves_a_row_of_what_was_still_to_be_caught_u
 
 def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_disabled_meanwhile(engine):
     found = engine(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m"))
-    found.tick(3600)
+    found.advance(3600)
     found.apply(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m", enabled=False))
-    found.tick(3500)
+    found.advance(3500)
 
     assert [run.status for run in found.rows("b")] == [Status.MISSED]
     assert [run.job_id for _, run in found.started] == ["a"]
@@ -447,10 +447,10 @@ def test_why_means_the_very_time_that_is_asked_for(engine, clock):
     found = engine(
         a_job("a", calendar="*:*:00,40", blackout="2026-03-10T12:01:00..2026-03-10T12:01:30"), a_job("hourly", every="1h")
     )
-    found.tick(60)
-    found.tick(40)
+    found.advance(60)
+    found.advance(40)
     clock.step(NOON + 5 * HOUR)
-    found.tick()
+    found.advance()
 
     assert found.explanations.why("a", "2026-03-10T12:01")["outcome"] == "skipped"
     assert found.explanations.why("a", "2026-03-10T12:01:40")["outcome"] == "success"
@@ -461,7 +461,7 @@ def test_why_means_the_very_time_that_is_asked_for(engine, clock):
 def test_a_row_tells_that_daylight_saving_had_a_say(engine, clock):
     found = engine(a_job("a", cron="30 2 * * *", timezone="Europe/Rome"))
     clock.step(datetime.fromisoformat("2026-03-29T01:00:00+00:00"))
-    found.tick()
+    found.advance()
 
     assert "does not exist" in found.rows("a")[-1].details["rules"][0]
     assert "does not exist" in found.explanations.why("a", "2026-03-29T03:00")["reason"]
@@ -481,12 +481,12 @@ def test_ends_that_were_told_to_be_missed_are_not_followed_after_a_restart(engin
     found = engine(*jobs)
     clock.step(NOON + timedelta(hours=9, minutes=55))
     for _ in range(9):
-        found.tick(3600)
-    found.tick()
+        found.advance(3600)
+    found.advance()
     count = len(found.rows("x"))
     for _ in range(3):
         found = engine(*jobs)
-        found.tick(1)
+        found.advance(1)
 
     assert count == len({run.scheduled_at for run in found.rows("x")}) == len(found.rows("x"))
     assert {run.scheduled_at for run in found.rows("x")} == {run.finished_at for run in found.rows("a") if run.finished_at}
@@ -497,7 +497,7 @@ def test_what_counts_from_an_end_has_one_time_however_late_it_is(engine, clock):
     found = engine(a_job("k", every="1m"), a_job("f", every="10m", after="finish", **policy), spread=20.0)
     clock.step(NOON + HOUR)
     for _ in range(5):
-        found.tick(1)
+        found.advance(1)
 
     assert [run.scheduled_at for run in found.rows("f")] == [NOON + 10 * MINUTE]
 
@@ -506,7 +506,7 @@ def test_what_came_due_a_moment_before_a_reload_has_a_row(engine, clock):
     found = engine(a_job("k", cron="0 13 * * *"), a_job("gone", cron="0 13 * * *"))
     clock.advance(3600.5)
     found.apply(a_job("k", cron="0 14 * * *"))
-    found.tick(1)
+    found.advance(1)
 
     for job_id in ("k", "gone"):
         assert [(run.status, run.scheduled_at) for run in found.rows(job_id)] == [(Status.MISSED, NOON + HOUR)]
@@ -514,9 +514,9 @@ def test_what_came_due_a_moment_before_a_reload_has_a_row(engine, clock):
 
 def test_what_waits_to_follow_an_end_is_missed_when_its_job_is_taken_away(engine):
     found = engine(a_job("a", every="1h"), a_job("b", after={"job": "a"}, jitter="50m"))
-    found.tick(3600)
+    found.advance(3600)
     found.apply(a_job("a", every="1h"))
-    found.tick(3500)
+    found.advance(3500)
 
     assert [run.status for run in found.rows("b")] == [Status.MISSED]
 
@@ -533,8 +533,8 @@ def test_next_before_a_long_deferring_blackout_answers_with_the_newest_of_those_
 def test_old_rows_of_jobs_without_times_of_their_own_go_too(engine, clock, store, tmp_path):
     found = engine(a_job("a", every="1h"), a_job("x", after={"job": "a"}))
     for _ in range(10):
-        found.tick(3600)
-        found.tick()
+        found.advance(3600)
+        found.advance()
     clock.advance(400 * 86400)
     rules = RetentionRules(older_than=timedelta(days=100))
     Cleaning(store, OutputFolder(str(tmp_path / "output")), rules, clock.now(), acts=True).clean()
@@ -548,6 +548,6 @@ def test_rules_that_share_their_times_are_all_caught_up(engine, clock):
     policy = {"catch_up": CatchUp.ALL, "catch_up_spacing_seconds": 0.0, "overlap": Overlap.ALLOW, "catch_up_limit": 1000}
     found = engine(a_job("a", triggers=rules, **policy))
     clock.step(NOON + 900 * MINUTE)
-    found.tick()
+    found.advance()
 
     assert len(found.started) == 900

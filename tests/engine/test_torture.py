@@ -54,15 +54,14 @@ class World:
         engine = Engine(self.store, self.clock, self.jobs.values(), spread=20.0)
         launch = engine.launch
 
-        def checked(job, run):
+        def checked(job, run, listener):
             is_timed = run.origin in (Origin.SCHEDULE, Origin.CATCH_UP)  # others follow what has happened already
             if is_timed and run.scheduled_at > self.clock.now() + timedelta(milliseconds=1):
                 self.early.append((run.job_id, run.scheduled_at, self.clock.now()))
-            launch(job, run)
+            launch(job, run, listener)
 
         engine.launch = checked
         engine.ends_as = lambda run: Status.FAILED if run.job_id == "retried" and run.attempt < 3 else Status.SUCCESS
-        engine.scheduler.launch_with(engine)
         return engine
 
     @property
@@ -73,9 +72,9 @@ class World:
         """Let time pass as the planner's loop does: from one thing to do to the next, and never more than a minute."""
         end, turns = self.clock.monotonic() + seconds, 0
         while self.clock.monotonic() < end and turns < 4000:
-            following = self.engine.planner.next_time()
+            following = self.engine.timetable.next_time()
             wait = 60.0 if following is None else (following - self.clock.now()).total_seconds()
-            self.engine.tick(min(max(wait, 0.001), 60.0, max(end - self.clock.monotonic(), 0.001)))
+            self.engine.advance(min(max(wait, 0.001), 60.0, max(end - self.clock.monotonic(), 0.001)))
             turns += 1
         assert turns < 4000, "the loop spins"
 
@@ -96,8 +95,8 @@ class World:
             self.engine.apply(*self.jobs.values())
         else:
             pause = Pause(self.clock.now(), "test") if what == "pause" else None
-            self.engine.scheduler.pauses.set(value, pause).result(10)
-        self.engine.tick()
+            self.engine.pauses.set(value, pause).result(10)
+        self.engine.advance()
 
     def rows(self, job_id):
         return self.store.occurrences(job_id, datetime.fromisoformat("2026-01-01T00:00:00+00:00"), 100_000)
@@ -136,7 +135,7 @@ def test_nothing_starts_twice_or_early_and_nothing_is_lost(tmp_path_factory, ope
     for what, value in operations:
         world.do(what, value)
     for job_id in TIMED:
-        world.engine.scheduler.pauses.set(job_id, None).result(10)
+        world.engine.pauses.set(job_id, None).result(10)
     settled = world.clock.now()
     world.do("sleep", ((settled + timedelta(days=1)).replace(hour=16) - settled).total_seconds())  # out of every blackout
     world.let_pass(900)  # for what is spaced and put off

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.recovery import STARTED_LATE
 from schedulerd.store.outage_spool import RECORDED_BEFORE
 from tests.support.builders import NOON, a_job, a_run
@@ -26,7 +25,7 @@ def die(store, clock):
     """Let a daemon die when it has recorded what is due at noon, and has started nothing of it."""
 
     def act(*jobs):
-        Engine(store, clock, jobs, ends_at_once=False).tick(1)
+        Engine(store, clock, jobs, ends_at_once=False).advance(1)
 
     return act
 
@@ -101,7 +100,7 @@ def test_a_newer_occurrence_stands_for_it(die, restart):
     die(job)
     engine = restart(job, after=3 * 3600)
     assert not_started_because(engine, "a newer occurrence was started instead")
-    engine.tick()
+    engine.advance()
 
     assert [run.scheduled_at for _, run in engine.started] == [NOON + 3 * HOUR]
 
@@ -110,7 +109,7 @@ def test_with_catch_up_all_it_is_started_before_the_newer_ones(die, restart):
     job = a_job(every="1h", catch_up=CatchUp.ALL, overlap=Overlap.QUEUE)
     die(job)
     engine = restart(job, after=3600)
-    engine.tick()
+    engine.advance()
     engine.finish(*engine.started[0])
     engine.settle()
 
@@ -149,7 +148,7 @@ def test_it_is_not_started_by_another_rule(die, restart, change):
 def test_it_is_not_started_when_its_job_is_gone(die, restart):
     die(a_job(every="1h"))
 
-    assert not_started_because(restart(a_job("other")), "its job was taken out of the configuration")
+    assert not_started_because(restart(a_job("other")), "its job was removed from the configuration")
 
 
 def test_it_is_not_started_beside_another_run_of_its_job(restart, store):
@@ -158,7 +157,7 @@ def test_it_is_not_started_beside_another_run_of_its_job(restart, store):
     engine = restart(a_job(every="1h", catch_up=CatchUp.ALL), known=[lives.run_id])
 
     assert [run.run_id for _, run in engine.started] == [lives.run_id]
-    assert store.run(claimed.run_id).error_message.endswith("another run of the job still runs")
+    assert store.run(claimed.run_id).error_message.endswith("another run of the job is still running")
 
 
 def test_one_for_whose_occurrence_the_history_had_another_run_is_not_started(restart, store):
@@ -166,14 +165,14 @@ def test_one_for_whose_occurrence_the_history_had_another_run_is_not_started(res
     restart(job)
     store.record([a_run(scheduled_at=None, details={"reason": RECORDED_BEFORE})]).result(10)
 
-    assert not_started_because(restart(job), "another run stands for its occurrence")
+    assert not_started_because(restart(job), "another run represents its occurrence")
 
 
 def test_a_start_of_the_daemon_is_an_occurrence_of_its_own(die, restart):
     job = a_job(startup=True)
     die(job)
     engine = restart(job, after=10)
-    engine.tick()
+    engine.advance()
 
     assert [str(run.status) for run in engine.rows("job")] == ["abandoned", "running"]
     assert len(engine.started) == 1
@@ -182,7 +181,7 @@ def test_a_start_of_the_daemon_is_an_occurrence_of_its_own(die, restart):
 def test_what_was_asked_for_by_hand_is_started_within_the_grace(restart):
     job = a_job(misfire_grace_seconds=60.0)
     engine = restart(job)
-    ManualRuns(engine.scheduler).trigger("job", ADMIN)
+    engine.manual_runs.trigger("job", ADMIN)
     engine.settle()
     assert len(restart(job, after=50).started) == 1
 
@@ -192,19 +191,19 @@ def test_what_was_asked_for_by_hand_is_started_within_the_grace(restart):
 def test_a_retry_is_started_again(restart, store, clock):
     job = a_job(every="1h", retries=1)
     engine = restart(job)
-    engine.tick(1)
+    engine.advance(1)
     engine.finish(*engine.started[0], status=Status.FAILED)
-    engine.tick(10)
+    engine.advance(10)
     assert [run.attempt for _, run in engine.started] == [1, 2]
 
     assert [run.attempt for _, run in restart(job, after=3600).started] == [2]
 
 
-def test_its_seats_are_taken_by_it(die, restart):
+def test_its_slots_are_taken_by_it(die, restart):
     one, other = a_job("one", every="1h", uses={"pool": 1}), a_job("other", uses={"pool": 1})
     die(one)
     engine = restart(one, other, pools={"pool": 1})
-    ManualRuns(engine.scheduler).trigger("other", ADMIN)
+    engine.manual_runs.trigger("other", ADMIN)
     engine.settle()
     assert only_row(engine, "other").status is Status.QUEUED
     engine.finish(*engine.started[0])
@@ -216,9 +215,9 @@ def test_its_seats_are_taken_by_it(die, restart):
 def test_one_whose_deadline_has_passed_is_not_started(restart, clock):
     job = a_job(every="1h", retries=1, deadline_seconds=60.0)
     engine = restart(job)
-    engine.tick(1)
+    engine.advance(1)
     engine.finish(*engine.started[0], status=Status.FAILED)
-    engine.tick(10)
+    engine.advance(10)
     engine = restart(job, after=100)
 
     assert engine.started == []

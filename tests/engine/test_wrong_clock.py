@@ -26,7 +26,7 @@ def start(store, clock):
 
 def set_clock(engine, by):
     engine.clock.step(engine.clock.now() + by)
-    engine.tick()
+    engine.advance()
 
 
 def end(engine, status=Status.SUCCESS):
@@ -37,12 +37,12 @@ def end(engine, status=Status.SUCCESS):
 
 def succeeded_with_a_clock_that_was_ahead(start):
     engine = start(a_job(every="1m"))
-    engine.tick(1)
+    engine.advance(1)
     end(engine)
     set_clock(engine, AHEAD)
     end(engine)
     set_clock(engine, -AHEAD)
-    engine.tick(60)
+    engine.advance(60)
     return engine
 
 
@@ -94,9 +94,9 @@ def test_a_retry_waits_for_its_delay_and_not_for_the_time_of_a_clock_that_was_ah
     set_clock(engine, AHEAD + SECOND)
     end(engine, Status.FAILED)
     set_clock(engine, -AHEAD)
-    engine.tick(29)
+    engine.advance(29)
     assert len(engine.started) == 1
-    engine.tick(1)
+    engine.advance(1)
 
     assert engine.started[-1][1].origin is Origin.RETRY
 
@@ -107,7 +107,7 @@ def test_a_retry_that_is_found_at_a_start_waits_no_longer_either(start):
     end(engine, Status.FAILED)
     engine.clock.step(NOON)
     again = start(a_job(at=NOON + AHEAD, retries=1, retry_delay_seconds=30.0))
-    again.tick(30)
+    again.advance(30)
 
     assert [run.origin for _, run in again.started] == [Origin.RETRY]
 
@@ -116,11 +116,11 @@ def test_what_is_due_once_a_moment_later_is_so_after_the_clock_was_set_back(star
     engine = start(a_job(after={"job": "other"}), a_job("other"))
     set_clock(engine, AHEAD)
     at = engine.clock.now() + 5 * SECOND
-    engine.planner.plan_once("job", Occurrence(at, at), Origin.AFTER, {})
+    engine.timetable.plan_once("job", Occurrence(at, at), Origin.AFTER, {})
     set_clock(engine, -AHEAD)
-    engine.tick(4.9)
+    engine.advance(4.9)
     assert engine.started == []
-    engine.tick(0.1)
+    engine.advance(0.1)
 
     assert [run.origin for _, run in engine.started] == [Origin.AFTER]
 
@@ -128,7 +128,7 @@ def test_what_is_due_once_a_moment_later_is_so_after_the_clock_was_set_back(star
 def test_what_was_missed_while_no_daemon_ran_is_caught_up_although_a_time_to_come_was_started(start):
     job = a_job(cron="0 * * * *", catch_up=CatchUp.ALL)
     engine = start(job)
-    engine.tick(1)
+    engine.advance(1)
     end(engine)
     set_clock(engine, AHEAD)
     end(engine)
@@ -136,7 +136,7 @@ def test_what_was_missed_while_no_daemon_ran_is_caught_up_although_a_time_to_com
     engine.clock.advance(2.5 * 3600)
     again = start(job)
     for _ in range(3):
-        again.tick(1)
+        again.advance(1)
     found = {run.scheduled_at for run in again.rows("job")}
 
     assert {NOON + HOUR, NOON + 2 * HOUR} <= found
@@ -151,7 +151,7 @@ def test_a_rule_that_was_made_by_a_clock_that_was_ahead_holds_from_now_on(start,
     assert store.jobs()["job"].planned_since == engine.clock.now()
     engine.clock.advance(2 * 3600)
     again = start(a_job(cron="0 * * * *"))
-    again.tick()
+    again.advance()
 
     assert [run.scheduled_at for _, run in again.started] == [NOON + HOUR]
 

@@ -236,6 +236,6 @@ def test_s26_who_follows_an_output_that_is_replaced_hears_its_end_and_the_run_ha
     (tmp_path / "fifo").write_text("go\n")
     (row,) = running.until_run("j", "success")
 
-    assert row["details"]["output_error"] == "its output was replaced while it ran: a link is in its place"
+    assert row["details"]["output_error"] == "its output was replaced while it was running: a link is in its place"
     assert Client(path=str(running.socket_path)).ask("GET", f"{PREFIX}/{run_path(run_id, 'output')}").status == 410
     assert "Traceback" not in running.log()

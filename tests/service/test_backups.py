@@ -11,9 +11,8 @@ import pytest
 
 from schedulerd.backups.catalogue import Catalogue
 from schedulerd.backups.manifest import BackupOwner
-from schedulerd.core.clock import SystemClock
 from schedulerd.core.models import new_run_id
-from schedulerd.service.backups import Backups
+from schedulerd.service.backup_clearing import BackupClearing
 from tests.support.waiting import until
 
 HERE = BackupOwner("host", "daemon")
@@ -31,7 +30,7 @@ def left_in(folder: Path) -> Path:
 
 
 def clear(*folders: Path) -> None:
-    Backups(lambda: {str(folder): [] for folder in folders}, HERE, SystemClock(), lambda: False).remove_partial_soon()
+    BackupClearing(lambda: {str(folder): [] for folder in folders}, HERE).clear_all()
     until(lambda: all(thread.name != "clearing" for thread in threading.enumerate()), "the end of the clearing")
 
 
@@ -39,7 +38,7 @@ def test_a_folder_that_cannot_be_cleared_keeps_no_unfinished_backup_in_the_next(
     (tmp_path / "real").mkdir()
     (tmp_path / "first").symlink_to(tmp_path / "real")  # which no catalogue follows
     left = left_in(tmp_path / "second")
-    caplog.set_level("INFO", "schedulerd.service.backups")
+    caplog.set_level("INFO", "schedulerd.service.backup_clearing")
 
     clear(tmp_path / "first", tmp_path / "second")
 

@@ -6,7 +6,6 @@ import pytest
 
 from schedulerd.core.concurrency import HostLoad
 from schedulerd.core.models import Actor, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import ManualRuns
 from tests.support.builders import NOON, a_job
 from tests.support.engine import Engine
 from tests.support.manual_clock import ManualClock
@@ -22,7 +21,7 @@ def start(store):
 
 def trigger(engine, job_id="job"):
     engine.clock.advance(0.001)
-    ManualRuns(engine.scheduler).trigger(job_id, ADMIN)
+    engine.manual_runs.trigger(job_id, ADMIN)
     engine.settle()
     return engine.rows(job_id)[-1].run_id
 
@@ -42,7 +41,7 @@ def waits_for(engine, job_id="job"):
 
 def test_a_retry_waits_for_its_time_and_is_among_the_coming_ones(start):
     engine = start(a_job(every="1m", retries=1, retry_delay_seconds=90.0))
-    engine.tick(1)
+    engine.advance(1)
     first = engine.started[0][1].run_id
     end(engine, first, Status.FAILED)
     retry = engine.rows("job")[-1].run_id
@@ -130,8 +129,8 @@ def test_a_run_that_waits_for_several_things_tells_all_of_them(start):
     engine = start(job, a_job("other", uses={"db": 1}), pools={"db": 1})
     other = trigger(engine, "other")
     engine.load = HostLoad(5.0, 0.0)
-    engine.tick(1)
-    engine.scheduler.pauses.set("job", Pause(NOON, "me", "holidays")).result(10)
+    engine.advance(1)
+    engine.pauses.set("job", Pause(NOON, "me", "holidays")).result(10)
 
     assert waits_for(engine) == [("pause", None, []), ("load", None, []), ("pool", "db", [other])]
     reason = engine.explanations.why("job", None)["reason"]

@@ -9,7 +9,6 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, Overlap, Pause, Role, Status
-from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.store.outage_journal import OutageJournal
 from schedulerd.store.outage_spool import OutageSpool
 from schedulerd.store.sqlite.store import SqliteStore
@@ -91,12 +90,12 @@ def test_what_is_due_while_neither_can_be_written_follows_its_policy_when_one_is
         answered(engine)
 
     assert engine.started == []
-    assert engine.scheduler.unwritten.count() == 31
+    assert engine.recorder.unwritten.count() == 31
     logs.mend_journal()
     until(lambda: logs.store.accepts_runs, "the journal")
     for _ in range(20):
-        engine.tick(1)
-    assert engine.scheduler.unwritten.count() == 0
+        engine.advance(1)
+    assert engine.recorder.unwritten.count() == 0
     logs.bring_back()
 
     started = [(job.job_id, run.scheduled_at) for job, run in engine.started]
@@ -119,11 +118,11 @@ def test_a_herd_that_does_not_fit_into_the_journal_is_started_as_far_as_it_does_
     fitted = len(engine.started)
     assert logs.store.backlog.size_bytes > 0.85 * 256 * 1024
     assert 0 < fitted < 1500
-    assert engine.scheduler.unwritten.count() == 1500 - fitted
+    assert engine.recorder.unwritten.count() == 1500 - fitted
     logs.bring_back()
-    engine.tick(6)
+    engine.advance(6)
     assert sorted(run.job_id for _, run in engine.started) == sorted(f"job{number}" for number in range(1500))
-    assert engine.scheduler.unwritten.count() == 0
+    assert engine.recorder.unwritten.count() == 0
     assert logs.store.counts() == {"running": 1500}
 
 
@@ -144,14 +143,14 @@ def test_of_a_group_that_does_not_fit_whole_the_first_rows_are_written_and_the_o
 
 def test_the_end_of_a_run_is_kept_until_it_can_be_written_and_only_then_forgotten(logs):
     engine = Engine(logs.store, SystemClock(), [a_job("a", cron="0 0 29 2 *", retries=1)], ends_at_once=False)
-    ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
+    engine.manual_runs.trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
     engine.forgotten = []
     logs.take_both_away()
     job, run = engine.started[0]
     engine.finish(job, run, Status.FAILED)
     until(lambda: logs.store.ends_in_memory == 1, "the end")
-    with pytest.raises(StoreError, match="nothing can be started now"):
-        ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN))
+    with pytest.raises(StoreError, match="no run can be started now"):
+        engine.manual_runs.trigger("a", Actor("me", Role.ADMIN))
 
     assert {logs.store.ends_in_memory for _ in range(20) if not threading.Event().wait(0.005)} == {1}
     assert engine.forgotten == []
@@ -166,30 +165,30 @@ def test_the_end_of_a_pause_is_logged_once_when_it_can_be_recorded(logs, caplog)
     caplog.set_level("INFO")
     clock = ManualClock(NOON)
     engine = Engine(logs.store, clock, [a_job("a", every="1h")])
-    engine.scheduler.pauses.set("a", Pause(NOON, "me", until=NOON + MINUTE)).result(10)
+    engine.pauses.set("a", Pause(NOON, "me", until=NOON + MINUTE)).result(10)
     logs.take_both_away()
     clock.advance(60)
     for _ in range(3):
-        engine.scheduler.tick(clock.now())
+        engine.tick(clock.now())
         answered(engine)
-    assert "its pause is over" not in caplog.text
+    assert "its pause has expired" not in caplog.text
 
     logs.mend_journal()
     logs.bring_back()
-    engine.tick(1)
-    assert caplog.text.count("job a: its pause is over") == 1
+    engine.advance(1)
+    assert caplog.text.count("job a: its pause has expired") == 1
 
 
 def test_a_run_that_waits_and_cannot_be_claimed_waits_on(logs):
     engine = Engine(logs.store, SystemClock(), [a_job("a", cron="0 0 29 2 *", overlap=Overlap.QUEUE)], ends_at_once=False)
     for _ in range(2):
-        ManualRuns(engine.scheduler).trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
+        engine.manual_runs.trigger("a", Actor("me", Role.ADMIN)).recorded.result(10)
     logs.take_both_away()
     state = engine.table.states["a"]
     with engine.table.lock:  # its turn comes, whatever made room
         first = next(iter(state.running))
-        engine.scheduler.run_queue.leave(state, first)
-    engine.scheduler.promote(state)
+        engine.run_queue.leave(state, first)
+    engine.dispatcher.promote(state)
     answered(engine)
     until(lambda: state.waiting == 1, "the one that waits")
 
@@ -197,7 +196,7 @@ def test_a_run_that_waits_and_cannot_be_claimed_waits_on(logs):
     assert len(engine.started) == 1
     logs.mend_journal()
     logs.bring_back()
-    engine.scheduler.promote_all(engine.clock.now())
+    engine.dispatcher.promote_all()
     until(lambda: len(engine.started) == 2, "its start")
     assert logs.store.run(engine.started[1][1].run_id).status is Status.RUNNING
 
@@ -212,7 +211,7 @@ def test_what_is_caught_up_with_spaces_is_so_in_its_order_and_leaves_no_gap_for_
     logs.mend_journal()
     logs.bring_back()
     for _ in range(8):
-        engine.tick(1)
+        engine.advance(1)
 
     assert [run.scheduled_at for _, run in engine.started] == [NOON + number * MINUTE for number in (1, 2, 3)]
 
@@ -222,17 +221,17 @@ def test_what_the_plan_left_behind_while_it_went_on_is_decided_by_itself(logs):
     engine = Engine(logs.store, clock, [a_job("latest", every="1m"), a_job("all", every="1m", catch_up=CatchUp.ALL)])
     first, second = NOON + MINUTE, NOON + 2 * MINUTE
     late = []
-    put_back = engine.planner.put_back
-    engine.scheduler.hand_back_to(late.extend)
+    put_back = engine.timetable.put_back
+    engine.timetable.put_back = late.extend
     logs.take_both_away()
     clock.advance(60)
     engine.planner.run_pending()
     answered(engine)
     logs.mend_journal()
     logs.bring_back()
-    engine.tick(60)
+    engine.advance(60)
     put_back(late)
-    engine.tick(5)
+    engine.advance(5)
 
     assert [run.scheduled_at for _, run in engine.started] == [second, second, first]
     assert engine.said("all")[-1] == ("success", "schedule", first)
@@ -242,15 +241,15 @@ def test_what_the_plan_left_behind_while_it_went_on_is_decided_by_itself(logs):
 def test_a_plan_that_is_given_up_meanwhile_is_told_when_it_can_be(logs):
     clock = ManualClock(NOON)
     engine = Engine(logs.store, clock, [a_job("a", every="1m"), a_job("b", every="1m")])
-    (due,) = engine.planner.overdue(["a"], NOON + MINUTE) or [None]
+    (due,) = engine.timetable.overdue(["a"], NOON + MINUTE) or [None]
     clock.advance(60)
-    (due,) = engine.planner.overdue(["a"], clock.now())
+    (due,) = engine.timetable.overdue(["a"], clock.now())
     logs.take_both_away()
     engine.scheduler.give_up(due, "it was changed")
     answered(engine)
     logs.mend_journal()
     logs.bring_back()
-    engine.tick()
+    engine.advance()
 
     (row,) = engine.rows("a")[:1]
     assert (row.status, row.scheduled_at) == (Status.MISSED, NOON + MINUTE)
@@ -264,15 +263,15 @@ def test_what_a_change_of_its_job_ends_waits_no_more_and_the_next_outage_is_told
         clock.advance(180)
         engine.planner.run_pending()
         answered(engine)
-        assert engine.scheduler.unwritten.count()
+        assert engine.recorder.unwritten.count()
         logs.mend_journal()
         logs.bring_back()
         engine.apply(a_job("a", every="2m"))
         engine.apply(a_job("a", every="1m"))
-        assert engine.scheduler.unwritten.count() == 0
+        assert engine.recorder.unwritten.count() == 0
 
     told = [record.getMessage() for record in caplog.records]
-    assert sum("what is due cannot be written down" in text for text in told) == 2
+    assert sum("due jobs cannot be recorded" in text for text in told) == 2
 
 
 def test_what_the_database_is_busy_with_does_not_fail_before_it_has_answered(tmp_path, monkeypatch):
@@ -333,7 +332,7 @@ def test_a_row_that_the_database_refuses_does_not_cost_the_others_theirs(tmp_pat
 def test_a_time_that_may_have_been_started_before_the_clock_was_set_back_waits_for_the_history(logs):
     clock = ManualClock(NOON)
     engine = Engine(logs.store, clock, [a_job("daily", cron="1 12 * * *"), a_job("often", every="1m")])
-    engine.tick(60)
+    engine.advance(60)
     assert len(engine.started) == 2
     logs.take_away()
     clock.step(NOON)
@@ -344,12 +343,12 @@ def test_a_time_that_may_have_been_started_before_the_clock_was_set_back_waits_f
         answered(engine)
 
     assert [job.job_id for job, _ in engine.started] == ["daily", "often", "often"]
-    assert engine.scheduler.unwritten.count() == 1
+    assert engine.recorder.unwritten.count() == 1
     logs.bring_back()
     for _ in range(3):
-        engine.tick(5)
+        engine.advance(5)
     assert [job.job_id for job, _ in engine.started] == ["daily", "often", "often"]
-    assert engine.scheduler.unwritten.count() == 0
+    assert engine.recorder.unwritten.count() == 0
     (row,) = engine.rows("daily")
     assert row.scheduled_at == NOON + MINUTE
     assert all(run.scheduled_at is not None for run in engine.rows("often"))
@@ -367,7 +366,7 @@ def test_a_time_that_a_wrong_clock_only_passed_over_is_started_when_the_history_
     logs.mend_journal()
     logs.bring_back()
     for _ in range(14):
-        engine.tick(5)
+        engine.advance(5)
 
     assert [run.scheduled_at for _, run in engine.started] == [NOON + MINUTE]
 
@@ -377,7 +376,7 @@ def test_a_slow_history_and_a_clock_that_is_set_back_start_nothing_twice(tmp_pat
     system, clock = SystemClock(), ManualClock(NOON)
     store = SqliteStore(str(tmp_path / "h.db"), system, spool=OutageSpool(OutageJournal(str(tmp_path / "j"), SIZE), system))
     engine = Engine(store, clock, [a_job("daily", cron="1 12 * * *")])
-    engine.tick(60)
+    engine.advance(60)
     apply = store._database.apply
     waits = threading.Event()
     monkeypatch.setattr(store._database, "apply", lambda changes: (waits.wait(0.2), apply(changes))[1])
@@ -398,21 +397,21 @@ def test_a_run_whose_row_could_not_be_written_is_not_claimed_from_the_journal(lo
     clock = ManualClock(NOON)
     jobs = [a_job("held", cron="0 0 29 2 *", uses={"mutex m": 1}), a_job("daily", cron="1 12 * * *", uses={"mutex m": 1})]
     engine = Engine(logs.store, clock, jobs, ends_at_once=False)
-    ManualRuns(engine.scheduler).trigger("held", Actor("me", Role.ADMIN)).recorded.result(10)
+    engine.manual_runs.trigger("held", Actor("me", Role.ADMIN)).recorded.result(10)
     clock.step(NOON + 3 * MINUTE)
     clock.step(NOON)
-    engine.planner.plan("daily", engine.table.states["daily"].job.trigger, NOON + 3 * MINUTE)  # it may be known
+    engine.timetable.plan("daily", engine.table.states["daily"].job.trigger, NOON + 3 * MINUTE)  # it may be known
     logs.take_away()
     clock.advance(60)
     with engine.table.lock:
         engine.planner.run_pending()
-        engine.scheduler.run_queue.leave(engine.table.states["held"], engine.started[0][1].run_id)
-        engine.scheduler.promote_all(clock.now())  # the mutex is free before the row is refused
+        engine.run_queue.leave(engine.table.states["held"], engine.started[0][1].run_id)
+        engine.dispatcher.promote_all()  # the mutex is free before the row is refused
     answered(engine)
 
     assert [run.job_id for _, run in engine.started] == ["held"]
     logs.bring_back()
     for _ in range(3):
-        engine.tick(5)
+        engine.advance(5)
     assert [run.job_id for _, run in engine.started] == ["held", "daily"]
     assert [run.scheduled_at for run in engine.rows("daily")] == [NOON + MINUTE]

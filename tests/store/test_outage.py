@@ -10,7 +10,6 @@ import pytest
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import NotFoundError, StoreAwayError, StoreError
 from schedulerd.core.models import Actor, CatchUp, JobRecord, Overlap, Result, Role, Status, finish
-from schedulerd.engine.manual_runs import ManualRuns
 from schedulerd.engine.state import MOST_ENDED, JobState, JobTable
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.job_archive import JobArchive
@@ -192,10 +191,10 @@ def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_fr
     archive = JobArchive(str(tmp_path / "keepsakes.json"))
     jobs = [a_job("one", overlap=Overlap.QUEUE, cron="0 0 29 2 *"), a_job("two")]
     engine = Engine(world.store, SystemClock(), jobs, ends_at_once=False)
-    manual_runs, lookup = ManualRuns(engine.scheduler), RunLookup(engine.table, world.store)
+    manual_runs, lookup = engine.manual_runs, RunLookup(engine.table, world.store)
     output = OutputFolder(str(tmp_path / "output"))
     outputs, progress = Outputs(lookup, output, archive, tuple), Progress(lookup, world.store, engine.clock, output)
-    runs = Runs(lookup, progress, outputs, output, engine.scheduler, manual_runs)
+    runs = Runs(lookup, progress, outputs, output, engine, manual_runs)
     world.take_away()
     going, waiting, over = (ask_for(manual_runs, job_id) for job_id in ("one", "one", "two"))
     engine.finish(*engine.started[1])
@@ -397,7 +396,7 @@ def test_what_cannot_be_written_down_is_not_started_and_follows_its_policy_when_
     waiting.result(10)
     until(lambda: store.accepts_runs, "the end of the outage")
     for _ in range(20):
-        engine.tick(1)
+        engine.advance(1)
 
     started = [(job.job_id, run.scheduled_at) for job, run in engine.started]
     assert sorted(at for job_id, at in started if job_id == "all") == [NOON + number * MINUTE for number in range(1, 11)]

@@ -56,7 +56,7 @@ def test_a_mount_that_hangs_holds_up_its_own_jobs_only_and_those_fail(folder: Pa
         assert "does not answer" in ended[0]["error_message"]
         assert waiting(running) == {"waiting": 0, "oldest_seconds": None}
         again = running.client.post(job_path("hangs0", "trigger")).body["result"]
-        assert f"the preparation of run {runs[0]} of this job hangs still" in again["error_message"]
+        assert f"the preparation of run {runs[0]} of this job still hangs" in again["error_message"]
 
         release()
         until(lambda: "hangs no more" in running.log(), "the thread")

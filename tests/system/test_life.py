@@ -186,7 +186,7 @@ def test_runs_that_wait_are_cancelled_when_their_job_is_taken_away(daemon):
     until(lambda: running.job("q")["queued"], "the waiting run")
     running.reload({"jobs": TICK})
 
-    assert b"its job was taken out of the configuration" in waiting.communicate(timeout=10)[0]
+    assert b"its job was removed from the configuration" in waiting.communicate(timeout=10)[0]
     until(lambda: not [run for run in running.client.get("running") if run["job_id"] == "q"], "the end of the other")
     assert running.stop(10) == 0
 

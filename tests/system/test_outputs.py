@@ -40,8 +40,8 @@ def test_an_output_that_was_removed_while_its_run_goes_on_is_told(running, tmp_p
     assert refused.value.status == 410
     (tmp_path / "fifo").write_text("go\n")
     (row,) = running.until_run("j", "success")
-    assert row["details"]["output_error"] == "its output was removed while it ran"
-    assert running.log().count(f"run {run_id}: its output was removed while it ran") == 1
+    assert row["details"]["output_error"] == "its output was removed while it was running"
+    assert running.log().count(f"run {run_id}: its output was removed while it was running") == 1
 
 
 def test_who_follows_an_output_that_is_removed_is_told(running, tmp_path):

@@ -21,7 +21,7 @@ def test_what_a_run_left_behind_and_was_killed_is_told(daemon):
     assert done["status"] == "success"
     (left,) = done["details"]["leftovers_killed"]
     assert left.startswith("sleep (process ")
-    assert running.log().count(f"WARNING job j: run {done['run_id']}: killed what it left behind: {left}") == 1
+    assert running.log().count(f"WARNING job j: run {done['run_id']}: killed its leftovers: {left}") == 1
 
 
 @needs_setpriv
