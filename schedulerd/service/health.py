@@ -11,8 +11,8 @@ from ..config.status import ConfigState
 from ..core.clock import Clock
 from ..core.errors import NotFoundError
 from ..core.models import Actor, Role, to_text
-from ..engine.manual_runs import ManualRun
 from ..engine.engine import Engine
+from ..engine.manual_runs import ManualRun
 from ..store.protocol import Store
 from .jobs import Jobs
 from .roles import needs

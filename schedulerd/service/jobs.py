@@ -12,8 +12,8 @@ from ..core.clock import Clock
 from ..core.errors import InvalidError
 from ..core.misfires import PAUSED
 from ..core.models import Actor, Pause, Role, Status, to_text
-from ..engine.manual_runs import ManualRun, ManualRuns
 from ..engine.engine import Engine
+from ..engine.manual_runs import ManualRun, ManualRuns
 from ..store.protocol import Store, durable
 from .durability import when_durable
 from .roles import needs

@@ -10,8 +10,8 @@ from typing import Any
 from ..core.errors import NotFoundError
 from ..core.models import UNFINISHED, Actor, Role, Run
 from ..core.retries import is_followed
-from ..engine.manual_runs import ManualRuns
 from ..engine.engine import Engine
+from ..engine.manual_runs import ManualRuns
 from ..process.output import OutputFolder
 from .durability import when_durable
 from .outputs import Outputs
@@ -102,7 +102,11 @@ class Runs:
         run = self._lookup.get(run_id)
         is_accepted = run.status in UNFINISHED
         ended = self._manual_runs.watch(run)
-        ordered = self._engine.cancellation.cancel(run_id, actor.name + (f": {reason}" if reason else "")) if is_accepted else ended
+        ordered = (
+            self._engine.cancellation.cancel(run_id, actor.name + (f": {reason}" if reason else ""))
+            if is_accepted
+            else ended
+        )
         message = f"run %s of job %s: cancelled by %s{'' if is_accepted else ', after its end'}"
         when_durable(ordered, lambda _: log.info(message, run_id, run.job_id, actor.name))
         return CancelResult(is_accepted, ordered, ended)

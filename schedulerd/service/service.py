@@ -7,11 +7,9 @@ from typing import Any
 
 from ..actions.last_checks import LastChecks
 from ..config.status import ConfigState
-from ..core.clock import Clock
 from ..engine.engine import Engine
 from ..process.output import OutputFolder
 from ..secrets.job_archive import JobArchive
-from ..store.protocol import Store
 from .backups import Backups
 from .explanations import Explanations
 from .health import Health, Monitors
@@ -44,7 +42,8 @@ class Service:
     ) -> None:
         """`waits_for()` returns why the store cannot be opened yet; until it returns None no request is answered.
 
-        `sources` returns the URLs of the configuration in force, whose passwords are masked in each output."""
+        `sources` returns the URLs of the configuration in force, whose passwords are masked in each output.
+        """
         self.waits_for = waits_for
         self._table, self._store = engine.table, engine.store
         table, store, clock, manual_runs = engine.table, engine.store, engine.clock, engine.manual_runs
