@@ -68,7 +68,7 @@ def test_a_probe_without_a_thread_is_unhealthy_and_costs_the_others_nothing():
 
 def test_a_request_that_needs_a_thread_is_told_to_come_again():
     async def ask():
-        with no_more_threads(), pytest.raises(BusyError, match="no thread to answer with"):
+        with no_more_threads(), pytest.raises(BusyError, match="no thread for the request"):
             await in_thread(int, "1")
         return await in_thread(int, "1")
 

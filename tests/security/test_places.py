@@ -36,7 +36,7 @@ def test_s1_no_port_is_opened_unasked_and_none_that_sends_tokens_in_the_clear(tm
 
     assert bind_tcp(load(str(tmp_path / "config.yaml")).api) is None
     for host in ("0.0.0.0", "::", "192.0.2.1", "host.example"):
-        with pytest.raises(UnsafeError, match="tokens would cross the network in the clear"):
+        with pytest.raises(UnsafeError, match="tokens would cross the network unencrypted"):
             bind_tcp(ApiSettings("s", host=host))
 
 
@@ -188,7 +188,7 @@ def test_s8_what_is_no_socket_is_refused_and_left_as_it_was(tmp_path, kind):
             other.write_text("precious")
         before = path.lstat(), other.exists() and other.lstat()
 
-        with pytest.raises(SchedulerdError, match="is not a socket: move it away"):
+        with pytest.raises(SchedulerdError, match="is not a socket: move it"):
             bind_unix(ApiSettings(str(path)), str(tmp_path))
 
     assert (path.lstat(), other.exists() and other.lstat()) == before

@@ -82,9 +82,9 @@ def test_next_shows_when_what_is_deferred_starts(running):
     ("job_id", "note"),
     [
         ("once", "there are no further times"),
-        ("first", "it starts once whenever the daemon starts"),
+        ("first", "it starts once at each start of the daemon"),
         ("then", "it starts after first"),
-        ("asked", "only started by hand"),
+        ("asked", "it starts by request only"),
     ],
 )
 def test_next_says_what_else_there_is_to_know(running, job_id, note):
@@ -152,11 +152,11 @@ def test_why_tells_of_a_run_what_the_ledger_has(running):
             "02:15 does not exist on 2027-03-28 in Europe/Rome: clocks go from 02:00 to 03:00",
         ),
         ("night", "2027-10-31T01:30:00Z", "not_due", "second pass"),
-        ("night", "2027-01-01T05:00", "not_due", "the next one after it is 2027-01-02T02:30:00+01:00"),
+        ("night", "2027-01-01T05:00", "not_due", "the next one is 2027-01-02T02:30:00+01:00"),
         ("night", "2020-01-01T02:30", "not_planned", "in force since"),
         ("office", "2027-01-01T09:00", "coming", "it will be skipped: blackout 2027-01-01"),
         ("later", "2027-01-11T09:30", "coming", "it will start at 2027-01-11T11:00:00Z"),
-        ("asked", "2027-01-01T00:00", "not_due", "only started by hand"),
+        ("asked", "2027-01-01T00:00", "not_due", "it starts by request only"),
     ],
 )
 def test_why_tells_of_other_times_what_the_rules_say(running, job_id, at, outcome, words):

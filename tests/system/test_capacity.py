@@ -82,7 +82,7 @@ def test_callers_take_no_descriptor_that_starts_and_the_history_need(daemon, tmp
         for _ in range(100):
             caller = stack.enter_context(socket.socket(socket.AF_UNIX))
             caller.connect(str(running.socket_path))
-        until(lambda: "connections are refused" in running.log(), "the refusal")
+        until(lambda: "api: refusing connections" in running.log(), "the refusal")
         done = len(said(ticks))
         until(lambda: len(said(ticks)) >= done + 2, "two more runs")
     rows = until(lambda: answer(running), "an answer")

@@ -110,7 +110,7 @@ def test_a_daemon_waits_for_a_history_that_is_locked_answers_503_and_can_be_stop
     lock.execute("BEGIN EXCLUSIVE")
     running.spawn()
     running.wait_for("STATUS=Waiting for the history")
-    with pytest.raises(ClientError, match="waits for its history"):
+    with pytest.raises(ClientError, match="is waiting for the store"):
         running.client.get("jobs")
     assert running.client.ask("GET", "/healthz").status == 200
     assert running.client.ask("GET", "/readyz").status == 503

@@ -154,7 +154,7 @@ def test_a_socket_for_the_network_is_refused(held):
         held.spawn()
 
         assert held.wait() == 78
-    assert "TCP is api.listen" in held.log()
+    assert "set api.listen for TCP" in held.log()
 
 
 def test_a_socket_of_another_name_is_answered_beside_that_of_the_configuration(held):
@@ -162,7 +162,7 @@ def test_a_socket_of_another_name_is_answered_beside_that_of_the_configuration(h
     held.start()
 
     assert held.client.get("jobs") == Client(path=str(held.folder / "other.sock")).get("jobs")
-    assert "both are answered" in held.log()
+    assert "listening on both" in held.log()
 
 
 def test_after_sigusr1_a_stop_ends_what_runs_although_it_would_be_left(held):

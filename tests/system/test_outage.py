@@ -53,7 +53,7 @@ def test_a_daemon_that_is_killed_meanwhile_waits_for_its_history_and_loses_nothi
     world.daemon.spawn()
     world.daemon.wait_for("STATUS=Waiting for the history")
     assert world.daemon.client.ask("GET", "/readyz").status == 503
-    with pytest.raises(ClientError, match="waits for its history"):
+    with pytest.raises(ClientError, match="is waiting for the store"):
         world.daemon.client.get("jobs")
     world.free()
     world.daemon.wait_for("READY=1")

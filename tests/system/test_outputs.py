@@ -74,7 +74,7 @@ def test_an_output_that_was_removed_afterwards_does_not_read_as_empty(running):
     said, quiet = (running.client.post(job_path(name, "trigger")).body["result"]["run_id"] for name in ("said", "quiet"))
     output_of(running, said).unlink()
 
-    with pytest.raises(ClientError, match=f"the output of 5 bytes of run {said} was removed: by `cleanup`, or by"):
+    with pytest.raises(ClientError, match=f"the output of 5 bytes of run {said} was removed, by `cleanup` or from outside"):
         running.client.get(run_path(said, "output"))
     assert running.client.ask("GET", f"{PREFIX}/{run_path(quiet, 'output')}").status == 200
 

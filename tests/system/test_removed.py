@@ -62,7 +62,7 @@ def test_a_socket_of_another_program_is_left_alone_and_told(daemon):
     (first.folder / "state" / "schedulerd.sock").write_text("precious")
     first.signal(signal.SIGHUP)
 
-    until(lambda: "is there and is not a socket" in first.log(), "a word in the log")
+    until(lambda: "exists and is not a socket" in first.log(), "a word in the log")
     first.socket_path.unlink()
     first.signal(signal.SIGHUP)
     assert answers(first)["is_well"]
