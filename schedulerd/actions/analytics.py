@@ -1,6 +1,6 @@
-"""The built-in `analytics`: what happened on the past days, per job, into `daily_stats`.
+"""The built-in `analytics`: writes the daily statistics of each job into `daily_stats`.
 
-A day is a day in the job's own zone. Computing a day again gives the same rows, also when its runs were cleaned up since.
+A day is a day in the time zone of the job. Computing a day again gives the same rows, even after `cleanup` has deleted runs.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from ..core.stats import percentile
 from ..core.units import counted
 from ..process.result_file import LARGEST_COUNT
 from ..store.protocol import DailyFigures, EndedRun, durable
-from .anomalies import Figures, unusual
+from .anomalies import DayFigures, unusual
 from .context import Context
 
 log = logging.getLogger(__name__)
 
-COMPARED_DAYS = 28  # before a day, to say what is usual
+COMPARED_DAYS = 28  # before a day, which define what is usual
 
 
 def run(context: Context) -> Result:
-    """Compute the last `days` whole days of each job."""
+    """Compute the statistics of the last `days` whole days of each job."""
     found: dict[str, list[DailyFigures]] = defaultdict(list)
     zones = {job_id: job.timezone for job_id, job in context.config.jobs.items()}
     for zone in sorted({context.job.timezone, *zones.values()}):
@@ -43,14 +43,14 @@ def run(context: Context) -> Result:
         days[name] = sum(total(one) for one in kept)
     odd = anomalies(context.store.daily(_earliest(days), max(days)), max(days))
     for job_id, why in odd.items():
-        log.warning("job %s on %s: %s", job_id, max(days), "; ".join(why))
+        log.warning("job %s: anomaly on %s: %s", job_id, max(days), "; ".join(why))
     seen = sum(days.values())
-    message = f"{counted(seen, 'run')} on {counted(len(days), 'day')}; today is not counted"
+    message = f"{counted(seen, 'run')} on {counted(len(days), 'day')}; today is not included"
     return Result(Status.SUCCESS, seen, message, details={"days": days, "anomalies": odd})
 
 
 def _later(day: str) -> str:
-    """Return a day that no zone has yet when one of them has `day`."""
+    """Return a day that has begun in no time zone while it is `day` in one of them."""
     return (date.fromisoformat(day) + timedelta(days=2)).isoformat()
 
 
@@ -59,26 +59,26 @@ def _earliest(days: Iterable[str]) -> str:
 
 
 def _past_days(now: datetime, zone: ZoneInfo, count: int) -> list[date]:
-    """Return the last days that are over in a zone, oldest first."""
+    """Return the last `count` days that have ended in a time zone, oldest first."""
     today = now.astimezone(zone).date()
     return [today - timedelta(days=back) for back in range(count, 0, -1)]
 
 
 def bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """Return the instants at which a local day begins and ends (23 and 25 hours apart on two days of most years)."""
+    """Return the instants at which a local day begins and ends, which are 23 to 25 hours apart."""
     start, end = (datetime.combine(each, time(), zone).astimezone(UTC) for each in (day, day + timedelta(days=1)))
     return start, end
 
 
 def total(day: DailyFigures) -> int:
-    """Return how many runs a job had on a day."""
+    """Return the number of runs of a job on a day."""
     return sum(day.runs.values())
 
 
 def merged(old: Iterable[DailyFigures], new: Iterable[DailyFigures]) -> list[DailyFigures]:
-    """Return a day as it is to be kept: of each job, what knows of more runs. Pure.
+    """Return the statistics of a day to store: for each job, those with more runs. Pure.
 
-    Ends are never taken back, so when there are fewer runs than there were, some have been cleaned up since.
+    An end is never revoked: when there are fewer runs than before, `cleanup` has deleted some.
     """
     found = {one.job_id: one for one in old}
     for one in new:
@@ -88,10 +88,10 @@ def merged(old: Iterable[DailyFigures], new: Iterable[DailyFigures]) -> list[Dai
 
 
 def new_days(known: Iterable[DailyFigures], jobs: Iterable[DailyFigures]) -> list[DailyFigures]:
-    """Return those of a day that are not counted in another zone already. Pure.
+    """Return the statistics of a day whose runs are not counted in another time zone already. Pure.
 
-    A job may have got another zone since, or be gone from the configuration, which gives it that of the analytics job: up to
-    the last day that is known of it in the former one, its runs are in the days of that.
+    The time zone of a job changes with the configuration; a removed job has the time zone of the analytics job. Up to
+    the last day that is stored in the former time zone, its runs are counted there.
     """
     last: dict[str, dict[str | None, str]] = defaultdict(dict)
     for one in known:
@@ -104,7 +104,7 @@ def new_days(known: Iterable[DailyFigures], jobs: Iterable[DailyFigures]) -> lis
 
 
 def anomalies(days: Iterable[DailyFigures], name: str) -> dict[str, list[str]]:
-    """Return what is unusual about the day `name`, by job, beside the days before it. Pure."""
+    """Return the anomalies of the day `name` by job, compared with the days before it. Pure."""
     by_job: dict[str, dict[str, DailyFigures]] = defaultdict(dict)
     for one in days:
         by_job[one.job_id][one.day] = one
@@ -115,12 +115,12 @@ def anomalies(days: Iterable[DailyFigures], name: str) -> dict[str, list[str]]:
     return {job_id: why for job_id, why in found.items() if why}
 
 
-def _figures(day: DailyFigures) -> Figures:
-    return Figures(day.runs.get(Status.SUCCESS, 0), day.records_processed, day.duration_p50)
+def _figures(day: DailyFigures) -> DayFigures:
+    return DayFigures(day.runs.get(Status.SUCCESS, 0), day.records_processed, day.duration_p50)
 
 
 def summary(day: str, rows: Iterable[EndedRun], zone: str) -> list[DailyFigures]:
-    """Return one element for each job that has rows on a day of a zone. Pure."""
+    """Return the statistics of each job that has rows on a day of a time zone. Pure."""
     by_job: dict[str, list[EndedRun]] = defaultdict(list)
     for row in rows:
         by_job[row.job_id].append(row)

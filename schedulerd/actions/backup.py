@@ -1,7 +1,7 @@
-"""The actions `backup` and `restore_drill`: programs of ours under the keeper, see `children/`.
+"""The actions `backup` and `restore_drill`, which run as child processes (see `programs/`).
 
-Not functions in a seat of the daemon: so a backup can be cancelled, timed out, limited and niced with everything that it
-has started, runs as another `user` (who may be let in without a password), and outlives a restart of the daemon.
+As a child process, a backup can be cancelled, timed out, limited and niced together with the processes that it starts. It
+can run as another `user`, who may have access without a password, and it outlives a restart of the daemon.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .helpers import check_trusted, own_program
 
 
 def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that makes a backup. Raise SecretError, or StartError."""
+    """Return the process spec of a `backup` job. Raise SecretError or StartError."""
     options = job.options
     url = resolve(options["url"]) if options["url"] is not None else ""
     encrypt, recipients = next(iter(options["encrypt"].items()), ("none", ()))
-    for each in filter(os.path.isabs, recipients):  # who changes it chooses who can read the backups
+    for each in filter(os.path.isabs, recipients):  # whoever changes it determines who can read the backups
         check_trusted(encrypt, each, job)
     _check_programs(job, "pg_bin")
     order = {
@@ -46,12 +46,12 @@ def prepare_backup(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 
 def prepare_restore_drill(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that restores a backup aside. Raise SecretError, or StartError."""
+    """Return the process spec of a `restore_drill` job. Raise SecretError or StartError."""
     options = job.options
     _check_programs(job, "pg_bin", "gnupg_home", "age_identity")  # gpg.conf names programs that gpg runs
     into = resolve(options["into"]) if options["into"] is not None else ""
     if into and not into.startswith(POSTGRESQL):
-        raise StartError("the secret is no postgresql:// URL")
+        raise StartError("the secret is not a postgresql:// URL")
     order = {
         **{name: options[name] for name in ("of", "directory", "age_identity", "gnupg_home", "pg_bin", "min_free")},
         "job_id": job.job_id,
@@ -70,19 +70,19 @@ def _check_programs(job: Job, *settings: str) -> None:
 
 
 def kind_of(job: Job, url: str) -> str:
-    """Return which of the kinds of sources a backup is of. Raise StartError when a secret is no URL of any."""
+    """Return the kind of the source of a backup. Raise StartError when a secret is not the URL of a source."""
     if job.options["folder"] is not None:
         return "folder"
     is_globals = job.options["content"] is BackupContent.GLOBALS
     if url.startswith(POSTGRESQL):
         return "postgresql-globals" if is_globals else "postgresql"
     if not url.startswith(BACKUP_SCHEMES) or is_globals:
-        raise StartError(f"the secret is no {' or '.join(POSTGRESQL if is_globals else BACKUP_SCHEMES)} URL")
+        raise StartError(f"the secret is not a {' or '.join(POSTGRESQL if is_globals else BACKUP_SCHEMES)} URL")
     return "sqlite" if url.startswith(SQLITE) else "redis"
 
 
 def label_of(job: Job, url: str) -> str:
-    """Return what the name of a backup says of its source; never a piece of a URL."""
+    """Return the label of the source in the file name of a backup, which contains no part of a URL."""
     source, folder = job.options["source"], job.options["folder"]
     if folder is not None:
         return os.path.basename(folder) or "root"

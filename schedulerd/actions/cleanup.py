@@ -1,7 +1,7 @@
-"""The built-in `cleanup`: what is too old or too much goes, in small batches that leave the store free for others between.
+"""The built-in `cleanup`: deletes runs and outputs by retention, in small batches between which others can use the store.
 
-The rules are in `core/retention.py`. Rows go with their outputs; then outputs by their own rules. One that the history
-has no row of goes when it is a day old. With `acts=False` nothing is changed, and the plan says what would go.
+`core/retention.py` has the rules. A run is deleted with its output; then outputs are deleted by their own rules. An output
+without a run in the store is deleted when it is a day old. With `acts=False` nothing is changed, and the plan is returned.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..process.output import OutputFolder
 from ..store.protocol import Store, durable
 from .context import Context
 
-PAGE = 1000  # rows, or outputs, that are looked at together
+PAGE = 1000  # rows or outputs that are examined together
 UNKNOWN_KEPT = timedelta(days=1)
-PATIENCE = 300.0  # seconds that a batch may wait for its turn
+PATIENCE = 300.0  # seconds for which a batch may wait for the store
 
 T = TypeVar("T")
 
 
 @dataclass
-class Plan:
-    """What goes, or would: rows by job, and outputs, those of the rows included."""
+class CleanupPlan:
+    """What is deleted, or would be: runs by job, and outputs including those of the runs."""
 
     runs_of: Counter[str] = field(default_factory=Counter)
     outputs: int = 0
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """Return how many rows."""
+        """Return the number of runs."""
         return self.runs_of.total()
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class Plan:
 
 
 def run(context: Context) -> Result:
-    """Let go what the rules say; while the history cannot be written, outputs only."""
+    """Delete by the rules; while the store cannot be written, outputs only."""
     options, now, trouble = context.options, context.steady.now(), context.store.trouble
     is_dry, batch = options["dry_run"], options["batch"]
     kept = {job_id: claims_kept(job) for job_id, job in context.config.jobs.items()}
@@ -58,16 +58,16 @@ def run(context: Context) -> Result:
     details = {"runs": plan.runs, "outputs": plan.outputs, "freed_bytes": plan.freed_bytes, "dry_run": is_dry}
     text = f"{'would delete' if is_dry else 'deleted'} {plan}"
     if trouble is not None:
-        text = f"{text}; no runs, since the history cannot be written: {trouble}"
+        text = f"{text}; no runs, since the store cannot be written: {trouble}"
     if (ahead := context.clock.now() - now) >= DOUBTED_AHEAD:
-        doubt = f"the clock is {format_duration(ahead.total_seconds())} ahead of what was known, and is believed after"
-        text += f"; ages were counted to {to_text(now)}: {doubt} {format_duration(DOUBTED_SECONDS)}"
+        doubt = f"the clock jumped ahead by {format_duration(ahead.total_seconds())} and is not trusted for"
+        text += f"; ages were computed at {to_text(now)}: {doubt} {format_duration(DOUBTED_SECONDS)}"
     status = Status.SUCCESS if trouble is None else Status.FAILED
     return Result(status, 0 if is_dry else plan.runs, text, details=details)
 
 
 def rules_of(options: Mapping[str, Any]) -> RetentionRules:
-    """Return the rules of a `cleanup:` in the configuration."""
+    """Return the rules in the settings of a `cleanup` job."""
 
     def span(name: str) -> timedelta | None:
         return None if options[name] is None else timedelta(seconds=options[name])
@@ -80,10 +80,10 @@ def rules_of(options: Mapping[str, Any]) -> RetentionRules:
 
 
 class Cleaning:
-    """One cleaning of a store and its outputs.
+    """One cleanup of a store and its outputs.
 
-    `check` is called between its steps, and may raise; `kept` is for how long each job's occurrences stay. `wall` is what
-    the clock says, when that is doubted and ages are counted to `now`.
+    `check` is called between two steps, and may raise. `kept` is how long the occurrences of each job are kept. `wall` is
+    the time of the clock when that is not trusted; ages are computed at `now`.
     """
 
     def __init__(
@@ -102,14 +102,14 @@ class Cleaning:
         self._rules, self._now, self._latest = rules, now, max(now, wall or now)
         self._acts, self._batch, self._check = acts, batch, check
         self._kept = kept or {}
-        self._plan = Plan()
-        self._dropped: set[str] = set()  # outputs that a dry run leaves there
+        self._plan = CleanupPlan()
+        self._dropped: set[str] = set()  # outputs that a dry run would have deleted
 
-    def clean(self, with_rows: bool = True) -> Plan:
-        """Let go, or only find, what may; return what that is."""
+    def clean(self, with_rows: bool = True) -> CleanupPlan:
+        """Delete what the rules permit, or only find it. Return the plan."""
         for job_id in self._store.job_ids() if with_rows else ():
             self._clean_job(job_id)
-        still = 0 if self._acts else self._plan.freed_bytes  # a dry run's rows have left their outputs there
+        still = 0 if self._acts else self._plan.freed_bytes  # a dry run has left the outputs of its runs
         surplus = surplus_bytes(self._output.size_of_all() - still, _free(self._output.root) + still, self._rules)
         for day in in_order(self._output.days(), self._latest):
             self._check()
@@ -132,7 +132,7 @@ class Cleaning:
             after = rows[-1].position
 
     def _clean_day(self, day: str, surplus: int, drops_unknown: bool) -> int:
-        """Let go what may of the outputs of a day; return their bytes."""
+        """Delete outputs of a day by the rules; return their size in bytes."""
         outputs = [each for each in self._output.outputs_of(day) if each.run_id not in self._dropped]
         statuses: dict[str, Status] = {}
         for page in _batches(outputs, PAGE):
@@ -146,7 +146,7 @@ class Cleaning:
         return sum(self._drop(each.run_id) for each in gone)
 
     def _drop(self, run_id: str) -> int:
-        """Let the output of a run go; return the bytes that are free then."""
+        """Delete the output of a run; return the bytes freed."""
         size = self._output.size_on_disk(run_id)
         if self._acts:
             self._output.delete(run_id)
@@ -158,7 +158,7 @@ class Cleaning:
 
 
 def _free(folder: str) -> int:
-    """Return how many bytes there are for us on the disk of a folder."""
+    """Return the bytes available to the daemon in the file system of a folder."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 

@@ -1,4 +1,4 @@
-"""The actions `command` (a list of words, no shell) and `shell` (a line for /bin/sh)."""
+"""The actions `command` (a program and its arguments, no shell) and `shell` (a line for /bin/sh)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .environment import SHELL, environment, spec_of, values_of
 
 
 def prepare_command(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process of a `command` job. Raise StartError when its program is not to be found."""
+    """Return the process spec of a `command` job. Raise StartError when its program is not found."""
     env = environment(job, run, output_path)
     values = values_of(job, run)
     program, *arguments = (
@@ -23,16 +23,16 @@ def prepare_command(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 
 def prepare_shell(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process of a `shell` job: /bin/sh -c with the line as it is written, nothing pasted into it."""
+    """Return the process spec of a `shell` job: /bin/sh -c with the line as written; nothing is substituted."""
     env = environment(job, run, output_path)
     return spec_of(job, [SHELL, "-c", job.options["shell"]], env, output_path)
 
 
 def find_program(program: str, path: str, cwd: str | None) -> str:
-    """Return where the program is. Raise StartError when it is nowhere on the job's PATH."""
+    """Return the path of a program. Raise StartError when it is not on the job's PATH."""
     if "/" in program:
         return os.path.join(cwd, program) if cwd else program
     found = shutil.which(program, path=path)
     if found is None:
-        raise StartError(f"there is no program {program!r} on the job's PATH ({path})")
+        raise StartError(f"program {program!r} not found on the job's PATH ({path})")
     return found

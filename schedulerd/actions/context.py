@@ -1,6 +1,6 @@
-"""Jobs that schedulerd brings along: functions that run in its own threads, each bounded in what it waits for.
+"""What built-ins receive. A built-in is a function that maps a `Context` to a `Result` and runs in a thread of the daemon.
 
-A built-in is a function from a `Context` to a `Result`. What it raises makes the run `failed`, with the error's text.
+An exception makes the run `failed`, with the text of the error as its message.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .last_checks import LastChecks
 
 
 class StoppedError(SchedulerdError):
-    """The run was told to stop, and did."""
+    """The run was ordered to stop, and has stopped."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a built-in may use."""
+    """What a built-in may use. `stop` is set when the run is to end."""
 
     job: Job
     run: Run
@@ -41,16 +41,16 @@ class Context:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Return what stands under the action's key in the YAML."""
+        """Return the settings of the action."""
         return self.job.options
 
     def check_stop(self) -> None:
-        """Raise StoppedError when the run was told to stop; long work calls it between its steps."""
+        """Raise StoppedError when the run is to end. Long work calls this between its steps."""
         if self.stop.is_set():
-            raise StoppedError("stopped before it was done")
+            raise StoppedError("stopped before it had finished")
 
     def url_of(self, source: str | Secret) -> str:
-        """Return the URL of a source given by name, by reference or as the URL itself. Raise SecretError."""
+        """Return the URL of a source, which is given by name, by secret reference or as a URL. Raise SecretError."""
         if source == HISTORY:
             return resolve(self.config.store)
         if isinstance(source, str) and source in self.config.sources:

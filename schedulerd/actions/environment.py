@@ -1,4 +1,4 @@
-"""What all child processes have in common: their environment, whom they run as, and what they may use."""
+"""What the process specs of all actions have in common: environment, user, and limits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ..secrets.env_files import variables_for
 from ..secrets.references import resolve
 
 SHELL = "/bin/sh"
-LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # which a job may set, for the time before its first success
+LAST_SUCCESS_AT = f"{OWN_PREFIX}LAST_SUCCESS_AT"  # a job may set it, for use before its first success
 MAY_BE_SET = (LAST_SUCCESS_AT, FAULT)
 RLIMITS = {
     "open_files": "NOFILE", "file_size": "FSIZE", "address_space": "AS", "cpu_time": "CPU", "processes": "NPROC",
     "core": "CORE", "stack": "STACK",
 }  # fmt: skip
-CPU_GRACE_SECONDS = 5  # from SIGXCPU at the soft limit to SIGKILL at the hard one
+CPU_GRACE_SECONDS = 5  # between SIGXCPU at the soft limit and SIGKILL at the hard limit
 
 
 def spec_of(
@@ -37,13 +37,13 @@ def spec_of(
     output_path: str,
     input: bytes | None = None,  # noqa: A002 - the name of the field of ProcessSpec
 ) -> ProcessSpec:
-    """Return the process of a run, as its job's settings have it. Raise StartError when whom it runs as is not there."""
+    """Return the process spec of a run by the settings of its job. Raise StartError without its user or group."""
     identity = identity_of(job)
     if job.user is not None and identity is not None:
         try:
             make_result_file(result_path(output_path, job), identity.uid)
         except OSError as error:
-            raise StartError(f"the file for its result could not be made: {error.strerror}") from error
+            raise StartError(f"cannot create the result file: {error.strerror}") from error
     return ProcessSpec(
         argv=argv, env=env, output_path=output_path, cwd=job.cwd, timeout_seconds=job.timeout_seconds,
         kill_grace_seconds=job.kill_grace_seconds, input=input, output_limit_bytes=job.output_limit_bytes,
@@ -52,12 +52,13 @@ def spec_of(
 
 
 def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
-    """Return all that a child sees: a small base, what its job sets, and who it is. Nothing of the daemon's own.
+    """Return the environment of a child: a few basic variables, those that its job sets, and those that identify the run.
 
-    Who it is cannot be set by its job: a run's processes are known by it, wherever they have gone.
+    Nothing is inherited from the daemon. A job cannot set the variables that identify a run, since its processes are found
+    by them.
 
-    Raise SecretError when a variable's secret leads nowhere, StartError for a file of variables that cannot be used, for an
-    unknown user, and for a parameter that the job does not take any more.
+    Raise SecretError when a secret cannot be read, StartError for an environment file that cannot be used, an unknown user,
+    or a parameter that the job does not accept any more.
     """
     own = users_of(job)
     env = dict(_base(job.user if job.user is not None else os.geteuid()))
@@ -73,7 +74,7 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
     env["SCHEDULERD_ORIGIN"] = run.origin
     if run.scheduled_at is not None:
         env["SCHEDULERD_SCHEDULED_AT"] = to_text(run.scheduled_at)
-    if run.details.get("after"):  # the runs that it follows, and their jobs, in the same order
+    if run.details.get("after"):  # the runs that it depends on, and their jobs, in the same order
         env["SCHEDULERD_AFTER_JOBS"] = " ".join(run.details["after"])
         env["SCHEDULERD_AFTER_RUNS"] = " ".join(run.details["after"].values())
     for name, each in values_of(job, run).items():
@@ -83,9 +84,9 @@ def environment(job: Job, run: Run, output_path: str) -> dict[str, str]:
 
 
 def values_of(job: Job, run: Run) -> dict[str, Any]:
-    """Return the values of a run's parameters: those that were given when it was asked for, and defaults.
+    """Return the values of a run's parameters: those of the request, and defaults.
 
-    They are checked against what the job declares now. Raise StartError.
+    Raise StartError when they do not match the declarations in force.
     """
     try:
         return check_params(job.params, dict(run.details.get("params", {})))
@@ -94,14 +95,14 @@ def values_of(job: Job, run: Run) -> dict[str, Any]:
 
 
 def identity_of(job: Job) -> Identity | None:
-    """Return whom a job's process runs as, None for the daemon's own user. Raise StartError when that cannot be."""
+    """Return the user and groups of a job's process, None for the daemon's own. Raise StartError."""
     if job.user is None and job.group is None:
         return None
     if os.geteuid() != 0:
-        raise StartError("only a daemon that is root can start processes of another user or group")
+        raise StartError("only a daemon that runs as root can start processes as another user or group")
     user = _user(job.user) if job.user is not None else pwd.getpwuid(0)
     if user.pw_uid == 0 and job.user not in (None, "root"):
-        raise StartError(f"the user {job.user!r} is root: it must be spelt so, if that is meant")
+        raise StartError(f"the user {job.user!r} is root: write `user: root` if that is intended")
     if user.pw_uid != 0:
         _check_expiry(user)
     gid = user.pw_gid
@@ -109,23 +110,23 @@ def identity_of(job: Job) -> Identity | None:
         try:
             gid = group_of(job.group).gr_gid
         except KeyError:
-            raise StartError(f"there is no group {job.group!r} on this host") from None
+            raise StartError(f"group {job.group!r} does not exist on this host") from None
     return Identity(user.pw_uid, gid, tuple(os.getgrouplist(user.pw_name, gid)))
 
 
 def _check_expiry(user: pwd.struct_passwd) -> None:
-    """Raise StartError for an account that has ended: cron and sshd start nothing for it, either."""
+    """Raise StartError for an expired account, for which cron and sshd start nothing either."""
     try:
         end = expired_on(user, SystemClock().now())
     except OSError as error:
-        text = f"whether the account of {user.pw_name} has expired cannot be looked up: {error.strerror}"
+        text = f"cannot determine whether the account of {user.pw_name} has expired: {error.strerror}"
         raise StartError(text) from error
     if end is not None:
-        raise StartError(f"the account of {user.pw_name} expired on {end}: chage -E -1 {user.pw_name}, if it is to go on")
+        raise StartError(f"the account of {user.pw_name} expired on {end}: to enable it, run chage -E -1 {user.pw_name}")
 
 
 def users_of(job: Job) -> tuple[int, ...]:
-    """Return whose files a job may use besides root's and the daemon's: those of whom it runs as. Raise StartError."""
+    """Return the uids, besides root and the daemon's, whose files a job may use: its own user. Raise StartError."""
     return () if job.user is None else (_user(job.user).pw_uid,)
 
 
@@ -133,11 +134,11 @@ def _user(name: str) -> pwd.struct_passwd:
     try:
         return user_of(name)
     except KeyError:
-        raise StartError(f"there is no user {name!r} on this host") from None
+        raise StartError(f"user {name!r} does not exist on this host") from None
 
 
 def limits_of(job: Job) -> Limits | None:
-    """Return what a job's process may use, or None when nothing is said."""
+    """Return the limits of a job's process, None when it has none."""
     if not job.limits and job.nice is None and job.ionice is None:
         return None
     return Limits(
@@ -157,5 +158,5 @@ def _base(who: str | int) -> dict[str, str]:
         name, home = user.pw_name, user.pw_dir
     except KeyError:
         name, home = str(who), "/"
-    # As crontab(5) has it: many a service's user has a login shell that refuses, and programs start $SHELL.
+    # As in crontab(5): the login shell of a service's user is often nologin, and some programs start $SHELL.
     return {"PATH": SAFE_PATH, "HOME": home, "USER": name, "LOGNAME": name, "SHELL": SHELL, "LANG": "C.UTF-8"}

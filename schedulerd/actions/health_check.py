@@ -29,12 +29,12 @@ from .probes import (
     ProbeError,
     above,
     backups,
+    error_text,
     network,
     postgresql,
     redis,
     storage,
     system,
-    told,
 )
 from .probes.runner import Planned, probe_all
 
@@ -152,7 +152,7 @@ def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout:
             return network.probe_http(url, target["expect_status"], timeout, cut)
         return _SERVERS[kind](url, timeout, target, before, cut)
     except Exception as error:  # any driver's; told to the operator without what is secret
-        raise ProbeError(mask_url(told(error), url)) from None
+        raise ProbeError(mask_url(error_text(error), url)) from None
 
 
 def _within_latency(answer: Answer, target: Mapping[str, Any]) -> Answer:

@@ -1,7 +1,7 @@
-"""The actions whose process is a program of ours: `python`, `http` and `sql` (see `children/`).
+"""The actions `python`, `http` and `sql`, whose processes are programs of schedulerd (see `programs/`).
 
-Each gets its order as JSON through its standard input, where no other user can see it: secrets are in no argument and in
-no variable of the environment.
+A program reads its order as JSON from standard input, where no other user can read it. Arguments and environment contain no
+secrets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STATEMENT_LIMIT = 1024 * 1024  # bytes
 
 
 def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that calls a Python function: `actions/programs/call.py`, run by the job's interpreter."""
+    """Return the process spec of a `python` job: `actions/programs/call.py`, executed by the job's interpreter."""
     options = job.options
     for folder in job.python_path:
         check_trusted("python_path", folder, job)
@@ -50,25 +50,27 @@ def prepare_python(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 
 def check_trusted(setting: str, path: str, job: Job) -> None:
-    """Raise StartError for a file or folder that decides what a job runs, when others may change it; not when it is away."""
+    """Raise StartError when other users may change a file or folder that determines what a job runs. It may be absent."""
     try:
         why = why_untrusted(path, trusted(users_of(job)))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StartError(f"the {setting} {path} cannot be looked at: {error.strerror}") from error
+        raise StartError(f"cannot check the {setting} {path}: {error.strerror}") from error
     if why is not None:
         raise StartError(f"the {setting} {path} is not used: {why}")
 
 
 def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that makes an HTTP request. Raise SecretError, or StartError for what no header can be."""
+    """Return the process spec of an `http` job. Raise SecretError, or StartError for an invalid header value."""
     options = job.options
     own = users_of(job)
     headers = {name: resolve(value, own) for name, value in options["headers"].items()}
     for name, value in headers.items():
         if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
-            raise StartError(f"the header {name} has a value that no header can have, such as a line break")
+            raise StartError(
+                f"the value of the header {name} contains characters that are not allowed, such as a line break"
+            )
     url, body = resolve(options["url"], own), options["body"]
     order = {
         **{name: options[name] for name in ("method", "expect_text", "expect_json", "verify", "follow_redirects")},
@@ -84,7 +86,7 @@ def prepare_http(job: Job, run: Run, output_path: str) -> ProcessSpec:
 
 
 def _hidden(options: Mapping[str, Any], url: str) -> list[str]:
-    """Return what the process of an HTTP request must not repeat when a server does: secrets, and their parts."""
+    """Return the secrets, and parts of them, that an HTTP request must not repeat from a response."""
     hidden = [resolve_to_mask(value) for value in (options["url"], options["body"]) if isinstance(value, Secret)]
     for header in (resolve_to_mask(value) for value in options["headers"].values() if isinstance(value, Secret)):
         hidden += [header, *(word for word in header.split() if len(word) >= SHORTEST_MASKED_OF_FILE)]
@@ -94,11 +96,11 @@ def _hidden(options: Mapping[str, Any], url: str) -> list[str]:
 
 
 def prepare_sql(job: Job, run: Run, output_path: str) -> ProcessSpec:
-    """Return the process that executes an SQL statement. Raise SecretError, or StartError."""
+    """Return the process spec of an `sql` job. Raise SecretError or StartError."""
     options = job.options
     url = resolve(options["dsn"], users_of(job))
     if not url.startswith((*SQLITE, *POSTGRESQL)):
-        raise StartError("the secret is no sqlite:// or postgresql:// URL")
+        raise StartError("the secret is not a sqlite:// or postgresql:// URL")
     order = {
         "url": url,
         "statement": options["statement"] if options["file"] is None else _statement(options["file"], users_of(job)),
@@ -112,13 +114,13 @@ def _statement(path: str, also: Collection[int]) -> str:
     try:
         return read_text(path, STATEMENT_LIMIT, trusted(also))
     except FileNotFoundError:
-        raise StartError(f"there is no file {path}") from None
+        raise StartError(f"file {path} does not exist") from None
     except ValueError as error:
-        raise StartError(f"the file {path} cannot be read: {error}") from None
+        raise StartError(f"cannot read the file {path}: {error}") from None
 
 
 def own_program(name: str, job: Job, run: Run, output_path: str, order: Mapping[str, Any]) -> ProcessSpec:
-    """Return the process of `actions/programs/NAME.py`, which reads `order` from its standard input."""
+    """Return the process spec of `actions/programs/NAME.py`, which reads `order` from standard input."""
     env = environment(job, run, output_path) | {"PYTHONPATH": ROOT}
     argv = [sys.executable, "-P", "-m", f"schedulerd.actions.programs.{name}"]
     return spec_of(job, argv, env, output_path, _bytes(order))

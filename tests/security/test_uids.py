@@ -204,7 +204,7 @@ def test_s33_a_child_is_its_user_for_good(running):
     ("job", "why"),
     [
         ("too_many", "its user has as many processes as `limits: {processes: …}` allows"),
-        ("expired", "the account of games expired on 1970-01-02: chage -E -1 games, if it is to go on"),
+        ("expired", "the account of games expired on 1970-01-02: to enable it, run chage -E -1 games"),
     ],
 )
 def test_s33_a_user_who_can_have_no_process_fails_the_run_and_nothing_runs(running, job, why):

@@ -397,7 +397,7 @@ def test_analytics_of_past_days_can_be_made_again(daemon):
     assert first["status"] == second["status"] == "success"
     assert first["result"]["details"]["days"] == second["result"]["details"]["days"]
     assert len(first["result"]["details"]["days"]) == 2
-    assert first["result"]["details"]["message"] == "0 runs on 2 days; today is not counted"
+    assert first["result"]["details"]["message"] == "0 runs on 2 days; today is not included"
 
 
 def test_a_day_begins_and_ends_where_its_zone_says():

@@ -51,7 +51,7 @@ def test_a_pool_full_of_jobs_that_never_end_delays_no_other_pool(running):
     assert {run["run_id"] for run in stuck()} < set(full["run_ids"])  # and the one that comes before it
     told = ctl(running, "next", "both")
     assert f"run {waiting['run_id']} waits for pool full (10 of 10 slots in use, it needs 1), held by runs " in told
-    assert "it waits for pool full (10 of 10 taken" in ctl(running, "why", "both")
+    assert "it waits for pool full (10 of 10 slots in use" in ctl(running, "why", "both")
     assert [run["status"] for run in running.history("both")] == ["queued"]
     assert [run["status"] for run in running.history("free", limit=100)] == ["success"] * STARTS_AT_ONCE
     assert not [run for run in running.history("each_second", limit=100) if run["status"] in ("missed", "skipped")]

@@ -39,7 +39,7 @@ def test_a_clock_that_was_ahead_for_a_moment_leaves_no_trace(daemon, tmp_path):
     until(lambda: instant(running.history("tick", limit=1)[0]["started_at"]) > SOON, "a run with the wrong clock")
     client.post("jobs/again/trigger", {}, wait="false")
     running.until_run("again", "failed")
-    assert "ages were counted to 2026-06-10" in client.post("jobs/clean/trigger", {}).body["message"]
+    assert "ages were computed at 2026-06-10" in client.post("jobs/clean/trigger", {}).body["message"]
     assert kept <= {run["run_id"] for run in running.history("tick", limit=100)}
     code.write_text("1")
     step(-AHEAD)

@@ -38,7 +38,7 @@ class Cut:
 Probe = Callable[[Cut], Answer]
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return an error of whatever driver on one line, without what is secret in a URL."""
     return (mask_userinfo(" ".join(str(error).split())) or type(error).__name__)[:500]
 

@@ -14,7 +14,7 @@ from ...backups.source import BackupError
 from ...core.models import Job
 from ...core.units import counted, format_duration
 from ..environment import users_of
-from . import DEGRADED, HEALTHY, Answer, Cut, told
+from . import DEGRADED, HEALTHY, Answer, Cut, error_text
 
 MOST_AHEAD = 3600.0  # seconds: clocks differ, and are set
 
@@ -30,7 +30,7 @@ def _of_job_or_why(job: Job, now: datetime) -> dict[str, Any]:
     try:
         return _of_job(job, now)
     except (BackupError, OSError) as error:
-        return {"error": told(error)}
+        return {"error": error_text(error)}
 
 
 def _of_job(job: Job, now: datetime) -> dict[str, Any]:

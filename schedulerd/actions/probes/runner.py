@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ...core.clock import Clock
 from ...core.units import format_duration
-from . import HEALTHY, UNHEALTHY, Answer, Cut, Probe, told
+from . import HEALTHY, UNHEALTHY, Answer, Cut, Probe, error_text
 
 _hanging: dict[str, _Call] = {}  # by key, of this process
 _lock = threading.Lock()
@@ -40,7 +40,7 @@ class _Call:
         try:
             answer = {"status": HEALTHY, **self.planned.probe(self.cut)}
         except Exception as error:  # whatever a driver raises is the news that we are after
-            answer = {"status": UNHEALTHY, "error": told(error)}
+            answer = {"status": UNHEALTHY, "error": error_text(error)}
         self.answer = {**answer, "latency_ms": round((self.clock.monotonic() - self.started) * 1000, 2)}
         self.done.set()
 

@@ -26,7 +26,7 @@ def order() -> dict[str, Any]:
     return given
 
 
-def ends_tidily() -> None:
+def clean_up_on_sigterm() -> None:
     """Let SIGTERM unwind the program, so that nothing half-made is left behind; and make private whatever is made."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _leave)

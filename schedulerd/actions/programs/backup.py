@@ -6,17 +6,17 @@ from ...backups.create import CreatedBackup, create
 from ...backups.source import Order
 from ...core.clock import SystemClock
 from ...core.errors import SchedulerdError
-from . import ends_tidily, fail, order, report
+from . import clean_up_on_sigterm, fail, order, report
 
 
 def main() -> None:
     """Do what the order says. A backup that is odd is kept, and its run fails: somebody has to look."""
     given = order()
-    ends_tidily()
+    clean_up_on_sigterm()
     try:
         made = create(given, SystemClock().now())
     except (SchedulerdError, OSError) as error:
-        fail(_told(error, given))
+        fail(_error_text(error, given))
     manifest = made.manifest
     if manifest.alarms:
         alarms = "; ".join(manifest.alarms)
@@ -32,7 +32,7 @@ def _details(made: CreatedBackup) -> dict[str, object]:
     return found | {"expired": list(made.removed), "warnings": list(manifest.warnings), "alarms": list(manifest.alarms)}
 
 
-def _told(error: Exception, given: Order) -> str:
+def _error_text(error: Exception, given: Order) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or given['directory']}: {error.strerror}"
     return str(error)

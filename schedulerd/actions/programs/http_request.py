@@ -26,8 +26,8 @@ REDIRECTS = (301, 302, 303, 307, 308)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Answer:
-    """The status and the body of an answer, at most `MOST` bytes of it."""
+class HttpResponse:
+    """The status and the body of a response, of which at most `MOST` bytes are read."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -52,7 +52,7 @@ def main() -> None:
     except Exception as error:  # whatever it is: some of these quote the URL or a header
         if isinstance(error, TimeoutError) and error.errno is None:  # the socket noticed it before the timer
             _too_late(given["timeout"])
-        fail(_hidden(_told(error), given))
+        fail(_hidden(_error_text(error), given))
     watch.cancel()
     sys.stdout.write(_hidden(f"{answer.reason}\n\n{answer.text}", given) + "\n")
     if answer.is_cut:
@@ -69,7 +69,7 @@ def _too_late(seconds: float) -> None:
     fail(f"no answer within {seconds:g} s")
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate was not accepted: {error.verify_message}"
     if isinstance(error, OSError):
@@ -82,7 +82,7 @@ def _hidden(text: str, given: Mapping[str, Any]) -> str:
     return masked_output(text.encode("utf-8", "replace"), forms_of(given["hidden"])).decode("utf-8", "replace")
 
 
-def _asked(given: Mapping[str, Any]) -> Answer:
+def _asked(given: Mapping[str, Any]) -> HttpResponse:
     """Return the answer, after the redirects that may be followed."""
     url, method, body = urlsplit(given["url"]), given["method"], given["body"]
     for _ in range(MOST_REDIRECTS + 1):
@@ -109,7 +109,7 @@ def _port(url: SplitResult) -> int:
     return url.port or DEFAULT_PORTS[url.scheme]
 
 
-def _request(url: SplitResult, method: str, body: str | None, given: Mapping[str, Any]) -> Answer:
+def _request(url: SplitResult, method: str, body: str | None, given: Mapping[str, Any]) -> HttpResponse:
     connection = _connection(url, given)
     headers = {"User-Agent": "schedulerd", **given["headers"]}
     names = {name.lower() for name in headers}
@@ -121,7 +121,7 @@ def _request(url: SplitResult, method: str, body: str | None, given: Mapping[str
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     connection.request(method, target, None if body is None else body.encode(), headers)
     try:
-        return Answer(connection.getresponse())
+        return HttpResponse(connection.getresponse())
     finally:
         connection.close()
 
@@ -139,7 +139,7 @@ def _connection(url: SplitResult, given: Mapping[str, Any]) -> http.client.HTTPC
     return http.client.HTTPSConnection(url.hostname, _port(url), timeout=given["timeout"], context=context)
 
 
-def _wrong(answer: Answer, given: Mapping[str, Any]) -> str | None:
+def _wrong(answer: HttpResponse, given: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an answer, or None."""
     code = str(answer.status)
     if not any(code == each or (each.endswith("xx") and each[0] == code[0]) for each in given["expect_status"]):

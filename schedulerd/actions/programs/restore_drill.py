@@ -6,13 +6,13 @@ from ...backups.drill import drill
 from ...core.clock import SystemClock
 from ...core.errors import SchedulerdError
 from ...core.units import counted, format_duration
-from . import ends_tidily, fail, order, report
+from . import clean_up_on_sigterm, fail, order, report
 
 
 def main() -> None:
     """Do what the order says."""
     given = order()
-    ends_tidily()
+    clean_up_on_sigterm()
     try:
         proven = drill(given, SystemClock())
     except SchedulerdError as error:
