@@ -19,10 +19,9 @@ from .responses import HEADERS, NOTICE, answer, answer_bytes, in_thread, settled
 
 async def list_jobs(api: Api, request: web.Request) -> web.StreamResponse:
     """GET /jobs: all jobs, with an ETag."""
-    jobs = api.service.jobs
-    body, etag = api.permitted(request, jobs.list_jobs)()
+    body, etag = api.permitted(request, api.service.jobs.list_jobs)()
     response = _tagged(request, body, etag)
-    if notice := api.permitted(request, jobs.notice)():
+    if notice := api.permitted(request, api.service.jobs.notice)():
         response.headers[NOTICE] = notice
     return response
 
