@@ -1,4 +1,4 @@
-"""Read calendar files for blackouts: iCalendar, as calendar programs write it, or YAML with dates."""
+"""Reads calendar files for blackouts: iCalendar, or YAML with dates."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..triggers.blackouts import span_from
 from ..triggers.spans import Calendar, Span
 from .fields import Path
 from .files import Files
-from .icalendar import MOST_SPANS, IcalendarError, is_icalendar, one_line, spans_in, too_many
+from .icalendar import MOST_SPANS, IcalendarError, is_icalendar, printable, spans_in, too_many
 from .yaml import Document
 
-MOST_TOLD = 3  # mistakes in one file
+MAX_REPORTED = 3  # mistakes of one file
 
 _ENTRY_EXPECTED = "expected a list of dates, each such as 2026-12-25 or 2026-12-25: Christmas"
 
 
 class CalendarFileError(SchedulerdError):
-    """A calendar file cannot be read or has a mistake; names the file, the line and what is expected."""
+    """A calendar file cannot be read or has a mistake. The message has the file, the line and what is expected."""
 
 
 def read_calendar(name: str, path: str, files: Files) -> Calendar:
@@ -47,13 +47,13 @@ def _yaml_spans(document: Document) -> list[Span]:
     if len(spans) > MOST_SPANS:
         problems.append(document.problem((), str(too_many("the file has"))))
     if problems:
-        more = f"; and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
-        raise CalendarFileError("; ".join(map(str, problems[:MOST_TOLD])) + more)
+        more = f"; and {len(problems) - MAX_REPORTED} more" if len(problems) > MAX_REPORTED else ""
+        raise CalendarFileError("; ".join(map(str, problems[:MAX_REPORTED])) + more)
     return spans
 
 
 def _entries(value: object) -> Iterator[tuple[Path, object, object]]:
-    """Yield where each entry stands, its dates, and its name."""
+    """Yield the path, the dates and the name of each entry."""
     if isinstance(value, Mapping):
         yield from (((text,), text, name) for text, name in value.items())
     elif isinstance(value, list):
@@ -69,4 +69,4 @@ def _entry(text: object, name: object) -> Span:
         raise ValueError(_ENTRY_EXPECTED)
     if isinstance(name, (list, Mapping)):
         raise ValueError(f"the name of a date is a text, not {shown(name)}")
-    return span_from(text, "" if name is None else one_line(str(name)))
+    return span_from(text, "" if name is None else printable(str(name)))

@@ -1,6 +1,6 @@
-"""The files that a configuration is read from: those on the disk, or a copy of what they were.
+"""The files of a configuration: those on the disk, or a copy of their contents.
 
-Whoever loads a configuration asks for its files here, so that all that was read for it is known, and can be read again.
+The loader reads all files through this module, so that the contents are known and can be stored as a copy.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LARGEST_CALENDAR = 4 * 1024 * 1024
 
 @dataclass
 class Contents:
-    """What was read: the content of each file, and the files that matched each pattern, by absolute paths."""
+    """The content of each file that was read, and the paths that matched each pattern. Paths are absolute."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     matches: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Files:
-    """Reads from the disk, and remembers in `contents` what was there."""
+    """Reads from the disk, and stores in `contents` what was read."""
 
     is_copy = False
 
@@ -39,12 +39,12 @@ class Files:
         """Return the content of a regular file that only its owner can change. Raise ConfigError otherwise."""
         data = self._remember(path, LARGEST_FILE, is_trusted=True)
         if self._sum + len(data) > LARGEST_SUM:
-            raise _mistake(path, f"with the files before it is larger than {LARGEST_SUM // 1024 // 1024} MiB")
+            raise _mistake(path, f"is, together with the files before it, larger than {LARGEST_SUM // 1024 // 1024} MiB")
         self._sum += len(data)
         return data
 
     def calendar(self, path: str) -> bytes:
-        """Return the content of a regular file, whoever may change it. Raise ConfigError otherwise."""
+        """Return the content of a regular file that other users may change, too. Raise ConfigError otherwise."""
         return self._remember(path, LARGEST_CALENDAR, is_trusted=False)
 
     def matching(self, pattern: str) -> list[str]:
@@ -58,7 +58,7 @@ class Files:
 
 
 class CopiedFiles(Files):
-    """Reads from a copy, and looks at nothing on the disk."""
+    """Reads from a copy, never from the disk."""
 
     is_copy = True
 
@@ -78,10 +78,10 @@ class CopiedFiles(Files):
 
 
 def unreadable(error: OSError) -> str:
-    """Return why a file or folder of the configuration cannot be read, and what helps."""
+    """Return why a file or folder of the configuration cannot be read, and the way out."""
     text = f"cannot be read: {error.strerror}"
     if isinstance(error, PermissionError):
-        text += f" (for uid {os.geteuid()}, as which it is read: let a group of that user read it, and no others)"
+        text += f" (by uid {os.geteuid()}: allow a group of that user to read it, but no others)"
     return text
 
 
@@ -104,7 +104,7 @@ def _read(path: str, largest: int, is_trusted: bool) -> bytes:
 
 
 def _why_led(path: str, found: os.stat_result, descriptor: int) -> str | None:
-    """Return why a file is not read that others may name: a link of theirs leads to what is not theirs to show."""
+    """Return why a calendar is not read: other users can change a link that leads to a file of root or the daemon."""
     if os.readlink(f"/proc/self/fd/{descriptor}") == os.path.abspath(path) or found.st_uid not in trusted():
         return None
     why = why_replaceable(path, trusted())

@@ -1,7 +1,7 @@
-"""Read iCalendar (RFC 5545) for blackouts: when the events of a file take place, those that recur up to the end of 2100.
+"""Reads iCalendar files (RFC 5545) for blackouts: the times of the events, and of recurring events until the end of 2100.
 
-Events of whole days, and times without a zone, are on the wall clock of the job that asks; all others are instants. What
-recurs is written out, each occurrence at the same time of the event's own zone.
+Events of whole days and times without a zone are local times in the time zone of the job. All others are instants. The
+occurrences of a recurring event have the same local time in the time zone of the event.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..triggers.spans import Span
 from ..triggers.timezones import to_instant, zone_named
 
 MOST_SPANS = 20_000  # in a file, with all that recurs
-LAST_YEAR = 2100  # to which what recurs is written out
+LAST_YEAR = 2100  # until which recurring events are expanded
 LONGEST_NAME = 100
 
 _BEGIN = "BEGIN:VCALENDAR"
 _FREQUENCIES = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _CYCLE = 19 * 400  # years
 _DATES = ("DATE-TIME", "DATE")
-_KINDS = {  # what an event's lines about time may hold (RFC 5545 section 3.8; RFC 2445 for EXRULE), the usual one first
+_KINDS = {  # value types of the properties about time (RFC 5545 section 3.8; RFC 2445 for EXRULE), the default first
     "DTSTART": _DATES,
     "DTEND": _DATES,
     "DURATION": ("DURATION",),
@@ -45,7 +45,7 @@ _NOTHING = timedelta(0)
 
 
 class IcalendarError(ValueError):
-    """An iCalendar text cannot be understood: from which line on, and what is expected."""
+    """An iCalendar text is invalid. `line` is the line of the event, the message says what is expected."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -53,25 +53,25 @@ class IcalendarError(ValueError):
 
 
 def is_icalendar(text: str) -> bool:
-    """Return whether a text says to be iCalendar."""
+    """Return whether a text begins as iCalendar does."""
     return text.lstrip()[: len(_BEGIN)].upper() == _BEGIN
 
 
 def too_many(what: str) -> ValueError:
-    """Return the error for more stretches of time than are taken."""
+    """Return the error for more periods than are accepted."""
     return ValueError(
-        f"{what} more than {MOST_SPANS:,} stretches of time until the end of {LAST_YEAR}: "
+        f"{what} more than {MOST_SPANS:,} periods until the end of {LAST_YEAR}: "
         "end its RRULE with UNTIL or COUNT, or write a weekly window such as 22:00..06:00 instead"
     )
 
 
-def one_line(text: str) -> str:
-    """Return a text of a file as it may be shown: on one line, without what is not printable, and not long."""
+def printable(text: str) -> str:
+    """Return a text of a file as it may be shown: one short line of printable characters."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:LONGEST_NAME]
 
 
 def spans_in(text: str) -> list[Span]:
-    """Return when the events of an iCalendar text take place. Raise IcalendarError when it has a mistake."""
+    """Return the periods of the events of an iCalendar text. Raise IcalendarError when it is invalid."""
     spans: list[Span] = []
     events = _events(text)
     replaced: dict[str, set[date]] = {}
@@ -91,7 +91,7 @@ def spans_in(text: str) -> list[Span]:
 
 @contextmanager
 def _placed(event: _Event) -> Iterator[None]:
-    """Make what is raised inside an error with the line and the event's name."""
+    """Turn errors into IcalendarError with the line and the name of the event."""
     try:
         yield
     except (ValueError, OverflowError) as error:
@@ -101,9 +101,9 @@ def _placed(event: _Event) -> Iterator[None]:
 
 
 def _events(text: str) -> list[_Event]:
-    """Return the events of an iCalendar text, in its order."""
+    """Return the events of an iCalendar text, in the order of the text."""
     try:
-        import dateutil.rrule  # noqa: F401 - the rules are read with it
+        import dateutil.rrule  # noqa: F401 - needed for recurrence rules
         from icalendar import Calendar as Parser
     except ImportError:
         hint = "install python3-icalendar and python3-dateutil, or pip install 'schedulerd[calendars]'"
@@ -115,8 +115,8 @@ def _events(text: str) -> list[_Event]:
     try:
         calendars: Any = Parser.from_ical(text, multiple=True)
         found = [event for calendar in calendars for event in calendar.walk("VEVENT")]
-    except Exception as error:  # the library's versions raise whatever they stumble over
-        raise IcalendarError(1, f"is not iCalendar: {one_line(str(error)) or type(error).__name__}") from None
+    except Exception as error:  # the exceptions differ between versions of the library
+        raise IcalendarError(1, f"is not iCalendar: {printable(str(error)) or type(error).__name__}") from None
     if len(calendars) < sum(line.strip().upper() == _BEGIN for line in lines):
         raise IcalendarError(text.rstrip().count("\n") + 1, "is cut off: expected END:VCALENDAR")
     places = [number for number, line in enumerate(lines, 1) if line.strip().upper() == "BEGIN:VEVENT"]
@@ -126,26 +126,26 @@ def _events(text: str) -> list[_Event]:
 
 @dataclass(frozen=True, slots=True)
 class _Zone:
-    """The zone of an event's times: one of the time zone database, one that the file defines, or none."""
+    """The time zone of an event: one of the time zone database, one that the file defines, or none."""
 
     name: str | None = None
     own: tzinfo | None = None
 
     def instant(self, local: datetime) -> datetime:
-        """Return when `local` comes, in UTC; without a zone `local` itself."""
+        """Return the instant of `local` in UTC, or `local` itself without a zone."""
         if self.name is not None:
             return to_instant(self.name, local)
         if self.own is None:
             return local
-        localize = getattr(self.own, "localize", None)  # icalendar up to 5 has the zones of pytz
+        localize = getattr(self.own, "localize", None)  # icalendar before version 6 uses zones of pytz
         aware: datetime = localize(local) if localize else local.replace(tzinfo=self.own)
         found: datetime = aware.astimezone(UTC)
         return found
 
     def local(self, value: date) -> datetime:
-        """Return a value of the file on this zone's wall clock; a date is its midnight."""
+        """Return a value of the file as local time of this zone, for a date its midnight."""
         if not isinstance(value, date):
-            raise ValueError(f"{value} is not understood: expected a date, or a date and a time")
+            raise ValueError(f"{value} is invalid: expected a date, or a date and a time")
         if not isinstance(value, datetime):
             return datetime.combine(value, time())
         zone = ZoneInfo(self.name) if self.name is not None else self.own
@@ -168,7 +168,7 @@ def _zone_of(value: date, tzid: str | None) -> _Zone:
 
 @dataclass
 class _Event:
-    """A VEVENT; `line` is where it begins. Everything raises ValueError for what cannot be understood."""
+    """A VEVENT that begins at `line`. All members raise ValueError for invalid properties."""
 
     component: Any
     line: int
@@ -177,21 +177,21 @@ class _Event:
     def name(self) -> str:
         """Return the SUMMARY."""
         found = self.component.get("SUMMARY", "")
-        return one_line(str(found[0] if isinstance(found, list) else found))
+        return printable(str(found[0] if isinstance(found, list) else found))
 
     @property
     def uid(self) -> str:
-        """Return what an event and the replacements of its occurrences have in common."""
+        """Return the UID, which an event shares with the replacements of its occurrences."""
         return str(self.component.get("UID", ""))
 
     @property
     def is_cancelled(self) -> bool:
-        """Return whether it does not take place."""
+        """Return whether the event is cancelled."""
         return str(self.component.get("STATUS", "")).upper() == "CANCELLED"
 
     @property
     def recurrence_id(self) -> date | None:
-        """Return which occurrence of its event this one replaces: its instant, or its day."""
+        """Return the instant or the day of the occurrence that this event replaces, or None."""
         self._refuse_broken()
         found = self._value("RECURRENCE-ID")
         if found is None:
@@ -201,7 +201,7 @@ class _Event:
         return _moment("RECURRENCE-ID", found, self._tzid("RECURRENCE-ID"))
 
     def spans(self, without: set[date]) -> Iterator[Span]:
-        """Yield each occurrence that is not one of `without`; nothing for an event without a length."""
+        """Yield the period of each occurrence that is not in `without`. An event without duration has none."""
         excluded = without | set(self._dates("EXDATE")) | set(self._repeats("EXRULE"))
         starts = {self._first, *self._repeats("RRULE")}
         for found in self._listed("RDATE"):
@@ -216,14 +216,14 @@ class _Event:
                 yield Span(first, last, self.name)
 
     def _refuse_broken(self) -> None:
-        """Raise ValueError when the library could not read a line that says when the event is."""
+        """Raise ValueError when the library could not read a property about time."""
         for name, why in self.component.errors:
             if _WHEN.search(name or why):
-                raise ValueError(f"{name or 'line'} is not understood: {one_line(why)}")
+                raise ValueError(f"{name or 'line'} is invalid: {printable(why)}")
         for name, kinds in _KINDS.items():
             for kind in map(_kind, self._all(name)):
                 if kind and kind not in kinds:
-                    raise ValueError(f"{name} with VALUE={one_line(kind)} is not understood: expected {' or '.join(kinds)}")
+                    raise ValueError(f"{name} with VALUE={printable(kind)} is invalid: expected {' or '.join(kinds)}")
 
     @cached_property
     def _start(self) -> date:
@@ -231,7 +231,7 @@ class _Event:
         if found is None:
             raise ValueError("it has no DTSTART")
         if not isinstance(found, date) or found.year not in YEARS:
-            raise ValueError(f"DTSTART {found} is not understood: expected such as 20261225 or 20261224T180000Z")
+            raise ValueError(f"DTSTART {found} is invalid: expected such as 20261225 or 20261224T180000Z")
         return found
 
     @cached_property
@@ -244,17 +244,17 @@ class _Event:
 
     @cached_property
     def _length(self) -> tuple[timedelta, timedelta]:
-        """Return how long it is on the wall clock, and then in elapsed time."""
+        """Return the duration: a part in local time, then a part in elapsed time."""
         end, duration = self._value("DTEND"), self._value("DURATION")
         is_day = not isinstance(self._start, datetime)
         if end is None and duration is None:
             return (_DAY if is_day else _NOTHING), _NOTHING
         if end is None:
             if not isinstance(duration, timedelta) or duration < _NOTHING:
-                raise ValueError(f"DURATION {duration} is not understood: expected such as P1D or PT2H")
+                raise ValueError(f"DURATION {duration} is invalid: expected such as P1D or PT2H")
             return timedelta(days=duration.days), timedelta(seconds=duration.seconds)
         if not isinstance(end, date) or is_day == isinstance(end, datetime):
-            raise ValueError(f"DTEND {end} is of another kind than DTSTART: expected two dates or two times")
+            raise ValueError(f"DTEND {end} has another type than DTSTART: expected two dates or two times")
         _zone_of(end, self._tzid("DTEND"))
         length = self._zone.local(end) - self._first
         if length < _NOTHING or end.year not in YEARS:
@@ -272,7 +272,7 @@ class _Event:
             yield Span(first, last, self.name)
 
     def _repeats(self, name: str) -> Iterator[datetime]:
-        """Yield the local times of the rules `name`, up to the last year."""
+        """Yield the local times of the rules `name` until the last year."""
         for rule in self._all(name):
             for number, local in enumerate(_expanded(name, rule, self._first, self._until(rule))):
                 if number >= MOST_SPANS:
@@ -280,13 +280,13 @@ class _Event:
                 yield local
 
     def _until(self, rule: Any) -> datetime:
-        last = datetime(LAST_YEAR, 12, 31, 23, 59, 59)  # noqa: DTZ001 - on the wall clock of the event
+        last = datetime(LAST_YEAR, 12, 31, 23, 59, 59)  # noqa: DTZ001 - local time of the event
         found = rule.get("UNTIL")
         until = found[0] if isinstance(found, list) else found
         if until is None:
             return last
         if not isinstance(until, date):
-            raise ValueError(f"UNTIL {until} is not understood: expected such as 20261231T235959Z")
+            raise ValueError(f"UNTIL {until} is invalid: expected such as 20261231T235959Z")
         local = self._zone.local(until)
         return min(last, local if isinstance(until, datetime) else local + _DAY - timedelta(seconds=1))
 
@@ -317,14 +317,14 @@ class _Event:
 
 
 def _kind(prop: Any) -> str:
-    """Return the VALUE parameter of a line, what kind of value it says to have; empty without one."""
+    """Return the parameter VALUE of a property, or an empty text."""
     return str(getattr(prop, "params", {}).get("VALUE", "")).upper()
 
 
 def _moment(name: str, value: Any, tzid: str | None) -> date:
-    """Return a value that names an occurrence: its instant, its local time when it has no zone, or its day."""
+    """Return the value that identifies an occurrence: its instant, its local time without a zone, or its day."""
     if not isinstance(value, date):
-        raise ValueError(f"{name} {value} is not understood: expected a date or a time")
+        raise ValueError(f"{name} {value} is invalid: expected a date or a time")
     if not isinstance(value, datetime):
         return value
     zone = _zone_of(value, tzid)
@@ -332,11 +332,11 @@ def _moment(name: str, value: Any, tzid: str | None) -> date:
 
 
 def _expanded(name: str, rule: Any, first: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the local times of the rule `name` that begins at `first`, up to `until`."""
+    """Yield the local times of the rule `name` from `first` to `until`."""
     if first.year > LAST_YEAR:
         return
-    # dateutil looks for a rule's next time up to the year 9999, which takes long when there is none; after 400 years all
-    # dates have the same weekdays again, so that it can start late.
+    # dateutil searches the next time of a rule until the year 9999, which is slow when there is none. The calendar repeats
+    # every 400 years, so the search starts late.
     for late in _parsed(name, rule, first.replace(year=first.year + _CYCLE)):
         local = late.replace(year=late.year - _CYCLE)
         if local > until:
@@ -351,9 +351,9 @@ def _parsed(name: str, rule: Any, first: datetime) -> Iterator[datetime]:
         expected = f"expected FREQ={', '.join(sorted(_FREQUENCIES))} (for what recurs within a day write a weekly window)"
         raise ValueError(f"{name} with FREQ={rule['FREQ'][0]} is not supported: {expected}")
     if any(isinstance(number, int) and number < 1 for number in rule.get("INTERVAL", [1])):
-        raise ValueError(f"{name} is not understood: INTERVAL is at least 1")
+        raise ValueError(f"{name} is invalid: INTERVAL is at least 1")
     try:
         parts = rule.to_ical().decode().split(";")
         yield from rrulestr(";".join(part for part in parts if not part.startswith("UNTIL=")), dtstart=first)
-    except Exception as error:  # the libraries' versions raise whatever they stumble over
-        raise ValueError(f"{name} is not understood: {one_line(str(error))}, expected such as FREQ=YEARLY") from None
+    except Exception as error:  # the exceptions differ between versions of the libraries
+        raise ValueError(f"{name} is invalid: {printable(str(error))}, expected such as FREQ=YEARLY") from None

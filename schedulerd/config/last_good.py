@@ -1,7 +1,7 @@
-"""The last good configuration: a copy of all that was read for it, in the state directory.
+"""The last good configuration: a copy of the contents of its files, in the state directory.
 
-It is written anew whenever a configuration is put into force. A daemon that finds mistakes in its files when it starts uses
-the copy, so that a mistake costs no job its time. A copy is of one configuration, known by the path of its main file.
+It is replaced whenever a configuration takes effect. A daemon that finds mistakes in its files at startup uses the copy, so
+that its jobs still run. A copy belongs to one configuration, identified by the path of its main file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .yaml import Document
 log = logging.getLogger(__name__)
 
 FOLDER, NAME = "last_good", "config.json"
-FORMAT = 1  # of the copy; another one is not read
+FORMAT = 1  # the version of the format of the copy; no other one is read
 LARGEST_COPY = 256 * 1024 * 1024  # bytes
 STATE_VARIABLE = "STATE_DIRECTORY"  # systemd.exec(5)
 _STATE_DIR = re.compile(r"^state_dir[ \t]*:(.*)$", re.MULTILINE)
@@ -42,14 +42,15 @@ class CopyError(SchedulerdError):
 
 
 class OtherCopyError(CopyError):
-    """It is the copy of another configuration."""
+    """The copy belongs to another configuration."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration to start with, and what it was read from.
+    """A configuration for startup, and the files that it was read from.
 
-    When the files on the disk have mistakes, which are `problems`, it is the one that was in force since `loaded_at`.
+    `problems` are the mistakes in the files on the disk. When there are any, it is the last good configuration, which was
+    loaded at `loaded_at`.
     """
 
     config: Config
@@ -59,9 +60,9 @@ class Loaded:
 
 
 def load_to_start(path: str, is_strict: bool) -> Loaded:
-    """Return the configuration at `path`, or the last good one when it has mistakes and that is not `is_strict`.
+    """Return the configuration at `path`. When it has mistakes, return the last good one, unless `is_strict`.
 
-    Raise ConfigError with the mistakes when there is no copy that can be used; why, is logged.
+    Raise ConfigError with the mistakes when there is no copy that can be used. The reason is logged.
     """
     path, files = os.path.abspath(path), Files()
     try:
@@ -77,10 +78,7 @@ def load_to_start(path: str, is_strict: bool) -> Loaded:
 
 
 def keep(config: Config, files: Files, state_dir: str, now: datetime) -> None:
-    """Make what `config` was read from the copy in `state_dir`: the older one or the newer is there, whatever happens.
-
-    Raise OSError or CopyError.
-    """
+    """Store the files of `config` as the copy in `state_dir`, atomically. Raise OSError or CopyError."""
     folder = os.path.join(state_dir, FOLDER)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
@@ -126,7 +124,7 @@ def _last_good(path: str, files: Files, mistakes: ConfigError) -> Loaded | None:
 
 
 def _state_dirs(path: str, files: Files) -> Iterator[tuple[str, bool]]:
-    """Yield where the copy may be, and whether the file with mistakes, as far as it can be read, names that place."""
+    """Yield the folders in which the copy may be, and whether the invalid file itself names the folder."""
     named = _named_state_dir(files.contents.files.get(path, b""))
     places = dict.fromkeys([*([named] if named else []), *_usual_state_dirs()])
     for each in places:
@@ -134,7 +132,7 @@ def _state_dirs(path: str, files: Files) -> Iterator[tuple[str, bool]]:
 
 
 def _named_state_dir(data: bytes) -> str | None:
-    """Return the `state_dir` of a file that may not be YAML: from its line, or, when it has none, from the whole."""
+    """Return the `state_dir` of a file that may be invalid YAML: from a line of its own, or else from the parsed file."""
     line = _STATE_DIR.search(data.decode("utf-8", "replace"))
     if line is not None or b"state_dir" not in data:
         return line and _unquoted(line[1].strip())
@@ -146,7 +144,7 @@ def _named_state_dir(data: bytes) -> str | None:
 
 
 def _unquoted(text: str) -> str | None:
-    """Return a scalar of one line without its quotes or its comment, None for nothing."""
+    """Return a scalar of one line without quotes and comment, or None."""
     if text.startswith(("'", '"')):
         return text[1:].partition(text[0])[0] or None
     return text.partition("#")[0].strip() or None
@@ -162,7 +160,7 @@ def _is_same(path: str, other: str) -> bool:
 
 
 def _remove_outdated(state_dir: str, path: str) -> None:
-    """Remove a copy of the same configuration from where the state directory was before."""
+    """Remove a copy of the same configuration from a former state directory."""
     folder = os.path.join(state_dir, FOLDER)
     with suppress(OSError, CopyError):
         opened = _open_folder(folder)
@@ -195,7 +193,7 @@ def _contents(record: Mapping[str, Any]) -> Contents:
 
 
 def _read(folder: str, path: str) -> dict[str, Any]:
-    """Return the copy in a folder. Raise OSError, or CopyError when it is not to be trusted or not of the file `path`."""
+    """Return the copy in a folder. Raise OSError, or CopyError when it is not trusted or not a copy of the file `path`."""
     opened = _open_folder(folder)
     try:
         return _checked(_content(opened), path)

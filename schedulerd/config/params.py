@@ -1,4 +1,4 @@
-"""The parameters that a job declares: read from the configuration, checked, and kept out of words that run as a program."""
+"""Reads and checks the parameters that a job declares, and finds words of a command that a program would run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WRAPPERS = frozenset(
     {"env", "nice", "nohup", "setsid", "sudo", "doas", "xargs", "stdbuf", "unshare", "systemd-run", "strace"}
 )
 _SETS = re.compile(r"-|[A-Za-z_][A-Za-z0-9_]*=")  # an option, or a variable for env
-FITTING: Mapping[ParamType, frozenset[str]] = {  # which settings go with which type
+FITTING: Mapping[ParamType, frozenset[str]] = {  # the settings that are valid for each type
     ParamType.TEXT: frozenset({"pattern", "max_length", "multiline", "choices"}),
     ParamType.INTEGER: frozenset({"minimum", "maximum", "choices"}),
     ParamType.NUMBER: frozenset({"minimum", "maximum", "choices"}),
@@ -31,7 +31,7 @@ FITTING: Mapping[ParamType, frozenset[str]] = {  # which settings go with which 
 
 
 def params_from(read: Mapping[str, Mapping[str, Any]], path: Path, report: Report) -> dict[str, Param]:
-    """Return the declarations in what `options.PARAM` has read, after reporting what contradicts itself."""
+    """Return the declarations of parameters, after reporting settings that contradict each other."""
     return {name: _declared(given, (*path, name), report) for name, given in read.items()}
 
 
@@ -39,7 +39,7 @@ def _declared(given: Mapping[str, Any], path: Path, report: Report) -> Param:
     kind = given["type"] or (ParamType.CHOICE if given["choices"] else ParamType.TEXT)
     fields = {name: value for name, value in given.items() if value is not None and name not in ("type", "default")}
     for name in sorted(fields.keys() - FITTING[kind]):
-        report((*path, name), f"{name} does not go with the type {kind}")
+        report((*path, name), f"{name} is not valid for the type {kind}")
         del fields[name]
     if kind is ParamType.CHOICE and not given["choices"]:
         report(path, "a choice needs choices: [A, B]")
@@ -57,9 +57,9 @@ def _declared(given: Mapping[str, Any], path: Path, report: Report) -> Param:
 
 
 def without_options(declared: Mapping[str, Param], words: Collection[str]) -> dict[str, Param]:
-    """Return declarations of which the numbers among the `words` of a command are at least 0, where no minimum is declared.
+    """Return declarations in which numbers that are `words` of a command have a minimum of 0, unless one is declared.
 
-    A program could take -9 for an option, as with the `-` of a text. A negative default or maximum says that it is meant.
+    Otherwise, a program could read -9 as an option. A negative default or maximum shows that negative numbers are intended.
     """
     return {name: _unsigned(param) if name in words else param for name, param in declared.items()}
 
@@ -72,9 +72,9 @@ def _unsigned(param: Param) -> Param:
 
 
 def words_that_run(words: Sequence[Any]) -> dict[int, str]:
-    """Return which words of a command a program reads as a program itself, with its name, by their index.
+    """Return the indices of words of a command that are run as a program, each with the name of what runs it.
 
-    The value of a parameter must be none of them: who triggers the job would choose what runs.
+    None of them should be the value of a parameter: whoever starts the job would choose what runs.
     """
     program = os.path.basename(words[0]) if words and isinstance(words[0], str) else ""
     if _INTERPRETER.fullmatch(program):

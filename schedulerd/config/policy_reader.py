@@ -1,4 +1,4 @@
-"""From the checked settings of a job to the fields of `Job` that say how it is run; pure."""
+"""Reads settings of a job into the fields of `Job` about retries, misfires, overlaps and pools. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .fields import Path, Report
 
 
 def policy_of(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of `Job` that the settings of `options.POLICY` become, as they are: those without a place in it."""
+    """Return the fields of `Job` that come from the settings in POLICY without further checks."""
     return {
         "timeout_seconds": value["timeout"] or None,
         "kill_grace_seconds": value["kill_grace"],
@@ -37,14 +37,14 @@ def policy_of(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limits_of(pools: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many seats each pool has, from `db: 4` or `db: {limit: 4}`."""
+    """Return the number of slots of each pool, from `db: 4` or `db: {limit: 4}`."""
     return {name: each["limit"] or 1 if isinstance(each, Mapping) else each for name, each in pools.items()}
 
 
 def uses_of(read: Mapping[str, Any], limits: Mapping[str, int], path: Path, report: Report) -> dict[str, int]:
-    """Return how many seats of which pools a job takes, after reporting pools that are not there or too small.
+    """Return how many slots of each pool a run holds, after reporting pools that do not exist or are too small.
 
-    `limits` are the seats of all pools; a mutex is a pool of its own kind that needs no definition.
+    `limits` are the slots of all pools. A mutex is a pool with one slot that needs no definition.
     """
     uses: dict[str, int] = dict(read.get("uses") or {})
     if read.get("pool"):

@@ -1,4 +1,4 @@
-"""What is told of the configuration: which one is in force, and what is wrong with the files."""
+"""The state of the configuration: the one in force, and the mistakes in the files."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from ..core.units import counted
 
 @dataclass
 class ConfigState:
-    """Which configuration is in force, what was wrong with the last one that was tried, and which limits are not kept."""
+    """The configuration in force, the mistakes of the last one that was loaded, and limits that cannot be enforced."""
 
     path: str
     loaded_at: datetime
     problems: list[str] = field(default_factory=list)
-    is_partial: bool = False  # what is in force lacks the jobs of included files, in which the problems are
-    is_copy: bool = False  # what is in force was read from the copy of the last good configuration
-    copy_error: str | None = None  # why what is in force could not be copied
+    is_partial: bool = False  # included files with the mistakes in `problems` are left out
+    is_copy: bool = False  # the last good configuration is in force
+    copy_error: str | None = None  # why the configuration in force could not be stored as the last good one
     limits_not_kept: dict[str, list[str]] = field(default_factory=dict)
 
     def loaded(self, at: datetime, left_out: Sequence[Problem]) -> None:
-        """Take note of a configuration that was read from the files at `at`, but for those with mistakes in them."""
+        """Record that the files were loaded at `at`, except included files with the mistakes `left_out`."""
         self.loaded_at, self.problems, self.is_copy = at, list(map(str, left_out)), False
         self.is_partial = bool(left_out)
 
     def refused(self, problems: Sequence[object]) -> None:
-        """Take note of one that was not put into force."""
+        """Record a configuration that was refused."""
         self.problems, self.is_partial = list(map(str, problems)), False
 
     @property
     def is_unwell(self) -> bool:
-        """Return whether the operator has something to mend."""
+        """Return whether an operator has something to correct."""
         return bool(self.problems) or self.copy_error is not None
 
     @property
     def notice(self) -> str | None:
-        """Return what a caller must know who takes the files for what is in force, None when they are."""
+        """Return how the configuration in force differs from the files, or None."""
         if not self.problems:
             return None
         mistakes = f"the configuration has {counted(len(self.problems), 'mistake')}"
@@ -49,7 +49,7 @@ class ConfigState:
 
     @property
     def status(self) -> str:
-        """Return what the service manager's status says of it after the number of jobs."""
+        """Return the part of the status for the service manager that follows the number of jobs."""
         if not self.problems:
             return ""
         what = "the last good configuration is used" if self.is_copy else "not reloaded"

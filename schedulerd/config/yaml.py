@@ -1,7 +1,7 @@
-"""Turn the text of a YAML file into plain values, and remember where each of them stands.
+"""Reads a YAML file into plain values, and finds the line and column of each of them.
 
-Quick (libyaml composes, and one pass of our own builds) and strict: a duplicate key is a problem, tags are refused, a file
-with too many values is refused before any of them is kept, and a bomb or a deep nest is stopped by count and depth. Plain
+libyaml composes the nodes, and one pass builds the values. Duplicate keys and tags are mistakes. The numbers of values and
+levels are limited, also after aliases are followed; a file with too many values is refused before it is composed. Plain
 words follow YAML 1.2: only `true` and `false` are booleans, and `12:30` or `2027-01-01` are texts.
 """
 
@@ -18,20 +18,20 @@ from .fields import HiddenKey, Path
 
 MOST_VALUES = 300_000  # of one file, keys among them; also after aliases are followed
 MOST_VALUES_OF_ALL = 1_000_000  # of all files of a configuration
-MOST_MISTAKES = 100  # of one file: more are not looked for
+MOST_MISTAKES = 100  # of one file; after that, checking stops
 DEEPEST = 20
 
-_INDICATORS = (b":", b",", b"-", b"?", b"[", b"{")  # one of them stands before each value, and at most two values follow
+_INDICATORS = (b":", b",", b"-", b"?", b"[", b"{")  # each value follows one of them, and at most two values follow one
 _PLAIN, _QUOTED = "plain", "quoted"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}")
-_WAYS_OUT = {  # by the parser's words (libyaml)
+_WAYS_OUT = {  # by a part of the message of libyaml
     "scanning an alias": "put a value with * or & in quotes",
     "cannot start any token": "indent by spaces, not tabs; put a value that begins with @, ` or % in quotes",
     "mapping values are not allowed": "put a value with a colon and a space in it in quotes, or write it as a block: |",
 }
 _OMITTED = "…"  # in place of a key that may hold a secret
-_MARKS = ("=", "@", "//")  # of a URL, or a pair of a name and a value, that stands where a key is meant
+_MARKS = ("=", "@", "//")  # of a URL or a pair of a name and a value, written in place of a key
 _STANDARD_TAGS = "tag:yaml.org,2002:"
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
@@ -47,7 +47,7 @@ class _TooManyError(Exception):
 
 
 class _Composer(CParser):
-    """libyaml's composer, which tells us of each node only whether it was quoted."""
+    """The composer of libyaml. The tag of each scalar says only whether it was quoted."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -66,10 +66,10 @@ class _Composer(CParser):
 
 
 class Document:
-    """One YAML file: its `value`, and the place of every part of it."""
+    """One YAML file: its `value`, and the line and column of every part of it."""
 
     def __init__(self, path: str, data: bytes, most: int = MOST_VALUES) -> None:
-        """Take `data` as the content of the file `path`. Raise ConfigError when it is no YAML or has over `most` values."""
+        """Read `data`, the content of the file `path`. Raise ConfigError when it is not YAML or has over `most` values."""
         self.path = path
         self.problems: list[Problem] = []
         self.count = 0  # of its values, keys among them
@@ -79,7 +79,7 @@ class Document:
         self.value = self._build(self._root, (), 0) if self._root is not None else None
 
     def problem(self, path: Path, text: str, *, is_warning: bool = False) -> Problem:
-        """Return a problem with the place of `path`, or of the nearest part of it that is there."""
+        """Return a problem with the line and column of `path`, or of the longest part of it that exists."""
         line, column = self._place(path)
         return Problem(self.path, line, column, dotted(path), text, is_warning)
 
@@ -129,7 +129,7 @@ class Document:
             if not isinstance(key, str):
                 self._report_at(key_node, path, "a key must be a word")
             elif key in value:
-                self._report_at(key_node, (*path, key), f"duplicate key {_shown_key(key)}: it stands here already")
+                self._report_at(key_node, (*path, key), f"duplicate key {_shown_key(key)}: already defined")
             elif key == "<<" and key_node.tag == _PLAIN:
                 self._report_at(key_node, path, "merge keys (<<) are not supported: use defaults")
             else:
@@ -159,7 +159,7 @@ class Document:
             raise ConfigError(self.problems)
 
     def _index(self, node: Any) -> dict[Any, tuple[Any, Any]]:
-        """Return a mapping's first key and value node of each name; made when the first problem is inside it."""
+        """Return the first key and value node of each name of a mapping. Built for the first problem in it."""
         found = self._indices.get(id(node))
         if found is None:
             pairs = ((key, value) for key, value in reversed(node.value) if isinstance(key.value, str))
@@ -183,12 +183,12 @@ class Document:
 
 
 def _may_exceed(data: bytes, most: int) -> bool:
-    """Return whether there may be more than `most` values: no is certain, yes has to be counted."""
+    """Return whether there may be more than `most` values. False is certain; otherwise, count them."""
     return 2 * sum(map(data.count, _INDICATORS)) + 1 > most
 
 
 def _count(data: bytes, most: int) -> None:
-    """Raise _TooManyError at the first value above `most`, and _TooDeepError; nothing of the file is kept meanwhile."""
+    """Raise _TooManyError at the first value above `most`, or _TooDeepError. No value is stored meanwhile."""
     count = depth = 0
     for event in iter(CParser(data).get_event, None):
         count += isinstance(event, yaml.NodeEvent)
@@ -200,7 +200,7 @@ def _count(data: bytes, most: int) -> None:
 
 
 def _way_out(text: str) -> str:
-    """Return what helps against a mistake that the parser's words do not explain, or nothing."""
+    """Return a hint for a mistake that the message of the parser does not explain, or an empty text."""
     return next((f" ({help_})" for words, help_ in _WAYS_OUT.items() if words in text), "")
 
 
@@ -219,7 +219,7 @@ def _shown_key(key: str) -> str:
 
 
 def _tag_refused(tag: str) -> str:
-    """Return what is wrong with a tag, which may be a password that begins with an exclamation mark."""
+    """Return the message about a tag. The tag may be a password that begins with an exclamation mark."""
     if tag.startswith(_STANDARD_TAGS):
         return f"the tag {tag!r} is not allowed"
     return "a tag is not allowed: put a value that begins with ! in quotes"

@@ -127,7 +127,7 @@ def test_declarations_are_read_from_the_file(tmp_path):
     [
         ("{shell: x, params: {Day: {}}}", "'Day' is not a name of a parameter"),
         ("{shell: x, params: {a: {type: txet}}}", "did you mean 'text'?"),
-        ("{shell: x, params: {a: {type: date, minimum: 1}}}", "minimum does not go with the type date"),
+        ("{shell: x, params: {a: {type: date, minimum: 1}}}", "minimum is not valid for the type date"),
         ("{shell: x, params: {a: {type: integer, default: two}}}", "'two' is not a whole number"),
         ("{shell: x, params: {a: {pattern: '['}}}", "'[' is not a regular expression"),
         ("{shell: x, params: {a: {type: choice}}}", "a choice needs choices"),

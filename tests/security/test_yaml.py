@@ -137,7 +137,7 @@ def test_all_included_files_together_have_a_limit_of_bytes(tmp_path, monkeypatch
     monkeypatch.setattr(files, "LARGEST_SUM", 2 * 1024 * 1024)
     path = including(tmp_path, ["#" * 900_000] * 3)
 
-    with pytest.raises(ConfigError, match=r"/2\.yaml:1:1: with the files before it is larger than 2 MiB"):
+    with pytest.raises(ConfigError, match=r"/2\.yaml:1:1: is, together with the files before it, larger than 2 MiB"):
         load(path)
 
 
