@@ -577,7 +577,7 @@ def _as(uid, gid, groups, running, *words):
     """
     words = ["--socket", str(running.socket_path), *words]
     code = (
-        "import os, sys; from schedulerd import ctl; ctl.make_parser().format_help(); 'a'.encode('idna');"
+        "import os, sys; from schedulerd.cli import main as ctl; ctl.make_parser().format_help(); 'a'.encode('idna');"
         f"os.setgroups({groups!r}); os.setgid({gid}); os.setuid({uid}); sys.exit(ctl.main({words!r}))"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
