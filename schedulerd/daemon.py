@@ -4,13 +4,13 @@
 |----------------|------------|------------------------|------------------------------------------|
 | main, asyncio  | server     | sockets, signals       | calls the store directly (in_thread)     |
 | planner        | planner    | the clock              | runs a job                               |
-| store-writer   | store      | what is to be written  | waits long for the database              |
+| store-writer   | store      | changes to write       | waits long for the database              |
 | store-database | store      | the disk, the server   | decides anything                         |
 | starter-N      | executor   | short tasks            | waits for a child                        |
-| seat-N         | executor   | a built-in job         |                                          |
-| supervisor     | supervisor | the keepers            | does anything but hear and hand over     |
-| clearing       | shelf      | a folder of backups    | is waited for                            |
-| summoner-N     | supervisor | a keeper's start       | tells anybody but the supervisor         |
+| builtin-N      | executor   | a built-in job         |                                          |
+| supervisor     | supervisor | the keepers            | does more than receive and hand over     |
+| clearing       | service    | a folder of backups    | is waited for                            |
+| summoner-N     | supervisor | a keeper's start       | reports to another than the supervisor   |
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ BUILTINS: dict[str, Callable[[Context], Result]] = {
 }
 KILL_MARGIN_SECONDS = 2.0  # after the last SIGKILL, for the ends to be seen and written
 CLOSE_SECONDS = 2.0
-STOP_MARGIN_SECONDS = 20.0  # for all else that a stop does
-RETRY_SECONDS = 1.0  # between two tries to open the history at the start
-OWN_THREADS = 4  # a look at files, or a reload, may hang
+STOP_MARGIN_SECONDS = 20.0  # for everything else at a stop
+RETRY_SECONDS = 1.0  # between two attempts to open the store at the start
+OWN_THREADS = 4  # a check of files, or a reload, may hang
 THREAD_SECONDS = 5.0  # for their start
-WORD_SECONDS = 10.0  # between two words to systemd while that takes long
+WORD_SECONDS = 10.0  # between two notifications of systemd while the store is opened
 
 
 class Daemon:
@@ -218,7 +218,7 @@ class Daemon:
         self._waits_for = None
         await self._open_doors()
         gc.collect()
-        gc.freeze()  # what was built so far stays: no later collection looks at it again
+        gc.freeze()  # these objects stay: later collections need not examine them
         self.notifier.ready(self._reloader.status)
         log.info(
             "up to %d descriptors for the daemon and each keeper, %d for a job (RLIMIT_NOFILE)", limit(), limit_at_start()

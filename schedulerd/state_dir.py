@@ -1,4 +1,4 @@
-"""The state directory: made, checked and locked, and rid of what is in the way; with the outage journal in it."""
+"""The state directory: create, check and lock it, and set aside what is in the way. Opens the outage journal in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 
 
 def spool_of(config: Config, clock: Clock) -> OutageSpool | None:
-    """Return what takes the changes of an outage; None when there is no room for it. Raise StoreError."""
+    """Return the spool for the changes of an outage; None when there is no room for it. Raise StoreError."""
     if not config.outage_journal_bytes:
         return None
     path = os.path.join(config.state_dir, "outage.journal")
@@ -109,7 +109,7 @@ def _clear_folder(path: str, clock: Clock) -> None:
         return
     aside = free_name(path, "aside", clock.now())
     os.rename(path if os.path.islink(path) else f"{path}/", aside)
-    _tell(path, aside)
+    _log_moved(path, aside)
 
 
 def clear_the_way(state_dir: str, clock: Clock) -> None:
@@ -117,7 +117,7 @@ def clear_the_way(state_dir: str, clock: Clock) -> None:
     for path, is_right in _needed(state_dir):
         try:
             found = os.lstat(path)
-        except OSError:  # it is not there, or what it is in is no folder, and is told so
+        except OSError:  # it does not exist, or is below a file that is set aside
             continue
         if is_right(_followed(path, found) if is_right is stat.S_ISDIR else found.st_mode):
             continue
@@ -126,7 +126,7 @@ def clear_the_way(state_dir: str, clock: Clock) -> None:
             os.rename(path, aside)
         except OSError as error:
             raise SchedulerdError(f"{path} is not what it should be, and cannot be renamed: {error.strerror}") from error
-        _tell(path, aside)
+        _log_moved(path, aside)
 
 
 def _needed(state_dir: str) -> Iterator[tuple[str, Callable[[int], bool]]]:
@@ -166,5 +166,5 @@ def _followed(path: str, found: os.stat_result) -> int:
         return found.st_mode
 
 
-def _tell(path: str, aside: str) -> None:
+def _log_moved(path: str, aside: str) -> None:
     log.error("%s was not what the daemon needs there: it is set aside as %s", path, aside)

@@ -1,4 +1,4 @@
-"""Looks at the files that a running daemon needs by name, and makes again what somebody has removed."""
+"""Checks the files that a running daemon needs by name, and creates removed ones again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .process.output import OutputFolder
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0  # between two looks
+CHECK_SECONDS = 10.0  # between two checks
 
 
 class Upkeep:
@@ -29,29 +29,29 @@ class Upkeep:
         output: OutputFolder,
         clock: Clock,
     ) -> None:
-        """`restore_keepers` has the keepers make their files again, and returns what is wrong with them, in words."""
+        """`restore_keepers()` lets the keepers create their files again, and returns their errors, as messages."""
         self._locks, self._listeners, self._restore_keepers = locks, listeners, restore_keepers
         self._output, self._clock = output, clock
-        self._looks_at = clock.monotonic() + LOOK_SECONDS
-        self._looking = threading.Lock()
+        self._check_at = clock.monotonic() + CHECK_SECONDS
+        self._checking = threading.Lock()
         self._found: list[str] = []
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong, in words."""
+        """Return what is wrong, as messages."""
         return [*self._found, *self._output.troubles]
 
     def is_due(self) -> bool:
-        """Return whether it is time for the next look, once: it costs nothing to ask at each tick."""
+        """Return once whether the next check is due. Cheap; called at each tick."""
         now = self._clock.monotonic()
-        if now < self._looks_at:
+        if now < self._check_at:
             return False
-        self._looks_at = now + LOOK_SECONDS
+        self._check_at = now + CHECK_SECONDS
         return True
 
     def restore(self) -> socket.socket | None:
-        """Make again what is gone; return a socket when the API has a new one. A disk that hangs may keep its caller."""
-        if not self._looking.acquire(blocking=False):
+        """Create removed files again; return a socket when the API has a new one. A disk that hangs blocks the caller."""
+        if not self._checking.acquire(blocking=False):
             return None
         try:
             troubles = [trouble for each in self._locks if (trouble := each.restore()) is not None]
@@ -59,7 +59,7 @@ class Upkeep:
             troubles += self._restore_keepers()
             self._output.look()
         finally:
-            self._looking.release()
+            self._checking.release()
         for trouble in troubles:
             if trouble not in self._found:
                 log.error("%s", trouble)

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from ..core.concurrency import FullPool, Selection, Waiting, format_pool_wait, select_runs
 from ..core.models import Job
 
-NO_SLOTS: Mapping[str, int] = {}
-
 
 class PoolSlots:
     """The slots of all pools. Called with the lock of the job table held."""
