@@ -19,7 +19,7 @@ from .codec import check_wrapped, is_wrapped, suffix_of, wrap
 from .entry import CatalogueEntry
 from .manifest import Manifest, backup_owner_of, filename_of
 from .retention import expired
-from .source import HISTORY, BackupError, CopyResult, Order, SourceType
+from .source import HISTORY, BackupError, Order, SourceCopy, SourceType
 
 BLOCK = 1024 * 1024
 GROWTH = 1.1  # how much larger than the last one a backup is expected to be
@@ -105,7 +105,7 @@ def _entered(
     return catalogue.enter(file, manifest)
 
 
-def _origin_fields(order: Order, copied: CopyResult) -> dict[str, Any]:
+def _origin_fields(order: Order, copied: SourceCopy) -> dict[str, Any]:
     """Return the fields of the manifest that say where a backup comes from."""
     same: Mapping[str, Any] = {
         name: order[name] for name in ("job_id", "run_id", "source", "kind", "compress", "encrypt", "node", "daemon")

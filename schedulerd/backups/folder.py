@@ -8,7 +8,7 @@ import re
 import stat
 
 from .commands import Tool, call, text_of
-from .source import BackupError, CopyResult, Order, RefutedError, SourceType
+from .source import BackupError, Order, RefutedError, SourceCopy, SourceType
 
 _FLAGS = ("--numeric-owner", "--acls", "--xattrs", "--sparse")
 _ALL_XATTRS = "--xattrs-include=*"  # without it, tar restores only those of the namespace `user`
@@ -17,7 +17,7 @@ MOST_LINKS = 40  # in one path; the limit of the kernel, see path_resolution(7)
 _CHANGED = 1  # the status of tar when files were changed while it read them
 
 
-def _copy(order: Order, path: str) -> CopyResult:
+def _copy(order: Order, path: str) -> SourceCopy:
     folder = order["folder"]
     if not os.path.isdir(folder):
         raise BackupError(f"folder {folder} does not exist")
@@ -26,7 +26,7 @@ def _copy(order: Order, path: str) -> CopyResult:
     argv = ["tar", "--create", f"--file={path}", *_FLAGS, "--anchored", *excluded, f"--directory={folder}", "."]
     status = call(Tool(argv, accepted=(0, _CHANGED)))
     warnings = ("some files changed while tar read them: see the output",) if status == _CHANGED else ()
-    return CopyResult(text_of(Tool(["tar", "--version"])).partition("\n")[0], warnings)
+    return SourceCopy(text_of(Tool(["tar", "--version"])).partition("\n")[0], warnings)
 
 
 def _own(folder: str, backups: str) -> list[str]:

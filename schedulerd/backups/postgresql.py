@@ -10,7 +10,7 @@ import re
 
 from ..secrets.database_errors import postgresql_program
 from .commands import Tool, call, text_of
-from .source import BackupError, CopyResult, Order, SourceType
+from .source import BackupError, Order, SourceCopy, SourceType
 from .urls import postgresql
 
 CONNECT_SECONDS = "30"
@@ -53,11 +53,11 @@ def ways_out(said: str) -> list[str]:
     return found
 
 
-def _dump(order: Order, path: str) -> CopyResult:
+def _dump(order: Order, path: str) -> SourceCopy:
     compression = [] if order["compress"] == "none" else ["--compress=0"]  # the whole file is compressed later
     schema = [f'--schema="{order["schema"]}"'] if order["schema"] else []
     call(_tool(order, "pg_dump", "--format=custom", f"--file={path}", *compression, *schema, url=order["url"]))
-    return CopyResult(text_of(_tool(order, "pg_dump", "--version")))
+    return SourceCopy(text_of(_tool(order, "pg_dump", "--version")))
 
 
 def _size(order: Order) -> int:
@@ -73,9 +73,9 @@ def _check_dump(order: Order, path: str) -> None:
     call(_tool(order, "pg_restore", "--file=-", path))
 
 
-def _dump_globals(order: Order, path: str) -> CopyResult:
+def _dump_globals(order: Order, path: str) -> SourceCopy:
     call(_tool(order, "pg_dumpall", "--globals-only", f"--file={path}", url=order["url"]))
-    return CopyResult(text_of(_tool(order, "pg_dumpall", "--version")))
+    return SourceCopy(text_of(_tool(order, "pg_dumpall", "--version")))
 
 
 def _check_globals(_order: Order, path: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from ..secrets.database_errors import redis_words
 from .commands import Tool, call, text_of, write_output
-from .source import BackupError, CopyResult, Order, RefutedError, SourceType
+from .source import BackupError, Order, RefutedError, SourceCopy, SourceType
 from .tls_tunnel import tunnel
 from .urls import RedisServer, redis
 
@@ -22,11 +22,11 @@ POLL_SECONDS = 0.1
 FALSE = ("", '""', '"0"', "(integer) 0", "(nil)", "(false)")
 
 
-def _copy(order: Order, path: str) -> CopyResult:
+def _copy(order: Order, path: str) -> SourceCopy:
     server = redis(order["url"])
     with _reached(server) as place:
         call(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "--rdb", path], server.env))
-    return CopyResult(text_of(Tool(["redis-cli", "--version"])))
+    return SourceCopy(text_of(Tool(["redis-cli", "--version"])))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class RefutedError(BackupError):
 
 
 @dataclass(frozen=True, slots=True)
-class CopyResult:
+class SourceCopy:
     """The program and version that made a copy, and warnings about the copy."""
 
     made_with: str
@@ -43,7 +43,7 @@ class SourceType:
     """
 
     suffix: str
-    copy: Callable[[Order, str], CopyResult]
+    copy: Callable[[Order, str], SourceCopy]
     check: Callable[[Order, str], None]
     size: Callable[[Order], int]
     restore: Callable[[Order, str, str], None] | None = None

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ..secrets.database_errors import sqlite_words
 from .commands import write_output
-from .source import BackupError, CopyResult, Order, RefutedError, SourceType
+from .source import BackupError, Order, RefutedError, SourceCopy, SourceType
 
 BUSY_SECONDS = 60.0
 POLL_SECONDS = 0.5  # signals are handled in between
@@ -22,7 +22,7 @@ STEPS = 100_000  # … or so many instructions of the virtual machine of SQLite
 SCHEME = "sqlite://"
 
 
-def _copy(order: Order, path: str) -> CopyResult:
+def _copy(order: Order, path: str) -> SourceCopy:
     database = order["url"].removeprefix(SCHEME)
     try:
         with (
@@ -35,7 +35,7 @@ def _copy(order: Order, path: str) -> CopyResult:
             copy.execute("PRAGMA journal_mode=DELETE")  # so that it is one file, without a -wal beside it
     except sqlite3.Error as error:
         raise BackupError(f"{database} could not be backed up: {_format_error(error)}") from error
-    return CopyResult(f"SQLite {sqlite3.sqlite_version}")
+    return SourceCopy(f"SQLite {sqlite3.sqlite_version}")
 
 
 def _size(order: Order) -> int:
