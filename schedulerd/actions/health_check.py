@@ -40,7 +40,7 @@ from .probes.runner import Planned, probe_all
 
 log = logging.getLogger(__name__)
 
-FOUNDING = ("postgresql", "redis", "storage")  # services that are always told of
+FOUNDING = ("postgresql", "redis", "storage")  # services that are always reported
 _FOLDER = "storage:"  # and a folder: one target of the service `storage`; no other target's name has a colon
 _SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Answer, Cut], Answer]] = {
     "postgresql": postgresql.probe, "redis": redis.probe,

@@ -1,7 +1,7 @@
-"""Probes of what schedulerd's host and jobs depend on: one file is one kind of target, `probing.py` calls them in parallel.
+"""Probes of what the host and its jobs depend on: a file for each kind of target. `runner.py` calls them in parallel.
 
-A probe returns an `Answer`: `status` when it is not healthy, `error` with the reason, and figures. What it raises is the
-news that its target is unhealthy. It may wait as long as its timeout; what it hangs on is cut (`Cut`) after that.
+A probe returns an `Answer`: `status` when it is not healthy, `error` with the reason, and figures. An exception means that
+the target is unhealthy. A probe may wait until its timeout; then the runner interrupts it (`Cut`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Probe = Callable[[Cut], Answer]
 
 
 def error_text(error: Exception) -> str:
-    """Return an error of whatever driver on one line, without what is secret in a URL."""
+    """Return the error of any driver on one line, without the secrets in a URL."""
     return (mask_userinfo(" ".join(str(error).split())) or type(error).__name__)[:500]
 
 

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 
 def order() -> dict[str, Any]:
-    """Return what is to be done: JSON from the standard input, which is /dev/null from then on."""
+    """Return the order, JSON from standard input, which is /dev/null afterwards."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")  # whatever language the job is set to
+            stream.reconfigure(encoding="utf-8", errors="replace")  # in whatever locale the job runs
     given: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -27,29 +27,29 @@ def order() -> dict[str, Any]:
 
 
 def clean_up_on_sigterm() -> None:
-    """Let SIGTERM unwind the program, so that nothing half-made is left behind; and make private whatever is made."""
+    """Exit on SIGTERM by an exception, so that partial files are removed. Make new files private."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _leave)
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: what unwinds now is not to be disturbed
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     sys.exit(128 + number)
 
 
 def report(**result: Any) -> None:
-    """Say something about the run."""
+    """Write the result file of the run."""
     path = os.environ.get("SCHEDULERD_RESULT_FILE")
     if path:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(result, file)
 
 
-def fail(message: str, told: str | None = None, **result: Any) -> NoReturn:
-    """End the run as failed, with the reason in words; `told` goes into its output instead, where it may be of all kinds."""
+def fail(message: str, output: str | None = None, **result: Any) -> NoReturn:
+    """End the run as failed with a message. `output` is written to the output of the run instead of the message."""
     clean = message.encode("utf-8", "replace").decode().replace("\0", "?")
     sys.stdout.flush()
-    sys.stderr.write((clean if told is None else told) + "\n")
+    sys.stderr.write((clean if output is None else output) + "\n")
     sys.stderr.flush()
     report(message=clean, **result)
-    os._exit(1)  # also from a second thread, while the first still waits for somebody else's answer
+    os._exit(1)  # also from a second thread, while the first waits for a server
