@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulerd.api.connections import admission
-from schedulerd.api.connections.admission import Caller, Decision, Rank, RateLimit, decide, verdict_on
+from schedulerd.api.connections.admission import AdmissionDecision, Caller, Rank, RateLimit, decide, verdict_on
 
 STRANGER, KNOWN, OWN = Rank
 
@@ -86,19 +86,19 @@ def test_s14_without_descriptors_one_leaves_for_each_who_comes():
 @pytest.mark.parametrize(
     ("came", "peer", "speaks", "turn"),
     [
-        (20.05, "a", True, Decision.REFUSE),
-        (20.2, "a", True, Decision.ADMIT),
-        (20.2, "a", False, Decision.WAIT),
-        (21.1, "a", False, Decision.ADMIT),
-        (20.05, "b", True, Decision.ADMIT),
-        (20.05, "b", False, Decision.WAIT),
+        (20.05, "a", True, AdmissionDecision.REFUSE),
+        (20.2, "a", True, AdmissionDecision.ADMIT),
+        (20.2, "a", False, AdmissionDecision.WAIT),
+        (21.1, "a", False, AdmissionDecision.ADMIT),
+        (20.05, "b", True, AdmissionDecision.ADMIT),
+        (20.05, "b", False, AdmissionDecision.WAIT),
     ],
 )
 def test_s14_a_stranger_is_heard_before_another_stranger_takes_their_place(came, peer, speaks, turn):
     found = admission.Verdict(True, Caller("a", came=20.0), "crowded")
 
     assert decide(found, Caller(peer, came=came), has_head=speaks) is turn
-    assert decide(found, Caller(peer, KNOWN, came=came), has_head=speaks) is Decision.ADMIT
+    assert decide(found, Caller(peer, KNOWN, came=came), has_head=speaks) is AdmissionDecision.ADMIT
 
 
 crowds = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(Rank), st.booleans()), min_size=0, max_size=500)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .admission import Decision
+from .admission import AdmissionDecision
 
 MOST_ACCEPTED = 128  # in one turn of the loop: root may be queued behind 2,000 others, and a decision is cheap
 MOST_WAITING = 128
@@ -21,7 +21,7 @@ WAIT_SECONDS = 1.0
 POLL_SECONDS = 0.003
 PEEK_BYTES = 4096
 
-Decide = Callable[[socket.socket, Callable[[socket.socket], bool]], Decision]
+Decide = Callable[[socket.socket, Callable[[socket.socket], bool]], AdmissionDecision]
 
 
 class FilteredListener(socket.socket):
@@ -54,12 +54,12 @@ class ConnectionFilter:
     def admits(self, connection: socket.socket) -> bool:
         """Return whether the caller is to admit a connection; otherwise it is admitted here, kept aside, or closed."""
         decision = self._decide(connection, has_head)
-        if decision is Decision.ADMIT:
+        if decision is AdmissionDecision.ADMIT:
             return True
-        if decision is Decision.ADMIT_ASIDE:
+        if decision is AdmissionDecision.ADMIT_ASIDE:
             self._admit(asyncio.get_running_loop(), connection)
             return False
-        if decision is Decision.REFUSE:
+        if decision is AdmissionDecision.REFUSE:
             connection.close()
             return False
         self._waiting.append((asyncio.get_running_loop().time() + WAIT_SECONDS, connection))
@@ -88,7 +88,7 @@ class ConnectionFilter:
             is_ready = connection.fileno() in readable and has_head(connection)
             if not is_ready and until > now:
                 self._waiting.append((until, connection))
-            elif is_ready and self._decide(connection, has_head) in (Decision.ADMIT, Decision.ADMIT_ASIDE):
+            elif is_ready and self._decide(connection, has_head) in (AdmissionDecision.ADMIT, AdmissionDecision.ADMIT_ASIDE):
                 self._admit(loop, connection)
             else:
                 connection.close()

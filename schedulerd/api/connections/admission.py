@@ -59,7 +59,7 @@ class RateLimit:
         return True
 
 
-class Decision(Enum):
+class AdmissionDecision(Enum):
     """What happens to a new connection."""
 
     ADMIT = "admitted through the listener"
@@ -103,15 +103,15 @@ def verdict_on(comer: Caller, present: Collection[Caller], *, is_short: bool = F
     return Verdict(True, first, reason)
 
 
-def decide(found: Verdict, comer: Caller, *, has_head: bool) -> Decision:
+def decide(found: Verdict, comer: Caller, *, has_head: bool) -> AdmissionDecision:
     """Return what happens to a new connection. Strangers replace strangers no faster than these can be served."""
     closes = found.closes
     if not found.is_admitted or closes is None or {comer.rank, closes.rank} != {Rank.STRANGER}:
-        return Decision.ADMIT if found.is_admitted else Decision.REFUSE
+        return AdmissionDecision.ADMIT if found.is_admitted else AdmissionDecision.REFUSE
     age = comer.came - closes.came
     if not has_head:
-        return Decision.ADMIT if age >= SILENT_SECONDS else Decision.WAIT
-    return Decision.ADMIT if age >= HEARD_SECONDS or closes.peer != comer.peer else Decision.REFUSE
+        return AdmissionDecision.ADMIT if age >= SILENT_SECONDS else AdmissionDecision.WAIT
+    return AdmissionDecision.ADMIT if age >= HEARD_SECONDS or closes.peer != comer.peer else AdmissionDecision.REFUSE
 
 
 def peer_verdict_on(comer: Caller, present: Collection[Caller]) -> Verdict:

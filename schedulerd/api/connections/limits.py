@@ -17,7 +17,18 @@ from ...core.errors import BusyError
 from ...core.units import counted
 from ...host.accounts import name_of
 from ...host.descriptors import capacity, is_spare
-from .admission import ADMITTED, FEWEST, Caller, Decision, Rank, RateLimit, Verdict, decide, peer_verdict_on, verdict_on
+from .admission import (
+    ADMITTED,
+    FEWEST,
+    AdmissionDecision,
+    Caller,
+    Rank,
+    RateLimit,
+    Verdict,
+    decide,
+    peer_verdict_on,
+    verdict_on,
+)
 from .loop_share import LoopShare
 from .tally import Tally
 from .transport import MeteredTransport
@@ -131,21 +142,21 @@ class ConnectionLimits:
             self._connections[transport] = self._of_caller[connection.caller] = connection
         return found.is_admitted
 
-    def decide(self, accepted: socket.socket, has_head: Callable[[socket.socket], bool]) -> Decision:
+    def decide(self, accepted: socket.socket, has_head: Callable[[socket.socket], bool]) -> AdmissionDecision:
         """Return what happens to a connection that was just accepted; `has_head` returns whether it has sent a head."""
         caller = self._classify(accepted)
         if caller.is_final and not self._stranger_rate.acquire(asyncio.get_running_loop().time()):
             reason = f"users without a role connect more than {STRANGER_RATE[0]:g} times a second"
             self._count_closed(Verdict(False, reason=reason), caller, is_for_rate=True)
-            return Decision.REFUSE
-        admitted = Decision.ADMIT_ASIDE if caller.is_final else Decision.ADMIT
+            return AdmissionDecision.REFUSE
+        admitted = AdmissionDecision.ADMIT_ASIDE if caller.is_final else AdmissionDecision.ADMIT
         if len(self._of_caller) < FEWEST:
             return admitted
         found = self._verdict_on(accepted, caller)
-        decision = Decision.ADMIT if found is ADMITTED else decide(found, caller, has_head=has_head(accepted))
-        if decision is Decision.REFUSE:
+        decision = AdmissionDecision.ADMIT if found is ADMITTED else decide(found, caller, has_head=has_head(accepted))
+        if decision is AdmissionDecision.REFUSE:
             self._count_closed(found, caller)
-        return admitted if decision is Decision.ADMIT else decision
+        return admitted if decision is AdmissionDecision.ADMIT else decision
 
     def _verdict_on(self, accepted: socket.socket, caller: Caller) -> Verdict:
         caller.came = asyncio.get_running_loop().time()
