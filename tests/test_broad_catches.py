@@ -57,7 +57,7 @@ SUPPRESSED = {
     "actions/probes/redis_protocol.py": "a connection that is given up",
     "host/descriptors.py": "a figure that the kernel does not tell",
     "host/files.py": "a temporary file that is given up",
-    "process/keeper/children.py": "a shortage: looked at again",
+    "process/keeper/adoption.py": "a shortage: checked again",
     "process/keeper/daemon_connection.py": "a daemon that is gone",
     "process/keeper/folder.py": "the lock file has to do; a socket that is gone",
     "process/keeper/run_cgroups.py": "a kernel without a controller's file; figures that are not there; killed one by one",

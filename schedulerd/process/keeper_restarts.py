@@ -1,4 +1,4 @@
-"""Have keepers summoned again by threads of their own: that takes seconds, and nobody else is to wait for it."""
+"""Restarts of keepers, each in a thread of its own: a restart takes seconds, and the supervisor must not wait for it."""
 
 from __future__ import annotations
 
@@ -16,75 +16,77 @@ log = logging.getLogger(__name__)
 
 Connected = tuple[socket.socket, dict[str, Any]]  # a connection and its greeting
 
-AGAIN_SECONDS = 2.0  # between two tries to have a keeper again
+AGAIN_SECONDS = 2.0  # between two attempts to restart a keeper
 
 
 class Restarts:
-    """The keepers that are being summoned. All but `has_come` is for one thread, which asks and takes what comes of it."""
+    """The keepers that are being restarted. Used by the supervisor's thread, which polls the results."""
 
-    def __init__(self, has_come: Callable[[], None]) -> None:
-        """`has_come` is called, by other threads, when there is something in `outcomes`."""
-        self._has_come = has_come
-        self._outcomes: queue.SimpleQueue[tuple[KeeperConnection, Connected | str]] = queue.SimpleQueue()
+    def __init__(self, on_result: Callable[[], None]) -> None:
+        """`on_result` is called by the threads when `results` has a new one."""
+        self._on_result = on_result
+        self._results: queue.SimpleQueue[tuple[KeeperConnection, Connected | str]] = queue.SimpleQueue()
         self._threads: dict[KeeperConnection, threading.Thread] = {}
         self._lacks_threads = False
         self._closing = threading.Event()
 
-    def __contains__(self, link: object) -> bool:
-        """Tell whether somebody sees to it that this keeper is there again."""
-        return link in self._threads
+    def __contains__(self, connection: object) -> bool:
+        """Return whether a thread restarts this keeper."""
+        return connection in self._threads
 
-    def begin(self, link: KeeperConnection, is_silent: bool, wait: float = 0.0) -> None:
-        """Find or start a keeper in `wait` seconds, however often that is tried; one that `is_silent` is killed before."""
-        thread = threading.Thread(target=self._try, args=(link, is_silent, wait), name=f"summoner-{link.place}", daemon=True)
+    def begin(self, connection: KeeperConnection, is_silent: bool, wait: float = 0.0) -> None:
+        """Connect to a keeper, or start one, after `wait` seconds; retry until that succeeds. Kill a silent one first."""
+        thread = threading.Thread(
+            target=self._try, args=(connection, is_silent, wait), name=f"keeper-{connection.place}", daemon=True
+        )
         try:
             thread.start()
-        except RuntimeError as error:  # it is tried again at the next look
+        except RuntimeError as error:  # retried at the next check
             if not self._lacks_threads:
-                log.error("no keeper can be summoned yet: %s", error)
+                log.error("a keeper cannot be restarted yet: %s", error)
             self._lacks_threads = True
         else:
             self._lacks_threads = False
-            self._threads[link] = thread
+            self._threads[connection] = thread
 
-    def outcomes(self) -> Iterator[tuple[KeeperConnection, Connected | str]]:
-        """Take what has come: a keeper's connection and greeting, or what is in the way for now, in words."""
-        while not self._outcomes.empty():
-            link, found = self._outcomes.get()
-            if not isinstance(found, str):
-                self._threads.pop(link).join()
-            yield link, found
+    def results(self) -> Iterator[tuple[KeeperConnection, Connected | str]]:
+        """Yield the results so far: socket and greeting of a keeper, or why it cannot be restarted yet."""
+        while not self._results.empty():
+            connection, result = self._results.get()
+            if not isinstance(result, str):
+                self._threads.pop(connection).join()
+            yield connection, result
 
     def close(self) -> bool:
-        """Try no more. Return whether all threads have ended, so that `has_come` is called no more."""
+        """Stop the attempts. Return whether all threads have ended, so that `on_result` is not called any more."""
         self._closing.set()
         for thread in self._threads.values():
             thread.join(AGAIN_SECONDS)
-        while not self._outcomes.empty():
-            _, found = self._outcomes.get()
-            if not isinstance(found, str):
-                found[0].close()
+        while not self._results.empty():
+            _, result = self._results.get()
+            if not isinstance(result, str):
+                result[0].close()
         return not any(thread.is_alive() for thread in self._threads.values())
 
-    def _try(self, link: KeeperConnection, is_silent: bool, wait: float) -> None:
-        told = None
+    def _try(self, connection: KeeperConnection, is_silent: bool, wait: float) -> None:
+        reported = None
         self._closing.wait(wait)
         while not self._closing.is_set():
-            found: Connected | str
+            result: Connected | str
             try:
                 if is_silent:
-                    link.summoner.kill()
+                    connection.starter.kill()
                     is_silent = False
-                found = link.summoner.summon()
-            except Exception as error:  # whatever it is, it may be gone in a while
-                found = str(error) if isinstance(error, StartError) else f"the keeper of {link.folder}: {error!r}"
+                result = connection.starter.connect()
+            except Exception as error:  # of any kind: it may be temporary
+                result = str(error) if isinstance(error, StartError) else f"the keeper of {connection.folder}: {error!r}"
             if self._closing.is_set():
-                if not isinstance(found, str):
-                    found[0].close()
-            elif found != told:
-                self._outcomes.put((link, found))
-                self._has_come()
-            if not isinstance(found, str):
+                if not isinstance(result, str):
+                    result[0].close()
+            elif result != reported:
+                self._results.put((connection, result))
+                self._on_result()
+            if not isinstance(result, str):
                 return
-            told = found
+            reported = result
             self._closing.wait(AGAIN_SECONDS)

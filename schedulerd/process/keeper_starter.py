@@ -1,7 +1,7 @@
-"""Finds the keeper of a folder, or starts one; one that does not answer is killed, and another one takes its place.
+"""Connect to the keeper of a folder, or start one. A keeper that does not answer is killed and replaced.
 
-A keeper gets of the daemon's environment what it needs and no secret (privacy.py); its children get none of that.
-Nothing here waits for ever, but much waits for seconds: it is for the daemon's start, and for threads that may wait.
+A keeper inherits the variables of the daemon that it needs and no secret (`host/hardening.py`); its children inherit none.
+Every wait is bounded, but many take seconds: use this during the start of the daemon, and in threads that may wait.
 """
 
 from __future__ import annotations
@@ -27,75 +27,75 @@ from ..host.unix_sockets import holder_of
 log = logging.getLogger(__name__)
 
 TRIES = 5
-BEGIN_SECONDS = 10.0  # a keeper's start, or its first word, on a busy machine
-LOOK_SECONDS = 0.1
-DIE_SECONDS = 5.0  # after SIGKILL: what lives then is stuck in the kernel
-MOST_ERRORS_BYTES = 64 * 1024  # of what keepers that fail, or cannot be started, have to say
-LEAVE_SECONDS = 3.0  # how long the end of a keeper that has nothing to do is waited for
-FILES = ("lock", "socket")  # without them, the next daemon does not find the keeper
-READY = 3  # the descriptor on which a keeper says that it is there
+BEGIN_SECONDS = 10.0  # for a keeper's start, or its greeting, on a busy machine
+POLL_SECONDS = 0.1
+DIE_SECONDS = 5.0  # after SIGKILL: a process that lives then is stuck in the kernel
+MOST_ERRORS_BYTES = 64 * 1024  # of the file in which keepers write their errors
+EXIT_SECONDS = 3.0  # for the exit of a keeper that has no work
+FILES = ("lock", "socket")  # the next daemon finds the keeper by them
+READY = 3  # the descriptor on which a keeper reports that its socket exists
 CHUNK = 256 * 1024
 _LOCK = struct.Struct("hhqqi")  # struct flock of fcntl(2): type, whence, start, length, process id
 
 
 class _SilentError(Exception):
-    """Somebody holds the folder, and does not answer."""
+    """A process holds the folder and does not answer."""
 
 
 class KeeperStarter:
-    """Sees to it that a folder has a keeper; used by one thread at a time."""
+    """Connects to the keeper of one folder; used by one thread at a time."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._pid: int | None = None  # when it is our child
+        self._pid: int | None = None  # when it is a child of ours
         os.makedirs(folder, 0o700, exist_ok=True)
-        place = os.path.dirname(folder)  # in the state directory: its name stays when all that is in it is removed
+        place = os.path.dirname(folder)  # in the state directory, whose name stays when its content is removed
         self._address = address_of(os.path.dirname(place), f"{os.path.basename(place)}/{os.path.basename(folder)}")
 
-    def summon(self) -> tuple[socket.socket, dict[str, Any]]:
-        """Return a connection to the folder's keeper, which may be a new one, and its greeting. Raise StartError."""
+    def connect(self) -> tuple[socket.socket, dict[str, Any]]:
+        """Return a connection to the keeper of the folder and its greeting; start one if none runs. Raise StartError."""
         try:
-            found = self._summon()
-        except OSError as error:  # a shortage: who is there cannot be known, and nobody is taken for dead
+            found = self._connect_or_start()
+        except OSError as error:  # a shortage hides whether one runs: it is not taken for dead
             raise StartError(f"the keeper of {self._folder} cannot be reached: {format_os_error(error)}") from error
         if found is None:
             raise StartError(
-                f"the keeper of {self._folder}, which starts processes, could not be started: see {self._folder}/errors"
+                f"the keeper of {self._folder}, which starts processes, cannot be started: see {self._folder}/errors"
             )
         return found
 
-    def _summon(self) -> tuple[socket.socket, dict[str, Any]] | None:
+    def _connect_or_start(self) -> tuple[socket.socket, dict[str, Any]] | None:
         is_silent = False
         for _ in range(TRIES):
             connection = None
             try:
-                connection = (None if is_silent else self._reach()) or self._begin()
+                connection = (None if is_silent else self._reach()) or self._start()
                 greeting = _greeting(connection) if connection is not None else None
             except _SilentError:
                 log.error("the keeper of %s does not answer: it is killed", self._folder)
                 self.kill()
                 is_silent, greeting = True, None
             if connection is not None and greeting is not None:
-                return connection, self._welcome(greeting)
+                return connection, self._checked(greeting)
             if connection is not None:
                 connection.close()
             self.reap(BEGIN_SECONDS)
         return None
 
-    def _welcome(self, greeting: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, greeting: dict[str, Any]) -> dict[str, Any]:
         if greeting["hello"] != __version__:
-            text = "the keeper of %s is of version %s, and stays until a restart at which it has no runs"
+            text = "the keeper of %s is of version %s; it is replaced at a restart of the daemon at which it has no runs"
             log.info(text, self._folder, greeting["hello"])
         return greeting
 
     def _reach(self) -> socket.socket | None:
-        """Return a connection to the keeper that is there, if any. Raise _SilentError when it takes none, or OSError."""
+        """Return a connection to the running keeper, if any. Raise _SilentError when it accepts none, or OSError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = -1
         try:
             folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             connection.settimeout(BEGIN_SECONDS)
-            connection.connect(f"/proc/self/fd/{folder}/socket")  # however long the folder's own path is
+            connection.connect(f"/proc/self/fd/{folder}/socket")  # a socket path is limited to 107 bytes
         except OSError as error:
             connection.close()
             if isinstance(error, (BlockingIOError, TimeoutError)):
@@ -107,46 +107,46 @@ class KeeperStarter:
                 os.close(folder)
         return connection
 
-    def _begin(self) -> socket.socket | None:
-        """Start a keeper, and wait until it says that it is there. Raise _SilentError when another one is in the way."""
-        told, tell = os.pipe2(os.O_CLOEXEC)
+    def _start(self) -> socket.socket | None:
+        """Start a keeper and wait until it is ready. Raise _SilentError when it is not within BEGIN_SECONDS."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                self._pid = self._spawn(tell)
+                self._pid = self._spawn(write_end)
             finally:
-                os.close(tell)
-            is_heard = is_readable(told, BEGIN_SECONDS)
-            is_there = is_heard and bool(os.read(told, 1))
+                os.close(write_end)
+            has_reported = is_readable(read_end, BEGIN_SECONDS)
+            is_ready = has_reported and bool(os.read(read_end, 1))
         except OSError as error:
-            log.error("no keeper could be started: %s", format_os_error(error))
+            log.error("cannot start a keeper: %s", format_os_error(error))
             return None
         finally:
-            os.close(told)
-        if is_there:
+            os.close(read_end)
+        if is_ready:
             return self._reach()
-        if not is_heard:
+        if not has_reported:
             raise _SilentError
         self.reap(BEGIN_SECONDS)
         return self._await_other()
 
     def _await_other(self) -> socket.socket | None:
-        """Return a connection to who holds the folder, once it listens; None when it ends. Raise _SilentError."""
-        for number in range(int(BEGIN_SECONDS / LOOK_SECONDS)):
+        """Return a connection to the holder of the folder, once it listens; None when it ends. Raise _SilentError."""
+        for number in range(int(BEGIN_SECONDS / POLL_SECONDS)):
             holder = self._open_holder()
             if holder is None:
                 return None
             try:
                 if (connection := self._reach()) is not None:
                     return connection
-                if number == 1:  # it may have lost its socket: this has it look, and make that again
+                if number == 1:  # its socket may have been removed: SIGHUP makes it create it again
                     signal.pidfd_send_signal(holder, signal.SIGHUP)
-                is_readable(holder, LOOK_SECONDS)
+                is_readable(holder, POLL_SECONDS)
             finally:
                 os.close(holder)
         raise _SilentError
 
-    def _spawn(self, tell: int) -> int:
-        """Start a keeper in a session of its own: no signal for our terminal or group is for it."""
+    def _spawn(self, ready: int) -> int:
+        """Start a keeper in a session of its own, so that signals to our terminal or process group do not reach it."""
         env = {**keeper_environment(os.environ), "PYTHONPATH": ROOT}
         errors = os.path.join(self._folder, "errors")
         _bound(errors)
@@ -168,30 +168,30 @@ class KeeperStarter:
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
                 (os.POSIX_SPAWN_DUP2, 0, 1),
                 (os.POSIX_SPAWN_OPEN, 2, errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-                (os.POSIX_SPAWN_DUP2, tell, READY),
+                (os.POSIX_SPAWN_DUP2, ready, READY),
             ],
             setsid=True,
             setsigmask=(),
         )
 
-    def missing(self) -> list[str]:
-        """Return which files are not there that a keeper makes at its start."""
+    def missing_files(self) -> list[str]:
+        """Return which of the files that a keeper creates at its start do not exist."""
         return [name for name in FILES if not os.path.lexists(os.path.join(self._folder, name))]
 
-    # An end
+    # The end of a keeper
 
     def kill(self) -> None:
         """Kill the keeper that holds the folder, and wait for its end. Raise StartError when it does not end.
 
-        What it was just starting is killed first: it would go on, and run after all what is told to have been lost.
-        Stopped before that, the keeper does not note the end of such a child as that of a run.
+        Children between fork and exec are killed first: they would continue and run what is reported as lost. The keeper is
+        stopped before that, so that it does not note the end of such a child as the end of a run.
         """
         pid, holder = self._holder(), self._open_holder()
         if holder is not None:
             try:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(holder, signal.SIGSTOP)
-                for child in _unborn(pid):
+                for child in _before_exec(pid):
                     with suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)
                 with suppress(ProcessLookupError):
@@ -200,7 +200,7 @@ class KeeperStarter:
                     raise StartError(f"the keeper of {self._folder} (process {pid}) was killed and is stuck in the kernel")
             finally:
                 os.close(holder)
-        if self._pid is not None:  # it may not have come as far as the lock
+        if self._pid is not None:  # it may not hold the lock yet
             os.kill(self._pid, signal.SIGKILL)
         self.reap(DIE_SECONDS)
 
@@ -213,8 +213,8 @@ class KeeperStarter:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
             return None
-        is_dead = is_readable(descriptor, 0)  # and a child that is stuck holds its address
-        if self._holder() == pid and not is_dead:  # it was the same process all the time, and not another of its number
+        is_dead = is_readable(descriptor, 0)  # a stuck child of it may still hold its address
+        if self._holder() == pid and not is_dead:  # the process id was not reused meanwhile
             return descriptor
         os.close(descriptor)
         return None
@@ -239,12 +239,12 @@ class KeeperStarter:
         kind, _, _, _, pid = _LOCK.unpack(found)
         return pid if kind != fcntl.F_UNLCK and pid > 0 else 0
 
-    def reap(self, seconds: float = LEAVE_SECONDS) -> None:
-        """Wait for the end of the keeper, if we started it and it is about to end; not for ever."""
+    def reap(self, seconds: float = EXIT_SECONDS) -> None:
+        """Reap the keeper if it is a child of ours; wait at most `seconds` for its end."""
         if self._pid is None:
             return
         descriptor = None
-        with suppress(OSError):  # a shortage: it is not waited for
+        with suppress(OSError):  # a shortage: do not wait
             descriptor = os.pidfd_open(self._pid)
         try:
             if descriptor is not None:
@@ -257,9 +257,9 @@ class KeeperStarter:
 
 
 def _greeting(connection: socket.socket) -> dict[str, Any] | None:
-    """Return the first line that a keeper says, and leave what follows it; None when it was about to end.
+    """Return the greeting of a keeper, and leave the reports that follow it unread; None when the keeper is ending.
 
-    Raise _SilentError when it says nothing.
+    Raise _SilentError when it sends none within BEGIN_SECONDS.
     """
     connection.settimeout(BEGIN_SECONDS)
     line = b""
@@ -278,14 +278,14 @@ def _greeting(connection: socket.socket) -> dict[str, Any] | None:
 
 
 def _bound(path: str) -> None:
-    """Begin a file anew that has grown too large; what it had stays beside it until the next time."""
-    with suppress(OSError):  # it is not there, or there is no room: then it grows on, by a few lines a day
+    """Rotate the file of errors when it is too large."""
+    with suppress(OSError):  # it does not exist, or the disk is full: then it grows on
         if os.stat(path).st_size > MOST_ERRORS_BYTES:
             os.replace(path, f"{path}.old")
 
 
-def _unborn(keeper: int) -> list[int]:
-    """Return the children of a keeper that have not become their programs yet."""
+def _before_exec(keeper: int) -> list[int]:
+    """Return the children of a keeper that are between fork and exec."""
     own = _command_line(keeper)
     children = _read(f"/proc/{keeper}/task/{keeper}/children").split()
     return [int(pid) for pid in children if own and _command_line(int(pid)) == own]
@@ -299,6 +299,6 @@ def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError as error:  # the process is gone, or this kernel lists no children
+    except OSError as error:  # the process has ended, or this kernel lists no children
         raise_shortage(error)
         return b""

@@ -52,7 +52,7 @@ def end_of_it(heard: Heard, folder: Path) -> tuple[int | None, str | None]:
 @pytest.mark.parametrize("names", [["socket"], ["lock", "socket"]])
 def test_a_daemon_that_starts_finds_a_keeper_whose_files_were_removed(folder, names):
     with closing(begin(folder, Heard())[0]) as made:
-        place = begin_a_run(made, heard := made._listener, folder)
+        place = begin_a_run(made, heard := made._reports._observer, folder)
     before = set(keepers(folder))
     for name in names:
         (place / name).unlink()
@@ -66,7 +66,7 @@ def test_a_daemon_that_starts_finds_a_keeper_whose_files_were_removed(folder, na
 
 def test_a_daemon_that_starts_finds_the_keepers_whose_folders_were_removed(folder):
     with closing(begin(folder, Heard())[0]) as made:
-        begin_a_run(made, made._listener, folder)
+        begin_a_run(made, made._reports._observer, folder)
     shutil.rmtree(folder / "keeper")
 
     made, known = begin(folder, heard := Heard())
@@ -77,7 +77,7 @@ def test_a_daemon_that_starts_finds_the_keepers_whose_folders_were_removed(folde
 
 def test_a_keeper_makes_files_again_that_were_removed_and_goes_on(folder, caplog):
     with closing(begin(folder, Heard())[0]) as made:
-        place = begin_a_run(made, heard := made._listener, folder)
+        place = begin_a_run(made, heard := made._reports._observer, folder)
         assert made.restore() == []
         before = set(keepers(folder))
         for name in ("lock", "socket"):
@@ -93,7 +93,7 @@ def test_a_keeper_makes_files_again_that_were_removed_and_goes_on(folder, caplog
 
 def test_files_that_a_keeper_cannot_make_again_are_told(folder):
     with closing(begin(folder, Heard())[0]) as made:
-        place = begin_a_run(made, heard := made._listener, folder)
+        place = begin_a_run(made, heard := made._reports._observer, folder)
         for name in ("lock", "socket"):
             (place / name).unlink()
         (place / "lock").mkdir()

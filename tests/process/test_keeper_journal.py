@@ -55,7 +55,7 @@ class World:
 
     def crash(self) -> None:
         """End this daemon as a kill would: no keeper is waited for."""
-        for link in self.made._links:
+        for link in self.made._pool.connections:
             link.runs["not idle"] = None
         self.made.close()
         self.made = None
@@ -137,7 +137,7 @@ def test_nothing_is_proved_by_a_journal_that_may_have_lost_something(world, harm
     world.crash()
     until(lambda: not keepers(world.folder), "the end of the keepers")
     world.settle()
-    assert world.made._links[0].doubt is not None  # it lasts until all is settled, whoever asks
+    assert world.made._pool.connections[0].doubt is not None  # it lasts until all is settled, whoever asks
     world.crash()
     until(lambda: not keepers(world.folder), "the end of the keepers")
     world.begin()

@@ -37,7 +37,7 @@ def test_a_flood_is_cut_in_its_middle(capping, output):
     capping.watch("r", output.name, LIMIT)
     output.write(b"first" + FLOOD + b"last")
 
-    assert capping.look() == []
+    assert capping.check() == []
     assert is_capped(output)
     assert Path(output.name).read_bytes()[:5] == b"first"
     assert Path(output.name).read_bytes()[-4:] == b"last"
@@ -48,11 +48,11 @@ def test_a_flood_is_cut_in_its_middle(capping, output):
 def test_an_output_that_was_erased_is_capped_again(capping, output, again):
     capping.watch("r", output.name, LIMIT)
     output.write(FLOOD)
-    capping.look()
+    capping.check()
     with open(output.name, "wb"):  # as `: > /dev/stdout` does
-        capping.look()
+        capping.check()
     output.write(again)
-    capping.look()
+    capping.check()
 
     assert is_capped(output)
     assert capping.end("r", keeps_leftovers=False) == (["erased"], [])
@@ -61,7 +61,7 @@ def test_an_output_that_was_erased_is_capped_again(capping, output, again):
 def test_without_a_limit_it_is_still_seen_that_an_output_was_erased(capping, output):
     capping.watch("r", output.name, None)
     output.write(b"all of it")
-    capping.look()
+    capping.check()
     os.truncate(output.name, 3)
 
     assert capping.end("r", keeps_leftovers=False) == (["erased"], [])
@@ -72,13 +72,13 @@ def test_what_a_run_has_left_is_capped_until_the_last_of_it_is_gone(capping, out
         capping.watch("r", output.name, LIMIT)
         capping.end("r", keeps_leftovers=True)
         output.close()
-        capping.look()
+        capping.check()
         left.write(FLOOD)
-        capping.look()
+        capping.check()
 
         assert is_capped(left)
         assert watches(capping) == 1
-    capping.look()
+    capping.check()
     assert watches(capping) == 0
 
 
@@ -96,6 +96,6 @@ def test_a_file_that_is_taken_away_is_forgotten(capping, output):
     capping.end("r", keeps_leftovers=True)
     os.unlink(output.name)
     output.close()
-    capping.look()
+    capping.check()
 
     assert capping._by_watch == {}

@@ -11,7 +11,7 @@ from schedulerd.api.listeners import bind_unix
 from schedulerd.config.config import ApiSettings
 from schedulerd.core.clock import SystemClock
 from schedulerd.core.errors import SchedulerdError, StartError
-from schedulerd.process import keeper_restarts, keeper_starter, supervisor
+from schedulerd.process import failover, keeper_restarts, keeper_starter
 from schedulerd.process.spec import Cause, ProcessSpec
 from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
@@ -30,7 +30,7 @@ def heard():
 @pytest.fixture
 def quick(monkeypatch):
     """Let nothing be waited for as long as on a busy machine."""
-    monkeypatch.setattr(supervisor, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(failover, "CHECK_SECONDS", 0.2)
     monkeypatch.setattr(keeper_restarts, "AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(keeper_starter, "BEGIN_SECONDS", 2.0)
 
@@ -230,8 +230,8 @@ def test_an_idle_keeper_is_asked_nothing(made, heard, folder):
     made.launch("r", spec(folder, "exit 4", "r"))
     heard.ends.get(timeout=10)
 
-    until(lambda: made._is_resting, "the rest")
-    assert made._look_at is None
+    until(lambda: made._pool.is_resting, "the rest")
+    assert made._check_at is None
 
 
 def test_a_keeper_ends_without_a_word_when_its_socket_is_not_its_own_any_more(heard, folder):
@@ -248,11 +248,11 @@ def test_ends_that_could_not_be_heard_are_told_again(quick, folder):
     class Deaf(Heard):
         times = 0
 
-        def ended(self, ends):
+        def on_children_ended(self, ends):
             self.times += 1
             if self.times < 3:
                 raise RuntimeError("can't start new thread")
-            super().ended(ends)
+            super().on_children_ended(ends)
 
     deaf = Deaf()
     made = begin(folder, deaf)
@@ -266,10 +266,10 @@ def test_ends_that_could_not_be_heard_are_told_again(quick, folder):
 
 def test_a_report_that_cannot_be_dealt_with_costs_the_others_nothing(quick, folder, caplog):
     class Odd(Heard):
-        def started(self, run_id, at):
+        def on_child_started(self, run_id, at):
             if run_id.startswith("odd"):
                 raise KeyError(run_id)
-            super().started(run_id, at)
+            super().on_child_started(run_id, at)
 
     odd = Odd()
     made = begin(folder, odd)
@@ -283,7 +283,7 @@ def test_a_report_that_cannot_be_dealt_with_costs_the_others_nothing(quick, fold
     assert sum("unexpected error" in record.message for record in caplog.records) == 1
 
 
-def test_a_keeper_that_cannot_be_summoned_for_want_of_threads_is_told_once_and_had_later(made, heard, folder, caplog):
+def test_a_keeper_that_cannot_be_restarted_for_lack_of_threads_is_logged_once(made, heard, folder, caplog):
     _, pid = begin_a_run(made, heard, folder)
     with no_more_threads():
         os.kill(pid, signal.SIGKILL)
@@ -291,7 +291,7 @@ def test_a_keeper_that_cannot_be_summoned_for_want_of_threads_is_told_once_and_h
     (folder / "fifo").write_text("go\n")
 
     assert heard.ends.get(timeout=20).run_id == "long"
-    assert sum("no keeper can be summoned yet" in record.message for record in caplog.records) == 1
+    assert sum("a keeper cannot be restarted yet" in record.message for record in caplog.records) == 1
 
 
 def test_a_keeper_in_which_one_step_always_fails_goes_on_with_the_others_and_tells(quick, heard, folder, monkeypatch):
@@ -306,7 +306,7 @@ def test_a_keeper_in_which_one_step_always_fails_goes_on_with_the_others_and_tel
 
     assert "orders: unexpected error, continuing" in trouble
     assert "RuntimeError: fault point after_fork" in told
-    assert told.count("Traceback") <= made._number
+    assert told.count("Traceback") <= made._pool.number
 
 
 def test_what_keepers_that_cannot_start_have_to_say_is_bounded(quick, folder, heard, monkeypatch):

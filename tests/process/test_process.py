@@ -425,7 +425,7 @@ def test_a_keeper_that_is_killed_is_replaced_and_its_children_are_watched_to_the
 
 def test_a_keeper_ends_when_it_has_nothing_to_do(tmp_path):
     made, _, _ = again(tmp_path)
-    assert len(keepers(tmp_path)) == len(made._links)
+    assert len(keepers(tmp_path)) == len(made._pool.connections)
     made.close()
 
     assert keepers(tmp_path) == []
@@ -467,7 +467,7 @@ def test_a_journal_with_a_damaged_line_keeps_no_keeper_from_starting(tmp_path):
     made.close()
 
     assert set(known) == {"r"}
-    assert "how it ended was not seen" in end.lost
+    assert "its exit status was lost" in end.lost
 
 
 def test_an_output_that_is_taken_away_costs_no_end(supervisor, ends, tmp_path):

@@ -70,7 +70,7 @@ def capping() -> None:
         made.watch("r", path, 65536)
         made.poll()
         if made.descriptor >= 0:
-            made.look()
+            made.check()
         made.end("r", keeps_leftovers=True)
     finally:
         if made.descriptor >= 0:
@@ -91,14 +91,14 @@ def journal() -> None:
 
 def summon() -> None:
     """Start a keeper, be greeted by it, and leave it."""
-    summoner = KeeperStarter(fresh("keeper"))
+    starter = KeeperStarter(fresh("keeper"))
     try:
-        connection, _ = summoner.summon()
+        connection, _ = starter.connect()
     except StartError:
-        summoner.kill()
+        starter.kill()
         raise
     connection.close()
-    summoner.reap(10)
+    starter.reap(10)
 
 
 def family() -> None:

@@ -10,15 +10,15 @@ class Heard:
         self.starts, self.refusals, self.ends = queue.SimpleQueue(), queue.SimpleQueue(), queue.SimpleQueue()
         self.unkilled_runs = queue.SimpleQueue()
 
-    def started(self, run_id, at):
+    def on_child_started(self, run_id, at):
         self.starts.put((run_id, at))
 
-    def refused(self, run_id, why):
+    def on_child_refused(self, run_id, why):
         self.refusals.put((run_id, why))
 
-    def ended(self, ends):
+    def on_children_ended(self, ends):
         for end in ends:
             self.ends.put(end)
 
-    def unkilled(self, run_id, who):
+    def on_child_unkilled(self, run_id, who):
         self.unkilled_runs.put((run_id, who))

@@ -333,7 +333,7 @@ def test_daemon_and_keepers_killed_together_are_told_apart_from_a_run_that_goes_
 
     assert daemon.job("slow")["is_running"]
     (row,) = daemon.until_run("slow", "abandoned")
-    assert "it ran on" in row["error_message"]
+    assert "it kept running" in row["error_message"]
 
 
 def test_what_was_abandoned_is_run_again_with_a_larger_token_when_that_is_wanted(daemon, tmp_path):

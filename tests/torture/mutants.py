@@ -55,7 +55,7 @@ MUTANTS = [
     ),
     Mutant(
         "forgotten outage journal", "store/outage.py",
-        "    results = outcomes(database, changes)\n", "    results: list[Any] = []\n    changes = []\n",
+        "    results = apply_each(database, changes)\n", "    results: list[Any] = []\n    changes = []\n",
         ("history",), ("LOST_ROW", "DOUBLE"),
     ),
     Mutant(
@@ -65,13 +65,13 @@ MUTANTS = [
         ("kill",), ("SILENT_MISS",),
     ),
     Mutant(
-        "end forgotten by the keeper", "process/keeper/__main__.py",
+        "end forgotten by the keeper", "process/keeper/runs.py",
         "            self._unsynced.append(child.run_id)\n",
         "            if child.pid % 20:\n                self._unsynced.append(child.run_id)\n",
         ("none",), ("STUCK",),
     ),
     Mutant(
-        "next keeper that adopts nothing", "process/keeper/__main__.py",
+        "next keeper that adopts nothing", "process/keeper/runs.py",
         "not (is_same_boot and self._adopt(run_id, known))", "not (is_same_boot and not run_id)",
         ("keeper",), ("DOUBLE",),
     ),
@@ -81,7 +81,7 @@ MUTANTS = [
         ("kill",), ("DOUBLE", "FALSE_NEVER_STARTED"),
     ),
     Mutant(
-        "EMFILE is gone", "process/keeper/children.py",
+        "EMFILE is gone", "process/keeper/adoption.py",
         "        except OSError:\n            lives = True\n", "        except OSError:\n            lives = False\n",
         ("shortage",), ("DOUBLE", "LOST_ROW"),
     ),

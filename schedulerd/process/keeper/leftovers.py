@@ -45,7 +45,7 @@ def _was_killed(pid: int, group: int) -> bool:
     return ended is None or (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGKILL)
 
 
-def unkilled(refused: Iterable[Process], stuck: Iterable[Process]) -> str | None:
+def format_unkilled(refused: Iterable[Process], stuck: Iterable[Process]) -> str | None:
     """Return which processes may not be killed, and which do not end although they were; None when there are none."""
     texts = {each.pid: f"{named(each.pid)} does not end after SIGKILL" for each in stuck}
     texts |= {each.pid: f"{named(each.pid)} runs as {_user(each.pid)}: the daemon may not kill it" for each in refused}

@@ -59,7 +59,7 @@ class OutputCap:
 
     @property
     def is_polling(self) -> bool:
-        """Whether there are files that are not watched: `look` has to be called from time to time."""
+        """Whether there are files that are not watched: `poll` must be called regularly."""
         return bool(self._polled)
 
     def watch(self, run_id: str, path: str, limit: int | None) -> list[str]:
@@ -109,7 +109,7 @@ class OutputCap:
                 del self._polled[one.run_id]
         return troubles
 
-    def look(self) -> list[str]:
+    def check(self) -> list[str]:
         """Cap every file that is watched and has grown since the last look."""
         try:
             data = os.read(self.descriptor, MOST_AT_ONCE)
