@@ -57,7 +57,7 @@ class Upkeep:
             troubles = [trouble for each in self._locks if (trouble := each.restore()) is not None]
             fresh = self._restore_socket(troubles)
             troubles += self._restore_keepers()
-            self._output.look()
+            self._output.check()
         finally:
             self._checking.release()
         for trouble in troubles:

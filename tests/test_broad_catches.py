@@ -62,7 +62,7 @@ SUPPRESSED = {
     "process/keeper/folder.py": "the lock file has to do; a socket that is gone",
     "process/keeper/run_cgroups.py": "a kernel without a controller's file; figures that are not there; killed one by one",
     "process/keeper/journal.py": "what is not written is kept, and the file tells why; the rest is told again",
-    "process/keeper/reserved_file.py": "tried again with the next",
+    "process/keeper/reserved_file.py": "retried with the next sync",
     "process/keeper/leftovers.py": "a process that is gone has no name",
     "config/account_checks.py": "an account that cannot be looked up now is told when a run starts",
     "config/last_good.py": "a copy that is not there",

@@ -52,7 +52,7 @@ class DatabaseError(SchedulerdError):
 
 def _status(options: Options) -> int:
     history = _history(options.place, options)
-    status = admin.standing(history.url, history.schema, SystemClock())
+    status = admin.status_of(history.url, history.schema, SystemClock())
     value = {
         "store": history.text, "schema": history.schema, **asdict(status), "users": list(status.users),
         "is_up_to_date": status.is_up_to_date,
@@ -73,9 +73,9 @@ def _advice(status: StoreStatus) -> str:
 def _migrate(options: Options) -> int:
     history, clock = _history(options.place, options), SystemClock()
     with _exclusive(history):
-        before = admin.standing(history.url, history.schema, clock).version
+        before = admin.status_of(history.url, history.schema, clock).version
         admin.migrate(history.url, history.schema, clock)
-        after = admin.standing(history.url, history.schema, clock).version
+        after = admin.status_of(history.url, history.schema, clock).version
     result = f"from version {before} to {after}" if before != after else f"it already has version {after}"
     value = {"store": history.text, "before": before, "after": after}
     return print_result(options, value, ("STORE", "MIGRATED"), [(history.text, result)])
@@ -96,7 +96,7 @@ def _backup(options: Options) -> int:
             "a PostgreSQL history is backed up with the tools of PostgreSQL:"
             f" pg_dump --format=custom --schema={history.schema} --file=FILE URL, or by a job backup: {{source: history}}"
         )
-    admin.standing(history.url, history.schema, SystemClock())  # raises an error for a file that is no history
+    admin.status_of(history.url, history.schema, SystemClock())  # raises an error for a file that is no history
     target = os.path.abspath(options.file)
     with _partial_file(target) as partial:
         order = {"url": history.url, "source": "history"}
@@ -136,7 +136,7 @@ def _copy(options: Options) -> int:
     clock = SystemClock()
     source, target = _history(options.place, options), _history(options.target, options)
     with _exclusive(source), _exclusive(target):
-        status = admin.standing(source.url, source.schema, clock)
+        status = admin.status_of(source.url, source.schema, clock)
         if not status.is_up_to_date:
             raise DatabaseError(f"{source.text}: {_advice(status)}")
         with (
@@ -205,7 +205,7 @@ def _exclusive(history: HistoryLocation) -> Iterator[None]:
             if os.path.exists(lock):  # a lock file that does not exist is held by no daemon
                 locks.callback(os.close, lock_file(lock, name))
         if path is None:
-            users = admin.standing(history.url, history.schema, SystemClock()).users
+            users = admin.status_of(history.url, history.schema, SystemClock()).users
             if users:
                 raise DatabaseError(
                     f"{history.text}: a daemon on {' and '.join(users)} uses the schema {history.schema}: stop it; if it is"

@@ -1,8 +1,8 @@
-"""Where the output of runs is kept: one file a run, in a folder a day, which the child itself writes.
+"""The output files of runs: one file for each run, in a folder for each day. The child itself writes the file.
 
-A file's place follows from the run_id alone (it begins with the time), so nothing else has to be remembered. Offsets are
-those of the whole output: when a run writes more than it may, a hole is made in the middle of its file, which keeps its
-length. What was dropped there reads as zeros, so no reader here ever reads in a hole (lseek(2), SEEK_DATA and SEEK_HOLE).
+The path follows from the run_id alone, which begins with the time. Offsets count the whole output: when a run exceeds its
+limit, a hole is punched into the middle of its file, which keeps its length. Dropped bytes would read as zeros, so no
+function here reads in a hole (lseek(2), SEEK_DATA and SEEK_HOLE).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 TAIL_BYTES = 2000
 MILLISECONDS_A_DAY = 86_400_000
-MOST_EMPTIED = 1000  # that are remembered, until the history has their ends
-MOST_HOLES = 1000  # that are counted: we make one, but the file is the child's to write
+MOST_EMPTIED = 1000  # runs whose removed empty files are remembered until their ends are recorded
+MOST_HOLES = 1000  # that are counted: schedulerd punches one, the child may make more
 BLOCK = 512  # bytes; what st_blocks counts, see stat(2)
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -45,14 +45,14 @@ _KINDS = {
 }
 _FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.log")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-RETRIES = 10  # of a read that a hole came across
+RETRIES = 10  # of a read during which a hole grew
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRange:
-    """Output without a gap: bytes `start` up to `end` (exclusive) of `size`."""
+    """A range of output without a hole: bytes `start` to `end` (exclusive) of `size`."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ class OutputRange:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What was read: `dropped` bytes that are gone, then `data`; `next_offset` is where to read on."""
+    """The result of a read: `dropped` bytes were skipped, then `data`. `next_offset` is the next offset to read."""
 
     data: bytes
     next_offset: int
@@ -77,22 +77,22 @@ class OutputStats:
 
 
 class OutputFolder:
-    """The files with the output of runs below `root`, which is made, mode 0700."""
+    """The output files below `root`, which is created with mode 0700."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         os.makedirs(root, 0o700, exist_ok=True)
-        self._trouble: str | None = None  # why no file can be made
-        self._probing = threading.Lock()  # one would remove the file that another one has just made
-        self._emptied: OrderedDict[str, None] = OrderedDict()  # runs whose empty files were taken away just now
-        self._made = ""  # the day's folder that was made last
+        self._trouble: str | None = None  # why no file can be created
+        self._probing = threading.Lock()  # a probe would remove the file of another one
+        self._emptied: OrderedDict[str, None] = OrderedDict()  # runs whose empty files were removed recently
+        self._made = ""  # the folder that was created last
 
     def path_of(self, run_id: str) -> str:
-        """Return where the output of a run is, whether it is there or not."""
+        """Return the path of the output of a run, whether it exists or not."""
         return f"{self.root}/{_day_of(run_id)}/{run_id}.log"
 
     def make(self, run_id: str) -> str:
-        """Return `path_of`, after making the folder that it is in."""
+        """Return `path_of` after creating its folder. Raise OSError."""
         path = self.path_of(run_id)
         folder = os.path.dirname(path)
         if folder != self._made or not _is_folder(folder):
@@ -103,13 +103,13 @@ class OutputFolder:
         return path
 
     def _set_aside(self, path: str, run_id: str) -> None:
-        """Rename what is where the folder of a day should be. Raise OSError."""
+        """Rename what is at the path of a day's folder and is no folder. Raise OSError."""
         aside = free_name(path, "aside", EPOCH + timedelta(milliseconds=_milliseconds_of(run_id)))
         os.rename(path, aside)
-        log.error("%s was no folder: it is set aside as %s", path, aside)
+        log.error("%s is not a folder: it was renamed to %s", path, aside)
 
     def refusal(self) -> str | None:
-        """Try to make a file; return why there can be none, in words. Until there can, it is one of the `troubles`."""
+        """Create a file as a probe; return why that fails, or None. The reason is in `troubles` until a probe succeeds."""
         with self._probing:
             return self._probed()
 
@@ -121,30 +121,30 @@ class OutputFolder:
             os.unlink(path)
             self._trouble = None
         except OSError as error:
-            self._trouble = f"cannot make an output file in {self.root}: {_reason(error, self.root)}"
+            self._trouble = f"cannot create an output file in {self.root}: {_reason(error, self.root)}"
         if self._trouble is not None and before is None:
             log.error("%s: no job can start", self._trouble)
         elif self._trouble is None and before is not None:
-            log.info("output files can be made again in %s", self.root)
+            log.info("output files can be created again in %s", self.root)
         return self._trouble
 
-    def look(self) -> list[str]:
-        """Look again at what was wrong, if something was; return what is, in words."""
+    def check(self) -> list[str]:
+        """Probe again if the last probe failed; return the `troubles`."""
         if self._trouble is not None:
             self.refusal()
         return self.troubles
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with the folder, in words."""
+        """What is wrong with the folder."""
         return [self._trouble] if self._trouble is not None else []
 
     def is_gone(self, run_id: str) -> bool:
-        """Return whether the file that a run had is not there, and that is not because it was empty at the run's end."""
+        """Return whether the output file of a run was removed, and not by `settle`."""
         return self._found(run_id) is None and run_id not in self._emptied
 
     def instead(self, run_id: str) -> str | None:
-        """Return in words what is where the output of a run should be and is no file, None when nothing is.
+        """Return what is at the path of a run's output and is no file, in words; None when nothing is.
 
         Nothing there is read, followed or waited for.
         """
@@ -158,7 +158,7 @@ class OutputFolder:
         return None
 
     def settle(self, run_id: str) -> int:
-        """Return how many bytes a finished run has written; a file without any is taken away."""
+        """Return how many bytes a finished run has written; remove an empty file."""
         found = self._found(run_id)
         if found is not None and found.st_size == 0:
             self._emptied[run_id] = None
@@ -169,35 +169,35 @@ class OutputFolder:
         return found.st_size if found is not None else 0
 
     def size(self, run_id: str) -> int:
-        """Return how many bytes a run has written so far, dropped ones included."""
+        """Return how many bytes a run has written so far, dropped bytes included."""
         found = self._found(run_id)
         return found.st_size if found is not None else 0
 
-    def kept(self, run_id: str) -> OutputStats:
-        """Return how much a run has written so far, and what was dropped of it, as far as it can be opened now."""
+    def stats(self, run_id: str) -> OutputStats:
+        """Return the size of a run's output so far, and what was dropped of it if the file can be opened now."""
         try:
             with self._opened(run_id) as file:
-                return _kept(file) if file is not None else OutputStats(0)
-        except BlockingIOError:  # a process of its user has a lease on it
+                return _stats(file) if file is not None else OutputStats(0)
+        except BlockingIOError:  # a process of the run's user holds a lease
             return OutputStats(self.size(run_id))
 
-    def stretch(self, run_id: str, offset: int) -> OutputRange:
-        """Return the first stretch of output at or after `offset`; an empty one at the end when there is none.
+    def range_at(self, run_id: str, offset: int) -> OutputRange:
+        """Return the first range of output at or after `offset`; an empty one at the end when there is none.
 
-        Raise BlockingIOError while a process of the run's user has a lease on it (fcntl(2)).
+        Raise BlockingIOError while a process of the run's user holds a lease on the file (fcntl(2)).
         """
         with self._opened(run_id) as file:
-            return _stretch(file, offset) if file is not None else OutputRange(0, 0, 0)
+            return _range(file, offset) if file is not None else OutputRange(0, 0, 0)
 
     def read(self, run_id: str, offset: int, most: int) -> Chunk:
-        """Return at most `most` bytes from `offset` on, or from the end of the hole that it is in; never across a hole."""
+        """Return at most `most` bytes from `offset` on, or from the end of the hole at `offset`; never across a hole."""
         with self._opened(run_id) as file:
             return _read(file, offset, most) if file is not None else Chunk(b"", offset)
 
     def tail(self, run_id: str, most: int = TAIL_BYTES, secrets: Sequence[bytes] = ()) -> str:
         """Return the last `most` bytes of a run's output as text, with `***` in place of each secret.
 
-        Whole lines where there are any; nothing from a hole, and nothing before one.
+        Whole lines if possible; no bytes from a hole or before one.
         """
         size = self.size(run_id)
         at = max(0, size - most - reach_of(secrets))
@@ -211,10 +211,10 @@ class OutputFolder:
         return shown.decode("utf-8", "replace").rstrip()
 
     def delete(self, run_id: str) -> int:
-        """Take away a run's output, and its day's folder when that was the last; return the bytes that are free now."""
+        """Delete the output of a run, and the folder of its day when it is empty; return the size in bytes."""
         path = self.path_of(run_id)
         for unread in (f"{path.removesuffix('.log')}.result", f"{os.path.dirname(self.root)}/results/{run_id}.result"):
-            with suppress(OSError):  # it is only there when nobody saw the run's end
+            with suppress(OSError):  # it exists only when the end of the run was not recorded
                 os.unlink(unread)
         try:
             size = os.lstat(path).st_size
@@ -227,13 +227,13 @@ class OutputFolder:
         return size
 
     def days(self) -> list[str]:
-        """Return the days that there is output of, oldest first, as YYYY-MM-DD."""
+        """Return the days that have output, oldest first, as YYYY-MM-DD."""
         with os.scandir(self.root) as found:
             folders = [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
         return sorted(filter(_DAY.fullmatch, folders))
 
     def outputs_of(self, day: str) -> Iterator[StoredOutput]:
-        """Yield the files with output of a day."""
+        """Yield the output files of a day."""
         with suppress(FileNotFoundError), os.scandir(f"{self.root}/{day}") as found:
             for entry in found:
                 if _FILE.fullmatch(entry.name):
@@ -243,11 +243,11 @@ class OutputFolder:
                         yield StoredOutput(entry.name.removesuffix(".log"), stat.st_blocks * BLOCK, written_at)
 
     def size_of_all(self) -> int:
-        """Return how many bytes of the disk all outputs take."""
+        """Return how many bytes all outputs use on the disk."""
         return sum(each.size_bytes for day in self.days() for each in self.outputs_of(day))
 
     def size_on_disk(self, run_id: str) -> int | None:
-        """Return how many bytes of the disk the output of a run takes, None when there is none."""
+        """Return how many bytes the output of a run uses on the disk, None when there is none."""
         try:
             return os.lstat(self.path_of(run_id)).st_blocks * BLOCK
         except (FileNotFoundError, ValueError):
@@ -255,7 +255,7 @@ class OutputFolder:
 
     @contextmanager
     def _opened(self, run_id: str) -> Iterator[int | None]:
-        """Lend a descriptor of a run's file, None when there is none: one of its own, since seeking moves it."""
+        """Yield a descriptor of a run's file, None when there is none. Not shared: seeking moves its offset."""
         file = self._in_day(run_id, lambda name, folder: os.open(name, _FLAGS, dir_fd=folder))
         try:
             yield file if file is not None and stat.S_ISREG(os.fstat(file).st_mode) else None
@@ -264,12 +264,12 @@ class OutputFolder:
                 os.close(file)
 
     def _found(self, run_id: str) -> os.stat_result | None:
-        """Return what is known of a run's file, None when there is none."""
+        """Return the status of a run's file (stat(2)), None when there is none."""
         found = self._in_day(run_id, lambda name, folder: os.stat(name, dir_fd=folder, follow_symlinks=False))
         return found if found is not None and stat.S_ISREG(found.st_mode) else None
 
     def _in_day(self, run_id: str, ask: Callable[[str, int], T]) -> T | None:
-        """Return what `ask` says of a run's file, by its name in its day's folder; None when either is none."""
+        """Return `ask(name, folder)` for a run's file in its day's folder; None when either does not exist."""
         day, name = os.path.split(self.path_of(run_id))
         folder = -1
         try:
@@ -285,12 +285,12 @@ class OutputFolder:
 
 
 def _is_folder(path: str) -> bool:
-    """Return whether a folder is at a path, and no link to one."""
+    """Return whether a path is a folder and not a link to one."""
     return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _reason(error: OSError, folder: str) -> str:
-    """Return an error in words; one about room says whether it is files that the disk takes no more of."""
+    """Return the text of an error; for ENOSPC, say when it is inodes that have run out."""
     reason = error.strerror or str(error)
     with suppress(OSError):
         found = os.statvfs(folder)
@@ -300,19 +300,19 @@ def _reason(error: OSError, folder: str) -> str:
 
 
 def _read(file: int, offset: int, most: int) -> Chunk:
-    """Read, and look for the hole once more afterwards: it may have grown over what was just read."""
-    stretch = _stretch(file, offset)
+    """Read, and check the hole again afterwards: it may have grown over the bytes that were read."""
+    part = _range(file, offset)
     for _ in range(RETRIES):
-        length = max(0, min(most, stretch.end - stretch.start))
-        data = os.pread(file, length, stretch.start)
-        still = _stretch(file, offset)
-        if still.start == stretch.start and still.end >= stretch.start + len(data):
-            return Chunk(data, stretch.start + len(data), stretch.start - offset)
-        stretch = still
-    return Chunk(b"", stretch.start, stretch.start - offset)
+        length = max(0, min(most, part.end - part.start))
+        data = os.pread(file, length, part.start)
+        still = _range(file, offset)
+        if still.start == part.start and still.end >= part.start + len(data):
+            return Chunk(data, part.start + len(data), part.start - offset)
+        part = still
+    return Chunk(b"", part.start, part.start - offset)
 
 
-def _stretch(file: int, offset: int) -> OutputRange:
+def _range(file: int, offset: int) -> OutputRange:
     size = os.fstat(file).st_size
     if offset >= size:
         return OutputRange(offset, offset, size)
@@ -325,12 +325,12 @@ def _seek(file: int, offset: int, whence: int, unsupported: int, at_end: int) ->
     try:
         return os.lseek(file, offset, whence)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # nothing but a hole from here on
+        if error.errno == errno.ENXIO:  # only a hole follows
             return at_end
         return unsupported
 
 
-def _kept(file: int) -> OutputStats:
+def _stats(file: int) -> OutputStats:
     size = os.fstat(file).st_size
     dropped, at = 0, 0
     for _ in range(MOST_HOLES):

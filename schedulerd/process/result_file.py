@@ -1,8 +1,8 @@
-"""What a run says about itself: the file that `SCHEDULERD_RESULT_FILE` names, a JSON object that its process may leave.
+"""The result file: a JSON object that the process of a run may write to the path in `SCHEDULERD_RESULT_FILE`.
 
     {"records_processed": 120, "message": "…", "details": {…}, "progress": 0.4}
 
-Whatever is wrong with it is a warning, and never the failure of a run; what is right beside it is used.
+An invalid value is a warning and never the failure of a run; the valid values beside it are used.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ MESSAGE_LIMIT = 2000  # characters
 LARGEST_COUNT = 2**63 - 1
 DEEPEST = 20
 MOST_WARNINGS = 20
-# Actions whose process is ours, and says itself why it failed.
+# Actions whose process is a program of schedulerd, which reports itself why it failed.
 OWN_PROGRAMS = frozenset({"python", "http", "sql", "backup", "restore_drill"})
-# Details by which we decide what follows a run, and say why it is as it is.
+# Details that schedulerd sets: it decides by them what follows a run, and explains its status.
 RESERVED = OWN_DETAILS | {"retry", "params", "after", "rules", "cause", "again", "blocking_run", "cancelled_by"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a run has said, checked; `warnings` tell what of it could not be used."""
+    """The validated content of a result file; `warnings` name the values that could not be used."""
 
     records_processed: int = 0
     message: str | None = None
@@ -49,7 +49,7 @@ class Reported:
 
 
 def result_path(output_path: str, job: Job) -> str:
-    """Return where a run's result file is: beside its output, or where the job's other user can reach it."""
+    """Return the path of a run's result file: beside its output, or where the `user` of the job can reach it."""
     stem = output_path.removesuffix(".log")
     if job.user is None:
         return f"{stem}.result"
@@ -58,9 +58,9 @@ def result_path(output_path: str, job: Job) -> str:
 
 
 def make_result_file(path: str, uid: int) -> None:
-    """Make an empty result file that belongs to another user, and the way to it passable. Raise OSError.
+    """Create an empty result file that another user owns, and let that user traverse its folders. Raise OSError.
 
-    The folders may then be passed through, but nobody else can list them or make anything in them.
+    Other users can traverse the folders then, but neither list them nor create files in them.
     """
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
@@ -77,7 +77,7 @@ def make_result_file(path: str, uid: int) -> None:
 
 
 def take_result(path: str) -> Reported:
-    """Return what a run that has ended has said, and take its file away."""
+    """Return the content of the result file of a run that has ended, and remove the file."""
     reported = read_result(path)
     with suppress(OSError):
         os.unlink(path)
@@ -85,7 +85,7 @@ def take_result(path: str) -> Reported:
 
 
 def read_result(path: str) -> Reported:
-    """Return what a run has said so far; nothing when there is no file."""
+    """Return the content of a result file so far; an empty one when there is no file."""
     try:
         data = read_regular(path, RESULT_LIMIT, os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -114,7 +114,7 @@ def _parsed(data: bytes) -> Reported:
 
 
 def shown(reported: Reported, secrets: Sequence[bytes]) -> Reported:
-    """Return what a run has said as it may be kept: masked first, then cut to MESSAGE_LIMIT."""
+    """Return the content with secrets masked and texts then cut to MESSAGE_LIMIT."""
     if reported.message is not None:
         reported = replace(reported, message=_cut(masked_value(reported.message, secrets)))
     warnings = tuple(_cut(masked_value(each, secrets)) for each in reported.warnings)
@@ -126,7 +126,7 @@ def _cut(text: str) -> str:
 
 
 def _own_warnings(given: Any) -> list[str]:
-    """Return the warnings that a run gives itself."""
+    """Return the warnings that the run itself reports."""
     texts = given if isinstance(given, list) else [given]
     return [each for each in texts if isinstance(each, str) and _is_text(each)]
 
@@ -163,7 +163,7 @@ _KEYS: Mapping[str, Callable[[Any], str | None]] = {
 
 
 def _is_text(text: str) -> bool:
-    """Return whether every store can keep it: half of a surrogate pair is no text, and PostgreSQL takes no NUL."""
+    """Return whether every store can keep a text: no half of a surrogate pair, and, for PostgreSQL, no NUL."""
     return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
@@ -179,11 +179,11 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return math.isfinite(value) if isinstance(value, float) else True
 
 
-def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | None) -> Result:
-    """Return the result of a run together with what it said itself; `told` is the end of its output.
+def merged(job: Job, run: Run, reported: Reported, result: Result, tail: str | None) -> Result:
+    """Return the result of a run combined with its result file; `tail` is the end of its output.
 
-    Nothing that the run says replaces what we know: our details win, names that we go by are ours alone (RESERVED), and a
-    failure keeps our reason before its own.
+    The result file replaces nothing that schedulerd knows: its own details win, RESERVED names cannot be set, and the
+    message of a failure begins with schedulerd's reason.
     """
     said = {name: each for name, each in reported.details.items() if name not in RESERVED}
     details = {**said, **run.details, **result.details}
@@ -197,5 +197,5 @@ def merged(job: Job, run: Run, reported: Reported, result: Result, told: str | N
     is_ours = job.action in OWN_PROGRAMS and (result.status, result.exit_code) == (Status.FAILED, 1)
     if result.status is not Status.SUCCESS and not (is_ours and message):
         reason = ": ".join(filter(None, (result.message, message)))
-        message = f"{reason}; its last words: {told}" if told and not message and job.action not in OF_CONTENTS else reason
+        message = f"{reason}; last output: {tail}" if tail and not message and job.action not in OF_CONTENTS else reason
     return Result(result.status, reported.records_processed, message, result.exit_code, details)

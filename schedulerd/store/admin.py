@@ -1,4 +1,4 @@
-"""What an operator asks of a history without a daemon: how it stands, and to bring it up to date."""
+"""Operations on a history without a daemon: status, migration, release of its owner."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .sqlite.damage import COMPANIONS, check_file_type, damage_of_header
 from .sqlite.files import has_foreign_log
 from .status import StoreStatus
 
-COUNTED_SINCE = 2  # the version of a SQLite history from which on the numbers are kept with the rows
+COUNTED_SINCE = 2  # the schema version of SQLite since which the ledger has counters
 
 
-def standing(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
-    """Return how a history stands, and change nothing. Raise StoreError when there is none, or it cannot be read."""
+def status_of(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
+    """Return the status of a history without changing it. Raise StoreError when there is none or it cannot be read."""
     path = path_of(url)
     if path is not None:
         return _of_file(path)
@@ -30,18 +30,18 @@ def standing(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
 
 
 def migrate(url: str | Secret, schema: str, clock: Clock) -> None:
-    """Bring a history up to date. Raise StoreError when that cannot be, and for a damaged one, which is left alone."""
+    """Migrate a history. Raise StoreError when that fails, and for a damaged history, which is not changed."""
     path = path_of(url)
     if path is not None:
-        standing(url, schema, clock)
+        status_of(url, schema, clock)
         _check_whole(path)
     store_at(url, schema, clock).close()
 
 
 def release(url: str | Secret, schema: str, clock: Clock) -> str | None:
-    """Let a history belong to nobody; return the name of the daemon that it belonged to, or None. Raise StoreError."""
+    """Remove the owner of a history. Return the name of the daemon that owned it, or None. Raise StoreError."""
     if is_sqlite(url):
-        raise StoreError("a history in a file belongs to the daemon that runs on it: there is nothing to release")
+        raise StoreError("a history in a file has no owner but the daemon that runs on it: there is nothing to release")
     with needing_psycopg():
         from .postgres.owner import release as disown  # optional: a history in a file needs no psycopg
     return disown(url, schema, clock)
@@ -52,13 +52,13 @@ def _of_file(path: str) -> StoreStatus:
     try:
         os.stat(path)
     except PermissionError:
-        raise StoreError(f"{path}: only root and the daemon's own user may look there") from None
+        raise StoreError(f"{path}: permission denied: only root and the user of the daemon can read it") from None
     except OSError as error:
         raise StoreError(f"{path}: there is no history ({error.strerror})") from None
     if (wrong := damage_of_header(path)) is not None:
-        raise StoreError(f"{path} is no whole history: {wrong}")
+        raise StoreError(f"{path} is not a complete history: {wrong}")
     if has_foreign_log(path):
-        raise StoreError(f"{path}-wal belongs to another history, which was there before: start schedulerd to set it aside")
+        raise StoreError(f"{path}-wal belongs to an earlier history at this path: start schedulerd, which sets it aside")
     try:
         with closing(_read_only(path)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -70,7 +70,7 @@ def _of_file(path: str) -> StoreStatus:
 
 
 def _check_whole(path: str) -> None:
-    """Look at all pages. Raise StoreError for a damaged file."""
+    """Check all pages. Raise StoreError for a damaged file."""
     with closing(_read_only(path)) as connection:
         try:
             found = [text for (text,) in connection.execute("PRAGMA quick_check(3)")]

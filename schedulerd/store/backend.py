@@ -1,4 +1,4 @@
-"""The writing side of a database as the writer sees it, and how changes are made in it so that a refused one fails alone."""
+"""The database behind the write side of a store, and how changes are applied so that a refused change fails alone."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PendingChange = tuple[Change, "Future[Any]"]
 
 
 class Database(Protocol):
-    """The writing side of a database; used by one thread at a time."""
+    """A database that changes are applied to; used by one thread at a time."""
 
     def open(self) -> None:
-        """Connect, and migrate. Raise StoreAwayError when that may be possible later, StoreError when not."""
+        """Connect and migrate. Raise StoreAwayError when a retry may succeed, StoreError otherwise."""
         ...
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
-        """Make changes in one transaction, in their order, and return the result of each when they are durable.
+        """Apply changes in one transaction, in order, and return the result of each once they are durable.
 
-        Without any, write something all the same, which changes nothing: whether that can be is the question then.
+        Without changes, write something that changes nothing, to test whether the database can be written.
 
-        Raise StoreAwayError when the database is away: they may have been made all the same, and are safe to make again.
-        Any other error says that one of them cannot be made; then none of them was.
+        Raise StoreAwayError when the database cannot be written now. The changes may have been applied nevertheless, and
+        can safely be applied again. Any other error means that one of them was refused; then none was applied.
         """
         ...
 
@@ -38,12 +38,12 @@ class Database(Protocol):
 
 
 def apply_each(database: Database, changes: Sequence[Change]) -> list[Any]:
-    """Make changes; return the result of each, or a StoreError for one that the database refuses. Raise StoreAwayError."""
+    """Apply changes; return the result of each, a StoreError for a refused one. Raise StoreAwayError."""
     try:
         return database.apply(changes)
     except StoreAwayError:
         raise
-    except Exception as error:  # whatever a change raises must not end the thread
+    except Exception as error:  # no error of a change may end the thread
         if len(changes) == 1:
             return [_refused(database, changes[0], error)]
     return _one_by_one(database, changes)
@@ -61,9 +61,9 @@ def _one_by_one(database: Database, changes: Sequence[Change]) -> list[Any]:
 
 
 def _refused(database: Database, change: Change, error: Exception) -> Any:
-    """Return the error; of ends, which nobody can tell again, what comes of writing them without their texts.
+    """Return the error of a refused change. Ends, which no one can report again, are written without their texts instead.
 
-    Of a group of rows, each is tried alone: one that is refused must not cost the others theirs.
+    Of a group of rows, each is tried alone: a refused row must not affect the others.
     """
     if isinstance(change, RecordRuns) and len(change.runs) > 1:
         return _each_row(database, change, error)
@@ -82,7 +82,7 @@ def _each_row(database: Database, change: RecordRuns, error: Exception) -> froze
 
 
 def resolve(items: Sequence[PendingChange], results: Sequence[Any]) -> None:
-    """Give each change its result, or its error; one that has an answer (from the outage journal) keeps that."""
+    """Complete the futures of changes. One that the outage journal has completed already stays as it is."""
     for (_, future), result in zip(items, results, strict=True):
         if future.done():
             continue
@@ -93,5 +93,5 @@ def resolve(items: Sequence[PendingChange], results: Sequence[Any]) -> None:
 
 
 def reject(items: Sequence[PendingChange], error: StoreError) -> None:
-    """Let changes fail."""
+    """Fail the futures of changes."""
     resolve(items, [error] * len(items))

@@ -1,7 +1,7 @@
-"""The changes of a store as values: what is handed to its writer, one for each write of `Store`.
+"""The changes of a store as values: one class for each write of `Store`.
 
-Each is safe to make twice: whoever does not know whether it was committed (a lost answer, a crash) makes it again. Those
-that carry runs can be written down as JSON, to be made later.
+Each can safely be applied twice: when it is unknown whether a change was committed (lost answer, crash), it is applied
+again. Changes of runs can be serialized as JSON and applied later.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .protocol import DailyFigures
 
 @dataclass(frozen=True, slots=True)
 class RecordRuns:
-    """Rows enter the ledger; the result is which of them are in it now.
+    """Enter rows into the ledger; the result is the run_ids that are in it afterwards.
 
-    `asks` says that the ledger itself has to be asked: it may have their occurrences or keys already.
+    `asks`: only the ledger itself may decide, because it may have these occurrences or keys already.
     """
 
     runs: Sequence[Run]
@@ -27,14 +27,14 @@ class RecordRuns:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRun:
-    """A queued run becomes `running`; the result says whether it was still queued."""
+    """Change a queued run to `running`; the result is whether it was still queued."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class FinishRuns:
-    """Runs have ended, and rows that follow from that enter the ledger; the result is which of these are in it now."""
+    """Write the ends of runs and enter the rows that follow; the result is which of these rows are in the ledger."""
 
     runs: Sequence[Run]
     then: Sequence[Run] = ()
@@ -42,14 +42,14 @@ class FinishRuns:
 
 @dataclass(frozen=True, slots=True)
 class SaveJobs:
-    """Rules and planned_since of jobs."""
+    """Save rule and planned_since of jobs."""
 
     records: Sequence[JobRecord]
 
 
 @dataclass(frozen=True, slots=True)
 class SetPause:
-    """A job is paused, or (None) no more."""
+    """Pause a job, or resume it (None)."""
 
     job_id: str
     pause: Pause | None
@@ -57,34 +57,34 @@ class SetPause:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRuns:
-    """Finished rows go; the result are the run_ids of those that were there."""
+    """Delete finished rows; the result is the run_ids that were deleted."""
 
     run_ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class SaveDay:
-    """Everything that is known of a day is replaced."""
+    """Replace all figures of a day."""
 
     day: str
     jobs: Sequence[DailyFigures]
 
 
-REFUSED = "what it said was refused by the history's database: schedulerd's log has it"
+REFUSED = "the database of the history refused its message and details: see the log of schedulerd"
 
 
 def without_texts(change: FinishRuns) -> FinishRuns:
-    """Return the same ends without what the runs said, which is not worth more than the ends themselves."""
+    """Return the same ends without messages and details."""
     runs = [replace(run, error_message=REFUSED, details={}, records_processed=0) for run in change.runs]
     return FinishRuns(runs, change.then)
 
 
 Change: TypeAlias = RecordRuns | ClaimRun | FinishRuns | SaveJobs | SetPause | DeleteRuns | SaveDay
-RunChange: TypeAlias = RecordRuns | ClaimRun | FinishRuns  # what can be written down, to be made later
+RunChange: TypeAlias = RecordRuns | ClaimRun | FinishRuns  # serializable
 
 
 def to_json(change: RunChange) -> dict[str, Any]:
-    """Return a change as a JSON object; `from_json` makes an equal one of it."""
+    """Return a change as a JSON object, the inverse of `from_json`."""
     if isinstance(change, RecordRuns):
         return {"record": [_run_to_json(run) for run in change.runs]}
     if isinstance(change, ClaimRun):
@@ -93,7 +93,7 @@ def to_json(change: RunChange) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any]) -> RunChange:
-    """Return the change that `to_json` wrote down. Raise KeyError or ValueError for anything else."""
+    """Return the change of a JSON object. Raise KeyError or ValueError for an invalid one."""
     if "record" in value:
         return RecordRuns([_run_from_json(run) for run in value["record"]])
     if "claim" in value:

@@ -1,4 +1,4 @@
-"""Connections that are lent to one reader at a time, and kept open for the next."""
+"""A pool of connections, each lent to one reader at a time and kept open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=Closable)
 
 
 class ConnectionPool(Generic[C]):
-    """At most so many connections, each opened when it is needed first."""
+    """At most `most` connections, each opened at its first use."""
 
     def __init__(self, connect: Callable[[], C], most: int) -> None:
         self._connect = connect
@@ -33,14 +33,14 @@ class ConnectionPool(Generic[C]):
 
     @contextmanager
     def lend(self, seconds: float | None = None) -> Iterator[C]:
-        """Lend a connection; after an error that leaves it unusable (`closed`), the next reader gets a new one.
+        """Lend a connection. One that is `closed` after an error is replaced for the next reader.
 
-        Raise StoreError when the store is closed, or when no connection is free for so many seconds.
+        Raise StoreError when the store is closed, or when no connection is free within `seconds`.
         """
         try:
             connection = self._free.get(timeout=seconds)
         except queue.Empty:
-            raise StoreError(f"the history is too busy: no answer for {seconds:g} s") from None
+            raise StoreError(f"the history is too busy: no free connection for {seconds:g} s") from None
         try:
             if self._is_closed:
                 raise StoreError("the store is closed")
@@ -51,7 +51,7 @@ class ConnectionPool(Generic[C]):
             self._free.put(None if getattr(connection, "closed", False) else connection)
 
     def close(self) -> None:
-        """Close all, after waiting for those that are lent."""
+        """Close all connections, after waiting for those that are lent."""
         self._is_closed = True
         lent = [self._free.get() for _ in range(self._most)]
         for connection in lent:

@@ -1,4 +1,4 @@
-"""Copy a whole history into another one, in pages. What is there already is left alone, so it can be begun again."""
+"""Copy a history into another one, in pages. Rows that exist are not changed, so a copy can be repeated."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ MOST_NAMED = 5
 
 @dataclass
 class CopyResult:
-    """What a copy did. `refused` are rows whose occurrence or idempotency key the target has under another run_id."""
+    """The result of a copy. `refused` are rows whose occurrence or idempotency key has another run_id in the target."""
 
-    rows: int = 0  # looked at
+    rows: int = 0  # read from the source
     entered: int = 0
-    finished: int = 0  # were there, and have their end now
+    finished: int = 0  # were unfinished in the target, and are finished now
     refused: list[str] = field(default_factory=list)
     before: Mapping[str, int] = field(default_factory=dict)  # by status, of the source
     after: Mapping[str, int] = field(default_factory=dict)  # of the target
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the target has what the source has."""
+        """Return whether the target has all rows of the source."""
         return not self.refused and self.before == self.after
 
 
-def copy(source: Store, target: Store, tell: Callable[[CopyResult], None]) -> CopyResult:
-    """Copy everything; `tell` hears of each page. Raise StoreError: what was copied so far stays."""
+def copy(source: Store, target: Store, on_page: Callable[[CopyResult], None]) -> CopyResult:
+    """Copy everything; `on_page` is called after each page. Raise StoreError: the rows copied so far stay."""
     copied = CopyResult()
     records = source.jobs()
     durable(target.save_jobs(list(records.values())), PATIENCE)
@@ -41,7 +41,7 @@ def copy(source: Store, target: Store, tell: Callable[[CopyResult], None]) -> Co
     while page := source.all_runs(after, PAGE):
         _copy_page(page, target, copied)
         after = page[-1].run_id
-        tell(copied)
+        on_page(copied)
     for day in source.days():
         durable(target.save_day(day, source.day(day)), PATIENCE)
     copied.before, copied.after = source.counts(), target.counts()

@@ -1,4 +1,4 @@
-"""Which store a URL names."""
+"""Create the store that a URL names."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SQLITE = "sqlite://"
 
 
 def is_sqlite(url: str | Secret) -> bool:
-    """Return whether a URL names a SQLite file; one that is a secret names a PostgreSQL."""
+    """Return whether a URL names a SQLite file. A URL that is a secret names a PostgreSQL database."""
     return isinstance(url, str) and url.startswith(SQLITE)
 
 
 def path_of(url: str | Secret) -> str | None:
-    """Return the file of a SQLite history, None for another one.
+    """Return the path of a SQLite history, None for another store.
 
-    Links are followed: its lock, its write-ahead log and what is set aside are beside the file itself, however it is named.
+    Symbolic links are resolved: lock, write-ahead log and set-aside files are beside the file itself.
     """
     return os.path.realpath(url.removeprefix(SQLITE)) if isinstance(url, str) and is_sqlite(url) else None
 
 
 @contextmanager
 def needing_psycopg() -> Iterator[None]:
-    """Say what is missing when an import within fails. Raise StoreError."""
+    """Raise StoreError with the missing package when an import inside fails."""
     try:
         yield
     except ImportError as error:
@@ -50,7 +50,7 @@ def store_at(
     spool: OutageSpool | None = None,
     opens: bool = True,
 ) -> SqliteStore | PostgresStore:
-    """Return the store that a URL names; `state_dir` is that of the daemon that it will belong to. Raise StoreError."""
+    """Return the store that a URL names. `state_dir` is that of the daemon that will own it. Raise StoreError."""
     path = path_of(url)
     if path is not None:
         is_own = state_dir is not None and os.path.dirname(path) == os.path.realpath(state_dir)

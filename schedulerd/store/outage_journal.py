@@ -1,12 +1,11 @@
-"""The outage journal: a file of its own, in which changes wait on the disk while the history cannot be written.
+"""The outage journal: a file in which changes wait on the disk while the history cannot be written.
 
-Its place is reserved beforehand (posix_fallocate(3)), so it can be written when the disk that it shares with the history
-is full. A group of records is one write and one fdatasync(2); each record has its length and a checksum, so a record that
-a crash cut short is not taken for one. All records of one filling bear its number, which is also the time, in microseconds,
-at which it began: what stands behind them, from an earlier filling, does not, and the file can be emptied by clearing
-its first few bytes. Zeros end the records: where anything else does, a crash cut the last group short, or the file is
-damaged, which look alike; such a file is copied before it is written to. An I/O error is no damage: what it failed on is
-tried again.
+Its space is reserved in advance (posix_fallocate(3)), so it can be written when the disk that it shares with the history is
+full. A group of records is one write and one fdatasync(2). Each record has a length and a checksum, so an incomplete record
+is recognized. All records of one filling have the same number, which is also the time in microseconds at which the filling
+began. Records of earlier fillings behind them have other numbers, so the file is emptied by clearing its first few bytes.
+Zeros end the records. Anything else at the end means that a crash cut the last group short or that the file is damaged,
+which cannot be distinguished; such a file is copied before it is written. An I/O error is not damage: the call is retried.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from ..host.files import fsync_folder
 from .sqlite.damage import free_name
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-SMALLEST = 256 * 1024  # bytes: on a disk that has less, there is no journal
-RESERVE = 0.1  # of the size, which only ends of runs may use: what was started can be told
-_BLOCK = 64 * 1024  # bytes of a copy; those that are all zeros take no room in it
+SMALLEST = 256 * 1024  # bytes; with less free space there is no journal
+RESERVE = 0.1  # fraction of the size that only ends of runs may use
+_BLOCK = 64 * 1024  # bytes in a block of a copy; blocks of zeros use no space
 _HEAD = struct.Struct("<IIQ")  # length of what follows, checksum, number of the filling
-_NOTHING = bytes(_HEAD.size)  # ends the records: behind it may be the rest of a group that could not be written whole
+_NOTHING = bytes(_HEAD.size)  # ends the records; the rest of an incomplete group may follow
 
 
 class OutageJournalError(StoreError):
@@ -37,12 +36,12 @@ class OutageJournalError(StoreError):
 
 
 class NoRoomError(OutageJournalError):
-    """There is no room on the disk for an outage journal."""
+    """The disk has no space for an outage journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in the journal to be written into the history."""
+    """How much the journal holds that is not in the history."""
 
     changes: int = 0
     size_bytes: int = 0
@@ -53,12 +52,15 @@ class OutageJournal:
     """The journal at `path`, mode 0600; for one thread at a time."""
 
     def __init__(self, path: str, size: int) -> None:
-        """Open or make it, and find what waits in it. It is smaller than `size` when the disk is. Raise JournalError."""
+        """Open or create the file and read its records. With little free space it is smaller than `size`.
+
+        Raise OutageJournalError.
+        """
         self.path = path
         self._filling = 0
         self._count = 0
         self._end = 0
-        self.is_untidy = False  # what does not belong to the records may stand behind them, and be taken for one
+        self.is_untidy = False  # an incomplete record may follow the records
         self._file = -1
         try:
             self._file = os.open(path, FLAGS, 0o600)
@@ -77,12 +79,12 @@ class OutageJournal:
 
     @property
     def backlog(self) -> Backlog:
-        """Return what waits."""
+        """Return the number, size and age of the records."""
         return Backlog(self._count, self._end, from_micros(self._filling)) if self._count else Backlog()
 
     @property
     def is_cut(self) -> bool:
-        """Return whether what follows the last record is not their end: there may have been more. Raise JournalError."""
+        """Return whether the last record is not followed by zeros: records may be lost. Raise OutageJournalError."""
         try:
             return any(os.pread(self._file, _HEAD.size, self._end))
         except OSError as error:
@@ -90,25 +92,25 @@ class OutageJournal:
 
     @property
     def has_room(self) -> bool:
-        """Return whether it can take many records more."""
+        """Return whether there is space for many more records."""
         return self._end < self.size * (1 - 2 * RESERVE)
 
     def room(self, may_use_reserve: bool = False) -> int:
-        """Return how many bytes of records fit in, see `framed_size`."""
+        """Return how many bytes of records fit into the file; see `framed_size`."""
         return int(self.size * (1 if may_use_reserve else 1 - RESERVE)) - self._end - len(_NOTHING)
 
     @property
     def full(self) -> str:
-        """Return in words that it is full."""
+        """Return the message that the journal is full."""
         return (
             f"the outage journal {self.path} is full: {self._end} of {self.size} bytes, {self._count} changes wait for the "
-            "history (outage_journal makes it larger)"
+            "history (the setting outage_journal makes it larger)"
         )
 
     def append(self, records: Sequence[bytes], now: datetime, may_use_reserve: bool = False) -> None:
-        """Write records behind those that wait; durable when it returns.
+        """Append records; they are durable when it returns.
 
-        Raise JournalError: none of them is in it, as soon as it is tidy.
+        Raise OutageJournalError: none of them is in the journal, once `tidy` has succeeded.
         """
         if sum(map(framed_size, records)) > self.room(may_use_reserve):
             raise OutageJournalError(self.full)
@@ -128,7 +130,7 @@ class OutageJournal:
         return number if number != self._filling else number + 1  # the clock may have been set back
 
     def records(self, place: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Yield the records from a place on, oldest first, each with the place behind it. Raise JournalError."""
+        """Yield the records from an offset on, oldest first, each with the offset after it. Raise OutageJournalError."""
         return self._read(place, self._end)
 
     def _read(self, place: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -151,19 +153,19 @@ class OutageJournal:
 
     def _unreadable(self, error: OSError) -> OutageJournalError:
         return OutageJournalError(
-            f"the outage journal {self.path} cannot be read ({error.strerror}): what it holds of starts and ends is not in "
-            "the history. If it stays so, move the file away: the changes in it are lost then"
+            f"the outage journal {self.path} cannot be read ({error.strerror}): its starts and ends are not in the "
+            "history. If the error persists, move the file away; the changes in it are lost then"
         )
 
     def empty(self) -> None:
-        """Forget everything in it: it is in the history. Raise JournalError: it is empty, as soon as it is tidy."""
+        """Remove all records. Raise OutageJournalError: they are removed once `tidy` has succeeded."""
         if self._count:
             self._count = self._end = 0
             self.is_untidy = True
             self.tidy()
 
     def tidy(self) -> None:
-        """Let nothing stand behind the records that could be taken for one. Raise JournalError."""
+        """End the records with zeros. Raise OutageJournalError."""
         try:
             _write(self._file, _NOTHING, self._end)
             os.fdatasync(self._file)
@@ -172,9 +174,9 @@ class OutageJournal:
         self.is_untidy = False
 
     def keep_copy(self, now: datetime) -> str:
-        """Copy the whole file beside it, end the records behind the last that can be read, and return the copy's path.
+        """Copy the file, end the records after the last valid one, and return the path of the copy.
 
-        Durable when it returns. Raise JournalError.
+        Durable when it returns. Raise OutageJournalError.
         """
         aside = free_name(self.path, "damaged", now)
         try:
@@ -184,17 +186,17 @@ class OutageJournal:
         except OSError as error:
             raise OutageJournalError(
                 f"the outage journal {self.path} may be damaged, and cannot be copied to {aside}: {error.strerror}; "
-                "make room there, or move it away: the changes in it are lost then"
+                "free space there, or move the file away: the changes in it are lost then"
             ) from error
         return aside
 
     def close(self) -> None:
-        """Close the file; what waits in it, the next daemon finds."""
+        """Close the file; the next daemon reads its records."""
         os.close(self._file)
 
 
 def _reserve(file: int, size: int) -> int:
-    """Reserve `size` bytes, or as much as there is, and return how much. Raise OSError when that is hardly anything."""
+    """Reserve `size` bytes or fewer, and return how many. Raise OSError for less than SMALLEST."""
     while True:
         try:
             os.posix_fallocate(file, 0, size)
@@ -208,7 +210,7 @@ def _reserve(file: int, size: int) -> int:
 
 
 def _copy(file: int, target: str) -> None:
-    """Copy a file, durable, or leave nothing of it. Raise OSError."""
+    """Copy a file durably, or not at all. Raise OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     copy = os.open(target, flags, 0o600)
     try:
@@ -227,7 +229,7 @@ def _copy(file: int, target: str) -> None:
 
 
 def framed_size(record: bytes) -> int:
-    """Return how many bytes of the journal a record takes."""
+    """Return how many bytes a record uses in the journal."""
     return _HEAD.size + len(record)
 
 

@@ -1,7 +1,7 @@
-"""What becomes of changes while the history is away: those that carry runs go into the outage journal, and are answered.
+"""The outage journal as a replacement of the ledger: changes of runs are written into it, and get a reply.
 
-The answers are those that the ledger would give if it had nothing but what is in the journal, which is right on a single
-node: what it decided before the outage it knows itself. Of what is in the journal nothing but ids is in memory.
+The reply is that of a ledger that contains only the journal. That is correct on a single node, which knows what it decided
+before the outage. Only identifiers of the journal's content are kept in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class SpooledRuns:
-    """What the journal says of runs, as marks; `below` is asked for what is not here."""
+    """The runs in the journal, as marks. `below` is searched for marks that are not here."""
 
     def __init__(self, below: SpooledRuns | None = None) -> None:
         self.marks: set[str] = set()
@@ -41,8 +41,8 @@ class SpooledRuns:
     def __contains__(self, mark: str) -> bool:
         return mark in self.marks or (self._below is not None and mark in self._below)
 
-    def take(self, change: RunChange) -> tuple[RunChange, SpoolReply]:
-        """Take note of a change; return what of it there is to write, and its answer."""
+    def apply(self, change: RunChange) -> tuple[RunChange, SpoolReply]:
+        """Note a change; return the part of it that is to be written, and its reply."""
         if isinstance(change, RecordRuns):
             return RecordRuns(self._enter(change.runs)), self._entered(change.runs)
         if isinstance(change, ClaimRun):
@@ -66,113 +66,113 @@ class SpooledRuns:
 
 
 class OutageSpool:
-    """The outage journal as the writer uses it; for its thread alone, but for `alarm`, `backlog` and `accepts_runs`."""
+    """The outage journal as the writer uses it; for its thread alone, except `alarm`, `backlog` and `accepts_runs`."""
 
     def __init__(self, journal: OutageJournal, clock: Clock) -> None:
-        """Find what an earlier daemon left in the journal; one that may be damaged is copied first. Raise StoreError."""
+        """Read the changes of an earlier daemon. A journal that may be damaged is copied first. Raise StoreError."""
         self._journal = journal
         self._clock = clock
         self._known = SpooledRuns()
-        self._place = 0  # up to where the history has it
-        self._reading, self._writing = _Use(clock), _Use(clock)
+        self._place = 0  # the history has the records up to here
+        self._reading, self._writing = _Access(clock), _Access(clock)
         for _place, record in journal.records():
-            self._known.take(_read(record))
+            self._known.apply(_read(record))
         if journal.is_cut:
-            log.error("%s", _way_out(journal.path, journal.keep_copy(clock.now())))
+            log.error("%s", _advice(journal.path, journal.keep_copy(clock.now())))
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to: it cannot be used, or was damaged and copied, and the copy is still there."""
+        """Return what an operator must do: the journal cannot be used, or was damaged, and its copy still exists."""
         found = sorted(glob.glob(f"{glob.escape(self._journal.path)}.damaged-*"))
-        told = [self._reading.error, self._writing.error, _way_out(self._journal.path, found[-1]) if found else None]
-        return "; ".join(filter(None, told)) or None
+        texts = [self._reading.error, self._writing.error, _advice(self._journal.path, found[-1]) if found else None]
+        return "; ".join(filter(None, texts)) or None
 
     @property
     def backlog(self) -> Backlog:
-        """Return what waits to be written into the history."""
+        """Return how much the journal holds that is not in the history."""
         return self._journal.backlog
 
     @property
     def accepts_runs(self) -> bool:
-        """Return whether new runs can be written into it: there is room, and the last write went well."""
+        """Return whether new runs can be written: there is space, and the last write succeeded."""
         return self._writing.error is None and self._journal.has_room
 
     @property
     def full(self) -> str:
-        """Return in words that there is no room."""
+        """Return the message that the journal is full."""
         return self._journal.full
 
     @staticmethod
-    def accepts(change: Change) -> TypeGuard[RunChange]:
-        """Return whether a change is one that goes into the journal: not one about which the history has to be asked."""
+    def can_hold(change: Change) -> TypeGuard[RunChange]:
+        """Return whether a change may go into the journal: one that only the ledger can decide may not."""
         return isinstance(change, ClaimRun | FinishRuns) or (isinstance(change, RecordRuns) and not change.asks)
 
-    def take(self, changes: Sequence[RunChange]) -> list[SpoolReply | StoreAwayError]:
-        """Write of changes what there is room for; return their answers, an error for what is not in it.
+    def accept(self, changes: Sequence[RunChange]) -> list[SpoolReply | StoreAwayError]:
+        """Write changes as far as there is space; return their replies, errors for those that are not written.
 
-        Of a record that does not fit whole, its first runs are taken. Raise JournalError: nothing is in it.
+        Of a record that does not fit as a whole, the first runs are written. Raise OutageJournalError: nothing is written.
         """
         known = SpooledRuns(self._known)
         filling = _Filling(self._journal, known)
-        answers = [filling.take(change) for change in changes]
+        replies = [filling.add(change) for change in changes]
         if filling.records:
             self._writing.make(lambda: self._journal.append(filling.records, self._clock.now(), may_use_reserve=True))
             self._known.marks |= known.marks
-        return answers
+        return replies
 
     def next_group(self, most: int) -> tuple[list[RunChange], int]:
-        """Return the oldest changes that the history has not, and the place behind them. Raise JournalError."""
+        """Return the oldest changes that are not in the history, and the offset after them. Raise OutageJournalError."""
         found = self._reading.make(lambda: list(islice(self._journal.records(self._place), most)))
         if not found and self.backlog.changes:  # it was damaged since it was opened
             aside = self._writing.make(lambda: self._journal.keep_copy(self._clock.now()))
-            log.error("%s", _way_out(self._journal.path, aside))
+            log.error("%s", _advice(self._journal.path, aside))
             return [], self.backlog.size_bytes
         return [_read(record) for _, record in found], found[-1][0] if found else self._place
 
     def applied(self, place: int) -> None:
-        """Take note that the history has everything up to a place; when that is all, the journal is empty again."""
+        """Note that the history has the records up to an offset; clear the journal when it has all."""
         self._place = place
         if place >= self.backlog.size_bytes:
             self._known = SpooledRuns()
             self._place = 0
-            with suppress(OutageJournalError):  # told, and tried again
+            with suppress(OutageJournalError):  # logged and retried
                 self._writing.make(self._journal.empty)
 
     @property
     def is_untidy(self) -> bool:
-        """Return whether an error left something to do: `tidy` is called again."""
+        """Return whether an error is to be repaired by `tidy`."""
         return self._writing.error is not None or self._journal.is_untidy
 
     def tidy(self) -> None:
-        """Look whether the journal can be written again, and leave nothing in it that does not belong there."""
+        """Try to write the journal again, and to remove incomplete records from it."""
         if self.is_untidy:
             with suppress(OutageJournalError):
                 self._writing.make(self._journal.tidy)
 
     def close(self) -> None:
-        """Close the journal; what waits in it, the next daemon finds."""
+        """Close the journal; the next daemon reads its content."""
         self.tidy()
         self._journal.close()
 
 
-class _Use:
-    """What uses a file that may fail: an error is told once, and then there is a rest."""
+class _Access:
+    """Access to a file that may fail: an error is logged once, and is followed by a pause."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._rests_until = 0.0  # monotonic
+        self._paused_until = 0.0  # monotonic
         self.error: str | None = None
 
     def make(self, act: Callable[[], T]) -> T:
-        """Call `act`, which reads or writes. Raise JournalError."""
-        if self.error is not None and self._clock.monotonic() < self._rests_until:
+        """Call `act`, which reads or writes. Raise OutageJournalError."""
+        if self.error is not None and self._clock.monotonic() < self._paused_until:
             raise OutageJournalError(self.error)
         try:
             result = act()
         except OutageJournalError as error:
             if str(error) != self.error:
                 log.error("%s", error)
-            self.error, self._rests_until = str(error), self._clock.monotonic() + REST_SECONDS
+            self.error, self._paused_until = str(error), self._clock.monotonic() + REST_SECONDS
             raise
         if self.error is not None:
             log.info("the outage journal can be used again")
@@ -181,50 +181,50 @@ class _Use:
 
 
 class _Filling:
-    """Records that are about to be written into the journal, as far as there is room."""
+    """Records to be written into the journal, as far as there is space."""
 
     def __init__(self, journal: OutageJournal, known: SpooledRuns) -> None:
         self._journal, self._known = journal, known
         self.records: list[bytes] = []
         self._size = 0
 
-    def take(self, change: RunChange) -> SpoolReply | StoreAwayError:
-        """Take a change, or of a record its first runs; return its answer, an error when something did not fit."""
+    def add(self, change: RunChange) -> SpoolReply | StoreAwayError:
+        """Add a change, or the first runs of a record; return its reply, an error when a part does not fit."""
         known = SpooledRuns(self._known)
-        fresh, answer = known.take(change)
+        fresh, reply = known.apply(change)
         record = _written(fresh)
         size = framed_size(record)
         if self._size + size <= self._journal.room(may_use_reserve=isinstance(change, FinishRuns)):
             self.records.append(record)
             self._size += size
             self._known.marks |= known.marks
-            return answer
+            return reply
         if isinstance(change, RecordRuns) and len(change.runs) > 1:
-            return self._take_part(change.runs)
+            return self._add_part(change.runs)
         return StoreAwayError(self._journal.full)
 
-    def _take_part(self, runs: Sequence[Run]) -> SpoolReply | StoreAwayError:
+    def _add_part(self, runs: Sequence[Run]) -> SpoolReply | StoreAwayError:
         half = len(runs) // 2
-        taken, left = _parts(runs[:half], self.take(RecordRuns(runs[:half])))
+        taken, left = _parts(runs[:half], self.add(RecordRuns(runs[:half])))
         if left:
             left |= {run.run_id for run in runs[half:]}
         else:
-            more, left = _parts(runs[half:], self.take(RecordRuns(runs[half:])))
+            more, left = _parts(runs[half:], self.add(RecordRuns(runs[half:])))
             taken |= more
         return PartlyWrittenError(self._journal.full, taken, left) if left else taken
 
 
-def _parts(runs: Sequence[Run], answer: SpoolReply | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
-    """Return which rows of a record are in the ledger, and which could not be written."""
-    if isinstance(answer, PartlyWrittenError):
-        return answer.taken, answer.left
-    if isinstance(answer, frozenset):
-        return answer, frozenset()
+def _parts(runs: Sequence[Run], reply: SpoolReply | StoreAwayError) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which rows of a record are written, and which are not."""
+    if isinstance(reply, PartlyWrittenError):
+        return reply.taken, reply.left
+    if isinstance(reply, frozenset):
+        return reply, frozenset()
     return frozenset(), frozenset(run.run_id for run in runs)
 
 
 def without_occurrence(record: RecordRuns, taken: frozenset[str]) -> RecordRuns:
-    """Return the runs of a record that the history does not take, as runs of no occurrence: they were started."""
+    """Return the runs of a record that the history refuses, without occurrence and key: they were started."""
     return RecordRuns(tuple(
         replace(run, scheduled_at=None, idempotency_key=None, details={**run.details, "reason": RECORDED_BEFORE})
         for run in record.runs
@@ -240,14 +240,14 @@ def _read(record: bytes) -> RunChange:
     try:
         return from_json(json.loads(record))
     except (KeyError, TypeError, ValueError) as error:
-        text = "the outage journal was written by another version of schedulerd: start that once"
+        text = "the outage journal was written by another version of schedulerd: start that version once"
         raise StoreError(f"{text} ({error})") from None
 
 
-def _way_out(path: str, aside: str) -> str:
+def _advice(path: str, aside: str) -> str:
     return (
         f"the outage journal {path} could not be read to its end: a crash cut it short, or it is damaged. Starts and ends "
-        f"of runs may be missing in the history. It is kept as {aside}: `strings` shows what is in it; then move it away"
+        f"of runs may be missing in the history. A copy is kept as {aside}: inspect it with `strings`, then move it away"
     )
 
 
@@ -256,7 +256,7 @@ def _taken(run_id: str) -> str:
 
 
 def _marks(run: Run) -> Iterable[str]:
-    """Return what must be there only once: the run, its occurrence, its idempotency key."""
+    """Return what must be unique: the run, its occurrence, its idempotency key."""
     yield run.run_id
     if run.scheduled_at is not None:
         yield f"occurrence {run.job_id} {to_micros(run.scheduled_at)} {run.attempt}"

@@ -1,4 +1,4 @@
-"""SQL lives in files: `-- name --` starts a query, further comment lines say what it is for."""
+"""SQL is in files: `-- name --` starts a query, and the comment below it explains the query."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def load_migrations(backend: str) -> list[tuple[int, str, str]]:
 
 
 def load_schema(backend: str) -> str:
-    """Return `sql/<backend>/schema.sql`: what all migrations together lead to."""
+    """Return `sql/<backend>/schema.sql`: the result of all migrations."""
     return (files(__package__) / "sql" / backend / "schema.sql").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The half of a store that reads: queries with values by name, and rows made into what the rest of the program uses.
+"""The read side of a store: queries with named parameters, and the conversion of rows to objects.
 
-A backend brings the queries' text, and how it spells instants.
+A backend provides the text of the queries and the conversion of instants.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ..core.models import JobRecord, Origin, Pause, Position, Run, Status, to_mi
 from ..core.retention import NeededRows, RetentionRow
 from .protocol import DailyFigures, EndedRun
 
-PAGE = 1000  # rows that are read at once of what is read in pages
-LAST = "~"  # sorts behind every run_id
+PAGE = 1000  # rows in a page
+LAST = "~"  # sorts after every run_id
 ALWAYS = datetime.max.replace(tzinfo=UTC)
-END: Position = (2**63 - 1, LAST)  # behind every place
+END: Position = (2**63 - 1, LAST)  # after every position
 
 
 class StoreReader(ABC):
-    """What every backend does with reads; `Store` says what each of them means."""
+    """The read side of every backend; the protocols in `protocol.py` define what each read means."""
 
     @abstractmethod
     def _rows(self, name: str, **values: Any) -> list[Any]:
-        """Return the rows of a query, with columns by name; values are texts, numbers, instants or lists of texts."""
+        """Return the rows of a query, with columns by name. Values are texts, numbers, instants or lists of texts."""
 
     @staticmethod
     @abstractmethod
     def _instant(value: Any) -> datetime:
-        """Return an instant as a row has it."""
+        """Return the instant of a column."""
 
     def jobs(self) -> dict[str, JobRecord]:
         """Return every job that was ever planned."""
@@ -47,11 +47,11 @@ class StoreReader(ABC):
         return {row["job_id"]: self._to_run(row) for row in self._rows("last_results", job_ids=job_ids)}
 
     def last_successes(self, job_ids: Sequence[str], until: datetime) -> dict[str, Run]:
-        """Return each job's newest success that is not of a later time."""
+        """Return each job's newest success up to `until`."""
         return {row["job_id"]: self._to_run(row) for row in self._rows("last_successes", job_ids=job_ids, until=until)}
 
     def unfinished(self) -> list[Run]:
-        """Return what is queued or running."""
+        """Return the queued and running runs."""
         return self._runs("unfinished")
 
     def history(
@@ -69,7 +69,7 @@ class StoreReader(ABC):
         return self._runs(query, limit=limit, sequence=sequence, run_id=run_id, statuses=statuses)
 
     def _bound(self, before: str | None) -> Position:
-        """Return the place before which a page is: that of a run, or behind the next smaller run_id when it is not there."""
+        """Return the position before which a page lies: that of a run, or after the next smaller run_id if there is none."""
         if before is None:
             return END
         row = next(iter(self._rows("place_of", run_id=before)), None)
@@ -87,7 +87,7 @@ class StoreReader(ABC):
         return self._runs("occurrences", job_id=job_id, since=since, limit=limit)
 
     def followed(self, job_id: str, since: datetime) -> set[datetime]:
-        """Return the ends that a job was due after."""
+        """Return the ends that made a job due."""
         return {self._instant(row["scheduled_at"]) for row in self._rows("followed", job_id=job_id, since=since)}
 
     def durations(self, job_ids: Sequence[str], limit: int) -> dict[str, list[float]]:
@@ -107,12 +107,12 @@ class StoreReader(ABC):
 
     def counts(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
         """Return the number of rows by status."""
-        rows = self._rows("counts") if since is None else self._rows("counts_since", **_stretch(since, until))
+        rows = self._rows("counts") if since is None else self._rows("counts_since", **_period(since, until))
         return {row["status"]: row["number"] for row in rows}
 
     def lateness(self, since: datetime, until: datetime | None = None) -> list[tuple[float, int]]:
-        """Return classes of lateness."""
-        rows = self._rows("lateness_since", **_stretch(since, until))
+        """Return the histogram of lateness."""
+        rows = self._rows("lateness_since", **_period(since, until))
         return [(row["upto"] / 1e6, row["number"]) for row in rows]
 
     def ended_between(self, start: datetime, end: datetime) -> Iterator[EndedRun]:
@@ -131,14 +131,14 @@ class StoreReader(ABC):
         return [row["job_id"] for row in self._rows("job_ids")]
 
     def needed(self, job_id: str, runs_per_job: int | None, now: datetime) -> NeededRows:
-        """Return the rows of a job that others need."""
+        """Return the rows of a job that must be kept."""
         (row,) = self._rows("needed", job_id=job_id, now=now)
         skipped = None if runs_per_job is None else runs_per_job - 1
         kept = [] if skipped is None else self._rows("oldest_kept", job_id=job_id, skipped=skipped)
         return NeededRows(**dict(row), oldest_kept=(kept[0]["sequence"], kept[0]["run_id"]) if kept else None)
 
     def statuses(self, run_ids: Sequence[str]) -> dict[str, Status]:
-        """Return the status of each run that is there."""
+        """Return the status of each run that exists."""
         return {row["run_id"]: Status(row["status"]) for row in self._rows("statuses", run_ids=run_ids)}
 
     def old_rows(self, job_id: str, after: Position, limit: int) -> list[RetentionRow]:
@@ -156,15 +156,15 @@ class StoreReader(ABC):
         return self._runs("all_runs", after=after, limit=limit)
 
     def days(self) -> list[str]:
-        """Return the days that are known."""
+        """Return the days that have figures."""
         return [row["day"] for row in self._rows("days")]
 
     def day(self, day: str) -> list[DailyFigures]:
-        """Return what is known of a day."""
+        """Return the figures of a day."""
         return [_to_day(row) for row in self._rows("day", day=day)]
 
     def daily(self, first: str, last: str, job_id: str | None = None) -> list[DailyFigures]:
-        """Return what is known of a stretch of days."""
+        """Return the figures of a range of days."""
         return [_to_day(row) for row in self._rows("daily", first=first, last=last, job_id=job_id or "")]
 
     def _runs(self, query: str, **values: Any) -> list[Run]:
@@ -201,11 +201,11 @@ def _from_json(text: str | None) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def _stretch(since: datetime, until: datetime | None) -> dict[str, str]:
+def _period(since: datetime, until: datetime | None) -> dict[str, str]:
     return {"first": _first_run_id(since), "last": LAST if until is None else _first_run_id(until)}
 
 
 def _first_run_id(since: datetime) -> str:
-    """Return a text that sorts before every run_id made at or after `since` (their first 48 bits are milliseconds)."""
+    """Return a text that sorts before every run_id created from `since` on (its first 48 bits are milliseconds)."""
     digits = f"{to_micros(since) // 1000:012x}"
     return f"{digits[:8]}-{digits[8:]}"

@@ -1,11 +1,11 @@
-"""The order in which runs are recorded: each has a sequence, larger than that of all before it.
+"""The order of recording: each run has a sequence that is larger than those of all runs before it.
 
-A run_id sorts by the clock, which may be wrong: with a clock that was ahead for a minute, the runs of that minute would be
-the newest ones until that time has come. So nothing but the order of recording decides which run is newer (`Run.place`).
+A run_id sorts by the clock, which may be wrong: after a clock was ahead, the runs of that period would be the newest until
+that time is reached. So only the sequence decides which of two runs is newer.
 
-A sequence is the time in the run_id, or one more than the last one when that is larger. So the sequences of two histories
-that are joined sort as well as can be, and those of a history that was lost are not given again. They are given by the one
-daemon that a history belongs to, also while the history is away.
+A sequence is the time in the run_id, or the last sequence plus one when that is larger. So the sequences of two merged
+histories sort by time as far as possible, and sequences of a lost history are not used again. The daemon that owns the
+history assigns them, also during an outage.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..core.models import Position, Run, token_of
 
 
 class SequenceGenerator:
-    """Gives sequences. For all threads."""
+    """Assigns sequences; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
 
     def continue_after(self, place: Position) -> None:
-        """Go on behind a place that is taken."""
+        """Continue after a position that is in use."""
         with self._lock:
             self._last = max(self._last, place[0], _time_in(place[1]))
 
     def numbered(self, run: Run) -> Run:
-        """Return a run that is recorded now with its sequence; one that has a sequence keeps it."""
-        if run.sequence is not None:  # it may be of another history, from which it is copied
+        """Return a run with its sequence; a run that has one keeps it."""
+        if run.sequence is not None:  # it may be copied from another history
             self.continue_after((run.sequence, ""))
             return run
         wanted = _time_in(run.run_id)
@@ -44,5 +44,5 @@ def _time_in(run_id: str) -> int:
         return 0
     try:
         return token_of(run_id)
-    except ValueError:  # not one of ours
+    except ValueError:  # not a run_id of schedulerd
         return 0

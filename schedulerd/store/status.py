@@ -1,4 +1,4 @@
-"""How a history stands, as a value."""
+"""The status of a history, as a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """How a history stands. `users` are those who have it open now, as far as its server tells, `owner` whose it is."""
+    """The status of a history. `users` are the hosts that have it open now, if its server reports them."""
 
     kind: str
     version: int
@@ -20,5 +20,5 @@ class StoreStatus:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Return whether this program can work with it as it is."""
+        """Return whether this version of schedulerd can use it without a migration."""
         return self.version == self.newest

@@ -1,4 +1,4 @@
-"""One thread that does what is handed to it, one thing after the other; whoever hands it over waits as long as they like."""
+"""A thread that runs calls one after the other. The caller gets a future, and decides how long to wait for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class WorkerThread:
-    """The thread, which is started by `begin`, or with the first thing to do."""
+    """The thread is started by `begin`, or with the first call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -20,13 +20,13 @@ class WorkerThread:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def do(self, act: Callable[[], T]) -> Future[T]:
-        """Let `act` be called; the future has its result or its error."""
+        """Call `act` in the thread; the future has its result or its error."""
         done: Future[T] = Future()
 
         def task() -> None:
             try:
                 result = act()
-            except BaseException as error:  # it belongs to who waits
+            except BaseException as error:  # for the holder of the future
                 done.set_exception(error)
             else:
                 done.set_result(result)
@@ -36,14 +36,14 @@ class WorkerThread:
         return done
 
     def begin(self) -> None:
-        """Start the thread, unless it is there. Raise RuntimeError when there is none to be had."""
+        """Start the thread unless it runs. Raise RuntimeError when the system has no more threads."""
         if self._thread is None:
             thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             thread.start()
             self._thread = thread
 
     def close(self) -> None:
-        """Let the thread end when everything is done; nobody waits for that."""
+        """End the thread after the calls that are queued; do not wait for that."""
         self._tasks.put(None)
 
     def _work(self) -> None:

@@ -263,7 +263,7 @@ def test_s30_what_a_job_writes_is_one_record_of_the_journal_and_forges_no_field(
     found = until(lambda: records(machine, f"RUN_ID={run}", "-p", "warning"), "its record")
 
     assert [each["PRIORITY"] for each in found] == ["4"]
-    assert found[0]["MESSAGE"].endswith(r"its last words: a\nPRIORITY=0\nMESSAGE=forged\n\x1b[2J\x85b")
+    assert found[0]["MESSAGE"].endswith(r"last output: a\nPRIORITY=0\nMESSAGE=forged\n\x1b[2J\x85b")
     assert records(machine, "MESSAGE=forged") == []
 
 

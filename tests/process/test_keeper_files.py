@@ -99,7 +99,7 @@ def test_files_that_a_keeper_cannot_make_again_are_told(folder):
         (place / "lock").mkdir()
         made.restore()
 
-        assert made.restore() == [f"files of the keeper of {place} were removed: socket, and are not made again"]
+        assert made.restore() == [f"files of the keeper of {place} were removed: socket, and could not be created again"]
         assert end_of_it(heard, folder) == (7, None)
 
 

@@ -167,7 +167,7 @@ def test_a_start_that_was_given_to_a_keeper_whose_journal_is_lost_is_not_given_a
     for pid in before:
         os.kill(pid, signal.SIGKILL)
 
-    assert "not known" in world.heard.ends.get(timeout=20).lost
+    assert "is unknown" in world.heard.ends.get(timeout=20).lost
     world.launch("next", "exit 4")
     assert world.heard.ends.get(timeout=10).exit_code == 4
     assert not (world.folder / "ran").exists()

@@ -87,7 +87,7 @@ def test_while_a_keeper_cannot_be_had_the_other_one_starts_all_and_nobody_waits(
     place, pid = begin_a_run(made, heard, folder)
     lock_out(place)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: "could not be started" in (made.trouble or ""), "the trouble")
+    until(lambda: "cannot be started" in (made.trouble or ""), "the trouble")
     for number in range(10):
         made.launch(f"r{number}", spec(folder, "exit 4", f"r{number}"))
     assert {heard.ends.get(timeout=10).exit_code for _ in range(10)} == {4}
@@ -111,7 +111,7 @@ def test_what_is_due_while_no_keeper_can_be_had_is_refused_with_the_reason(made,
     run_id, why = heard.refusals.get(timeout=20)
 
     assert run_id == "held"
-    assert "could not be started" in why
+    assert "cannot be started" in why
     with pytest.raises(StartError, match="no keeper"):
         made.launch("r", spec(folder, "exit 4", "r"))
 

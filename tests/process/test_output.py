@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schedulerd.core.models import Secret, new_run_id
 from schedulerd.process.output import Chunk, OutputFolder, OutputRange, OutputStats
-from schedulerd.process.output_reader import Reader
+from schedulerd.process.output_reader import OutputReader
 from schedulerd.secrets.forms import SHORTEST_MASKED, forms_of
 from schedulerd.secrets.job_secrets import known_secrets
 from schedulerd.secrets.masking import Mask, masked_output
@@ -52,7 +52,7 @@ def holed(folder):
 
 def test_without_a_file_there_is_nothing_to_read(folder):
     assert folder.read(RUN, 7, 100) == Chunk(b"", 7)
-    assert (folder.size(RUN), folder.kept(RUN), folder.tail(RUN), folder.settle(RUN)) == (0, OutputStats(0), "", 0)
+    assert (folder.size(RUN), folder.stats(RUN), folder.tail(RUN), folder.settle(RUN)) == (0, OutputStats(0), "", 0)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_read_ends_before_the_hole_and_the_next_begins_after_it(holed):
     assert first == Chunk(b"B" * (BLOCK - 1) + b"\n", 2 * BLOCK)
     assert (second.data[:1], second.next_offset, second.dropped) == (b"H", 10 * BLOCK, 5 * BLOCK)
     assert holed.read(RUN, 4 * BLOCK + 1, 1) == Chunk(b"H", 7 * BLOCK + 1, 3 * BLOCK - 1)
-    assert holed.stretch(RUN, 3 * BLOCK) == OutputRange(7 * BLOCK, 10 * BLOCK, 10 * BLOCK)
+    assert holed.range_at(RUN, 3 * BLOCK) == OutputRange(7 * BLOCK, 10 * BLOCK, 10 * BLOCK)
 
 
 def test_what_was_dropped_is_counted_and_the_size_is_the_whole(holed):
@@ -129,14 +129,14 @@ def read_all(reader, most):
 
 @pytest.mark.parametrize("most", [1000, BLOCK, 100 * BLOCK])
 def test_a_reader_goes_on_after_the_gap(holed, most):
-    shown, gaps = read_all(Reader(holed, RUN, (), 0), most)
+    shown, gaps = read_all(OutputReader(holed, RUN, (), 0), most)
 
     assert (len(shown), shown.count(0), gaps) == (5 * BLOCK, 0, [(7 * BLOCK, 5 * BLOCK)])
 
 
 def test_a_reader_begins_anew_when_the_run_has_erased_its_output(folder):
     path = written(folder, b"a first line, which may end in a hunter2-hun")
-    reader = Reader(folder, RUN, (b"hunter2-hunter2",), 0)
+    reader = OutputReader(folder, RUN, (b"hunter2-hunter2",), 0)
     assert read_piece(reader) == b"a first line, which may end in a "
     with open(path, "wb") as file:
         file.write(b"three\n")
@@ -152,7 +152,7 @@ def read_piece(reader):
 def test_a_secret_that_is_cut_off_by_the_gap_is_not_shown(folder):
     path = written(folder, b"a" * (2 * BLOCK - 6) + b"hunter2-hunter2" + b"b" * (4 * BLOCK))
     punch(path, 2 * BLOCK, 2 * BLOCK)
-    shown, _gaps = read_all(Reader(folder, RUN, (b"hunter2-hunter2",), 0), BLOCK)
+    shown, _gaps = read_all(OutputReader(folder, RUN, (b"hunter2-hunter2",), 0), BLOCK)
 
     assert b"hunter" not in shown
     assert shown[2 * BLOCK - 6 : 2 * BLOCK] == b"******"
@@ -189,7 +189,7 @@ def test_secrets_are_masked_wherever_the_chunks_end(data, secrets, cuts):
 def test_a_reader_that_begins_inside_a_secret_shows_nothing_of_it(tmp_path_factory, data, secrets, offset, most):
     folder = OutputFolder(str(tmp_path_factory.getbasetemp() / "inside"))
     written(folder, data)
-    shown, _gaps = read_all(Reader(folder, RUN, secrets, offset), most)
+    shown, _gaps = read_all(OutputReader(folder, RUN, secrets, offset), most)
 
     assert shown == stars(data, secrets)[offset:]
 
@@ -226,7 +226,7 @@ def test_a_tail_that_begins_inside_a_secret_shows_nothing_of_it(folder, after):
 def test_behind_a_gap_and_at_the_end_no_piece_of_a_secret_is_shown(folder, most):
     path = written(folder, b"a" * (4 * BLOCK - 8) + SECRET + b"b" * 9 + SECRET[:12])
     punch(path, 0, 4 * BLOCK)
-    shown, _gaps = read_all(Reader(folder, RUN, (SECRET,), 0), most)
+    shown, _gaps = read_all(OutputReader(folder, RUN, (SECRET,), 0), most)
 
     assert shown == b"*" * (len(SECRET) - 8) + b"b" * 9 + b"*" * 12
     assert folder.tail(RUN, 2 * BLOCK, (SECRET,)) == "***bbbbbbbbb***"

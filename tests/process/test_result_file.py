@@ -173,11 +173,11 @@ def test_our_details_win_over_what_the_run_says():
     ("action", "exit_code", "message", "told", "expected"),
     [
         ("shell", 3, None, None, "exit status 3"),
-        ("shell", 3, None, "the tail", "exit status 3; its last words: the tail"),
+        ("shell", 3, None, "the tail", "exit status 3; last output: the tail"),
         ("shell", 1, "disk full", "the tail", "exit status 1: disk full"),
         ("python", 1, "ValueError: x", "the tail", "ValueError: x"),
         ("python", 3, "ValueError: x", "the tail", "exit status 3: ValueError: x"),
-        ("python", 1, None, "the tail", "exit status 1; its last words: the tail"),
+        ("python", 1, None, "the tail", "exit status 1; last output: the tail"),
         ("sql", -9, None, "the tail", "exit status -9"),
         ("backup", 1, None, "the tail", "exit status 1"),
     ],

@@ -155,7 +155,7 @@ def test_without_a_subtree_there_are_no_groups(monkeypatch, tmp_path):
     none = RunCgroups("0")
 
     assert (none.available, none.make("r", {}), none.members("r"), none.is_populated("r")) == (False, None, set(), None)
-    assert none.unkept("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]
+    assert none.unenforced("r", {"memory": 1, "cpus": 1}) == ["cpus", "memory"]
     none.kill("r")
     none.remove("r")
     assert cgroups.enforceable_limits() == frozenset()

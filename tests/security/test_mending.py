@@ -120,7 +120,7 @@ def test_s33_who_may_not_start_a_program_or_enter_its_folder_is_named(tmp_path):
     program = tmp_path / "private" / "program"
     program.touch(mode=0o755)
 
-    assert started_as_nobody(tmp_path, argv=[str(program)]).endswith("could not be started as nobody: Permission denied")
+    assert started_as_nobody(tmp_path, argv=[str(program)]).endswith("cannot be started as nobody: Permission denied")
     why = started_as_nobody(tmp_path, argv=["/bin/true"], cwd=f"{tmp_path}/private")
     assert why == f"nobody may not enter the cwd {tmp_path}/private"
 

@@ -177,7 +177,7 @@ def test_a_history_that_is_moved_away_is_missed_and_gets_what_waits_when_it_is_p
 
     assert store.record([meanwhile]).result(10) == {meanwhile.run_id}
     assert store.finish([ended(before)]).result(10) == frozenset()
-    assert (str(path) in store.trouble, "schedulerd uses it" in store.trouble) == (True, True)
+    assert (str(path) in store.trouble, "schedulerd used it" in store.trouble) == (True, True)
     assert store.backlog.changes == 2
     assert "another" in what or not path.exists()
     path.unlink(missing_ok=True)

@@ -181,7 +181,7 @@ def test_it_can_be_written_when_its_disk_is_full(tmp_path):
 def test_a_journal_that_is_damaged_while_it_is_used_is_copied_told_and_left_behind(tmp_path):
     journal = OutageJournal(str(tmp_path / "j"), SIZE)
     spool = OutageSpool(journal, SystemClock())
-    spool.take([RecordRuns((a_run(),))])
+    spool.accept([RecordRuns((a_run(),))])
     with (tmp_path / "j").open("r+b") as file:
         file.seek(30)
         file.write(b"\xff\xff")

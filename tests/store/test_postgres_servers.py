@@ -74,7 +74,7 @@ def test_an_end_that_the_database_refuses_for_what_it_says_is_written_without_th
     assert store.run(good.run_id) == ended(good, "5 €")
     found = store.run(bad.run_id)
     assert (found.status, found.finished_at, found.duration_seconds) == (Status.FAILED, NOON, 1.5)
-    assert (found.details, "what it said was refused" in found.error_message) == ({}, True)
+    assert (found.details, "refused its message and details" in found.error_message) == ({}, True)
     assert "violates check constraint" in caplog.text
     store.close()
 

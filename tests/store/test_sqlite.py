@@ -66,7 +66,7 @@ def test_that_a_history_begins_is_said_and_that_one_goes_on_is_not(tmp_path, cap
     for _ in range(2):
         SqliteStore(str(tmp_path / "h.db")).close()
 
-    assert caplog.text.count(f"there is no history at {tmp_path}/h.db: a new one is begun") == 1
+    assert caplog.text.count(f"no history at {tmp_path}/h.db: a new one is created") == 1
 
 
 def test_while_the_file_is_locked_changes_wait_and_then_go_through(store, monkeypatch):

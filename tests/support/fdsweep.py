@@ -26,7 +26,7 @@ from schedulerd.core.models import new_run_id
 from schedulerd.host.files import fsync_folder, read_regular, write_private
 from schedulerd.host.identity import owner_at
 from schedulerd.host.locks import PathLock
-from schedulerd.process.keeper.journal import Journal
+from schedulerd.process.keeper.journal import KeeperJournal
 from schedulerd.process.keeper.launch import NotStartedError, launch
 from schedulerd.process.keeper.output_cap import OutputCap
 from schedulerd.process.keeper.procfs import children_of_mine, marked, process, processes, send
@@ -80,11 +80,11 @@ def capping() -> None:
 def journal() -> None:
     """Write a journal, and write it anew."""
     path = fresh("journal")
-    made = Journal(path, "boot")
+    made = KeeperJournal(path, "boot")
     try:
         made.note("intent", "r", {})
         made.sync()
-        Journal(path, "boot").close() if hasattr(Journal, "close") else None
+        KeeperJournal(path, "boot").close() if hasattr(Journal, "close") else None
     finally:
         os.close(made._file)
 
@@ -134,7 +134,7 @@ def outputs() -> None:
     run_id = new_run_id(SystemClock().now())
     write_private(folder.make(run_id), "said")
     folder.tail(run_id, 100, ())
-    folder.kept(run_id)
+    folder.stats(run_id)
     folder.settle(run_id)
 
 

@@ -527,7 +527,7 @@ def test_a_run_says_what_it_did_and_cannot_replace_what_we_know(run, running):
             {"file_size": "1M"},
             "signal 25 (SIGXFSZ): it wrote a larger file than its limit of 1M (file_size)",
         ),
-        ("echo so long; kill -SEGV $$", {}, "signal 11 (SIGSEGV); its last words: so long"),
+        ("echo so long; kill -SEGV $$", {}, "signal 11 (SIGSEGV); last output: so long"),
     ],
 )
 def test_a_run_that_a_signal_killed_names_it_and_the_limit_behind_it(daemon, tmp_path, script, limits, told):

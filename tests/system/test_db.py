@@ -240,5 +240,5 @@ def test_without_psycopg_it_says_what_to_install(tmp_path, words):
 def test_a_secret_that_names_a_file_is_told_what_to_write_instead(tmp_path):
     code, _, errors = db("status", "env:URL", env={"URL": f"sqlite:///{tmp_path}/h.db"})
 
-    assert (code, errors) == (1, "schedulerctl: the secret {env: URL} names a file: sqlite:///PATH, which hides nothing, is"
-                                 " written itself\n")  # fmt: skip
+    assert (code, errors) == (1, "schedulerctl: the secret {env: URL} names a file: write sqlite:///PATH itself, it"
+                                 " contains no secret\n")  # fmt: skip

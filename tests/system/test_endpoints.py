@@ -125,7 +125,7 @@ def test_a_trigger_waits_and_returns_the_result(client):
 
     assert (good["success"], good["job_id"], good["status"]) in [(True, "good", "success"), (False, "good", "skipped")]
     assert (bad["success"], bad["status"]) == (False, "failed")
-    assert "exit status 3; its last words: oh no" in bad["message"]
+    assert "exit status 3; last output: oh no" in bad["message"]
     assert_fields(bad["result"], RUN_FIELDS)
     assert (bad["result"]["exit_code"], bad["result"]["origin"], bad["result"]["scheduled_at"]) == (3, "manual", None)
 

@@ -536,7 +536,7 @@ def test_a_timeout_is_told_as_one(daemon):
 
     body = running.client.post("jobs/slow/trigger").body
     assert (body["status"], body["success"]) == ("timed_out", False)
-    assert body["result"]["error_message"] == "ended after its timeout of 0.3 s; its last words: begun"
+    assert body["result"]["error_message"] == "ended after its timeout of 0.3 s; last output: begun"
 
 
 def test_a_child_knows_who_it_is_and_nothing_of_the_daemon(daemon, tmp_path):

@@ -71,10 +71,10 @@ def test_a_history_that_is_put_in_place_while_the_daemon_runs_stays_as_it_is(wor
     early = world.ran()
     restored = filled(tmp_path / "restored.db", "restored", 3000)
     (tmp_path / "restored.db").rename(world.history)
-    world.until_away("another file was put in its place")
+    world.until_away("it was replaced by another file")
     getattr(world.daemon, end)()
     assert schedulerctl(["db", "status", f"sqlite://{world.history}"]) == 1
-    assert "belongs to another history" in capsys.readouterr().err
+    assert "belongs to an earlier history" in capsys.readouterr().err
     world.daemon.start()
     world.daemon.until_run("tick", "success")
     (left,) = world.left()

@@ -101,7 +101,7 @@ def test_a_disk_that_takes_no_more_files_fails_runs_with_the_reason_and_health_t
                 path.touch()
             except OSError:
                 break
-        why = f"cannot make an output file in {folder}/state/output: No space left on device (it has no free inodes)"
+        why = f"cannot create an output file in {folder}/state/output: No space left on device (it has no free inodes)"
         for _ in range(2):
             done = running.client.post(job_path("j", "trigger")).body["result"]
             assert (done["status"], done["error_message"]) == ("failed", why)

@@ -45,7 +45,7 @@ def test_runs_pauses_and_history_are_there_after_a_restart(daemon, place):
     assert running.client.get("jobs/good")["is_paused"]
     assert running.client.get("jobs/good")["last_result"]["status"] == "success"
     (bad,) = running.client.get("jobs/bad/history")
-    assert (bad["status"], bad["exit_code"], bad["error_message"]) == ("failed", 3, "exit status 3; its last words: oh no")
+    assert (bad["status"], bad["exit_code"], bad["error_message"]) == ("failed", 3, "exit status 3; last output: oh no")
     by_status = running.client.get("stats")["runs_by_status"]
     assert {status: number for status, number in by_status.items() if number} == {"success": 1, "failed": 1}
 

@@ -311,7 +311,7 @@ def test_health_tells_of_a_keeper_that_cannot_be_started_again_while_jobs_go_on(
     (place / "lock").unlink()
     (place / "lock").mkdir()
     os.kill(pid, signal.SIGKILL)
-    until(lambda: "could not be started" in daemon.client.get("health")["scheduler"]["keepers"], "the trouble")
+    until(lambda: "cannot be started" in daemon.client.get("health")["scheduler"]["keepers"], "the trouble")
 
     assert daemon.client.get("health")["status"] == "degraded"
     assert {daemon.client.post("jobs/quick/trigger").body["status"] for _ in range(4)} == {"success"}
@@ -366,7 +366,7 @@ def test_a_host_that_was_started_anew_is_told_apart(daemon, tmp_path):
     daemon.start()
 
     (row,) = daemon.until_run("slow", "abandoned")
-    assert "the host was started anew" in row["error_message"]
+    assert "the host was restarted" in row["error_message"]
 
 
 @pytest.mark.parametrize("lives", [True, False])
@@ -413,7 +413,7 @@ def test_a_daemon_that_is_stopped_for_an_upgrade_leaves_its_jobs_running(daemon,
 
     (row,) = daemon.until_run("slow", "failed")
     assert (row["run_id"], row["exit_code"]) == (running["run_id"], 3)
-    assert row["error_message"] == "exit status 3; its last words: before\nafter"
+    assert row["error_message"] == "exit status 3; last output: before\nafter"
     assert daemon.client.post("jobs/other/trigger").body["result"]["exit_code"] == 4
 
 

@@ -254,7 +254,7 @@ def test_values_of_files_of_variables_are_masked_in_output_and_messages(client):
     run_id = ran(client, "from_file")
 
     assert read(client, run_id)[2] == f"{'*' * len(TOKEN)} 1234567 {'*' * len('redis://:pass@h')}\n".encode()
-    assert client.get(run_path(run_id))["error_message"] == "exit status 3; its last words: *** 1234567 ***"
+    assert client.get(run_path(run_id))["error_message"] == "exit status 3; last output: *** 1234567 ***"
 
 
 def test_what_was_dropped_is_told_and_the_rest_is_in_its_place(client, running):

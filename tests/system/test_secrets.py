@@ -68,7 +68,7 @@ def test_a_run_whose_job_is_gone_ends_as_it_would_have_and_shows_no_secret(gone)
     path = f"{PREFIX}/runs/{runs[0]}/output"
 
     assert [row["status"] for row in rows] == ["failed", "success"]
-    assert rows[0]["error_message"] == "exit status 3; its last words: ***"
+    assert rows[0]["error_message"] == "exit status 3; last output: ***"
     assert [row["details"]["word"] for row in rows] == ["***", "***"]
     assert viewer.ask("GET", path).body == "*******\n"
     assert "hunter2" not in daemon.log() + (daemon.folder / "state" / "keepsakes.json").read_text()

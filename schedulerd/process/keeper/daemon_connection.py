@@ -1,4 +1,4 @@
-"""The keeper's connection to its daemon, the latest that came: orders come in, reports go out, and nothing waits."""
+"""The connection of the keeper to the daemon that connected last: receives orders, sends reports, and never waits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from ...core.clock import SystemClock
 from ...host.descriptors import format_os_error
 
-REPORT_SECONDS = 0.02  # how long reports may wait to be told together, while there is something to start
-ACCEPT_SECONDS = 1.0  # between two tries to accept a connection
+REPORT_SECONDS = 0.02  # how long reports may wait to be sent together, while there are runs to start
+ACCEPT_SECONDS = 1.0  # between two attempts to accept a connection
 CHUNK = 256 * 1024
 LINE = b"\n"
 
 
 class DaemonConnection:
-    """What comes from a daemon on `listener` is in `orders`."""
+    """Orders that a daemon sends through `listener` are in `orders`."""
 
     def __init__(self, clock: SystemClock, epoll: select.epoll, listener: socket.socket) -> None:
         self._clock = clock
@@ -29,50 +29,50 @@ class DaemonConnection:
         self._daemon: socket.socket | None = None
         self._unread = b""
         self._unsent = b""
-        self._is_blocked = False  # the daemon does not read as fast as we write
-        self._told_at = 0.0
-        self.accept_at: float | None = None  # when a connection is waited for again that could not be accepted
-        self.trouble: str | None = None  # why the last one could not be accepted
+        self._is_blocked = False  # the daemon reads more slowly than we write
+        self._sent_at = 0.0
+        self.accept_at: float | None = None  # monotonic: the next attempt to accept a connection
+        self.trouble: str | None = None  # why the last attempt failed
         self._epoll.register(listener.fileno(), select.EPOLLIN)
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a daemon."""
+        """Whether a daemon is connected."""
         return self._daemon is not None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether there is a daemon, or one that could not be let in yet."""
+        """Whether a daemon is connected, or its connection could not be accepted yet."""
         return self._daemon is not None or self.accept_at is not None
 
     def listen_on(self, fresh: socket.socket) -> None:
-        """Wait for daemons on another socket."""
+        """Accept connections on another socket."""
         self._epoll.register(fresh.fileno(), select.EPOLLIN)
         self._epoll.unregister(self._listener.fileno())
         self._listener.close()
         self._listener, self.accept_at = fresh, None
 
     def receive(self, ready: dict[int, int]) -> bool:
-        """Take what has come; return whether a daemon waits to be let in (see `accept`)."""
+        """Read orders; return whether a daemon waits to be accepted (see `accept`)."""
         if self._daemon is not None and ready.get(self._daemon.fileno(), 0) & (select.EPOLLIN | select.EPOLLHUP):
             self._read(self._daemon)
-        is_knocking = self._listener.fileno() in ready
+        is_waiting = self._listener.fileno() in ready
         if self.accept_at is not None and self._clock.monotonic() >= self.accept_at:
-            self.accept_at, is_knocking = None, True
+            self.accept_at, is_waiting = None, True
             self._epoll.modify(self._listener.fileno(), select.EPOLLIN)
-        if not is_knocking or self.orders:
+        if not is_waiting or self.orders:
             return False
         if self._daemon is not None:
-            self._read_all(self._daemon)  # it is dead, but what it ordered is ours to do
+            self._read_all(self._daemon)  # it is dead, but its orders are to be carried out
         return not self.orders
 
     def accept(self) -> bool:
-        """Let a daemon in. When that cannot be, it waits and is let in later: ends are noted meanwhile."""
+        """Accept a daemon. When that fails it is retried later; ends are noted meanwhile."""
         daemon = None
         try:
             daemon = self._listener.accept()[0]
             self._epoll.register(daemon.fileno(), select.EPOLLIN)
-        except (BlockingIOError, ConnectionError):  # it has gone meanwhile
+        except (BlockingIOError, ConnectionError):  # it has closed the connection
             return False
         except OSError as error:
             if daemon is not None:
@@ -103,7 +103,7 @@ class DaemonConnection:
             before = len(self._unread), len(self.orders)
             self._read(daemon)
             if self._daemon is daemon and before == (len(self._unread), len(self.orders)):
-                self._leave(daemon)  # it lives, and another one was let in: the later one is right
+                self._leave(daemon)  # it is alive, but a later daemon takes precedence
 
     def _leave(self, daemon: socket.socket) -> None:
         with suppress(OSError):
@@ -112,16 +112,16 @@ class DaemonConnection:
         self._daemon, self._unread, self._unsent = None, b"", b""
 
     def report(self, line: dict[str, Any]) -> None:
-        """Tell the daemon something, with the next `send`; nobody is told when there is none."""
+        """Report something to the daemon with the next `send`; without a daemon, discard it."""
         if self._daemon is not None:
             self._unsent += json.dumps(line, separators=(",", ":")).encode() + LINE
 
     def send(self) -> None:
-        """Send the reports, those of a moment together while there are orders."""
+        """Send the reports; while there are orders, collect those of REPORT_SECONDS."""
         daemon, now = self._daemon, self._clock.monotonic()
-        if daemon is None or (self.orders and now < self._told_at + REPORT_SECONDS):
+        if daemon is None or (self.orders and now < self._sent_at + REPORT_SECONDS):
             return
-        self._told_at = now
+        self._sent_at = now
         try:
             if self._unsent:
                 self._unsent = self._unsent[daemon.send(self._unsent) :]

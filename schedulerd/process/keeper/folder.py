@@ -1,4 +1,4 @@
-"""The folder of a keeper: its lock against another one and its socket, both made again when they were removed."""
+"""The folder of a keeper: its lock and its socket. Both are created again when they were removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class KeeperFolder:
-    """The folder at `path`. The abstract `address` stands for it, so that another keeper is seen without any file."""
+    """The folder at `path`. The abstract socket `address` shows that a keeper holds it even when its files were removed."""
 
     def __init__(self, path: str, address: str | None) -> None:
         self.path = path
@@ -26,13 +26,13 @@ class KeeperFolder:
         self._socket_as: tuple[int, int, int] | None = None
 
     def lock(self) -> bool:
-        """Lock the folder; return False when another keeper has it. Raise OSError."""
+        """Lock the folder; return False when another keeper holds it. Raise OSError."""
         try:
             self._lock = self._locked()
         except BlockingIOError:
             return False
         if self._address is not None:
-            with suppress(OSError):  # without it, the lock file has to do
+            with suppress(OSError):  # without it, the lock file has to suffice
                 self._name = hold(self._address)
                 return self._name is not None or not self._is_held(self._address)
         return True
@@ -40,25 +40,25 @@ class KeeperFolder:
     def _locked(self) -> int:
         descriptor = os.open(os.path.join(self.path, "lock"), _LOCK, 0o600)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: no child that is stuck holds it
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited: a stuck child cannot hold it
         except OSError:
             os.close(descriptor)
             raise
         return descriptor
 
     def _is_held(self, address: str) -> bool:
-        """Return whether a keeper that lives holds the address; a child of a dead one may, which was stuck in its start."""
+        """Return whether a living keeper holds the address, and not a child of a dead one that is stuck before exec."""
         pid = holder_of(address, {0, os.geteuid()})
         return bool(pid) and process(pid) is not None
 
     def listen(self) -> socket.socket:
-        """Return a socket that listens; nobody finds it yet. Raise OSError."""
+        """Return a listening socket under a temporary name. Raise OSError."""
         for name in ("socket", "socket.new"):
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(self.path, name))
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         folder = os.open(self.path, _FOLDER)
-        try:  # The folder has mode 0700. Its path may be longer than that of a socket: not so from here.
+        try:  # The folder has mode 0700. Its path may be too long for a socket address; this one is not.
             listener.bind(f"/proc/self/fd/{folder}/socket.new")
             os.chmod("socket.new", 0o600, dir_fd=folder)  # whatever our umask is
             listener.listen(BACKLOG)
@@ -71,13 +71,13 @@ class KeeperFolder:
         return listener
 
     def publish(self) -> None:
-        """Give the socket its name: who finds it is answered. Raise OSError."""
+        """Give the socket its final name. Raise OSError."""
         path = os.path.join(self.path, "socket")
         os.rename(f"{path}.new", path)
         self._socket_as = socket_identity(path)
 
     def restore(self) -> socket.socket | None:
-        """Make again what somebody has removed; return the socket to listen on, if it is another one now. Raise OSError."""
+        """Create removed files again; return the socket to listen on when it is a new one. Raise OSError."""
         if self._name is not None:
             drain(self._name)
         os.makedirs(self.path, 0o700, exist_ok=True)
@@ -97,7 +97,7 @@ class KeeperFolder:
             return False
 
     def leave(self) -> None:
-        """Remove the socket. It may be another user's by now, or another keeper's: the next keeper clears up."""
+        """Remove the socket if it is still ours; otherwise the next keeper removes it."""
         path = os.path.join(self.path, "socket")
         with suppress(OSError):
             if socket_identity(path) == self._socket_as:

@@ -1,7 +1,7 @@
 """Start a child that needs more than posix_spawn can do: another user, limits, nice, a control group.
 
-fork(2) is safe here because the keeper has one thread. Whatever goes wrong between fork and exec ends the child before it
-has run anything, and is told through a pipe that closes at exec: a child never runs as the daemon's user by mistake.
+fork(2) is safe here because the keeper has one thread. An error between fork and exec ends the child before it runs
+anything, and is reported through a pipe that closes at exec: a child never runs as the daemon's user by mistake.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from ...host.cgroups import write
 from ...host.descriptors import set_soft_limit
 from .spawn import OUTPUT_FLAGS, OUTPUT_MODE
 
-CHUNK = 4096  # what the child says of a failure is shorter
-# By what uname(2) calls a machine.
+CHUNK = 4096  # a failure that the child reports is shorter
+# System call numbers by the machine name of uname(2).
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "i686": 174, "armv7l": 174, "ppc64le": 173, "s390x": 174}
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "i686": 289, "armv7l": 314, "ppc64le": 273, "s390x": 282}
 _IOPRIO_CLASS_SHIFT = 13
-_OWN_SIGNALS = (32, 33)  # glibc's, which it leaves alone and has the keeper ignore since its own start (posix_spawn)
-_DEFAULT_ACTION = bytes(64)  # a struct sigaction of the kernel is SIG_DFL when it is all zero; the largest has 32 bytes
+_OWN_SIGNALS = (32, 33)  # of glibc, which does not let programs set them; posix_spawn has left them ignored in the keeper
+_DEFAULT_ACTION = bytes(64)  # a kernel's struct sigaction of zeros is SIG_DFL; the largest has 32 bytes
 _SIGNAL_SET_BYTES = 8
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildError(OSError):
-    """What went wrong between fork and exec, in the child; its text begins with the step unless that was exec itself."""
+    """An error of the child between fork and exec. Its text begins with the step, unless exec itself failed."""
 
 
 def fork(order: Mapping[str, Any], stdin: int | None, group: str | None = None, descriptors: int | None = None) -> int:
-    """Start a child as its order says and return its process id. Raise OSError, or ChildError.
+    """Start the child of an order and return its process id. Raise OSError, or ChildError.
 
     `group` is the `cgroup.procs` file of the control group that it enters, `descriptors` its soft RLIMIT_NOFILE.
     """
-    told, tell = os.pipe2(os.O_CLOEXEC)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
     try:
         try:
             pid = os.fork()
             if pid == 0:
-                _become(order, stdin, group, descriptors, tell)
+                _become(order, stdin, group, descriptors, write_end)
         finally:
-            os.close(tell)
-        failure = _read_all(told)
+            os.close(write_end)
+        failure = _read_all(read_end)
     finally:
-        os.close(told)
+        os.close(read_end)
     if failure:
         os.waitpid(pid, 0)
         number, _, text = failure.decode("utf-8", "replace").partition(":")
@@ -63,7 +63,9 @@ def _read_all(descriptor: int) -> bytes:
     return read
 
 
-def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, descriptors: int | None, tell: int) -> NoReturn:
+def _become(
+    order: Mapping[str, Any], stdin: int | None, group: str | None, descriptors: int | None, report: int
+) -> NoReturn:
     step = "starting"
     try:
         for name, act in _steps(order, stdin, group, descriptors):
@@ -71,10 +73,10 @@ def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, desc
             act()
         step = ""
         os.execve(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - that is what a scheduler is for
-    except BaseException as error:  # whatever it is: nothing may run, and the parent must hear why
+    except BaseException as error:  # of any kind: nothing may run, and the parent must receive the reason
         text = f"{step}: " if step else ""
         text += error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        os.write(tell, f"{getattr(error, 'errno', None) or 0}:{text}".encode("utf-8", "replace")[:2000])
+        os.write(report, f"{getattr(error, 'errno', None) or 0}:{text}".encode("utf-8", "replace")[:2000])
     finally:
         os._exit(127)
 
@@ -82,13 +84,13 @@ def _become(order: Mapping[str, Any], stdin: int | None, group: str | None, desc
 def _steps(
     order: Mapping[str, Any], stdin: int | None, group: str | None, descriptors: int | None
 ) -> list[tuple[str, Callable[[], object]]]:
-    """Return what is done before exec, in its order: all that needs privileges, then the user, then the folder."""
+    """Return the steps before exec, in order: those that need privileges, then the user, then the working directory."""
     limits, identity, umask = order.get("limits") or {}, order.get("identity"), order.get("umask")
     steps: list[tuple[str, Callable[[], object]]] = [("setsid", os.setsid), ("signals", _default_signals)]
     if group is not None:
         steps.append(("control group", lambda: write(group, "0")))
     steps.append(("output", lambda: _redirect(order["output"], stdin, identity)))
-    if descriptors is not None:  # once nothing is opened any more: the keeper may have more than that
+    if descriptors is not None:  # after the last open: the keeper may have more descriptors than this
         steps.append(("limit nofile", partial(set_soft_limit, descriptors)))
     if limits.get("nice") is not None:
         steps.append(("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, limits["nice"])))
@@ -116,7 +118,7 @@ def _default_signals() -> None:
 
 
 def _redirect(output: str, stdin: int | None, identity: Sequence[Any] | None) -> None:
-    """Open input and output. The output is its user's: /dev/stderr opens it anew, for which descriptors give no right."""
+    """Open input and output. The output file belongs to the user: opening /dev/stderr checks its rights again."""
     source = os.open("/dev/null", os.O_RDONLY) if stdin is None else stdin
     target = os.open(output, OUTPUT_FLAGS, OUTPUT_MODE)
     if identity:
@@ -138,13 +140,13 @@ def _limit(name: str, values: Sequence[int]) -> None:
 def _set_ionice(kind: int, level: int) -> None:
     number = _IOPRIO_SET.get(os.uname().machine)
     if number is None:
-        raise OSError(0, f"not known how on {os.uname().machine}")
+        raise OSError(0, f"not supported on {os.uname().machine}")
     if _libc.syscall(number, 1, 0, kind << _IOPRIO_CLASS_SHIFT | level) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _switch(uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Become another user for good (setuid(2) of root sets the saved ids, too), and make sure of it."""
+    """Become another user permanently, saved ids included, and verify that."""
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -1,4 +1,4 @@
-"""From an order to a child that runs, or to a sentence why it could not be started."""
+"""Start the child of an order, or explain why it cannot be started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEEDS_FORK = ("identity", "limits", "umask")
 
 
 class NotStartedError(Exception):
-    """The child could not be started; nothing of it has run. `is_shortage`: any other one might have met the same."""
+    """The child could not be started; nothing of it has run. `is_shortage`: any other child could have failed as well."""
 
     def __init__(self, text: str, is_shortage: bool) -> None:
         super().__init__(text)
@@ -26,7 +26,7 @@ def launch(order: Mapping[str, Any], group: str | None = None, descriptors: int 
     """Start the child of an order and return its process id. Raise NotStartedError.
 
     `group` is the `cgroup.procs` file of the control group that it enters before anything of it runs, `descriptors` its soft
-    RLIMIT_NOFILE (None: ours).
+    RLIMIT_NOFILE (None: that of the keeper).
     """
     stdin = folder = None
     try:
@@ -54,13 +54,11 @@ def _spawn(
     except OSError as error:
         if folder is None or error.errno != errno.EOPNOTSUPP:
             raise
-        return fork(
-            order, stdin, group, descriptors
-        )  # no clone3(2) here: so it is under RestrictNamespaces= of a systemd unit
+        return fork(order, stdin, group, descriptors)  # clone3(2) is blocked, as by RestrictNamespaces= of a systemd unit
 
 
 def _input(text: str | None) -> int | None:
-    """Return a descriptor that reads `text` (bytes as Latin-1), without a file or a pipe that could block."""
+    """Return a descriptor that reads `text` (bytes as Latin-1): memory, not a pipe, which could block."""
     if text is None:
         return None
     descriptor = os.memfd_create("input")
@@ -74,12 +72,12 @@ def _input(text: str | None) -> int | None:
 
 
 def _has_too_many_processes(error: OSError | ValueError) -> bool:
-    """Return whether exec failed since its user has more processes than its RLIMIT_NPROC allows (execve(2), EAGAIN)."""
+    """Return whether exec failed because of RLIMIT_NPROC (execve(2), EAGAIN)."""
     return isinstance(error, ChildError) and error.errno == errno.EAGAIN
 
 
 def _whom(order: Mapping[str, Any]) -> str | None:
-    """Return what the child calls its user, None when it is ours. Accounts are not looked up: their server may be slow."""
+    """Return the name of the child's user, None when it is ours. Taken from its environment: a look-up may be slow."""
     identity = order.get("identity")
     return None if not identity else order["env"].get("USER") or f"uid {identity[0]}"
 
@@ -87,9 +85,9 @@ def _whom(order: Mapping[str, Any]) -> str | None:
 def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     program, cwd = order["argv"][0], order.get("cwd")
     if _has_too_many_processes(error):
-        return f"{program!r} could not be started: its user has as many processes as `limits: {{processes: …}}` allows"
+        return f"{program!r} cannot be started: its user has as many processes as `limits: {{processes: …}}` allows"
     if isinstance(error, OSError) and error.errno in SHORTAGES:
-        return f"{program!r} could not be started: {format_os_error(error)}"
+        return f"{program!r} cannot be started: {format_os_error(error)}"
     if cwd is not None and not os.path.isdir(cwd):
         return f"cwd {cwd!r} is not a folder"
     who = _whom(order)
@@ -106,4 +104,4 @@ def _why(order: Mapping[str, Any], error: OSError | ValueError) -> str:
     if not os.access(program, os.X_OK):
         return f"{program!r} may not be executed: chmod +x it, or name its interpreter first"
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return f"{program!r} could not be started{f' as {who}' if who else ''}: {reason}"
+    return f"{program!r} cannot be started{f' as {who}' if who else ''}: {reason}"

@@ -1,4 +1,4 @@
-"""What is left of a run at its end, or will not end, in words for the operator."""
+"""Processes that a run leaves at its end, or that survive SIGKILL, in words for the operator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 def named(pid: int) -> str:
-    """Return a process with its name."""
+    """Return the name and id of a process."""
     name = "a process"
     with suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
         name = file.read().decode("utf-8", "replace").strip()
@@ -22,15 +22,15 @@ def named(pid: int) -> str:
 
 
 def killed_in_group(leader: int) -> dict[int, str]:
-    """Return who was in the process group of a leader that was reaped just now, after the group was killed.
+    """Return the processes in the group of a leader that was just reaped, after the group was killed.
 
-    Most leaders leave nobody, which costs one system call. Who had ended before, and was reaped by nobody, was not killed.
+    For most leaders the group is empty, which costs one system call. Zombies that had ended before are left out.
     """
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:
         return {}
-    except OSError:  # it has become another user's
+    except OSError:  # it runs as another user now
         pass
     return {pid: named(pid) for pid in children_of_mine() or () if _was_killed(pid, leader)}
 
@@ -46,7 +46,7 @@ def _was_killed(pid: int, group: int) -> bool:
 
 
 def format_unkilled(refused: Iterable[Process], stuck: Iterable[Process]) -> str | None:
-    """Return which processes may not be killed, and which do not end although they were; None when there are none."""
+    """Return which processes the daemon may not kill, and which survive SIGKILL; None when there are none."""
     texts = {each.pid: f"{named(each.pid)} does not end after SIGKILL" for each in stuck}
     texts |= {each.pid: f"{named(each.pid)} runs as {_user(each.pid)}: the daemon may not kill it" for each in refused}
     words = [text for _, text in sorted(texts.items())]

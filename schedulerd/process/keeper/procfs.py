@@ -1,4 +1,4 @@
-"""What proc(5) tells about processes: which of them belong to a run, and whether a process is still the one it was."""
+"""Processes as proc(5) shows them: which of them belong to a run, and whether a process id was reused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Process:
-    """A process that lives, as /proc/PID/stat tells it; `began` is its start in clock ticks since the host's."""
+    """A living process, from /proc/PID/stat. `began` is its start in clock ticks since boot."""
 
     __slots__ = ("began", "group", "parent", "pid", "session", "state")
 
@@ -28,13 +28,13 @@ class Process:
 
 
 def boot_id() -> str:
-    """Return what tells this start of the host from any other."""
+    """Return the identifier of this boot of the host."""
     with open(_BOOT_ID) as file:
         return file.read().strip()
 
 
 def process(pid: int) -> Process | None:
-    """Return a process that lives (a zombie does not), or None. Raise OSError when a shortage hides whether it does."""
+    """Return a living process (zombies do not count), or None. Raise OSError when a shortage hides it."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             found = Process(pid, file.read())
@@ -47,17 +47,17 @@ def process(pid: int) -> Process | None:
 
 
 def ticks(boottime: float) -> int:
-    """Return a moment (seconds since the host's start) in the clock ticks of `Process.began`."""
+    """Return an instant (seconds since boot) in the clock ticks of `Process.began`."""
     return int(boottime * TICKS)
 
 
 def processes() -> list[Process]:
-    """Return all processes that live. Raise OSError when they cannot be listed: some of them would be none at all."""
+    """Return all living processes. Raise OSError when they cannot all be listed."""
     return [found for name in os.listdir("/proc") if name.isdigit() and (found := process(int(name)))]
 
 
 def children_of_mine() -> list[int] | None:
-    """Return the process ids of our own children, zombies too; None where the kernel does not list them."""
+    """Return the process ids of our children, zombies included; None where the kernel does not list them."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             return [int(each) for each in file.read().split()]
@@ -66,7 +66,7 @@ def children_of_mine() -> list[int] | None:
 
 
 def run_of(pid: int) -> str | None:
-    """Return the run that a process says it belongs to (its environment at its start), or None. Raise OSError."""
+    """Return the run that a process names in its initial environment, or None. Raise OSError."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             variables = file.read().split(b"\0")
@@ -79,11 +79,11 @@ def run_of(pid: int) -> str | None:
 def family(leader: int, has_ended: bool, all_of_them: Iterable[Process], adopted: Collection[int]) -> list[Process]:
     """Return the processes of a run: its leader's session and group, the `adopted`, and the descendants of all of them.
 
-    Adopted are those whose parents died, and that setsid(2) may have taken out of the session: they became our children,
-    and only their environment tells whose they are (`run_of`).
+    Adopted are processes whose parents have died and that may have left the session by setsid(2). They became our
+    children, and only their environment identifies their run (`run_of`).
 
-    The kernel gives the number of a leader that `has_ended` away again, but not while its session or group has processes:
-    so whoever has the number then is a stranger, and so are those in that one's session and group.
+    The kernel reuses the process id of a leader that `has_ended`, but not while its session or group has processes. So a
+    process that has this id is not of the run, and neither are those in its session and group.
     """
     living = list(all_of_them)
     is_taken = has_ended and any(each.pid == leader for each in living)
@@ -101,15 +101,15 @@ def family(leader: int, has_ended: bool, all_of_them: Iterable[Process], adopted
 
 
 def marked(run_id: str) -> Process | None:
-    """Return a process that says it belongs to a run, the oldest of them, or None."""
+    """Return the oldest process that names a run in its environment, or None."""
     found = [each for each in processes() if run_of(each.pid) == run_id]
     return min(found, key=lambda each: each.began, default=None)
 
 
 def send(target: Process, number: int) -> bool:
-    """Signal a process if it is still the one that was seen; its number may be another's by now.
+    """Signal a process unless its process id was reused.
 
-    Return False when we may not: it is another user's. Raise OSError.
+    Return False when that is not permitted, because it runs as another user. Raise OSError.
     """
     try:
         descriptor = os.pidfd_open(target.pid)

@@ -1,7 +1,7 @@
-"""The lines of the keeper's journal: how they are written, and which of those that are read can be used.
+"""The lines of the keeper's journal: how they are written, and validated when they are read.
 
-A journal may have been damaged or edited, and the keeper must start all the same: a line is used only when everything in
-it is what the keeper would have written, so nobody who uses it has to look again.
+A journal may be damaged or edited, and the keeper must start nevertheless. A line is used only when all of its values are
+valid, so code that uses records needs no further checks.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ def line_of(values: Mapping[str, Any]) -> bytes:
 
 
 def record_of(line: bytes) -> JournalRecord:
-    """Return the record that a line is; one of a kind that is not known is empty. Raise ValueError for what is none."""
+    """Return the record of a line, an empty one for an unknown kind. Raise ValueError for an invalid line."""
     try:
         record = json.loads(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-        raise ValueError("it is no record")
+        raise ValueError("it is not a record")
     needs = _NEEDS.get(record["kind"])
     if needs is None:
         return {}
     wrong = [name for name, is_right in needs.items() if not is_right(record.get(name))]
     if wrong:
-        raise ValueError(f"{', '.join(wrong)}: not what it must be")
+        raise ValueError(f"{', '.join(wrong)}: not valid")
     return record
 
 
 def is_run_id(value: object) -> bool:
-    """Return whether a value can be the id of a run: it also names a file, and a control group."""
+    """Return whether a value can be a run_id, which is also the name of a file and of a control group."""
     return isinstance(value, str) and _RUN_ID.fullmatch(value) is not None
 
 

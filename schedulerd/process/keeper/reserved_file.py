@@ -1,8 +1,8 @@
-"""The file of the keeper's journal: its room is reserved beforehand, and it is replaced as a whole, or not at all.
+"""A file whose disk space is reserved in advance, and which is replaced atomically: the file of the keeper's journal.
 
-There are two files: the journal, and a spare one beside it (`.new`) with room of its own. A new content is written into the
-spare, and the two exchange their names (renameat2(2)), so that it costs no room even on a full disk. Where the filesystem
-cannot do that, the spare takes the name of the journal, and another spare is made. Behind the content are zeros.
+There are two files: the journal, and a spare file beside it (`.new`) with space of its own. New content is written into the
+spare, and the two exchange names (renameat2(2)), which needs no space even on a full disk. On filesystems without that, the
+spare is renamed to the journal, and a new spare is created. The content is followed by zeros.
 """
 
 from __future__ import annotations
@@ -15,48 +15,53 @@ from contextlib import suppress
 
 from ...host.files import fsync_folder
 
-ROOM = 512 * 1024  # bytes that are reserved for each of the two files, and more at a time
-SMALLEST = 64 * 1024  # of the disk that has less, as much as is needed is taken
+ROOM = 512 * 1024  # bytes reserved for each of the two files, and the step by which they grow
+SMALLEST = 64 * 1024  # with less on the disk, only what is needed is reserved
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
-_CANNOT_EXCHANGE = (errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # no journal yet, or not here
+_CANNOT_EXCHANGE = (
+    errno.ENOENT,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+)  # there is no journal yet, or the filesystem cannot
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ReservedFile:
-    """The file at `path`; nothing is opened before `replace` or `go_on`, and every call may be tried again."""
+    """The file at `path`. It is opened by `replace` or `continue_old`; every call may be retried after an error."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._new = f"{path}.new"
         self._file = self._spare = -1
-        self._used_of_spare = 0  # bytes that are no zeros
+        self._used_of_spare = 0  # bytes that are not zero
         self.is_name_durable = True
         self.end = 0  # where the next write goes
-        self.room = 0  # bytes that are reserved
-        self.is_sound = False  # what was written is there, as far as is known
+        self.room = 0  # bytes reserved
+        self.is_sound = False  # no write is known to be lost
 
-    def go_on(self, content: bytes) -> None:
-        """Write on behind the `content` that was read: it cannot be replaced. Raise OSError."""
+    def continue_old(self, content: bytes) -> None:
+        """Append to the old file with the given `content`, because it cannot be replaced. Raise OSError."""
         file = os.open(self._path, FLAGS, 0o600)
         try:
             end, size = content.rfind(b"\n") + 1, os.fstat(file).st_size
-            _clear(file, end, size)  # a line that was cut short, if any
+            _clear(file, end, size)  # a line that was cut short
         except OSError:
             os.close(file)
             raise
         self._file, self.end, self.room, self.is_sound = file, end, size, True
 
     def append(self, data: bytes) -> int:
-        """Hand as much of `data` to the kernel as it takes, and return how much that is. Raise OSError for nothing."""
+        """Write as much of `data` as the kernel accepts; return how many bytes. Raise OSError when it accepts none."""
         written = os.pwrite(self._file, data, self.end)
         self.end += written
         return written
 
     def append_whole(self, data: bytes) -> None:
-        """Hand all of `data` to the kernel, or nothing. Raise OSError."""
+        """Write all of `data`, or nothing. Raise OSError."""
         begin = self.end
         try:
             while len(data) > self.end - begin:
@@ -66,25 +71,25 @@ class ReservedFile:
             try:
                 _clear(self._file, begin, end)
             except OSError:
-                self.is_sound = False  # half of it is there
+                self.is_sound = False  # a part of it stays in the file
             raise
 
     def reserve(self, size: int) -> None:
-        """Have room for `size` bytes in all. Raise OSError."""
+        """Reserve `size` bytes in total. Raise OSError."""
         self.room = _reserve(self._file, size, -(-size // ROOM) * ROOM)
 
     def sync(self) -> None:
-        """Return when everything is on the disk, under its name. Raise OSError."""
+        """Write content and name to the disk. Raise OSError."""
         try:
             os.fdatasync(self._file)
         except OSError:
-            self.is_sound = False  # the kernel may have dropped what it could not write, and say so only once
+            self.is_sound = False  # the kernel may have dropped the data, and reports that only once
             raise
         self._sync_name()
 
     def replace(self, data: bytes, room: int) -> None:
-        """Let `data`, with room for `room` bytes in all, take the place of what is there. Raise OSError: that stays."""
-        self._sync_name()  # else the name may be that of the spare, should the host go down
+        """Replace the content by `data`, with `room` bytes reserved in total. Raise OSError: the content stays."""
+        self._sync_name()  # otherwise the journal's name may refer to the spare after a power failure
         if self._spare < 0:
             self._open_spare()
         _clear(self._spare, 0, self._used_of_spare)
@@ -94,7 +99,7 @@ class ReservedFile:
         os.fsync(self._spare)
         self._take_name()
         self.end, self.room, self.is_sound = len(data), size, True
-        with suppress(OSError):  # it is tried again with the next
+        with suppress(OSError):  # retried with the next sync
             self._sync_name()
             self._trim_spare()
 
@@ -111,7 +116,7 @@ class ReservedFile:
         _reserve(self._spare, SMALLEST, ROOM)
 
     def _take_name(self) -> None:
-        """Give the spare the journal's name; from then on it is what is written to, whatever else goes wrong."""
+        """Give the spare the name of the journal. From then on it is written, even if a later step fails."""
         before, end = self._file, self.end
         is_exchanged = _exchange(self._new, self._path)
         if not is_exchanged:
@@ -127,7 +132,7 @@ class ReservedFile:
     def _open_spare(self) -> None:
         spare = os.open(self._new, FLAGS, 0o600)
         found = os.fstat(spare)
-        if found.st_nlink > 1:  # it has another name, under which it is kept
+        if found.st_nlink > 1:  # it is also kept under another name
             os.close(spare)
             os.unlink(self._new)
             spare = os.open(self._new, FLAGS | os.O_EXCL, 0o600)
@@ -136,11 +141,11 @@ class ReservedFile:
 
 
 def content_of(path: str) -> bytes:
-    """Return what is in a journal, zeros and all. Raise OSError."""
+    """Return the content of a journal, trailing zeros included. Raise OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:
@@ -148,7 +153,7 @@ def content_of(path: str) -> bytes:
 
 
 def _reserve(file: int, least: int, wanted: int) -> int:
-    """Reserve as much of what is `wanted` as there is, and return how much. Raise OSError when it is not the `least`."""
+    """Reserve `wanted` bytes, or fewer, and return how many. Raise OSError when not even `least` are free."""
     while True:
         try:
             os.posix_fallocate(file, 0, wanted)
@@ -161,7 +166,7 @@ def _reserve(file: int, least: int, wanted: int) -> int:
 
 
 def _exchange(one: str, other: str) -> bool:
-    """Exchange the names of two files. False when that cannot be done with these. Raise OSError."""
+    """Exchange the names of two files. False when that is not possible with these. Raise OSError."""
     renameat2 = getattr(_libc, "renameat2", None)
     if renameat2 is None:
         return False

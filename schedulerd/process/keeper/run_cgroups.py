@@ -1,7 +1,7 @@
-"""A control group for each run: all of its processes, whatever they do; what they use, and how much they may.
+"""A control group for each run: it holds all processes of the run, measures what they use, and enforces limits.
 
-The groups of one keeper are in a folder of their own (see subtree.py for the whole layout), so another one's are none of
-its concern. Where there is no subtree that is ours, `available` is False and nothing here does anything.
+Each keeper has a folder of its own for its groups (`host/cgroups.py` describes the layout). Without a delegated subtree,
+`available` is False and the methods do nothing.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class RunCgroups:
             except OSError:
                 self.available = False
 
-    def hand_on(self) -> None:
-        """Let the groups have controllers: once the daemon, which may have come anew, is out of the way."""
+    def enable_controllers(self) -> None:
+        """Enable the controllers of the groups. A daemon that has just started must have left the parent group before."""
         if self._subtree is not None and self.available:
             self._controllers = delegate_controllers(self._subtree) and delegate_controllers(self._folder)
 
     def make(self, run_id: str, limits: Mapping[str, float]) -> str | None:
-        """Make the group of a run, with its limits; return the file through which a process enters it. Raise OSError."""
+        """Create the group of a run with its limits; return the file through which a process enters it. Raise OSError."""
         if not self.available:
             return None
         path = self._path(run_id)
@@ -53,28 +53,28 @@ class RunCgroups:
         return os.path.join(path, "cgroup.procs")
 
     def limit(self, run_id: str, limits: Mapping[str, float]) -> None:
-        """Set the limits of a run, as far as they can be kept. Raise OSError."""
+        """Set the limits of a run that can be enforced. Raise OSError."""
         path = self._path(run_id)
         for name in limits.keys() - unenforceable(limits, self._controllers):
             write(os.path.join(path, _FILES[name]), _setting(name, limits[name]))
         if "memory" in limits and "memory" in self._controllers:
-            write(os.path.join(path, "memory.oom.group"), "1")  # half a run is worth nothing
+            write(os.path.join(path, "memory.oom.group"), "1")  # a run of which a part was killed is of no use
             with suppress(OSError):  # a kernel without swap accounting
                 write(os.path.join(path, "memory.swap.max"), "0")
 
-    def unkept(self, run_id: str, limits: Mapping[str, float]) -> list[str]:
-        """Return which limits of a run are not kept: there is no controller, or the run got no group."""
+    def unenforced(self, run_id: str, limits: Mapping[str, float]) -> list[str]:
+        """Return which limits of a run are not enforced: there is no controller, or the run has no group."""
         return unenforceable(limits, self._controllers if os.path.isdir(self._path(run_id)) else ())
 
     def members(self, run_id: str) -> set[int]:
-        """Return the processes in the group of a run and in those that it made below. Raise OSError."""
+        """Return the processes in the group of a run and in its subgroups. Raise OSError."""
         if not self.available:
             return set()
         found: set[int] = set()
         for folder, _, _ in os.walk(self._path(run_id), onerror=raise_shortage):
             try:
                 found.update(map(int, read(os.path.join(folder, "cgroup.procs")).split()))
-            except OSError as error:  # it may be gone
+            except OSError as error:  # the group may be gone
                 raise_shortage(error)
         return found
 
@@ -95,7 +95,7 @@ class RunCgroups:
                 write(os.path.join(self._path(run_id), "cgroup.kill"), "1")
 
     def figures(self, run_id: str) -> dict[str, Any]:
-        """Return what a run has used: `cpu` seconds, `peak` bytes of memory, and how often limits struck (`oom`, `pids`)."""
+        """Return the `cpu` seconds and `peak` bytes of memory of a run, and how often limits struck (`oom`, `pids`)."""
         if not self.available:
             return {}
         path, found = self._path(run_id), {}
@@ -110,7 +110,7 @@ class RunCgroups:
         return {name: value for name, value in found.items() if value}
 
     def remove(self, run_id: str) -> None:
-        """Remove the group of a run, later when something of it is left; with it, those for which that is so."""
+        """Remove the group of a run, and retry the groups that could not be removed earlier."""
         if not self.available:
             return
         for each in (run_id, *self._busy):
@@ -120,7 +120,7 @@ class RunCgroups:
                 self._busy.add(each)
 
     def remove_others(self, known: Mapping[str, Any]) -> None:
-        """Remove the groups that an earlier keeper left, but for those of the runs that are known."""
+        """Remove the groups that an earlier keeper left, except those of known runs."""
         if self.available and is_writable_group(self._folder):
             for name in os.listdir(self._folder):
                 if name not in known and os.path.isdir(self._path(name)):

@@ -129,7 +129,7 @@ class KeeperRuns:
 
     def set_limits(self) -> None:
         """Enable controllers and set the limits of all runs again: they are lost when a daemon ends."""
-        self._groups.hand_on()
+        self._groups.enable_controllers()
         for run_id in self.children.by_run:
             try:
                 self._groups.limit(run_id, self.journal.runs[run_id]["intent"].get("group") or {})
@@ -171,7 +171,7 @@ class KeeperRuns:
     def _add_figures(self, child: Child, values: dict[str, Any]) -> None:
         limits = self.journal.runs[child.run_id]["intent"].get("group") or {}
         values.update(self._groups.figures(child.run_id))
-        if unkept := self._groups.unkept(child.run_id, limits):
+        if unkept := self._groups.unenforced(child.run_id, limits):
             values["unkept"] = unkept
         self._groups.remove(child.run_id)
         fates, troubles = self._output_cap.end(child.run_id, child.keeps_leftovers)

@@ -1,7 +1,7 @@
-"""posix_spawn(3) through ctypes: the quickest way to start a child, for those that need nothing special.
+"""posix_spawn(3) through ctypes: the fastest way to start a child that needs nothing special.
 
-It shares our memory until exec (vfork), so a start costs the same however large we are; through ctypes glibc's
-`addchdir_np` is within reach, which `os.posix_spawn` lacks.
+The child shares the memory of the keeper until exec (vfork), so the cost does not depend on the keeper's size. ctypes gives
+access to glibc's `addchdir_np`, which `os.posix_spawn` lacks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Attributes = ctypes.c_char * 1024
 _Actions = ctypes.c_char * 512
 _SignalSet = ctypes.c_char * 256
 
-_quick = ctypes.PyDLL(None)  # keeps the lock: calls of a microsecond
+_quick = ctypes.PyDLL(None)  # keeps the GIL: calls of a microsecond
 _slow = ctypes.CDLL(None)  # releases it
 _quick.posix_spawn_file_actions_addopen.argtypes = (
     ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint,
@@ -46,8 +46,8 @@ def spawn(
     """Start `argv[0]` as the leader of a session of its own, and return its process id.
 
     Its input is the descriptor `stdin`, or /dev/null; its output and errors go into the new file `output_path`; signals
-    have their defaults. It is born in the control group whose folder the descriptor `group` is, if CAN_ENTER_GROUPS.
-    `descriptors` is its soft RLIMIT_NOFILE; None is ours.
+    have their defaults. It starts in the control group whose folder is the descriptor `group`, if CAN_ENTER_GROUPS.
+    `descriptors` is its soft RLIMIT_NOFILE; None is that of the keeper.
     Raise OSError when it cannot be started (the errno may be that of the output file or of the
     folder), ValueError for a NUL.
     """
@@ -69,9 +69,7 @@ def spawn(
         if group is not None:
             _check(_quick.posix_spawnattr_setcgroup_np(_ATTRIBUTES, group))
         program, own = _text(argv[0]), resource.getrlimit(resource.RLIMIT_NOFILE)
-        if (
-            descriptors is not None
-        ):  # posix_spawn has no attribute for it. We have one thread, and it opens nothing meanwhile.
+        if descriptors is not None:  # no attribute of posix_spawn sets it; the only thread opens nothing meanwhile
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(descriptors, own[1]), own[1]))
         try:
             _check(_slow.posix_spawn(ctypes.byref(pid), program, actions, _ATTRIBUTES, words, variables))
@@ -103,7 +101,7 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
     _check(_quick.posix_spawnattr_init(attributes))
     _check(_quick.posix_spawnattr_setflags(attributes, ctypes.c_short(_FLAGS)))
     _check(_quick.posix_spawnattr_setsigmask(attributes, nothing))
-    # Filled by hand, not by sigfillset, which leaves out glibc's own two signals: they would be left ignored.
+    # All bits are set here: sigfillset omits two signals of glibc, which would stay ignored.
     _check(_quick.posix_spawnattr_setsigdefault(attributes, everything))
     return attributes
 

@@ -1,4 +1,4 @@
-"""The steps of the keeper's round: what fails in one keeps no other from its turn, and is written down boundedly."""
+"""The steps of the keeper's round: an error in one does not stop the others, and is logged at a bounded rate."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from ...core.clock import Clock
 from ...core.failures import FailureLog
 
-LASTS_SECONDS = 60.0  # after its last failure a step counts as one that fails
+LASTS_SECONDS = 60.0  # a step counts as failing for this long after its last error
 LONGEST_PAUSE = 0.5  # runs end meanwhile
 
 
 class Steps:
-    """Guards steps by name; their errors go to stderr, which is the file `errors` of the keeper's folder."""
+    """Guards steps by name. Errors are written to stderr, which is the file `errors` in the folder of the keeper."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -25,10 +25,10 @@ class Steps:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Do a step; an error ends with it."""
+        """Run a step and catch its error."""
         try:
             yield
-        except Exception as error:  # the keeper must not end: no run that it started would ever end for the daemon
+        except Exception as error:  # the keeper must not exit: the daemon would never learn the ends of its runs
             self._fail(name, error)
         else:
             if self._failures:
@@ -48,13 +48,13 @@ class Steps:
             known.succeeded()
 
     def pause_seconds(self) -> float:
-        """Return for how long to wait after a round, 0.0 when nothing in it has failed."""
+        """Return the seconds to wait after a round, 0.0 when no step has failed."""
         has_failed, self._has_failed = self._has_failed, False
         return min(LONGEST_PAUSE, max(each.pause_seconds for each in self._failures.values())) if has_failed else 0.0
 
     @property
     def failing(self) -> list[str]:
-        """The steps that have failed lately, in words that stay the same while they do."""
+        """The steps that failed recently, in words that stay the same while they do."""
         now = self._clock.monotonic()
         return [
             f"{name}: unexpected error, continuing (see the file errors in its folder)"

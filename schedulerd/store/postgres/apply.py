@@ -1,7 +1,7 @@
-"""The writing side of a PostgreSQL: a group of changes is a few statements and one commit.
+"""Apply changes to a PostgreSQL schema: a group of changes is a few statements and one commit.
 
-When the answer to a COMMIT is lost, the changes are made again on a new connection. Rows and ends are the same then as once;
-of claims and deletions it is remembered which were made, because there a repetition would be answered otherwise.
+When the answer to a COMMIT is lost, the changes are applied again on a new connection. For rows and ends, twice has the
+effect of once. Applied claims and deletions are remembered, because a repetition would have another result.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .statements import AppliedChanges, ChangeApplier
 STATEMENT_SECONDS = 30.0
 LOCK_SECONDS = 10.0
 APPLY_SECONDS = 60.0
-LOOK_SECONDS = 15.0
+CHECK_SECONDS = 15.0
 MIGRATE_SECONDS = 24 * 3600.0
 TRIES = 3
-IN_EACH_OTHERS_WAY = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+CONFLICTS = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
 
 
 class PostgresDatabase:
-    """Makes changes in one schema of a PostgreSQL."""
+    """Applies changes to one schema of a PostgreSQL database."""
 
     def __init__(self, access: Access, deadlines: Deadlines, owner: Owner | None = None) -> None:
         self._access = access
@@ -40,19 +40,19 @@ class PostgresDatabase:
         self._begin = "BEGIN;" + access.begin(STATEMENT_SECONDS, LOCK_SECONDS) + DURABLE
         self._connection: Connection | None = None
         self._unclear = AppliedChanges()
-        self._is_unclear = False  # whether what is applied now may have been committed
+        self._is_unclear = False  # whether the current changes may have been committed
 
     def open(self) -> None:
-        """Connect, and migrate to this program's schema; see `Database.open`."""
+        """Connect and migrate; see `Database.open`."""
         connection = self._access.connect()
         try:
-            with self._deadlines.bound(connection, LOOK_SECONDS):
+            with self._deadlines.bound(connection, CHECK_SECONDS):
                 is_done = is_current(connection, self._access)
             if not is_done:
                 with self._deadlines.bound(connection, MIGRATE_SECONDS):
                     migrate(connection, self._access)
-            with self._deadlines.bound(connection, LOOK_SECONDS):
-                self._own(connection)
+            with self._deadlines.bound(connection, CHECK_SECONDS):
+                self._claim_ownership(connection)
         except psycopg.Error as error:
             connection.close()
             raise StoreAwayError(format_error(error)) from error
@@ -62,7 +62,7 @@ class PostgresDatabase:
         self._connection = connection
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
-        """Make changes in one transaction; see `Database.apply`."""
+        """Apply changes in one transaction; see `Database.apply`."""
         self._is_unclear = False
         try:
             return self._apply(changes)
@@ -81,9 +81,9 @@ class PostgresDatabase:
                 self._tidy(connection, error)
                 if is_refusal(error):
                     raise StoreError(format_error(error)) from error
-                was_cut = self._connection is None and not is_fresh  # the server was restarted, say: is it back?
+                was_cut = self._connection is None and not is_fresh  # as by a restart of the server: reconnect
                 is_late = isinstance(error, TimeLimitError)
-                if is_late or not (was_cut or isinstance(error, IN_EACH_OTHERS_WAY)) or tries == TRIES:
+                if is_late or not (was_cut or isinstance(error, CONFLICTS)) or tries == TRIES:
                     raise StoreAwayError(format_error(error)) from error
             except BaseException as error:
                 self._tidy(connection, error)
@@ -96,7 +96,7 @@ class PostgresDatabase:
             self._connection.close()
 
     def _connected(self) -> Connection:
-        """Return the connection, a new one when the last was lost. Raise StoreAwayError."""
+        """Return the connection, a new one if the last one was lost. Raise StoreAwayError."""
         if self._connection is None:
             connection = self._access.reconnect()
             self._check(connection)
@@ -104,27 +104,27 @@ class PostgresDatabase:
         return self._connection
 
     def _check(self, connection: Connection) -> None:
-        """Raise StoreAwayError when the other end is no history of our version or of ours, after a restore, say."""
+        """Raise StoreAwayError when the history has another version or owner, for example after a restore."""
         try:
             with self._deadlines.bound(connection, APPLY_SECONDS):
                 version = check_version(connection, self._access.schema)
                 if version != newest_version():
-                    raise StoreError(f"the schema {self._access.schema} is of version {version}: start schedulerd again")
-                self._own(connection)
+                    raise StoreError(f"the schema {self._access.schema} has version {version}: restart schedulerd")
+                self._claim_ownership(connection)
         except (psycopg.Error, StoreError) as error:
             connection.close()
             raise StoreAwayError(format_error(error)) from error
 
-    def _own(self, connection: Connection) -> None:
+    def _claim_ownership(self, connection: Connection) -> None:
         if self._owner is not None:
             own(connection, self._access, self._owner)
 
     def _make(self, connection: Connection, changes: Sequence[Change]) -> list[Any]:
         connection.execute(self._begin)
         made = AppliedChanges()
-        results = ChangeApplier(connection, self._sql, made, self._unclear).make(changes)
+        results = ChangeApplier(connection, self._sql, made, self._unclear).apply(changes)
         if not changes:
-            connection.execute(self._sql["write_the_same"])
+            connection.execute(self._sql["test_write"])
         try:
             connection.execute("COMMIT")
         except psycopg.OperationalError:
@@ -134,7 +134,7 @@ class PostgresDatabase:
         return results
 
     def _tidy(self, connection: Connection, error: BaseException) -> None:
-        """Leave no transaction open; drop a connection that is of no use any more, as one that became read-only."""
+        """End the transaction; drop a connection that is not usable any more, for example one that became read-only."""
         try:
             if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 connection.close()

@@ -1,7 +1,7 @@
-"""How to reach a PostgreSQL: connections with bounds, and what their errors mean.
+"""Connections to a PostgreSQL server, with time limits, and the meaning of their errors.
 
-Nothing is kept in a session, so that a pooler in transaction mode may stand between: no prepared statements, no SET but
-SET LOCAL. Whatever is waited for has a bound, also when the server's machine is gone and nothing tells so.
+No state is kept in a session, so a pooler in transaction mode can be used: no prepared statements, only SET LOCAL. Every
+wait has a limit, also when the host of the server has disappeared without closing the connection.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ log = logging.getLogger(__name__)
 
 Connection = psycopg.Connection[Any]
 
-DEFAULTS = {  # unless the URL says otherwise: see the table of libpq's parameters; seconds, and milliseconds for the last
+DEFAULTS = {  # libpq parameters that the URL can override; seconds, the last one milliseconds
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
-OF_SEVERAL = {"target_session_attrs": "read-write"}  # hosts: not a standby, which may lack what was started already
+OF_SEVERAL = {"target_session_attrs": "read-write"}  # with several hosts: not a standby, which may lack recorded starts
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")  # libpq, "SSL Support"
-MOST_OF_A_NAME = 63  # bytes: the server cuts longer ones
+MOST_OF_A_NAME = 63  # bytes; the server truncates longer names
 AWAY_SECONDS = 1.0
-LOOK_SECONDS = 0.5
-REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; everything else may pass by itself
+CHECK_SECONDS = 0.5
+REFUSALS = ("22", "23", "54")  # classes of SQLSTATE: bad data, constraint, too large; other errors may be temporary
 
 
 class Access:
-    """Where the history is, and as whom it is used. What is secret is looked up for each connection, and kept nowhere."""
+    """How to connect to the history. Secrets are resolved for each connection and not kept."""
 
     def __init__(self, url: str | Secret, schema: str, clock: Clock) -> None:
         self.schema = schema
@@ -53,14 +53,14 @@ class Access:
 
     @property
     def application(self) -> str:
-        """Return how our connections are named in pg_stat_activity, whatever the URL says: `db migrate` looks for them."""
+        """Return the application_name of our connections, by which `db migrate` finds them in pg_stat_activity."""
         return f"schedulerd/{self.schema}"[:MOST_OF_A_NAME]
 
     def connect(self) -> Connection:
-        """Return a connection. Raise StoreAwayError, SecretError, or StoreError for a URL that is none."""
+        """Return a connection. Raise StoreAwayError, SecretError, or StoreError for an invalid URL."""
         url = resolve(self._url)
         if url.startswith("sqlite:"):
-            raise StoreError(f"the secret {self._url} names a file: sqlite:///PATH, which hides nothing, is written itself")
+            raise StoreError(f"the secret {self._url} names a file: write sqlite:///PATH itself, it contains no secret")
         try:
             connection: Connection = psycopg.Connection.connect(
                 **self._parameters(url), autocommit=True, prepare_threshold=None
@@ -69,7 +69,7 @@ class Access:
             raise StoreAwayError(f"the history cannot be reached: {format_error(error, url)}") from None
         except psycopg.Error as error:
             raise StoreError(f"the history's URL cannot be used: {format_error(error, url)}") from None
-        connection.add_notice_handler(_heed)
+        connection.add_notice_handler(_log_warning)
         connection.adapters.register_loader("timestamptz", _InstantLoader)
         connection.adapters.register_loader("json", TextLoader)
         return connection
@@ -81,7 +81,7 @@ class Access:
         return {**defaults, **given, "application_name": self.application, "client_encoding": "UTF8"}
 
     def reconnect(self) -> Connection:
-        """Return another connection. Raise StoreAwayError: it was possible before, so it may be again, whatever is wrong."""
+        """Return a further connection. Raise StoreAwayError for any error: it succeeded before, so a retry may succeed."""
         try:
             connection = self.connect()
         except SchedulerdError as error:
@@ -91,14 +91,14 @@ class Access:
         return connection
 
     def reconnect_or_fail(self) -> Connection:
-        """Do the same for whom must not wait: a failure that is not older than AWAY_SECONDS is told again at once."""
+        """Return a further connection without a long wait: a failure younger than AWAY_SECONDS is raised again."""
         failure = self._failure
         if failure is not None and self.clock.monotonic() - failure[0] < AWAY_SECONDS:
             raise StoreAwayError(failure[1])
         return self.reconnect()
 
     def begin(self, statement_seconds: float, lock_seconds: float) -> str:
-        """Return the settings of a transaction: they end with it. Commits are durable whatever the server's default is."""
+        """Return the SET LOCAL statements with which a transaction begins."""
         return (
             f'SET LOCAL search_path = "{self.schema}", pg_temp;'
             f" SET LOCAL statement_timeout = {round(statement_seconds * 1000)};"
@@ -112,11 +112,11 @@ DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_set
 
 
 class TimeLimitError(psycopg.OperationalError):
-    """An answer did not come in time: its connection was cut. To ask once more would take as long again."""
+    """The server did not answer in time, and the connection was closed. It is not retried: that could take as long again."""
 
 
 class Deadlines:
-    """Cuts connections that were used for too long: a server that takes orders and never answers is not waited for."""
+    """Closes connections that wait too long for the server."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -129,7 +129,7 @@ class Deadlines:
 
     @contextmanager
     def bound(self, connection: Connection, seconds: float) -> Iterator[None]:
-        """Cut a connection when what is done here takes longer; it fails then with LateError."""
+        """Close a connection when the block takes longer than `seconds`; the block fails then with TimeLimitError."""
         with self._changed:
             self._until[connection] = self._clock.monotonic() + min(seconds, self._most)
             if self._sleeps:
@@ -145,7 +145,7 @@ class Deadlines:
                 self._until.pop(connection, None)
 
     def hurry(self, seconds: float) -> None:
-        """From now on let nothing take longer than this, what is under way included."""
+        """Limit all waits to `seconds` from now on, current ones included."""
         with self._changed:
             self._most = seconds
             latest = self._clock.monotonic() + seconds
@@ -162,33 +162,33 @@ class Deadlines:
             while not self._is_closed:
                 now = self._clock.monotonic()
                 for connection in [each for each, until in self._until.items() if until <= now]:
-                    del self._until[connection]  # before it is cut: that is how the other thread knows why
+                    del self._until[connection]  # before it is closed: by this, the other thread knows the cause
                     _cut(connection)
                 self._sleeps = not self._until
-                self._changed.wait(None if self._sleeps else LOOK_SECONDS)
+                self._changed.wait(None if self._sleeps else CHECK_SECONDS)
 
 
 def is_refusal(error: psycopg.Error) -> bool:
-    """Return whether an error is about what was to be written, and would be the same at any other time."""
+    """Return whether an error is caused by the data to be written, so that a retry would fail as well."""
     if error.sqlstate is not None:
         return error.sqlstate[:2] in REFUSALS
     return not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
 def format_error(error: BaseException, url: str = "") -> str:
-    """Return what a driver says, on one line, without what is secret in the URL."""
+    """Return the text of an error on one line, with the secrets of the URL masked."""
     text = " ".join(str(error).split()) or type(error).__name__
     return mask_url(text, url) if "@" in url else text
 
 
 def _check_mode(mode: object) -> None:
-    """Raise StoreError for a mode that libpq will never take: its own error looks as if the server were away."""
+    """Raise StoreError for a mode that libpq does not accept: its own error looks like that of an unreachable server."""
     if mode and mode not in SSL_MODES:
         raise StoreError(f"the history's URL has sslmode={mode}: expected one of {', '.join(SSL_MODES)}")
 
 
 def _cut(connection: Connection) -> None:
-    """End a conversation under the driver that waits for it. That needs no descriptor: there may be none to be had."""
+    """Shut down the socket of a connection that another thread waits for. This needs no further descriptor."""
     with suppress(OSError, psycopg.Error):
         line = socket.socket(fileno=connection.fileno())
         try:
@@ -197,14 +197,14 @@ def _cut(connection: Connection) -> None:
             line.detach()
 
 
-def _heed(notice: psycopg.errors.Diagnostic) -> None:
-    """Log a warning of the server, such as that a commit is not on the standby although it was waited for."""
+def _log_warning(notice: psycopg.errors.Diagnostic) -> None:
+    """Log a warning of the server, for example that a commit is not on a synchronous standby."""
     if notice.severity_nonlocalized == "WARNING":
-        log.warning("PostgreSQL warns: %s", "; ".join(filter(None, (notice.message_primary, notice.message_detail))))
+        log.warning("PostgreSQL warning: %s", "; ".join(filter(None, (notice.message_primary, notice.message_detail))))
 
 
 class _InstantLoader(Loader):
-    """Reads what PostgreSQL writes with `timezone = UTC` and `datestyle = ISO`."""
+    """Parses instants that PostgreSQL writes with `timezone = UTC` and `datestyle = ISO`."""
 
     def load(self, data: Any) -> datetime:
         return datetime.fromisoformat(bytes(data).decode()).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""The schema of a history in PostgreSQL: which version it is of, and how it is brought up to date."""
+"""The schema of a history in PostgreSQL: its version, and its migration."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OF_OTHERS = """
     LIMIT 1
 """
 TRIES = 5
-ANOTHER_WAS_FIRST = (  # what is said when two daemons make the same schema or table at the same moment
+ANOTHER_WAS_FIRST = (  # errors when two daemons create the same schema or table at the same moment
     psycopg.errors.UniqueViolation, psycopg.errors.DuplicateSchema, psycopg.errors.DuplicateTable,
 )  # fmt: skip
 
 
 def newest_version() -> int:
-    """Return the version that this program works with."""
+    """Return the schema version of this version of schedulerd."""
     return load_migrations("postgres")[-1][0]
 
 
@@ -45,18 +45,19 @@ def version_of(connection: Connection, schema: str) -> int:
 
 
 def check_version(connection: Connection, schema: str) -> int:
-    """Return the version of a history. Raise StoreError for a newer one, or a database that it cannot be kept in.
+    """Return the version of a history. Raise StoreError for a newer one, or an unsuitable database.
 
-    Raise StoreAwayError on a standby, which may lack what was started already.
+    Raise StoreAwayError on a standby, which may lack recorded starts.
     """
     _check_database(connection)
     (is_standby,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
     if is_standby:
-        raise StoreAwayError("this PostgreSQL is a standby: a history is written on the primary")
+        raise StoreAwayError("this PostgreSQL server is a standby: the history is written on the primary")
     version, newest = version_of(connection, schema), newest_version()
     if version > newest:
         raise StoreError(
-            f"the schema {schema} was written by a newer schedulerd (version {version}, this one knows {newest}): upgrade"
+            f"the schema {schema} was written by a newer schedulerd (version {version}; this version supports {newest}):"
+            " upgrade"
         )
     return version
 
@@ -64,30 +65,30 @@ def check_version(connection: Connection, schema: str) -> int:
 def _check_database(connection: Connection) -> None:
     server, encoding = connection.info.server_version, connection.info.parameter_status("server_encoding")
     if server < OLDEST_SERVER:
-        raise StoreError(f"PostgreSQL {server // 10000} is too old: 13 is needed")
+        raise StoreError(f"PostgreSQL {server // 10000} is too old: version 13 or newer is required")
     if encoding != "UTF8":
         raise StoreError(
-            f"the database {connection.info.dbname} has the encoding {encoding}, which does not keep every text: make"
+            f"the database {connection.info.dbname} has the encoding {encoding}, which cannot store every text: create"
             " another one for the history, CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
 
 
 def migrate(connection: Connection, access: Access) -> list[str]:
-    """Bring a history up to date, each step in a transaction of its own; return the names of the steps that were taken.
+    """Migrate a history, each migration in a transaction of its own; return the names of the migrations applied.
 
-    Two daemons may do so at the same time: each step holds a lock on the table of steps, and looks what is there. Raise
-    StoreError when it cannot be, StoreAwayError when it may be possible later.
+    Two daemons may do so at the same time: each migration holds a lock on the table of migrations and checks it. Raise
+    StoreAwayError when a retry may succeed, StoreError otherwise.
     """
     with _translated(access):
         if check_version(connection, access.schema) == newest_version():
             return []
         _check_empty(connection, access.schema)
-        _begin_table(connection, access)
-        return [step[1] for step in load_migrations("postgres") if _step(connection, access, *step)]
+        _create_table(connection, access)
+        return [step[1] for step in load_migrations("postgres") if _apply_migration(connection, access, *step)]
 
 
 def is_current(connection: Connection, access: Access) -> bool:
-    """Return whether there is nothing to migrate. Raise StoreError when it cannot be used, StoreAwayError if not now."""
+    """Return whether no migration is needed. Raise StoreAwayError when a retry may succeed, StoreError otherwise."""
     with _translated(access):
         return check_version(connection, access.schema) == newest_version()
 
@@ -98,24 +99,24 @@ def _translated(access: Access) -> Iterator[None]:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
-            f"the schema {access.schema} cannot be made or brought up to date: {format_error(error)}; let its owner run"
+            f"the schema {access.schema} cannot be created or migrated: {format_error(error)}; let its owner run"
             " `schedulerctl db migrate`"
         ) from error
     except psycopg.Error as error:
-        raise StoreAwayError(f"the schema {access.schema} could not be brought up to date: {format_error(error)}") from error
+        raise StoreAwayError(f"the schema {access.schema} could not be migrated: {format_error(error)}") from error
 
 
 def _check_empty(connection: Connection, schema: str) -> None:
-    """Raise StoreError for a schema that somebody else has tables in."""
+    """Raise StoreError for a schema with tables of another program."""
     found = connection.execute(OF_OTHERS, {"schema": schema}).fetchone()
     if found is not None:
         raise StoreError(
-            f"the schema {schema} is another program's (it has the table {found[0]}): name another one in store_schema:"
+            f"the schema {schema} belongs to another program (it has the table {found[0]}): set another one in store_schema:"
         )
 
 
-def _begin_table(connection: Connection, access: Access) -> None:
-    """Make the schema and the table of steps, when they are not there."""
+def _create_table(connection: Connection, access: Access) -> None:
+    """Create the schema and the table of migrations if they do not exist."""
     for last in range(TRIES):
         try:
             with connection.transaction():
@@ -132,15 +133,15 @@ def _begin_table(connection: Connection, access: Access) -> None:
                 raise
 
 
-def _step(connection: Connection, access: Access, number: int, name: str, script: str) -> bool:
-    """Take a step when nobody has; return whether it was taken here."""
+def _apply_migration(connection: Connection, access: Access, number: int, name: str, script: str) -> bool:
+    """Apply a migration unless it was applied already; return whether it was applied here."""
     with connection.transaction():
         connection.execute(access.begin(0, LOCK_SECONDS) + DURABLE)
         connection.execute("LOCK TABLE schedulerd_migrations IN EXCLUSIVE MODE")
         done = connection.execute("SELECT 1 FROM schedulerd_migrations WHERE number = %s", (number,)).fetchone()
         if done is not None:
             return False
-        log.info("the history's schema %s: %s", access.schema, name)
+        log.info("migrating the schema %s: %s", access.schema, name)
         connection.execute(script)
         connection.execute("INSERT INTO schedulerd_migrations VALUES (%s, %s)", (number, name))
     return True

@@ -1,4 +1,4 @@
-"""Changes as statements of PostgreSQL: what comes after each other and is of one kind is made at once."""
+"""Changes as statements of PostgreSQL: consecutive changes of one kind are one statement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...core.models import Run
 from ..changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, SaveDay, SaveJobs, SetPause  # fmt: skip
 from .connection import Connection
 
-UNREADABLE = ("\\u0000", "\\ud", "NaN", "Infinity")  # in JSON: what may be none; most often, nothing of it is there
-MOST_ROWS = 5000  # of one statement
+UNREADABLE = ("\\u0000", "\\ud", "NaN", "Infinity")  # in JSON: what PostgreSQL may not accept; rarely present
+MOST_ROWS = 5000  # in one statement
 ENDED = (
     "run_id", "status", "started_at", "finished_at", "duration_seconds", "exit_code", "records_processed", "error_message",
 )  # fmt: skip
@@ -32,24 +32,24 @@ Values = dict[str, Any]
 
 @dataclass
 class AppliedChanges:
-    """What a transaction did that cannot be seen from the rows: which runs it claimed, and which it deleted."""
+    """The claims and deletions of a transaction, which the rows do not show."""
 
     claimed: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
 
     def joined(self, other: AppliedChanges) -> AppliedChanges:
-        """Return what either did."""
+        """Return the union of both."""
         return AppliedChanges(self.claimed | other.claimed, self.deleted | other.deleted)
 
     def without(self, changes: Sequence[Change]) -> AppliedChanges:
-        """Return what is still to be settled when these changes have been made."""
+        """Return what remains unclear when these changes have been applied."""
         claims = {change.run_id for change in changes if isinstance(change, ClaimRun)}
         deletions = {run_id for change in changes if isinstance(change, DeleteRuns) for run_id in change.run_ids}
         return AppliedChanges(self.claimed - claims, self.deleted - deletions)
 
 
 class ChangeApplier:
-    """Makes changes in an open transaction; `made` takes note of what it did, `unclear` may have been done before."""
+    """Applies changes in an open transaction; `made` collects claims and deletions, `unclear` may be applied already."""
 
     def __init__(self, connection: Connection, sql: dict[str, str], made: AppliedChanges, unclear: AppliedChanges) -> None:
         self._connection = connection
@@ -62,8 +62,8 @@ class ChangeApplier:
             SaveDay: self._each(self._save_day),
         }  # fmt: skip
 
-    def make(self, changes: Sequence[Change]) -> list[Any]:
-        """Make changes in their order; return the result of each."""
+    def apply(self, changes: Sequence[Change]) -> list[Any]:
+        """Apply changes in order; return the result of each."""
         return [result for group in _groups(changes) for result in self._makers[type(group[0])](group)]
 
     def _record(self, changes: Sequence[RecordRuns]) -> list[frozenset[str]]:
@@ -72,12 +72,12 @@ class ChangeApplier:
         return [frozenset(run.run_id for run in change.runs) & there for change in changes]
 
     def _enter(self, runs: Sequence[Run]) -> frozenset[str]:
-        """Enter rows; return which of them are in the ledger now."""
+        """Enter rows; return the run_ids that are in the ledger afterwards."""
         entered: set[str] = set()
         for rows in _portions(runs):
             entered |= self._ids("record_runs", _columns(rows, ENTERED))
         left = [run.run_id for run in runs if run.run_id not in entered]
-        if left:  # asked for anew: who was first may have been committed while this waited for it
+        if left:  # in a new statement: a concurrent transaction may have committed while this one waited
             entered |= self._ids("runs_there", {"run_ids": left})
         return frozenset(entered)
 
@@ -100,7 +100,7 @@ class ChangeApplier:
                 first.setdefault(run.run_id, run)
         for rows in _portions(list(first.values())):
             if self._do("finish_runs", _columns(rows, ENDED)) < len(rows):
-                self._enter(rows)  # those that are there stay as they are
+                self._enter(rows)  # rows that exist are not changed
         fault_point("in_result")
         there = self._enter([run for change in changes for run in change.then])
         return [frozenset(run.run_id for run in change.then) & there for change in changes]
@@ -149,7 +149,7 @@ class ChangeApplier:
         return make_all
 
     def _do(self, query: str, values: Values) -> int:
-        """Make a statement; return how many rows were changed."""
+        """Execute a statement; return how many rows were changed."""
         return self._connection.execute(self._sql[query], values).rowcount
 
     def _ids(self, query: str, values: Values) -> set[str]:
@@ -157,7 +157,7 @@ class ChangeApplier:
 
 
 def _groups(changes: Sequence[Change]) -> Iterator[list[Any]]:
-    """Yield changes that may be made at once: of one kind, and no end of a row that another one of them enters."""
+    """Yield changes that can be one statement: of one kind, and no end of a row that another of them enters."""
     for kind, alike in groupby(changes, type):
         group = list(alike)
         yield from _apart(group) if kind is FinishRuns else [group]
@@ -181,20 +181,20 @@ def _portions(rows: Sequence[Run]) -> Iterator[Sequence[Run]]:
 
 
 def _columns(runs: Sequence[Run], names: Iterable[str]) -> Values:
-    """Return rows as lists of columns."""
+    """Return runs as lists of columns."""
     columns = {name: [storable(getattr(run, name)) for run in runs] for name in names}
     return {**columns, "details": [_json(run.details) if run.details else None for run in runs]}
 
 
 def storable(value: Any) -> Any:
-    """Return a value as PostgreSQL can keep it: texts without NUL and without halves of surrogate pairs."""
+    """Return a value that PostgreSQL can store: texts without NUL and without halves of surrogate pairs."""
     if not isinstance(value, str):
         return value
     return str(value).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _json(value: Any) -> str:
-    """Return JSON, of which PostgreSQL can read every text; what JSON has no word for (NaN, infinities) becomes a text."""
+    """Return JSON that PostgreSQL can parse; NaN and infinities, which JSON does not have, become texts."""
     text = json.dumps(value, separators=(",", ":"), default=str)
     if not any(mark in text for mark in UNREADABLE):
         return text

@@ -1,4 +1,4 @@
-"""How a history in PostgreSQL stands, asked without changing anything."""
+"""The status of a history in PostgreSQL, read without changing it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .connection import Access, Connection, Deadlines, format_error
 from .schema import newest_version, version_of
 
 ASK_SECONDS = 30.0
-OWNED_SINCE = 3  # the version from which on a history belongs to a daemon
+OWNED_SINCE = 3  # the schema version since which a history has an owner
 
 
 def schema_status(url: str | Secret, schema: str, clock: Clock) -> StoreStatus:
-    """Return how the history in a schema stands. Raise StoreError when it cannot be asked."""
+    """Return the status of the history in a schema. Raise StoreError when it cannot be read."""
     access, deadlines = Access(url, schema, clock), Deadlines(clock)
     try:
         with access.connect() as connection, deadlines.bound(connection, ASK_SECONDS):
-            return _ask(connection, access)
+            return _read(connection, access)
     except psycopg.Error as error:
         raise StoreError(f"the history in {schema} cannot be read: {format_error(error)}") from error
     finally:
         deadlines.close()
 
 
-def _ask(connection: Connection, access: Access) -> StoreStatus:
+def _read(connection: Connection, access: Access) -> StoreStatus:
     sql, schema = load_queries("postgres"), access.schema
     version = version_of(connection, schema)
     (size,) = connection.execute(sql["size"], {"schema": schema}).fetchone() or (0,)

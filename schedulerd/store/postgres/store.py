@@ -1,4 +1,4 @@
-"""The store in a schema of a PostgreSQL: one connection that writes, a few that read, each read one round trip."""
+"""The store in a schema of a PostgreSQL database: one connection writes, a few read; each read is one round trip."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ MOST_READERS = 4
 WAIT_SECONDS = 10.0  # for a free connection
 STATEMENT_SECONDS = 10.0
 READ_SECONDS = 15.0
-LAST_SECONDS = 5.0  # for what goes on when the store is closed, if there is a journal for it
+LAST_SECONDS = 5.0  # limit of each wait while the store is closed, when there is an outage journal
 
 
 class PostgresStore(StoreReader, StoreWriter):
-    """A `Store` in a schema of a PostgreSQL, which is made when it is not there and that is allowed."""
+    """A `Store` in a schema of a PostgreSQL database, which is created if it does not exist and the role may do so."""
 
     def __init__(
         self, url: str | Secret, schema: str = "schedulerd", clock: Clock | None = None, spool: OutageSpool | None = None,
         opens: bool = True, owner: Owner | None = None,
     ) -> None:  # fmt: skip
-        """Open, unless that is left to the caller; see `StoreWriter.open`. Without `owner` it is used whosever it is."""
+        """Open the store unless `opens` is False; see `StoreWriter.open`. Without `owner`, its owner is not checked."""
         clock = clock or SystemClock()
         self._access = Access(url, schema, clock)
         self._sql = load_queries("postgres")
@@ -48,9 +48,9 @@ class PostgresStore(StoreReader, StoreWriter):
             self.open()
 
     def close(self) -> None:
-        """Write what is waiting, and close; waits for reads that are under way.
+        """Write what is waiting, and close, after the current reads have ended.
 
-        With an outage journal not for long: what the server does not take soon waits there for the next start.
+        With an outage journal, waits are short: changes that the server does not accept soon stay there for the next start.
         """
         if self._has_journal:
             self._deadlines.hurry(LAST_SECONDS)
@@ -66,19 +66,19 @@ class PostgresStore(StoreReader, StoreWriter):
         return connection
 
     def _rows(self, name: str, **values: Any) -> list[dict[str, Any]]:
-        """Return the rows of a query; a connection that was cut since its last use costs another try, and no error."""
+        """Return the rows of a query. A connection that was closed since its last use is replaced once."""
         for is_last in (False, True):
             with self._readers.lend(WAIT_SECONDS) as connection:
                 try:
                     with self._deadlines.bound(connection, READ_SECONDS):
-                        return self._ask(connection, name, values)
+                        return self._query(connection, name, values)
                 except psycopg.Error as error:
                     if is_last or not connection.closed or isinstance(error, TimeLimitError):
                         raise StoreAwayError(f"the history cannot be read: {format_error(error)}") from error
         raise AssertionError("unreachable")
 
-    def _ask(self, connection: Connection, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-        """Send settings and query as one message: PostgreSQL makes one transaction of it, which ends with it."""
+    def _query(self, connection: Connection, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send settings and query as one message, which PostgreSQL executes as one transaction."""
         bound = {key: _bound(value) for key, value in values.items()}
         cursor = connection.execute(self._settings + self._sql[name], bound)
         while cursor.nextset():

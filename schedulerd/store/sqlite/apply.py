@@ -1,4 +1,4 @@
-"""The writing side of a SQLite file: WAL, `synchronous=FULL`, the one connection that writes and checkpoints."""
+"""Apply changes to a SQLite file: WAL, `synchronous=FULL`, the one connection that writes and checkpoints."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..changes import Change, ClaimRun, DeleteRuns, FinishRuns, RecordRuns, Save
 from ..queries import load_queries
 from .damage import is_damage, mark_suspect
 from .files import HistoryFiles, files_at, note, set_log_aside
-from .open import is_away, is_in_the_log, open_history
+from .open import is_away, is_maybe_committed, open_history
 
 
 class SqliteDatabase:
-    """Makes changes in one SQLite file, which is made, mode 0600, when it is not there."""
+    """Applies changes to one SQLite file, which is created with mode 0600 if it does not exist."""
 
     def __init__(self, path: str, clock: Clock, is_own: bool) -> None:
         """See `open_history` for `is_own`."""
         self._path, self._clock, self._is_own = path, clock, is_own
         self._connection: sqlite3.Connection  # once it is open
-        self._files: HistoryFiles  # what is open
+        self._files: HistoryFiles  # the files that are open
         self._sql = load_queries("sqlite")
         self._makers: dict[type[Any], Callable[[Any], Any]] = {
             RecordRuns: self._record, ClaimRun: self._claim, FinishRuns: self._finish, SaveJobs: self._save_jobs,
@@ -34,26 +34,26 @@ class SqliteDatabase:
         }  # fmt: skip
 
     def open(self) -> None:
-        """Open, and migrate to this program's schema; see `Database.open`."""
+        """Open and migrate; see `Database.open`."""
         self._connection = open_history(self._path, self._clock, self._is_own)
         self._files = note(self._path)
 
     def apply(self, changes: Sequence[Change]) -> list[Any]:
-        """Make changes in one transaction; see `Database.apply`."""
+        """Apply changes in one transaction; see `Database.apply`."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             results = [self._makers[type(change)](change) for change in changes]
             if not changes:
-                self._write_the_same()
-            self._check_place()
+                self._test_write()
+            self._check_files()
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if is_damage(error):
                 mark_suspect(self._path)
             if is_away(error) or is_damage(error):
                 away = StoreAwayError(f"{self._path}: {error}")
-                away.is_unclear = is_in_the_log(error)
+                away.is_unclear = is_maybe_committed(error)
                 raise away from error
             raise
         finally:
@@ -61,42 +61,42 @@ class SqliteDatabase:
                 connection.execute("ROLLBACK")
         return results
 
-    def _write_the_same(self) -> None:
+    def _test_write(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         self._connection.execute(f"PRAGMA user_version = {version}")
 
     def close(self) -> None:
-        """Close the connection, if there is one. A log that is not its own it would delete: that one is set aside."""
+        """Close the connection, if any. SQLite would delete a foreign write-ahead log at the path: set that aside first."""
         if hasattr(self, "_connection"):
             found = files_at(self._path)
             if found.file == self._files.file and found.log != self._files.log:
                 set_log_aside(self._path, self._clock.now())
             self._connection.close()
 
-    def _check_place(self) -> None:
-        """Raise StoreAwayError when what is written is not at its path any more: nobody would find it there.
+    def _check_files(self) -> None:
+        """Raise StoreAwayError when the open files are not at their paths any more: the rows would not be found there.
 
-        No new history is begun meanwhile. Looked at before each commit, beside whose fsync(2) a stat(2) costs nothing.
-        What is in a write-ahead log that has lost its name goes into the file, for as long as we have the log.
+        No new history is created. Checked before each commit: stat(2) costs nothing beside its fsync(2). The content of a
+        removed write-ahead log is written into the database, as long as the connection is open.
         """
-        found, way_out = files_at(self._path), "put it back, or start schedulerd again with what is there"
+        found, way_out = files_at(self._path), "put it back, or restart schedulerd to use the file that is there"
         if found == self._files:
             return
         self._connection.execute("ROLLBACK")
         if found.file == self._files.file:
             self._connection.execute("PRAGMA wal_checkpoint").fetchall()
-            what, way_out = "its write-ahead log was removed", "what was in it is saved, start schedulerd again"
+            what, way_out = "its write-ahead log was removed", "its content is saved: restart schedulerd"
         elif found.file is None:
-            what = "its file was removed or moved away"
+            what = "its file was removed or renamed"
         else:
-            what = "another file was put in its place"
-        raise StoreAwayError(f"{self._path}: {what} while schedulerd uses it: {way_out}")
+            what = "it was replaced by another file"
+        raise StoreAwayError(f"{self._path}: {what} while schedulerd used it: {way_out}")
 
     def _record(self, change: RecordRuns) -> frozenset[str]:
         return self._enter(change.runs)
 
     def _enter(self, runs: Sequence[Run]) -> frozenset[str]:
-        """Enter rows, and return which of them are in the ledger now."""
+        """Enter rows; return the run_ids that are in the ledger afterwards."""
         rows = [_to_row(run) for run in runs]
         number = self._connection.executemany(self._sql["record_run"], rows).rowcount if rows else 0
         fault_point("in_claim")
@@ -116,7 +116,7 @@ class SqliteDatabase:
             for run in change.runs
         ]  # fmt: skip
         if self._many("finish_run", rows) < len(rows):
-            self._enter(change.runs)  # those that are there stay as they are
+            self._enter(change.runs)  # rows that exist are not changed
         fault_point("in_result")
         return self._enter(change.then)
 
@@ -145,7 +145,7 @@ class SqliteDatabase:
         self._many("save_day", rows)
 
     def _many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Make a statement with each of some rows; return how many rows of the table were changed."""
+        """Execute a statement for each row; return how many rows of the table were changed."""
         return self._connection.executemany(self._sql[name], rows).rowcount if rows else 0
 
 

@@ -1,8 +1,8 @@
-"""A damaged SQLite file: how it is noticed when it is opened, and how it is set aside, never deleted.
+"""Damaged SQLite files: detect damage when a file is opened, and set the file aside. Nothing is deleted.
 
-What is looked at: that it is a file and begins as SQLite files do; that it is as long as its header says; and
-`PRAGMA quick_check`, for as long as there is patience. A large file is not looked through to its end at each start: what is
-damaged there is found when it is read, and is marked then, so that the next start takes all the time that it needs.
+Checks: it is a regular file and begins with the magic string of SQLite; it is as long as its header says; and
+`PRAGMA quick_check`, with a time limit. A large file is not checked to its end at each start: damage there is found when
+the page is read. The file is marked then, and the next start checks all of it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ...host.files import fsync_folder
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, as are the places of what is read here
+MAGIC = b"SQLite format 3\0"  # this and the offsets below: https://www.sqlite.org/fileformat.html
 HEADER_BYTES = 100
-PATIENCE = 3.0  # seconds for quick_check, which gets through about 200 MB each
+CHECK_SECONDS = 3.0  # for quick_check, which checks about 200 MB a second
 COMPANIONS = ("", "-wal", "-shm")
-SUSPECT = ".suspect"  # beside the file: damage was seen while it was in use
-NO_MAGIC = "it does not begin as a SQLite database does"
+SUSPECT = ".suspect"  # suffix of the mark: damage was found while the file was in use
+NO_MAGIC = "it does not begin with the magic string of a SQLite database"
 
 
 def check_file_type(path: str) -> None:
-    """Raise StoreError for what can be no database of ours and must not be touched: a folder, a device, a socket."""
+    """Raise StoreError for a path that cannot be a database and is not to be changed: a folder, a device, a socket."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise StoreError(f"{path} cannot be used as the history database: it is no regular file (see store:)")
+        raise StoreError(f"{path} cannot be used as the history database: it is not a regular file (see store:)")
 
 
 def damage_of_header(path: str) -> str | None:
-    """Return what the first bytes and the length of a file say is wrong with it, or None. Raise OSError."""
+    """Return what is wrong with the header or the length of a file, or None. Raise OSError."""
     try:
         with open(path, "rb") as file:
             header, size = file.read(HEADER_BYTES), os.fstat(file.fileno()).st_size
@@ -54,7 +54,7 @@ def damage_of_header(path: str) -> str | None:
     (valid_for,) = struct.unpack_from(">I", header, 92)
     expected = pages * (65536 if page_size == 1 else page_size)
     if change_counter == valid_for and size < expected and not _size_of(path + "-wal"):
-        return f"it is {size} bytes long, and should be {expected}"
+        return f"it is {size} bytes long instead of {expected}"
     return None
 
 
@@ -65,12 +65,12 @@ class DamageError(sqlite3.DatabaseError):
 
 
 def check_pages(connection: sqlite3.Connection, path: str) -> None:
-    """Look through the pages for as long as there is patience, or to the end when damage is suspected.
+    """Check the pages for CHECK_SECONDS, or to the end when damage is suspected.
 
-    Raise DamageError, or what SQLite raises when it cannot go on.
+    Raise DamageError, or an error of SQLite when it cannot continue.
     """
-    impatience = threading.Timer(threading.TIMEOUT_MAX if is_suspect(path) else PATIENCE, connection.interrupt)
-    impatience.start()
+    limit = threading.Timer(threading.TIMEOUT_MAX if is_suspect(path) else CHECK_SECONDS, connection.interrupt)
+    limit.start()
     try:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -78,42 +78,42 @@ def check_pages(connection: sqlite3.Connection, path: str) -> None:
             raise
         return
     finally:
-        impatience.cancel()
-        impatience.join()
+        limit.cancel()
+        limit.join()
     if found != "ok":
         raise DamageError(" ".join(str(found).split()))
     clear_suspicion(path)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether an error says that the file itself is damaged (SQLITE_CORRUPT, SQLITE_NOTADB)."""
+    """Return whether an error means that the file is damaged (SQLITE_CORRUPT, SQLITE_NOTADB)."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def is_suspect(path: str) -> bool:
-    """Return whether damage was seen while the file was in use."""
+    """Return whether damage was found while the file was in use."""
     return os.path.exists(path + SUSPECT)
 
 
 def mark_suspect(path: str) -> None:
-    """Let the next start look through the whole file."""
+    """Make the next start check the whole file."""
     try:
         os.close(os.open(path + SUSPECT, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     except OSError as error:
-        log.warning("%s cannot be marked as damaged, and the next start may not look through all of it: %s", path, error)
+        log.warning("%s cannot be marked as damaged, so the next start may not check all of it: %s", path, error)
 
 
 def clear_suspicion(path: str) -> None:
-    """Take the mark away: the file was looked through, or set aside."""
+    """Remove the mark: the file was checked, or set aside."""
     with suppress(FileNotFoundError):
         os.unlink(path + SUSPECT)
 
 
 def set_aside(path: str, now: datetime) -> str:
-    """Rename a damaged file, with what belongs to it, and return its new name. Raise OSError."""
+    """Rename a damaged file and its companions; return its new name. Raise OSError."""
     aside = free_name(path, "damaged", now)
-    mark_suspect(path)  # should this be cut off between two names
+    mark_suspect(path)  # in case of a crash between two renames
     for companion in reversed(COMPANIONS):
         with suppress(FileNotFoundError):
             os.rename(path + companion, aside + companion)
@@ -123,21 +123,21 @@ def set_aside(path: str, now: datetime) -> str:
 
 
 def free_name(path: str, word: str, now: datetime) -> str:
-    """Return a name beside `path` that neither a file nor a companion of one has."""
+    """Return a free name beside `path`, also for the companions."""
     return files.free_name(path, word, now, COMPANIONS)
 
 
 def damaged_copies(path: str) -> list[str]:
-    """Return the damaged files that were set aside and are still there, oldest first."""
+    """Return the damaged files that were set aside and still exist, oldest first."""
     found = glob.glob(glob.escape(path) + ".damaged-*")
     return sorted(name for name in found if not name.endswith(COMPANIONS[1:]))
 
 
-def way_out(aside: str) -> str:
-    """Return in words what to do about a damaged file that was set aside."""
+def damage_advice(aside: str) -> str:
+    """Return what an operator can do about a damaged file that was set aside."""
     return (
         f"the history was damaged and was set aside as {aside}; runs since then are in a new one. To get the old rows back: "
-        f"stop schedulerd, put a backup in its place, or what `sqlite3 {aside} .recover` saves; then move {aside} away"
+        f"stop schedulerd, restore a backup, or the rows that `sqlite3 {aside} .recover` saves; then move {aside} away"
     )
 
 

@@ -1,7 +1,7 @@
-"""Open a SQLite file as the history: whole as far as is looked, ours, and of this program's schema.
+"""Open a SQLite file as the history: check it for damage, refuse databases of other programs, migrate it.
 
-A damaged file is set aside under another name, and a new one is begun; see `damage.py`. What belongs to somebody else is
-refused and left alone. A write-ahead log of another file is not applied; see `sqlite_place.py`.
+A damaged file is renamed, and a new one is created; see `damage.py`. A database of another program is refused and not
+changed. A write-ahead log of another database is not applied; see `files.py`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ BUSY_SECONDS = 2.0
 PRAGMAS = (
     "journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=1000", "journal_size_limit=16777216", "foreign_keys=ON",
 )  # fmt: skip
-COMES_BACK = (
+TEMPORARY = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL,
 )  # fmt: skip
 
 
 def open_history(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
-    """Return the connection that writes. Raise StoreAwayError for what may pass by itself, StoreError for what does not.
+    """Return the connection that writes. Raise StoreAwayError for an error that may be temporary, StoreError otherwise.
 
-    `is_own` says that nobody but schedulerd puts files there: then also what is no database at all is set aside.
+    `is_own`: only schedulerd creates files in that folder. Then a file that is no database is set aside as well.
     """
     try:
         return _open_whole(path, clock, is_own)
@@ -41,16 +41,16 @@ def open_history(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
 
 
 def is_away(error: BaseException) -> bool:
-    """Return whether an error says that the file cannot be used now, and nothing about what is in it."""
+    """Return whether an error means that the file cannot be used now, and nothing about its content."""
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in COMES_BACK
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in TEMPORARY
     return isinstance(error, OSError)
 
 
-def is_in_the_log(error: sqlite3.Error) -> bool:
+def is_maybe_committed(error: sqlite3.Error) -> bool:
     """Return whether a commit failed although all of it may be in the write-ahead log.
 
-    It was taken back in memory alone: whoever opens the file after a kill finds it in the log, and makes it.
+    It was rolled back in memory only: after a crash, the next process that opens the file would commit it.
     """
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_FSYNC
 
@@ -69,13 +69,13 @@ def _open_whole(path: str, clock: Clock, is_own: bool) -> sqlite3.Connection:
                 raise
             wrong = str(error)
     aside = damage.set_aside(path, clock.now())
-    log.error("%s is damaged (%s): %s", path, wrong, damage.way_out(aside))
+    log.error("%s is damaged (%s): %s", path, wrong, damage.damage_advice(aside))
     return _open(path)
 
 
 def _open(path: str) -> sqlite3.Connection:
     if not os.path.exists(path):
-        log.info("there is no history at %s: a new one is begun", path)
+        log.info("no history at %s: a new one is created", path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.close(descriptor)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -96,16 +96,18 @@ def _check_schema(connection: sqlite3.Connection, path: str) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     newest = load_migrations("sqlite")[-1][0]
     if version > newest:
-        raise StoreError(f"{path} was written by a newer schedulerd (schema {version}, this one knows {newest}): upgrade")
+        raise StoreError(
+            f"{path} was written by a newer schedulerd (schema {version}; this version supports {newest}): upgrade"
+        )
     if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise StoreError(f"{path} is the database of another program: name another file in store:")
+        raise StoreError(f"{path} is the database of another program: set another file in store:")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date, each step in a transaction of its own; `user_version` is the last step taken."""
+    """Migrate the schema, each migration in a transaction of its own; `user_version` is the last one applied."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number, name, script in load_migrations("sqlite"):
         if number > version:
             if version:
-                log.info("the history is brought up to date (%s): with many rows that takes a while", name)
+                log.info("migrating the history (%s): this can take a while with many rows", name)
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -1,7 +1,7 @@
 """The store in a SQLite file: WAL, `synchronous=FULL`, one connection that writes and checkpoints, readers that only read.
 
-Readers open the file read-only, so that never two connections checkpoint at once (SQLite before 3.51.3 can damage a
-database then).
+Readers open the file read-only, so two connections never checkpoint at once (SQLite before 3.51.3 can damage a database
+then).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..reader import StoreReader
 from ..writer import StoreWriter
 from . import damage
 from .apply import SqliteDatabase
-from .files import orphaned_logs, way_out
+from .files import orphan_advice, orphaned_logs
 from .open import BUSY_SECONDS
 
 MOST_READERS = 4
 
 
 class SqliteStore(StoreReader, StoreWriter):
-    """A `Store` in one SQLite file, which is made, mode 0600, when it is not there."""
+    """A `Store` in one SQLite file, which is created with mode 0600 if it does not exist."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SqliteStore(StoreReader, StoreWriter):
         spool: OutageSpool | None = None,
         opens: bool = True,
     ) -> None:
-        """Open, unless that is left to the caller; see `open_history` for `is_own`, and `StoreWriter.open`."""
+        """Open the store unless `opens` is False; see `open_history` for `is_own`, and `StoreWriter.open`."""
         self.path = path
         self._sql = load_queries("sqlite")
         self._readers = ConnectionPool(self._connect, MOST_READERS)
@@ -49,18 +49,18 @@ class SqliteStore(StoreReader, StoreWriter):
 
     @property
     def alarm(self) -> str | None:
-        """Return what somebody has to see to: damage, also of the outage journal, and what was left behind."""
-        found = [damage.way_out(aside) for aside in damage.damaged_copies(self.path)[-1:]]
+        """Return what an operator must do about damage, the outage journal and orphaned write-ahead logs, or None."""
+        found = [damage.damage_advice(aside) for aside in damage.damaged_copies(self.path)[-1:]]
         if damage.is_suspect(self.path):
-            found = [f"the history {self.path} is damaged: at the next start it is looked through, and set aside"]
-        found += [way_out(self.path, left) for left in orphaned_logs(self.path)[-1:]]
+            found = [f"the history {self.path} is damaged: restart schedulerd, which checks all of it and sets it aside"]
+        found += [orphan_advice(self.path, left) for left in orphaned_logs(self.path)[-1:]]
         return "; ".join([*found, *filter(None, [super().alarm])]) or None
 
     def close(self) -> None:
-        """Write what is waiting, and close; waits for reads that are under way."""
+        """Write what is waiting, and close, after the current reads have ended."""
         self._end_thread()
         self._readers.close()
-        self._database.close()  # as the last one: it brings the write-ahead log into the file, and takes it away
+        self._database.close()  # last: that merges the write-ahead log into the file and deletes it
 
     def _connect(self) -> sqlite3.Connection:
         uri = f"file:{quote(self.path)}?mode=ro"
@@ -84,7 +84,7 @@ class SqliteStore(StoreReader, StoreWriter):
 
 
 def _bound(value: Any) -> Any:
-    """Return a value as the queries take it: instants are microseconds, lists are JSON."""
+    """Return a value as a query parameter: instants as microseconds, lists as JSON."""
     if isinstance(value, datetime):
         return to_micros(value)
     return value if value is None or isinstance(value, str | int | float) else json.dumps([str(one) for one in value])

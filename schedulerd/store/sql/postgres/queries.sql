@@ -1,6 +1,6 @@
 -- record_runs --
--- Enter runs into the ledger, the first of the list first; an occurrence or idempotency key that is there already is left
--- as it is. Lists of columns, so that a thousand rows are one statement.
+-- Enter runs into the ledger, in the order of the lists. An occurrence or idempotency key that exists is not changed.
+-- Lists of columns, so that a thousand rows are one statement.
 INSERT INTO runs (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
     duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key, sequence)
 SELECT run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
@@ -22,7 +22,7 @@ RETURNING run_id;
 SELECT run_id FROM runs WHERE run_id = ANY(%(run_ids)s::text[]);
 
 -- claim_queued --
--- Take waiting runs to start them; exactly one caller changes each row.
+-- Claim queued runs in order to start them; exactly one caller changes each row.
 UPDATE runs SET status = 'running' WHERE run_id = ANY(%(run_ids)s::text[]) AND status = 'queued' RETURNING run_id;
 
 -- runs_running --
@@ -40,7 +40,7 @@ AS ended (run_id, status, started_at, finished_at, duration_seconds, exit_code, 
 WHERE runs.run_id = ended.run_id AND runs.status IN ('queued', 'running');
 
 -- save_jobs --
--- Remember from when on jobs are planned; their pauses are left alone.
+-- Save since when jobs are planned. Their pauses are not changed.
 INSERT INTO jobs (job_id, rule, planned_since)
 SELECT * FROM unnest(%(job_id)s::text[], %(rule)s::text[], %(planned_since)s::timestamptz[])
 ON CONFLICT (job_id) DO UPDATE SET rule = excluded.rule, planned_since = excluded.planned_since;
@@ -54,7 +54,7 @@ WHERE job_id = %(job_id)s;
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
 -- last_occurrences --
--- The latest time of each job's own rule that was decided about (what else started it says nothing about its times).
+-- The latest occurrence of each job's own trigger that was decided (other origins do not count).
 SELECT wanted.job_id, scheduled_at FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     SELECT scheduled_at FROM runs
     WHERE job_id = wanted.job_id AND scheduled_at <= %(until)s AND attempt = 1 AND origin IN ('schedule', 'catch_up')
@@ -62,7 +62,7 @@ SELECT wanted.job_id, scheduled_at FROM unnest(%(job_ids)s::text[]) AS wanted (j
 ) AS newest;
 
 -- followed --
--- The ends of other jobs, from one on, that a job was due after.
+-- The ends of other jobs, from an instant on, that made a job due.
 SELECT scheduled_at FROM runs
 WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s AND attempt = 1 AND origin = 'after';
 
@@ -75,7 +75,7 @@ SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
 ) AS newest;
 
 -- last_successes --
--- The newest success of each of the jobs that have one, without those of a later time.
+-- The newest success of each of the jobs that have one, up to an instant.
 SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     SELECT * FROM runs
     WHERE job_id = wanted.job_id AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= %(until)s
@@ -83,7 +83,7 @@ SELECT newest.* FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
 ) AS newest;
 
 -- unfinished --
--- What the ledger says is still to come or going on, oldest first.
+-- The queued and running runs, oldest first.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY sequence, run_id;
 
 -- history --
@@ -101,25 +101,25 @@ WHERE (sequence, run_id) < (%(sequence)s, %(run_id)s)
 ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s;
 
 -- recent_notable --
--- The same of statuses without success, which are few among many.
+-- The same for statuses other than success, which are rare, by an index of their own.
 SELECT * FROM runs
 WHERE status <> 'success' AND (sequence, run_id) < (%(sequence)s, %(run_id)s) AND status = ANY(%(statuses)s::text[])
 ORDER BY sequence DESC, run_id DESC LIMIT %(limit)s;
 
 -- place_of --
--- The place of a run in the order of recording, or that of the next smaller run_id.
+-- The position of a run in the order of recording, or that of the next smaller run_id.
 SELECT sequence, run_id FROM runs WHERE run_id <= %(run_id)s ORDER BY run_id DESC LIMIT 1;
 
 -- last_place --
--- The largest sequence and the largest run_id, of whichever rows.
+-- The largest sequence and the largest run_id, each of any row.
 SELECT (SELECT max(sequence) FROM runs) AS sequence, (SELECT max(run_id) FROM runs) AS run_id;
 
 -- occurrences --
--- What the ledger has of a job's occurrences from one on, in their order.
+-- The rows of a job's occurrences from an instant on, by occurrence and attempt.
 SELECT * FROM runs WHERE job_id = %(job_id)s AND scheduled_at >= %(since)s ORDER BY scheduled_at, attempt LIMIT %(limit)s;
 
 -- durations --
--- How long the newest successful runs of each job took.
+-- The durations of the newest successful runs of each job.
 SELECT wanted.job_id, duration_seconds FROM unnest(%(job_ids)s::text[]) AS wanted (job_id), LATERAL (
     SELECT sequence, run_id, duration_seconds FROM runs
     WHERE job_id = wanted.job_id AND status = 'success' AND duration_seconds IS NOT NULL
@@ -137,11 +137,11 @@ SELECT run_id, status FROM runs WHERE run_id = ANY(%(run_ids)s::text[]);
 SELECT * FROM runs WHERE job_id = %(job_id)s AND idempotency_key = %(key)s;
 
 -- counts --
--- How many rows there are of each status.
+-- The number of rows of each status.
 SELECT status, sum(number)::bigint AS number FROM run_counts WHERE period = '' GROUP BY status HAVING sum(number) > 0;
 
 -- counts_since --
--- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
+-- The same from an instant on: the counters of whole periods, and the rows of the period that contains the instant.
 SELECT status, sum(number)::bigint AS number FROM (
     SELECT status, number FROM run_counts WHERE period > left(%(first)s, 7) AND period <= left(%(last)s, 7)
     UNION ALL
@@ -150,7 +150,7 @@ SELECT status, sum(number)::bigint AS number FROM (
 GROUP BY status HAVING sum(number) > 0;
 
 -- finished_between --
--- What analytics reads: a page of the runs that ended before `end`, behind the row (finished_at, run_id).
+-- For analytics: a page of the runs that ended before `end`, after the row (finished_at, run_id).
 SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
     CASE WHEN details->>'output_bytes' ~ '^[0-9]{1,18}$' THEN (details->>'output_bytes')::bigint ELSE 0 END AS output_bytes
 FROM runs
@@ -158,7 +158,7 @@ WHERE (finished_at, run_id) > (%(finished_at)s, %(run_id)s) AND finished_at < %(
 ORDER BY finished_at, run_id LIMIT %(limit)s;
 
 -- lateness_since --
--- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
+-- The number of scheduled starts from an instant on in each class of lateness, whose upper bound is `upto`.
 SELECT upto, sum(number)::bigint AS number FROM (
     SELECT upto, number FROM lateness_counts WHERE period > left(%(first)s, 7) AND period <= left(%(last)s, 7)
     UNION ALL
@@ -168,7 +168,7 @@ SELECT upto, sum(number)::bigint AS number FROM (
 GROUP BY upto HAVING sum(number) > 0 ORDER BY upto;
 
 -- job_ids --
--- Every job that has rows, from one place of the index to the next.
+-- Every job that has rows: a loose scan of the index.
 WITH RECURSIVE ids (job_id) AS (
     SELECT min(job_id) FROM runs
     UNION ALL SELECT (SELECT min(job_id) FROM runs WHERE job_id > ids.job_id) FROM ids WHERE ids.job_id IS NOT NULL
@@ -176,7 +176,7 @@ WITH RECURSIVE ids (job_id) AS (
 SELECT job_id FROM ids WHERE job_id IS NOT NULL;
 
 -- needed --
--- The rows of a job that others need; see retention.NeededRows.
+-- The rows of a job that must be kept; see retention.NeededRows.
 SELECT
     (SELECT run_id FROM runs WHERE job_id = %(job_id)s ORDER BY sequence DESC, run_id DESC LIMIT 1) AS newest,
     (SELECT run_id FROM runs
@@ -202,17 +202,17 @@ SELECT sequence, run_id FROM runs WHERE job_id = %(job_id)s AND status NOT IN ('
 ORDER BY sequence DESC, run_id DESC LIMIT 1 OFFSET %(skipped)s;
 
 -- old_rows --
--- A page of a job's rows behind one of them, oldest first.
+-- A page of a job's rows after one of them, oldest first.
 SELECT sequence, run_id, status, origin, finished_at FROM runs
 WHERE job_id = %(job_id)s AND (sequence, run_id) > (%(sequence)s, %(run_id)s)
 ORDER BY sequence, run_id LIMIT %(limit)s;
 
 -- all_runs --
--- A page of all rows behind one of them, oldest first.
+-- A page of all rows after one of them, by run_id.
 SELECT * FROM runs WHERE run_id > %(after)s ORDER BY run_id LIMIT %(limit)s;
 
 -- delete_runs --
--- Take rows away; one that is not finished stays, whatever was thought of it.
+-- Delete rows. A row that is not finished stays.
 DELETE FROM runs WHERE run_id = ANY(%(run_ids)s::text[]) AND status NOT IN ('queued', 'running') RETURNING run_id;
 
 -- days --
@@ -222,7 +222,7 @@ SELECT DISTINCT day FROM daily_stats ORDER BY day;
 SELECT * FROM daily_stats WHERE day = %(day)s ORDER BY job_id;
 
 -- daily --
--- What is known of a stretch of days, of one job or, without a name, of all.
+-- The figures of a range of days, of one job or, without a name, of all jobs.
 SELECT * FROM daily_stats
 WHERE day >= %(first)s AND day <= %(last)s AND (%(job_id)s = '' OR job_id = %(job_id)s) ORDER BY day, job_id;
 
@@ -247,23 +247,23 @@ SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
 WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind = 'r';
 
 -- users --
--- Who has a history open: daemons, by the name that their connections bear.
+-- The hosts whose daemons have a history open, by the application_name of their connections.
 SELECT DISTINCT coalesce(client_hostname, host(client_addr), 'this host') FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = %(name)s AND pid <> pg_backend_pid();
 
 -- own --
--- Note the daemon that a history belongs to, unless it is another's; its name may have changed.
+-- Make a daemon the owner of a history, unless there is another owner; update its name.
 INSERT INTO owner (daemon, name, since) VALUES (%(daemon)s, %(name)s, now())
 ON CONFLICT (only_one) DO UPDATE SET name = excluded.name WHERE owner.daemon = excluded.daemon AND owner.name <> excluded.name;
 
 -- owner --
--- Whose a history is.
+-- The owner of a history.
 SELECT daemon, name, since FROM owner;
 
--- write_the_same --
--- Write, and change nothing: whether that can be is the question.
+-- test_write --
+-- Write without changing anything, to test whether the database can be written.
 UPDATE owner SET since = since;
 
 -- disown --
--- Let it belong to nobody.
+-- Remove the owner.
 DELETE FROM owner RETURNING name;

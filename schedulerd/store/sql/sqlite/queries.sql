@@ -1,5 +1,5 @@
 -- record_run --
--- Enter a run into the ledger; an occurrence or idempotency key that is there already is left as it is.
+-- Enter a run into the ledger. An occurrence or idempotency key that exists is not changed.
 INSERT INTO runs (run_id, job_id, scheduled_at, attempt, origin, status, queued_at, started_at, finished_at,
     duration_seconds, exit_code, records_processed, error_message, details, node, actor, idempotency_key,
     sequence)
@@ -10,7 +10,7 @@ ON CONFLICT DO NOTHING;
 SELECT 1 FROM runs WHERE run_id = ?;
 
 -- claim_queued --
--- Take a waiting run to start it; exactly one caller changes the row.
+-- Claim a queued run in order to start it; exactly one caller changes the row.
 UPDATE runs SET status = 'running' WHERE run_id = ? AND status = 'queued';
 
 -- finish_run --
@@ -20,7 +20,7 @@ UPDATE runs SET status = ?, started_at = ?, finished_at = ?, duration_seconds = 
 WHERE run_id = ? AND status IN ('queued', 'running');
 
 -- save_job --
--- Remember from when on a job is planned; its pause is left alone.
+-- Save since when a job is planned. Its pause is not changed.
 INSERT INTO jobs (job_id, rule, planned_since) VALUES (?, ?, ?)
 ON CONFLICT (job_id) DO UPDATE SET rule = excluded.rule, planned_since = excluded.planned_since;
 
@@ -31,7 +31,7 @@ UPDATE jobs SET paused_at = ?, paused_by = ?, pause_reason = ?, paused_until = ?
 SELECT job_id, rule, planned_since, paused_at, paused_by, pause_reason, paused_until FROM jobs;
 
 -- last_occurrences --
--- The latest time of each job's own rule that was decided about (what else started it says nothing about its times).
+-- The latest occurrence of each job's own trigger that was decided (other origins do not count).
 SELECT value AS job_id, (
     SELECT scheduled_at FROM runs
     WHERE job_id = value AND scheduled_at IS NOT NULL AND scheduled_at <= :until AND attempt = 1 AND origin IN ('schedule', 'catch_up')
@@ -40,7 +40,7 @@ SELECT value AS job_id, (
 FROM json_each(:job_ids);
 
 -- followed --
--- The ends of other jobs, from one on, that a job was due after.
+-- The ends of other jobs, from an instant on, that made a job due.
 SELECT scheduled_at FROM runs WHERE job_id = :job_id AND scheduled_at >= :since AND attempt = 1 AND origin = 'after';
 
 -- last_results --
@@ -52,7 +52,7 @@ SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
 );
 
 -- last_successes --
--- The newest success of each of the jobs that have one, without those of a later time.
+-- The newest success of each of the jobs that have one, up to an instant.
 SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
     SELECT run_id FROM runs
     WHERE job_id = value AND status = 'success' AND coalesce(scheduled_at, started_at, queued_at) <= :until
@@ -60,7 +60,7 @@ SELECT runs.* FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id = (
 );
 
 -- unfinished --
--- What the ledger says is still to come or going on, oldest first.
+-- The queued and running runs, oldest first.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY sequence, run_id;
 
 -- history --
@@ -81,7 +81,7 @@ WHERE (sequence, run_id) < (:sequence, :run_id)
 ORDER BY sequence DESC, run_id DESC LIMIT :limit;
 
 -- recent_notable --
--- The same of statuses without success, which are few among many.
+-- The same for statuses other than success, which are rare, by an index of their own.
 SELECT * FROM runs WHERE run_id IN (
     SELECT run_id FROM runs
     WHERE status <> 'success' AND (sequence, run_id) < (:sequence, :run_id)
@@ -91,19 +91,19 @@ SELECT * FROM runs WHERE run_id IN (
 ORDER BY sequence DESC, run_id DESC;
 
 -- place_of --
--- The place of a run in the order of recording, or that of the next smaller run_id.
+-- The position of a run in the order of recording, or that of the next smaller run_id.
 SELECT sequence, run_id FROM runs WHERE run_id <= :run_id ORDER BY run_id DESC LIMIT 1;
 
 -- last_place --
--- The largest sequence and the largest run_id, of whichever rows.
+-- The largest sequence and the largest run_id, each of any row.
 SELECT (SELECT max(sequence) FROM runs) AS sequence, (SELECT max(run_id) FROM runs) AS run_id;
 
 -- occurrences --
--- What the ledger has of a job's occurrences from one on, in their order.
+-- The rows of a job's occurrences from an instant on, by occurrence and attempt.
 SELECT * FROM runs WHERE job_id = :job_id AND scheduled_at >= :since ORDER BY scheduled_at, attempt LIMIT :limit;
 
 -- durations --
--- How long the newest successful runs of each job took.
+-- The durations of the newest successful runs of each job.
 SELECT value AS job_id, duration_seconds FROM json_each(:job_ids) CROSS JOIN runs ON runs.run_id IN (
     SELECT run_id FROM runs
     WHERE job_id = value AND status = 'success' AND duration_seconds IS NOT NULL
@@ -121,11 +121,11 @@ SELECT run_id, status FROM runs WHERE run_id IN (SELECT value FROM json_each(:ru
 SELECT * FROM runs WHERE job_id = :job_id AND idempotency_key = :key;
 
 -- counts --
--- How many rows there are of each status.
+-- The number of rows of each status.
 SELECT status, number FROM run_counts WHERE period = '' AND number > 0;
 
 -- counts_since --
--- The same from a moment on: whole periods as they were counted, and what there is of the one that it lies in.
+-- The same from an instant on: the counters of whole periods, and the rows of the period that contains the instant.
 SELECT status, sum(number) AS number FROM (
     SELECT status, number FROM run_counts WHERE period > substr(:first, 1, 7) AND period <= substr(:last, 1, 7)
     UNION ALL
@@ -134,13 +134,13 @@ SELECT status, sum(number) AS number FROM (
 GROUP BY status HAVING sum(number) > 0;
 
 -- finished_between --
--- What analytics reads: a page of the runs that ended before `to`, behind the row (finished_at, run_id).
+-- For analytics: a page of the runs that ended before `end`, after the row (finished_at, run_id).
 SELECT job_id, status, duration_seconds, scheduled_at, started_at, records_processed, finished_at, run_id,
     CAST(coalesce(json_extract(details, '$.output_bytes'), 0) AS INTEGER) AS output_bytes FROM runs
 WHERE (finished_at, run_id) > (:finished_at, :run_id) AND finished_at < :end ORDER BY finished_at, run_id LIMIT :limit;
 
 -- lateness_since --
--- How many scheduled starts there were in each class of lateness, which ends at `upto`, since a moment.
+-- The number of scheduled starts from an instant on in each class of lateness, whose upper bound is `upto`.
 SELECT upto, sum(number) AS number FROM (
     SELECT upto, number FROM lateness_counts WHERE period > substr(:first, 1, 7) AND period <= substr(:last, 1, 7)
     UNION ALL
@@ -150,7 +150,7 @@ SELECT upto, sum(number) AS number FROM (
 GROUP BY upto HAVING sum(number) > 0 ORDER BY upto;
 
 -- job_ids --
--- Every job that has rows, from one place of the index to the next.
+-- Every job that has rows: a loose scan of the index.
 WITH RECURSIVE ids (job_id) AS (
     SELECT min(job_id) FROM runs
     UNION ALL SELECT (SELECT min(job_id) FROM runs WHERE job_id > ids.job_id) FROM ids WHERE ids.job_id IS NOT NULL
@@ -158,7 +158,7 @@ WITH RECURSIVE ids (job_id) AS (
 SELECT job_id FROM ids WHERE job_id IS NOT NULL;
 
 -- needed --
--- The rows of a job that others need; see retention.NeededRows.
+-- The rows of a job that must be kept; see retention.NeededRows.
 SELECT
     (SELECT run_id FROM runs WHERE job_id = :job_id ORDER BY sequence DESC, run_id DESC LIMIT 1) AS newest,
     (SELECT run_id FROM runs
@@ -184,17 +184,17 @@ SELECT sequence, run_id FROM runs WHERE job_id = :job_id AND status NOT IN ('que
 ORDER BY sequence DESC, run_id DESC LIMIT 1 OFFSET :skipped;
 
 -- old_rows --
--- A page of a job's rows behind one of them, oldest first.
+-- A page of a job's rows after one of them, oldest first.
 SELECT sequence, run_id, status, origin, finished_at FROM runs
 WHERE job_id = :job_id AND (sequence, run_id) > (:sequence, :run_id)
 ORDER BY sequence, run_id LIMIT :limit;
 
 -- all_runs --
--- A page of all rows behind one of them, oldest first.
+-- A page of all rows after one of them, by run_id.
 SELECT * FROM runs WHERE run_id > :after ORDER BY run_id LIMIT :limit;
 
 -- delete_run --
--- Take a row away; one that is not finished stays, whatever was thought of it.
+-- Delete a row. A row that is not finished stays.
 DELETE FROM runs WHERE run_id = ? AND status NOT IN ('queued', 'running');
 
 -- days --
@@ -212,6 +212,6 @@ INSERT INTO daily_stats (day, job_id, runs, records_processed, duration_p50, dur
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- daily --
--- What is known of a stretch of days, of one job or, without a name, of all.
+-- The figures of a range of days, of one job or, without a name, of all jobs.
 SELECT * FROM daily_stats
 WHERE day >= :first AND day <= :last AND (:job_id = '' OR job_id = :job_id) ORDER BY day, job_id;
