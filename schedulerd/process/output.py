@@ -334,11 +334,11 @@ def _stats(file: int) -> OutputStats:
     size = os.fstat(file).st_size
     dropped, at = 0, 0
     for _ in range(MOST_HOLES):
-        stretch = _stretch(file, at)
-        dropped += max(0, stretch.start - at)
-        if stretch.end >= size:
+        part = _range(file, at)
+        dropped += max(0, part.start - at)
+        if part.end >= size:
             break
-        at = stretch.end
+        at = part.end
     return OutputStats(size, dropped)
 
 

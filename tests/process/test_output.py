@@ -76,7 +76,7 @@ def test_a_read_ends_before_the_hole_and_the_next_begins_after_it(holed):
 
 
 def test_what_was_dropped_is_counted_and_the_size_is_the_whole(holed):
-    assert holed.kept(RUN) == OutputStats(10 * BLOCK, 5 * BLOCK)
+    assert holed.stats(RUN) == OutputStats(10 * BLOCK, 5 * BLOCK)
     assert (holed.size(RUN), holed.settle(RUN)) == (10 * BLOCK, 10 * BLOCK)
 
 

@@ -34,8 +34,7 @@ from schedulerd.process.keeper.run_cgroups import RunCgroups
 from schedulerd.process.keeper_starter import KeeperStarter
 from schedulerd.process.output import OutputFolder
 from schedulerd.secrets.job_archive import JobArchive
-from schedulerd.store.outage_journal import Journal as OutageJournal
-from schedulerd.store.outage_journal import OutageJournalError
+from schedulerd.store.outage_journal import OutageJournal, OutageJournalError
 from schedulerd.store.sqlite.store import SqliteStore
 from tests.support.fdfault import EVERYTHING, Faults
 
@@ -84,7 +83,7 @@ def journal() -> None:
     try:
         made.note("intent", "r", {})
         made.sync()
-        KeeperJournal(path, "boot").close() if hasattr(Journal, "close") else None
+        KeeperJournal(path, "boot").close() if hasattr(KeeperJournal, "close") else None
     finally:
         os.close(made._file)
 
