@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from ..process.output_reader import Piece, Reader
+from ..process.output_reader import OutputReader, Piece
 from ..service.outputs import RunOutput
 from .responses import in_thread
 
@@ -39,7 +39,7 @@ class Sender:
         raise ConnectionResetError(why)
 
 
-async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:
+async def send_stretch(sender: Sender, reader: OutputReader, end: int) -> None:
     """Send the output up to the offset `end`, which existed when the request was checked."""
     while (start := reader.offset) < end:
         piece = await in_thread(reader.read, PIECE_BYTES)
@@ -49,7 +49,7 @@ async def send_stretch(sender: Sender, reader: Reader, end: int) -> None:
         await sender.send(data[: end - start])
 
 
-async def follow(sender: Sender, output: RunOutput, reader: Reader, shows_gaps: bool) -> None:
+async def follow(sender: Sender, output: RunOutput, reader: OutputReader, shows_gaps: bool) -> None:
     """Send the existing output, then what is added to it, until the run has ended.
 
     Sending ends at a gap (bytes that were dropped), so that a caller who counts bytes knows the offset; the next request
@@ -68,7 +68,7 @@ async def follow(sender: Sender, output: RunOutput, reader: Reader, shows_gaps: 
             return
 
 
-async def _send_all(sender: Sender, reader: Reader, shows_gaps: bool) -> bool:
+async def _send_all(sender: Sender, reader: OutputReader, shows_gaps: bool) -> bool:
     """Send the existing output. Return False when a gap ends it."""
     piece = Piece(b"")
     while not piece.is_last:
@@ -89,7 +89,7 @@ def _words(piece: Piece) -> bytes:
     return b"the run has erased its output" if piece.is_anew else b"%d bytes dropped" % piece.dropped
 
 
-async def _wait_for_more(sender: Sender, output: RunOutput, reader: Reader) -> None:
+async def _wait_for_more(sender: Sender, output: RunOutput, reader: OutputReader) -> None:
     """Return when there is more to send, or when the run may have ended."""
     while not sender.is_gone:
         await asyncio.sleep(POLL_SECONDS if output.is_open else LEDGER_POLL_SECONDS)

@@ -205,12 +205,12 @@ class Executor:
             return Result(Status.FAILED, message=f"{type(error).__name__}: {error}")
         return Result(Status.FAILED, message=str(error))
 
-    def started(self, run_id: str, at: datetime) -> None:
+    def on_child_started(self, run_id: str, at: datetime) -> None:
         """Accept the report of a keeper that the process of a run was started at `at`."""
         child = self._children[run_id]
         self._children[run_id] = child._replace(run=child.listener.on_started(child.run, at))
 
-    def refused(self, run_id: str, why: str) -> None:
+    def on_child_refused(self, run_id: str, why: str) -> None:
         """Accept the report of a keeper that the process of a run could not be started."""
         self._starters.submit(self._not_started, self._children.pop(run_id), why)
 
@@ -218,11 +218,11 @@ class Executor:
         """End a run that no keeper could start; the reason may be the folder of its output."""
         self._failed(child, StartError(self._output.refusal() or why))
 
-    def ended(self, ends: list[End]) -> None:
+    def on_children_ended(self, ends: list[End]) -> None:
         """Accept the report of keepers that processes have ended."""
         self._starters.submit(self._ended, ends)
 
-    def unkilled(self, run_id: str, who: str) -> None:
+    def on_child_unkilled(self, run_id: str, who: str) -> None:
         """Accept the report of a keeper that processes of a run survived SIGKILL."""
         child = self._children.get(run_id)
         if child is None:

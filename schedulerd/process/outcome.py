@@ -49,7 +49,7 @@ class OutcomeReader:
         if instead := self._output.instead(run_id):
             return {"output_bytes": size, "output_error": f"its output was replaced while it was running: {instead}"}
         is_cut = size > job.output_limit_bytes
-        dropped = self._output.kept(run_id).dropped if is_cut else 0
+        dropped = self._output.stats(run_id).dropped if is_cut else 0
         return {"output_bytes": size, **({"output_dropped_bytes": dropped} if dropped else {})}
 
 

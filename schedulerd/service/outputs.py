@@ -10,7 +10,7 @@ from ..core.errors import BusyError, ConflictError, ForbiddenError, GoneError, S
 from ..core.models import UNFINISHED, Actor, Role, Run, Secret, Status
 from ..core.units import counted
 from ..process.output import OutputFolder, OutputRange
-from ..process.output_reader import Reader
+from ..process.output_reader import OutputReader
 from ..secrets.job_archive import JobArchive
 from ..secrets.job_secrets import known_secrets
 from .roles import needs
@@ -119,7 +119,7 @@ class RunOutput:
                 raise GoneError(f"{what} is not read: something else is in its place, {instead}")
             raise GoneError(f"{what} was removed, by `cleanup` or from outside")
         try:
-            return self._folder.stretch(run.run_id, offset)
+            return self._folder.range_at(run.run_id, offset)
         except BlockingIOError:
             held = f"a process of the job's user holds a lease on the output of run {run.run_id}, which prevents opening it"
             raise ConflictError(f"{held}: try again when that process has ended, or in a minute") from None
@@ -135,6 +135,6 @@ class RunOutput:
         job = self._lookup.job_of(run)
         return run.status is Status.RUNNING and run.started_at is not None and job is not None and job.action in PREPARE
 
-    def reader(self, offset: int) -> Reader:
+    def reader(self, offset: int) -> OutputReader:
         """Return a reader that begins at `offset` and masks secrets."""
-        return Reader(self._folder, self.run.run_id, self._secrets_of(self.run), offset)
+        return OutputReader(self._folder, self.run.run_id, self._secrets_of(self.run), offset)

@@ -70,7 +70,7 @@ class Runs:
     def show(self, run_id: str) -> dict[str, Any]:
         """Return a run with its progress and the size of its output. Raise NotFoundError."""
         run = self._lookup.get(run_id)
-        kept = self._folder.kept(run.run_id)
+        kept = self._folder.stats(run.run_id)
         return {
             **self._progress.views([run])[0],
             "output_bytes": kept.size,
