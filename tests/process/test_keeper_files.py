@@ -106,6 +106,6 @@ def test_files_that_a_keeper_cannot_make_again_are_told(folder):
 def test_two_daemons_that_take_each_others_keepers_wait_longer_and_longer(folder, caplog, monkeypatch):
     monkeypatch.setattr(keeper_connection, "FIRST_WAIT", 0.1)
     with closing(begin(folder, Heard())[0]), closing(begin(folder, Heard())[0]):
-        until(lambda: "was lost 4 times in a row: the next one is made in 0.4 s" in caplog.text, "a wait")
+        until(lambda: "was lost 4 times in a row: next attempt in 0.4 s" in caplog.text, "a wait")
         lost = caplog.text.count("is gone: another one takes its place")
     assert lost < 60

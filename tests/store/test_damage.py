@@ -90,7 +90,7 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path, name):
 
 def test_damage_that_is_found_in_use_is_looked_for_to_the_end_at_the_next_start(history, monkeypatch):
     store = SqliteStore(str(history))
-    monkeypatch.setattr(damage, "PATIENCE", 0.0)
+    monkeypatch.setattr(damage, "CHECK_SECONDS", 0.0)
     for page in range(1, history.stat().st_size // PAGE):
         flip(history, page)
     with pytest.raises(StoreError, match="cannot be read"):
@@ -105,7 +105,7 @@ def test_damage_that_is_found_in_use_is_looked_for_to_the_end_at_the_next_start(
 
 
 def test_a_file_that_is_too_large_to_be_looked_through_is_opened_all_the_same(history, monkeypatch):
-    monkeypatch.setattr(damage, "PATIENCE", 0.0)
+    monkeypatch.setattr(damage, "CHECK_SECONDS", 0.0)
     store = SqliteStore(str(history))
 
     assert store.counts() == {"running": 500}
