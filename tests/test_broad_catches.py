@@ -72,7 +72,7 @@ SUPPRESSED = {
     "process/spec.py": "the descriptor that lists the others",
     "api/refusal.py": "a caller who is gone",
     "process/result_file.py": "a file that goes with its output later",
-    "api/server.py": "a socket that is gone",
+    "api/listeners.py": "a socket that is gone",
     "store/postgres/connection.py": "a connection that is given up",
     "host/cgroups.py": "a controller that is not to be had: told as a limit that is not kept",
     "process/keeper_starter.py": "a keeper not waited for; a file that grows on for a while",

@@ -211,8 +211,8 @@ def test_what_starts_waits_and_ends_without_the_history_is_seen_and_cancelled_fr
     assert STORE_UNREAD in engine.occurrences.next_times("one", 1, None)["notes"]
     assert manual_runs.watch(lookup.get(over)).result(10).status is Status.SUCCESS
     assert lookup.has_ended(lookup.get(over))
-    assert engine.scheduler.cancel(waiting, "me").result(10).status is Status.CANCELLED
-    assert engine.scheduler.cancel(going, "me").result(10).status is Status.RUNNING
+    assert engine.cancellation.cancel(waiting, "me").result(10).status is Status.CANCELLED
+    assert engine.cancellation.cancel(going, "me").result(10).status is Status.RUNNING
     assert engine.ordered == [(going, "cancel")]
     assert lookup.get(waiting).status is Status.CANCELLED
     with pytest.raises(StoreAwayError, match=r"changes not written to the store yet, which may include its end"):

@@ -59,7 +59,7 @@ def test_a_mount_that_hangs_holds_up_its_own_jobs_only_and_those_fail(folder: Pa
         assert f"the preparation of run {runs[0]} of this job still hangs" in again["error_message"]
 
         release()
-        until(lambda: "hangs no more" in running.log(), "the thread")
+        until(lambda: "no longer hangs" in running.log(), "the thread")
         running.close()
 
 
