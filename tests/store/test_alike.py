@@ -86,6 +86,17 @@ def test_the_same_changes_have_the_same_answers_and_leave_the_same_rows(pair, dr
         clear(pair)
 
 
+def test_an_end_without_a_row_and_the_row_that_follows_another_end_are_entered_in_their_order(pair):
+    first, later = (a_run(run_id=f"019cd790-{number}", scheduled_at=None, idempotency_key="k") for number in (1, 2))
+    changes = [FinishRuns((), (first,)), FinishRuns((ended(later, NOON, ""),), ())]
+    try:
+        for store in pair:
+            assert store._database.apply(changes) == [frozenset({first.run_id}), frozenset()]
+            assert [run.run_id for run in store.all_runs("", 10)] == [first.run_id]
+    finally:
+        clear(pair)
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 def test_a_copy_has_the_order_of_the_history_that_it_was_made_of(pair, turn):
     source, target = pair[::turn]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -98,12 +98,22 @@ class ChangeApplier:
         for change in changes:
             for run in change.runs:
                 first.setdefault(run.run_id, run)
-        for rows in _portions(list(first.values())):
-            if self._do("finish_runs", _columns(rows, ENDED)) < len(rows):
-                self._enter(rows)  # rows that exist are not changed
+        rows = list(first.values())
+        ended = sum(self._do("finish_runs", _columns(portion, ENDED)) for portion in _portions(rows))
         fault_point("in_result")
+        if ended < len(rows):
+            return [self._finish_without_row(change, first) for change in changes]
         there = self._enter([run for change in changes for run in change.then])
         return [frozenset(run.run_id for run in change.then) & there for change in changes]
+
+    def _finish_without_row(self, change: FinishRuns, first: Mapping[str, Run]) -> frozenset[str]:
+        """Enter the runs that have no row, with their ends, then the rows that follow. Return which of these are there.
+
+        One change after the other: a row that follows may have the idempotency key or the occurrence of a later run.
+        """
+        self._enter([run for run in change.runs if first[run.run_id] is run])  # rows that exist are not changed
+        there = self._enter(change.then)
+        return frozenset(run.run_id for run in change.then) & there
 
     def _save_jobs(self, changes: Sequence[SaveJobs]) -> list[None]:
         last = {record.job_id: record for change in changes for record in change.records}
