@@ -10,7 +10,7 @@
 | builtin-N      | executor   | a built-in job         |                                          |
 | supervisor     | supervisor | the keepers            | does more than receive and hand over     |
 | clearing       | service    | a folder of backups    | is waited for                            |
-| summoner-N     | supervisor | a keeper's start       | reports to another than the supervisor   |
+| keeper-N       | supervisor | a keeper's start       | reports to another than the supervisor   |
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Daemon:
     """One schedulerd on one state directory."""
 
     def __init__(self, loaded: Loaded, passed: list[socket.socket]) -> None:
-        """Lock, open and build everything; start nothing. `passed` are sockets that the service manager holds.
+        """Lock the state directory and build the components; start nothing. `passed` are the sockets of the service manager.
 
-        Raise SchedulerdError when something is in the way.
+        Raise SchedulerdError when the state directory, a lock or a listener cannot be had.
         """
         config = loaded.config
         self._read_at_start: Files | None = loaded.files
@@ -139,7 +139,7 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def _steps_of_a_tick(self) -> StepSequence:
-        """Return what the daemon does at each turn of the planner's loop."""
+        """Return the periodic tasks of the daemon, which the planner's loop calls."""
         return StepSequence(self.clock, {
             "the log": lambda _now: logs.flush(),
             "the notification of the service manager": lambda _now: self.notifier.resend_pending(),
@@ -154,7 +154,7 @@ class Daemon:
         return self._reloader.config
 
     def _function(self, run: Callable[[Context], Result]) -> Function:
-        """Return a built-in as the executor calls it; it sees the configuration that is in force when it starts."""
+        """Return a built-in as the executor calls it. It gets the configuration in force when it starts."""
         return lambda job, row, stop: run(self._context(job, row, stop))
 
     def _context(self, job: Job, run: Run, stop: threading.Event | None = None) -> Context:
@@ -163,15 +163,15 @@ class Daemon:
         )
 
     def _secrets_of(self, job: Job) -> Sequence[bytes]:
-        """Return what must not be kept of what a run says. Raise SecretError when that cannot be known any more."""
+        """Return the secrets to mask in the output and result of a job. Raise SecretError if they are no longer known."""
         return self.archive.secrets_of(job, job.job_id not in self.table.states, self._databases())
 
     def _databases(self) -> Sequence[str | Secret]:
-        """Return every URL of the configuration that may have a password in it."""
+        """Return all URLs of databases in the configuration. They may contain passwords."""
         return [*self.config.sources.values(), self.config.store]
 
     def _check_health(self) -> dict[str, object]:
-        """Check what can be checked when no job of the configuration has done so yet."""
+        """Run a health check for a caller before any job has run one."""
         jobs = _health_jobs(self.config)
         kind = ACTIONS["health_check"].kind
         assert isinstance(kind, Section)  # noqa: S101 - it is one in the table
@@ -193,7 +193,7 @@ class Daemon:
         return "; ".join(filter(None, (self.engine.trouble, self._steps.trouble))) or None
 
     async def run(self) -> None:
-        """Start, serve until a signal says stop, and stop in order."""
+        """Start, serve until SIGTERM or SIGINT, and shut down in order."""
         loop = self._loop = asyncio.get_running_loop()
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -206,8 +206,8 @@ class Daemon:
         await self._stop(hurry)
 
     async def _start(self, stop: asyncio.Event) -> bool:
-        """Start everything; False when a signal came while the history was waited for."""
-        async with self._reloader.lock:  # a SIGHUP waits until there is something to reload
+        """Start everything. Return False if a signal arrived while the daemon waited for the store."""
+        async with self._reloader.lock:  # a SIGHUP waits until the start is complete
             await self._begin_threads()
             self._reloader.warn(self.config)
             if not await self._open_store(stop):
@@ -228,9 +228,9 @@ class Daemon:
         return True
 
     async def _begin_threads(self) -> None:
-        """Have the daemon's own threads and those of callers from now on. Raise StartError.
+        """Start the daemon's own threads and those that serve requests. Raise StartError.
 
-        Where none was to be had for a call, the call would fail, and be made all the same when another one has ended.
+        They start now, since a thread that cannot be started later would fail one request.
         """
         number = min(32, (os.cpu_count() or 1) + 4)  # as asyncio would have
         others = ThreadPoolExecutor(number, "asyncio")
@@ -244,19 +244,19 @@ class Daemon:
                 raise StartError(f"no thread can be started: {error}") from error
 
     async def _open_store(self, stop: asyncio.Event) -> bool:
-        """Open the history, and wait for it when it is away: without it nobody knows what has been started already."""
+        """Open the store; wait while it is unavailable, since only the ledger tells what has been started already."""
         while not stop.is_set():
             opened = asyncio.ensure_future(asyncio.to_thread(self.store.open))
             while not opened.done():  # a large history may be migrated
-                self.notifier.starting("Opening the history")
+                self.notifier.starting("Opening the store")
                 await asyncio.wait([opened], timeout=WORD_SECONDS)
             try:
                 opened.result()
             except StoreAwayError as error:
                 if self._waits_for is None:
-                    log.error("waiting for the history: %s", error)
+                    log.error("waiting for the store: %s", error)
                 self._waits_for = str(error)
-                self.notifier.starting(f"Waiting for the history: {error}")
+                self.notifier.starting(f"Waiting for the store: {error}")
                 await self._open_doors()
             else:
                 return True
@@ -268,7 +268,7 @@ class Daemon:
         try:
             cgroups.enter_leaf()
         except OSError as error:
-            log.warning("no control groups for runs: %s", error)
+            log.warning("cannot use control groups for runs: %s", error)
         known = self.executor.recover()
         actions = {job_id: job.action for job_id, job in self.config.jobs.items()} | self.archive.actions()
         builtin = {job_id for job_id, action in actions.items() if action in BUILTINS}
@@ -291,7 +291,7 @@ class Daemon:
         if tcp is not None:
             first = self.tokens.create_first()
             if first is not None:
-                log.info("there was no token: a new one of an admin is in %s", first)
+                log.info("created the first token, with the role admin, in %s", first)
             address = await self.server.open(tcp, tcp_api(self.service, settings, self.tokens, self.clock))
             host = f"[{settings.host}]" if ":" in (settings.host or "") else settings.host
             log.info("listening on http://%s:%d (tokens: %s)", host, address[1], self.config.state_dir)
@@ -300,7 +300,7 @@ class Daemon:
             log.info("listening on unix socket %s", path)
 
     def _end_all_soon(self) -> None:
-        log.info("the next stop ends what runs, whatever on_stop says")
+        log.info("the next stop ends running runs, whatever on_stop is")
         self._ends_all = True
 
     @property
@@ -308,14 +308,14 @@ class Daemon:
         return self.config.leaves_running and not self._ends_all
 
     def _reload_soon(self) -> None:
-        """Reload, unless a reload is still to begin: it reads what there is then."""
+        """Reload, unless a requested reload has not begun yet: it will read the current files."""
         if self._reloader.is_wanted():
             self._soon(self._restore_files)
             self._soon(self._reloader.reload)
 
     def _soon(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = asyncio.get_running_loop().create_task(act(), name=act.__name__.strip("_"))
-        self._tasks.add(task)  # the loop alone would not keep it
+        self._tasks.add(task)  # the event loop keeps weak references only
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -333,16 +333,16 @@ class Daemon:
             await self.server.open(fresh, unix_api(self.service, self.config.api, self.clock))
 
     def _aside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-        """Call what may wait in a thread of the daemon's own: callers' requests may have taken all the others."""
+        """Call a blocking function in a thread of the daemon's own: requests may occupy all others."""
         return asyncio.get_running_loop().run_in_executor(self._own_threads, function, *arguments)
 
     async def _stop(self, hurry: asyncio.Event) -> None:
-        """Take no new work, let runs end, then end them, record, and close the doors last."""
+        """Start nothing more, wait for runs, end the rest, record the ends, and close the listeners last."""
         graces = (job.kill_grace_seconds for job in self.config.jobs.values())
         self.notifier.stopping(self.config.shutdown_grace_seconds + max(graces, default=0.0) + STOP_MARGIN_SECONDS)
-        if self._listeners.are_held and self._leaves_running:  # the next daemon is here in a moment, and answers
+        if self._listeners.are_held and self._leaves_running:  # the next daemon starts within moments and answers
             await self.server.stop_listening()
-        log.info("stopping: %s to wait for", counted(len(self.table.running()), "run"))
+        log.info("stopping: waiting for %s", counted(len(self.table.running()), "run"))
         self.engine.stop()
         await self._aside(self.engine.planner.stop)
         await self._drain(hurry)
@@ -355,7 +355,7 @@ class Daemon:
         log.info("stopped")
 
     async def _drain(self, hurry: asyncio.Event) -> None:
-        """Wait for what runs; end what still does, or leave it to the keepers when the configuration says so."""
+        """Wait for running runs; end the rest after the grace period, or leave them to the keepers (`on_stop: leave`)."""
         counts = self._needs_the_daemon if self._leaves_running else lambda _run: True
         idle = self._aside(self.table.wait_until_idle, self.config.shutdown_grace_seconds, counts)
         hurried = asyncio.create_task(hurry.wait())
@@ -365,20 +365,20 @@ class Daemon:
         running = [run for run in self.table.running() if counts(run)]
         self.executor.end_all(Cause.SHUTDOWN, children=not self._leaves_running)
         if running:
-            log.warning("stopping: %s to be ended now", counted(len(running), "run"))
+            log.warning("stopping: ending %s", counted(len(running), "run"))
             graces = [job.kill_grace_seconds for job in map(self._job_of, running) if job is not None]
             await self._aside(self.table.wait_until_idle, max(graces, default=0.0) + KILL_MARGIN_SECONDS, counts)
         self._take_leave(self.table.running())
 
     def _take_leave(self, left: list[Run]) -> None:
         if left and self._leaves_running:
-            log.info("stopping: %s left running, to be watched again by the next daemon", counted(len(left), "run"))
+            log.info("stopping: %s left running; the next daemon supervises them", counted(len(left), "run"))
         elif left:
-            log.error("stopping: %s could not be ended, to be watched again by the next daemon", counted(len(left), "run"))
+            log.error("stopping: %s could not be ended; the next daemon supervises them", counted(len(left), "run"))
         self.engine.waiters.answer(left)
 
     def _needs_the_daemon(self, run: Run) -> bool:
-        """Return whether no keeper has a run: it is about to be started, or it is a built-in one."""
+        """Return whether a run ends with the daemon: it is a built-in, or its process has not been started yet."""
         job = self._job_of(run)
         return run.started_at is None or (job is not None and job.action in BUILTINS)
 

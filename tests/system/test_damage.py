@@ -109,7 +109,7 @@ def test_a_daemon_waits_for_a_history_that_is_locked_answers_503_and_can_be_stop
     lock.execute("PRAGMA locking_mode=EXCLUSIVE")
     lock.execute("BEGIN EXCLUSIVE")
     running.spawn()
-    running.wait_for("STATUS=Waiting for the history")
+    running.wait_for("STATUS=Waiting for the store")
     with pytest.raises(ClientError, match="is waiting for the store"):
         running.client.get("jobs")
     assert running.client.ask("GET", "/healthz").status == 200
@@ -118,7 +118,7 @@ def test_a_daemon_waits_for_a_history_that_is_locked_answers_503_and_can_be_stop
     assert running.wait() == 0
 
     running.spawn()
-    running.wait_for("STATUS=Waiting for the history")
+    running.wait_for("STATUS=Waiting for the store")
     lock.close()
     running.wait_for("READY=1")
     until(lambda: running.history("tick", limit=1), "the history")

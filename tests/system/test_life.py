@@ -52,7 +52,7 @@ def test_it_says_ready_and_stopping_and_where_its_doors_are(daemon):
     log = running.log()
     assert f"listening on unix socket {running.socket_path}" in log
     assert "listening on http://127.0.0.1:" in log
-    assert f"there was no token: a new one of an admin is in {running.folder}/state/admin.token" in log
+    assert f"created the first token, with the role admin, in {running.folder}/state/admin.token" in log
     assert not running.socket_path.exists()
 
 

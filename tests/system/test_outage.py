@@ -51,7 +51,7 @@ def test_a_daemon_that_is_killed_meanwhile_waits_for_its_history_and_loses_nothi
     world.witness.until_more_ran(12)
     world.daemon.kill()
     world.daemon.spawn()
-    world.daemon.wait_for("STATUS=Waiting for the history")
+    world.daemon.wait_for("STATUS=Waiting for the store")
     assert world.daemon.client.ask("GET", "/readyz").status == 503
     with pytest.raises(ClientError, match="is waiting for the store"):
         world.daemon.client.get("jobs")

@@ -162,7 +162,7 @@ def test_on_a_standby_nothing_is_started_twice_and_the_daemon_waits_for_the_prim
         before = said(tmp_path)
         own_server.stop()
         running.spawn()
-        until(lambda: "waiting for the history" in running.log(), "the word that it waits")
+        until(lambda: "waiting for the store" in running.log(), "the word that it waits")
         assert "is a standby" in running.log()
         assert said(tmp_path) == before
         own_server.start()
@@ -184,7 +184,7 @@ def test_the_password_is_looked_up_late_and_shown_nowhere(daemon, own_server):
     jobs = {"leak": {"shell": f"echo {PASSWORD}; cat /proc/$PPID/cmdline; exit 1"}}
     running = daemon(jobs, env={"HISTORY_URL": url.replace(PASSWORD, "wrong-but-secret")}, store={"env": "HISTORY_URL"})
     running.spawn()
-    until(lambda: "waiting for the history" in running.log(), "the word that it waits")
+    until(lambda: "waiting for the store" in running.log(), "the word that it waits")
     running.stop()
     (running.folder / "url").write_text(url + "\n")
     (running.folder / "url").chmod(0o600)
