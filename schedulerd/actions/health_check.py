@@ -1,7 +1,8 @@
-"""The built-in `health_check`: probes PostgreSQL, Redis, the storage and all other targets, and reads the state of the host.
+"""The built-in `health_check`: probes PostgreSQL, Redis, the storage and all other targets, and reads figures of the host.
 
-The run's `details` are what `GET /health` answers. Each service says since when it is as it is, and a change is logged and
-told in `changes`: what was before is taken from the job's last check (`checks.py`), which outlives the daemon.
+`GET /health` returns the `details` of the run. Each service has `since`, the time of the last change of its status. A change
+is logged and listed in `changes`. It is found by comparison with the job's last check (`last_checks.py`), which is kept over
+restarts of the daemon.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .probes.runner import Planned, probe_all
 log = logging.getLogger(__name__)
 
 FOUNDING = ("postgresql", "redis", "storage")  # services that are always reported
-_FOLDER = "storage:"  # and a folder: one target of the service `storage`; no other target's name has a colon
+_FOLDER = "storage:"  # prefix of a folder: one target of the service `storage`. Names of other targets have no colon
 _SERVERS: Mapping[str, Callable[[str, float, Mapping[str, Any], Answer, Cut], Answer]] = {
     "postgresql": postgresql.probe, "redis": redis.probe,
 }  # fmt: skip
@@ -51,7 +52,7 @@ _FAILING: Mapping[FailWhen, tuple[str, ...]] = {
 
 
 def run(context: Context) -> Result:
-    """Probe everything that is configured; the details have the shape of `GET /health`, without `checked_at`."""
+    """Probe all targets. The details have the format of `GET /health`, without `checked_at`."""
     before = context.checks.of(context.job.job_id)
     last = before.details if before is not None else {}
     found, now = check(context, last), context.clock.now()
@@ -73,7 +74,7 @@ def _line(job_id: str, change: Mapping[str, str]) -> tuple[int, str]:
 
 
 def compared(details: dict[str, Any], before: Mapping[str, Any], at: datetime) -> dict[str, Any]:
-    """Return a check with `since` for each service, and the `changes` since the one `before`. Pure."""
+    """Return the details of a check with `since` for each service and the `changes` since the check `before`. Pure."""
     old: Mapping[str, Answer] = before.get("services") or {}
     now, changes = to_text(at), []
     services = {}
@@ -91,7 +92,7 @@ def compared(details: dict[str, Any], before: Mapping[str, Any], at: datetime) -
 
 
 def check(context: Context, last: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `status`, `services` and `system`; `last` is what the last check returned, or empty."""
+    """Return `status`, `services` and `system`. `last` has the details of the last check, or is empty."""
     targets = _targets(context.options, context.config.state_dir)
     before: Mapping[str, Answer] = last.get("services") or {}
     planned = {name: _planned(context, name, target, before.get(name, {})) for name, target in targets.items()}
@@ -110,7 +111,7 @@ def check(context: Context, last: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overall(services: Mapping[str, Answer], targets: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the worst status of all; a target that is not critical makes no more than degraded. Pure."""
+    """Return the worst status of all services. An unhealthy target that is not critical counts as degraded. Pure."""
     found = set()
     for name, one in services.items():
         is_minor = one["status"] == UNHEALTHY and targets.get(name, {}).get("critical") is False
@@ -119,10 +120,10 @@ def overall(services: Mapping[str, Answer], targets: Mapping[str, Mapping[str, A
 
 
 def _targets(options: Mapping[str, Any], state_dir: str) -> dict[str, dict[str, Any]]:
-    """Return all targets by name: the founding ones, with the thresholds of the check itself, and those that are named."""
+    """Return all targets by name: the built-in ones, with the thresholds of the check, and those in `targets`."""
     of_all = {"min_free_percent": options["min_free_percent"], "max_connections_percent": 90, "max_memory_percent": 90}
     found = {name: {**of_all, name: options[name]} for name in ("postgresql", "redis") if options[name]}
-    for folder in options["storage"] or (state_dir,):  # a probe for each: one that hangs hides no other
+    for folder in options["storage"] or (state_dir,):  # a probe for each folder: one that hangs does not hide the others
         found[_FOLDER + folder] = {**of_all, "folder": folder}
     for name, target in options["targets"].items():
         found[name] = {**of_all, **{key: value for key, value in target.items() if value is not None}}
@@ -135,7 +136,7 @@ def _planned(context: Context, name: str, target: Mapping[str, Any], before: Ans
 
 
 def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout: float, cut: Cut) -> Answer:
-    """Probe one target; what a driver says of its URL must not give away the password in it."""
+    """Probe one target. Passwords of its URL are masked in errors of the driver."""
     if "folder" in target:
         return storage.probe_one(target["folder"], target, context.run.run_id, cut)
     if "storage" in target:
@@ -151,7 +152,7 @@ def _probe(context: Context, target: Mapping[str, Any], before: Answer, timeout:
         if kind == "http":
             return network.probe_http(url, target["expect_status"], timeout, cut)
         return _SERVERS[kind](url, timeout, target, before, cut)
-    except Exception as error:  # any driver's; told to the operator without what is secret
+    except Exception as error:  # of any driver; the message is masked
         raise ProbeError(mask_url(error_text(error), url)) from None
 
 

@@ -1,7 +1,8 @@
-"""Probes of what the host and its jobs depend on: a file for each kind of target. `runner.py` calls them in parallel.
+"""Probes of the services that the host and its jobs depend on: a file for each kind of target.
 
-A probe returns an `Answer`: `status` when it is not healthy, `error` with the reason, and figures. An exception means that
-the target is unhealthy. A probe may wait until its timeout; then the runner interrupts it (`Cut`).
+`runner.py` calls them in parallel. A probe returns an `Answer`: `status` unless it is healthy, `error` with the reason, and
+figures. An exception means that the target is unhealthy. A probe may wait until its timeout; then the runner interrupts it
+(`Cut`).
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ class ProbeError(SchedulerdError):
 
 @dataclass
 class Cut:
-    """How to end what a probe waits on; it sets `function` once there is something to end."""
+    """Interrupts a waiting probe. The probe sets `function` when there is an operation to interrupt."""
 
     function: Callable[[], None] | None = field(default=None)
 
     def __call__(self) -> None:
-        """End it."""
+        """Interrupt the probe."""
         if self.function is not None:
             self.function()
 
@@ -39,18 +40,18 @@ Probe = Callable[[Cut], Answer]
 
 
 def error_text(error: Exception) -> str:
-    """Return the error of any driver on one line, without the secrets in a URL."""
+    """Return the error of any driver on one line. Passwords in URLs are masked."""
     return (mask_userinfo(" ".join(str(error).split())) or type(error).__name__)[:500]
 
 
 def graded(answer: Answer, *doubts: str | None) -> Answer:
-    """Return figures as an answer: degraded, with the reasons, when there is any doubt."""
+    """Return figures as an answer: degraded, with the reasons, if there are any doubts, else healthy."""
     found = [doubt for doubt in doubts if doubt]
     return {"status": DEGRADED, "error": "; ".join(found), **answer} if found else {"status": HEALTHY, **answer}
 
 
 def above(name: str, value: float | None, most: float | None, unit: str = "") -> str | None:
-    """Return the doubt about a figure that is above what it may be; None when it is not, or is not known."""
+    """Return the doubt about a figure above its limit; None when it is within it, or when the figure or limit is unknown."""
     if value is None or not most or value <= most:
         return None
     return f"{name} is {value:g}{unit}, more than {most:g}{unit}"

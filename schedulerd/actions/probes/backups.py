@@ -1,4 +1,7 @@
-"""Backups: is the newest of each job good, and the last good one young enough? From the catalogues alone."""
+"""Probe of backups: checks that the newest backup of each job is good, and the last good one not older than `max_age`.
+
+Only the catalogues are read, not the contents of backups.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from ...core.units import counted, format_duration
 from ..environment import users_of
 from . import DEGRADED, HEALTHY, Answer, Cut, error_text
 
-MOST_AHEAD = 3600.0  # seconds: clocks differ, and are set
+MOST_AHEAD = 3600.0  # seconds of tolerance for clocks that differ or are set
 
 
 def probe(jobs: Mapping[str, Job], now: datetime, _cut: Cut) -> Answer:
-    """Return how the backups of each job that makes some are doing; one whose folder cannot be read says why."""
+    """Return the state of the backups of each job in `jobs`. A job whose folder cannot be read has an `error`."""
     found = {job_id: _of_job_or_why(job, now) for job_id, job in jobs.items()}
     errors = [f"{job_id}: {one['error']}" for job_id, one in found.items() if "error" in one]
     return {"status": DEGRADED if errors else HEALTHY, "jobs": found, **({"error": "; ".join(errors)} if errors else {})}
@@ -61,7 +64,7 @@ def _entries(job: Job) -> list[CatalogueEntry]:
 
 def _doubt(entries: list[CatalogueEntry], age: float | None, max_age: float) -> str | None:
     there = [entry for entry in entries if not entry.is_missing]
-    aliens = [f"{entry.manifest.filename}: {entry.alien}" for entry in there[1:] if entry.alien]  # the newest: see below
+    aliens = [f"{entry.manifest.filename}: {entry.alien}" for entry in there[1:] if entry.alien]  # the newest: `_of_those`
     missing = [entry.manifest.filename for entry in entries if entry.is_missing]
     found = [_missing(missing), _others(aliens), _of_those(there, age, max_age)]
     return "; ".join(filter(None, found)) or None

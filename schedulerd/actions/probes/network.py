@@ -1,4 +1,4 @@
-"""Targets that answer HTTP, or only take a TCP connection."""
+"""Probes of HTTP servers, and of any server that accepts TCP connections."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from urllib.parse import unquote, urlsplit
 
 from . import Answer, Cut, ProbeError
 
-MOST_BYTES = 64 * 1024  # of an answer that are read
+MOST_BYTES = 64 * 1024  # the part of a response body that is read
 
 
 def probe_http(url: str, expected: Sequence[str], timeout: float, cut: Cut) -> Answer:
-    """Return the status of an answer to GET. Raise ProbeError when it is none of those expected; a redirect is an answer."""
+    """Send a GET request; return the status. Raise ProbeError for an unexpected status. Redirects are not followed."""
     parts = urlsplit(url)
     userinfo, _, place = parts.netloc.rpartition("@")
     connection = _connection(parts.scheme, place, timeout)
     try:
         connection.connect()
-        cut.function = partial(_shut, connection.sock)  # kept: `connection` gives it to the answer
+        cut.function = partial(_shut, connection.sock)  # saved here: `connection` hands the socket over to the response
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"User-Agent": "schedulerd", "Connection": "close", **_login(userinfo)})
         response = connection.getresponse()
@@ -54,7 +54,7 @@ def _shut(connected: socket.socket) -> None:
 
 
 def probe_tcp(place: str, timeout: float, _cut: Cut) -> Answer:
-    """Connect to HOST:PORT, and say no word. Raise OSError."""
+    """Connect to HOST:PORT without sending data. Raise OSError."""
     host, _, port = place.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout).close()
     return {}

@@ -1,4 +1,4 @@
-"""PostgreSQL: connect, ask, and look at replication, connections and size."""
+"""Probe of a PostgreSQL server: connects, queries it, and returns figures of replication, connections and size."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from . import Answer, Cut, ProbeError, above, graded, standby
 if TYPE_CHECKING:
     import psycopg
 
-MOST_BYTES = (
-    4 * 1024 * 1024
-)  # of a login, which has some KB; libpq may leave some for its next look, which are counted twice
-# A user without pg_monitor does not see the type of others' backends: those with a user and a database are clients.
+# Limit of the data received during login, which is a few KB. Bytes that libpq leaves unread are counted twice.
+MOST_BYTES = 4 * 1024 * 1024
+# A user without pg_monitor cannot see the type of other users' backends: those with a user and a database are clients.
 FIGURES = """
 SELECT current_setting('server_version'),
        pg_is_in_recovery(),
@@ -35,7 +34,7 @@ NAMES = ("version", "in_recovery", "replicas", "connections", "max_connections",
 
 
 def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, cut: Cut) -> Answer:
-    """Return the server's figures. Raise whatever the driver raises."""
+    """Return the server's figures. Raise any exception of the driver."""
     with _connected(url, timeout) as connection:
         cut.function = lambda: _hang_up(connection.fileno())
         connection.autocommit = True
@@ -52,12 +51,13 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], before: Answer, c
 
 
 def _connected(url: str, seconds: float) -> psycopg.Connection[Any]:
-    """Connect within so many seconds. Raise whatever the driver raises, or TimeoutError.
+    """Connect within `seconds`. Raise any exception of the driver, ProbeError or TimeoutError.
 
-    psycopg.connect() waits so long for each piece of an answer: who says one piece after the other, without end, would be
-    listened to for ever, and all of it kept. Here all of them together have that time, and MOST_BYTES.
+    The timeout of psycopg.connect() applies to each piece of a response. A server that sends pieces without end would keep
+    the connection attempt open forever, and its data would fill memory. Here `seconds` and MOST_BYTES limit all pieces
+    together.
     """
-    import psycopg  # optional: only hosts that watch a PostgreSQL need it
+    import psycopg  # optional: needed only by probes of PostgreSQL
 
     clock = SystemClock()
     until, left = clock.monotonic() + seconds, MOST_BYTES
@@ -79,7 +79,7 @@ def _connected(url: str, seconds: float) -> psycopg.Connection[Any]:
 
 
 def _wait(descriptor: int, is_to_read: bool, seconds: float) -> int:
-    """Wait until libpq can go on with a connection; return how many bytes there are to be read. Raise TimeoutError."""
+    """Wait until libpq can continue to connect; return the number of readable bytes. Raise TimeoutError."""
     polling = select.poll()
     polling.register(descriptor, select.POLLIN if is_to_read else select.POLLOUT)
     if seconds <= 0 or not polling.poll(seconds * 1000):
@@ -90,9 +90,9 @@ def _wait(descriptor: int, is_to_read: bool, seconds: float) -> int:
 
 
 def _hang_up(descriptor: int) -> None:
-    """End a conversation under the driver that waits for it, in another thread: it sees the end of the stream.
+    """Shut down a connection on which the driver waits in another thread. The driver then reads an end of file.
 
-    That needs no descriptor: there may be none to be had.
+    This opens no descriptor, since the limit of descriptors may be reached.
     """
     with suppress(OSError):
         line = socket.socket(fileno=descriptor)

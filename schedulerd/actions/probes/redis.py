@@ -1,4 +1,4 @@
-"""Redis: PING, and what INFO says of its role, memory and persistence."""
+"""Probe of a Redis server: PING, and the figures of INFO on role, memory and persistence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = {
 
 
 def probe(url: str, timeout: float, limits: Mapping[str, Any], _before: Answer, cut: Cut) -> Answer:
-    """Return the server's figures. Raise whatever is in the way of them."""
+    """Return the server's figures. Raise any exception that prevents the query, such as OSError."""
     with Talk(server_of(url), timeout, cut) as talk:
         talk.ask("PING")
         info = _read(talk.ask("INFO"))
@@ -35,6 +35,6 @@ def probe(url: str, timeout: float, limits: Mapping[str, Any], _before: Answer, 
 
 
 def _read(info: str) -> dict[str, Any]:
-    """Return what INFO says by name, whole numbers as such. Pure."""
+    """Return the fields of INFO by name, integers as int. Pure."""
     pairs = (line.partition(":") for line in info.splitlines() if ":" in line)
     return {name: int(value) if value.isascii() and value.isdecimal() else value for name, _, value in pairs}

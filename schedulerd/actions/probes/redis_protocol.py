@@ -1,8 +1,8 @@
-"""A conversation with a Redis, of which no more is read than an honest one says, whatever is at its address.
+"""A Redis client that limits the time and the data of a connection, whichever program answers at the address.
 
-Who takes the port of a server that is down may say anything, without end: a driver would keep all of it in the daemon's
-memory, and each byte would be in time. So there is one deadline for all, and one bound for all that is read. The
-protocol is RESP 2 (redis.io, "Redis serialization protocol specification").
+Another program may listen on the port of a server that is down, and send data without end. A driver would store all of it
+in the daemon's memory, and its timeout for each read would never expire. So one deadline applies to the whole connection,
+and one limit to all received data. The protocol is RESP 2 (redis.io, "Redis serialization protocol specification").
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ...backups.urls import RedisServer
 from ...core.clock import SystemClock
 from . import Cut, ProbeError
 
-MOST_BYTES = 1024 * 1024  # INFO of a Redis with many databases and modules has some 10 KB
+MOST_BYTES = 1024 * 1024  # INFO of a server with many databases and modules is about 10 KB
 PIECE_BYTES = 64 * 1024
 
 
 class Talk:
-    """Asks one server, logged in. Not to be shared by threads, but for `cut`, which ends it from another one."""
+    """An authenticated connection to one server. Not thread-safe, except for `cut`, which another thread may call."""
 
     def __init__(self, server: RedisServer, seconds: float, cut: Cut) -> None:
-        """Connect, and log in. Raise OSError, ProbeError, or BackupError for a useless file of TLS."""
+        """Connect and log in. Raise OSError, ProbeError, or BackupError for an unusable TLS file."""
         self._clock = SystemClock()
         self._until = self._clock.monotonic() + seconds
         self._left = MOST_BYTES
@@ -51,20 +51,20 @@ class Talk:
             raise
 
     def __enter__(self) -> Self:
-        """Be closed at the end."""
+        """Return the connection, which is closed at the end of the block."""
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None) -> None:
-        """Close it."""
+        """Close the connection."""
         self._line.close()
 
     def hang_up(self) -> None:
-        """End it under whoever waits for it, who sees the end of the stream."""
-        with suppress(OSError):  # not by SSLSocket.shutdown, which takes TLS away from under who waits
+        """Shut down the connection. A thread that waits on it reads an end of file."""
+        with suppress(OSError):  # SSLSocket.shutdown would discard the TLS state that the waiting thread uses
             socket.socket.shutdown(self._line, socket.SHUT_RDWR)
 
     def ask(self, *words: str) -> str:
-        """Return the answer to a command, which is a text. Raise OSError, or ProbeError for an error of the server."""
+        """Send a command; return the reply, a string. Raise OSError, or ProbeError for an error reply."""
         parts = [b"*%d\r\n" % len(words)]
         parts += [b"$%d\r\n%s\r\n" % (len(word), word) for word in map(str.encode, words)]
         self._line.settimeout(self._rest())
@@ -104,7 +104,7 @@ class Talk:
         return piece
 
     def _rest(self) -> float:
-        """Return how many seconds there are left. Raise TimeoutError when there are none."""
+        """Return the seconds until the deadline. Raise TimeoutError when it has passed."""
         rest = self._until - self._clock.monotonic()
         if rest <= 0:
             raise TimeoutError("timed out")

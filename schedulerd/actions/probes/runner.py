@@ -1,7 +1,7 @@
-"""Call probes in parallel, each with its own timeout, and never more than one that hangs for each target.
+"""Calls probes in parallel, each with its own timeout. At most one thread hangs for each target.
 
-A probe that hangs on the kernel (a dead network file system) cannot be ended. So its thread is remembered, and its target is
-unhealthy without another thread being lost to it, until it comes back.
+A probe that hangs in the kernel, such as on an unreachable network file system, cannot be interrupted. Its thread is
+recorded. Until that thread returns, its target is reported as unhealthy, and no other thread is started for it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ...core.clock import Clock
 from ...core.units import format_duration
 from . import HEALTHY, UNHEALTHY, Answer, Cut, Probe, error_text
 
-_hanging: dict[str, _Call] = {}  # by key, of this process
+_hanging: dict[str, _Call] = {}  # of this process, by key
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A probe that is to be called, its timeout in seconds, and the `key` by which one that hangs is known again."""
+    """A probe to call, its timeout in seconds, and the `key` that identifies its target in later checks."""
 
     probe: Probe
     timeout_seconds: float
@@ -39,13 +39,13 @@ class _Call:
     def run(self) -> None:
         try:
             answer = {"status": HEALTHY, **self.planned.probe(self.cut)}
-        except Exception as error:  # whatever a driver raises is the news that we are after
+        except Exception as error:  # any exception of a driver is the result of the probe
             answer = {"status": UNHEALTHY, "error": error_text(error)}
         self.answer = {**answer, "latency_ms": round((self.clock.monotonic() - self.started) * 1000, 2)}
         self.done.set()
 
     def wait(self) -> Answer:
-        """Return the answer, or that there was none in time."""
+        """Return the answer, or an unhealthy one when the timeout expires."""
         left = self.started + self.planned.timeout_seconds - self.clock.monotonic()
         if self.done.wait(max(0.0, left)) and self.answer is not None:
             return self.answer
@@ -57,13 +57,13 @@ class _Call:
 
 
 def probe_all(planned: Mapping[str, Planned], clock: Clock) -> dict[str, Answer]:
-    """Return the answer of each probe by its name."""
+    """Call all probes; return their answers by name."""
     calls = {name: _begun(each, clock) for name, each in planned.items()}
     return {name: call if isinstance(call, dict) else call.wait() for name, call in calls.items()}
 
 
 def _begun(planned: Planned, clock: Clock) -> _Call | Answer:
-    """Start a probe, unless the last one of the same target still hangs."""
+    """Start a probe, unless an earlier probe of the same target still hangs."""
     with _lock:
         last = _hanging.get(planned.key)
         if last is not None and last.done.is_set():

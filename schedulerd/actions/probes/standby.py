@@ -1,16 +1,18 @@
-"""How far a PostgreSQL standby is behind its primary, as far as it knows that itself.
+"""The replication lag of a PostgreSQL standby, computed from the information on the standby alone.
 
-`now() - pg_last_xact_replay_timestamp()` is the age of a transaction, and not a lag: it grows while the primary is idle. So
+`now() - pg_last_xact_replay_timestamp()` is the age of a transaction, not a lag: it grows while the primary is idle.
+Therefore:
 
-- a standby that has replayed all that its primary is known to have written is 0 s behind. Known is what was received, and
-  the end that the primary tells of (`latest_end_lsn`); what was received can be *less* than what was replayed: since a
-  restart of the standby it may be the beginning of a segment.
-- another one is behind by no more than the age of the last transaction that it replayed, nor than the time since a check saw
-  it with all there was (`caught_up`): the first write after an idle night would be a night of lag otherwise.
-- one that has lost its primary, and has replayed all that it got, cannot know what it lacks: no figure, and degraded.
+- The lag is 0 s when the standby has replayed all WAL that its primary is known to have written. This is the received WAL,
+  and the WAL up to the position that the primary last reported (`latest_end_lsn`). The received position can be *lower*
+  than the replayed one: after a restart of the standby, it may be the beginning of a segment.
+- Otherwise, the lag is at most the age of the last replayed transaction, and at most the time since a check found the
+  standby without lag (`caught_up`). Without the second limit, the first write after an idle night would be reported as a
+  lag of a night.
+- The lag is unknown when the standby has lost its primary and has replayed all received WAL. It is then degraded.
 
-Sources: PostgreSQL's manual, "Recovery Information Functions" and "pg_stat_wal_receiver". A user without pg_monitor does
-not see that view's columns, only whether there is a receiver.
+Sources: the PostgreSQL manual, "Recovery Information Functions" and "pg_stat_wal_receiver". A user without pg_monitor
+cannot read the columns of that view, only whether a receiver exists.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ FROM (SELECT pg_last_wal_receive_lsn() AS received, pg_is_wal_replay_paused() AS
              coalesce((SELECT setting <> '' FROM pg_settings WHERE name = 'primary_conninfo'), false) AS is_to_stream) AS own
 LEFT JOIN pg_stat_wal_receiver AS receiver ON true
 """
-IN_FLIGHT_SECONDS = 0.1  # what is behind, yet not after that, was only on its way
+IN_FLIGHT_SECONDS = 0.1  # WAL that is replayed within this time was in transit, not a lag
 FIGURES = ("streaming", "replay_paused", "replay_lsn", "primary_heard_seconds")
 
 
 def ask(connection: psycopg.Connection[Any], before: Answer) -> Answer:
-    """Return what a server in recovery tells, with the `before` of the last check. Raise whatever the driver raises."""
+    """Query a server in recovery. `before` is the answer of the last check. Raise any exception of the driver."""
     known = before.get("caught_up") or {"lsn": None, "at": None}
     state = _state(connection, known)
     if state["has_all"] is False:
@@ -59,7 +61,7 @@ def _state(connection: psycopg.Connection[Any], known: Mapping[str, Any]) -> dic
 
 
 def judged(state: Mapping[str, Any], known: Mapping[str, Any] | None) -> Answer:
-    """Return the figures of a standby in that state, which an earlier check may have seen `caught_up`. Pure."""
+    """Return the figures of a standby. `known` is the `caught_up` of an earlier check, or None. Pure."""
     has_all = state["streaming"] and state["has_all"]
     return {
         **{name: state[name] for name in FIGURES},
@@ -70,14 +72,14 @@ def judged(state: Mapping[str, Any], known: Mapping[str, Any] | None) -> Answer:
 
 
 def _behind(state: Mapping[str, Any]) -> float | None:
-    """Return by how many seconds at most; None when what it lacks cannot be known."""
+    """Return the upper bound of the lag in seconds; None when it is unknown."""
     is_blind = state["has_primary"] and not state["streaming"] and state["has_all"] is not False
     seconds = state["behind_seconds"]
     return None if is_blind or seconds is None else round(max(0.0, seconds), 3)  # two clocks: it may be negative
 
 
 def doubts(answer: Answer, max_lag: float | None) -> list[str | None]:
-    """Return what is wrong with a standby. Pure."""
+    """Return the doubts about a standby. Pure."""
     lag, is_lost = answer["replication_lag_seconds"], answer["lost_primary"]
     late = above("replication lag", lag, max_lag, " s")
     paused = "its replay is paused (SELECT pg_wal_replay_resume() ends that)" if late and answer["replay_paused"] else None

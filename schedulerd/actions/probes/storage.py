@@ -1,4 +1,4 @@
-"""Storage: is there room, and does a folder take data? Written, fsynced, read again, deleted."""
+"""Probe of folders: checks the free space, and that data can be written, synchronized (fsync(2)), read and deleted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def grouped(answers: Mapping[str, Answer]) -> Answer:
-    """Return the answers for several folders under one: as the worst of them, and as slow as the slowest. Pure."""
+    """Return one answer for several folders, with the worst status and the highest latency of them. Pure."""
     paths = {folder: {key: value for key, value in one.items() if key != "latency_ms"} for folder, one in answers.items()}
     latencies = [one["latency_ms"] for one in answers.values()]
     found = {one["status"] for one in paths.values()}
@@ -24,7 +24,7 @@ def grouped(answers: Mapping[str, Answer]) -> Answer:
 
 
 def probe_one(folder: str, limits: Mapping[str, Any], run_id: str, cut: Cut) -> Answer:
-    """Return the answer for one of several folders, whose error stands behind its name."""
+    """Return the answer for one of several folders. `grouped` puts the folder's name before its error."""
     try:
         return probe(folder, limits, run_id, cut)
     except OSError as error:
@@ -32,7 +32,7 @@ def probe_one(folder: str, limits: Mapping[str, Any], run_id: str, cut: Cut) -> 
 
 
 def probe(folder: str, limits: Mapping[str, Any], run_id: str, _cut: Cut) -> Answer:
-    """Return the room in a folder's file system. Raise OSError when it takes no data."""
+    """Return the free space of a folder's file system. Raise OSError when data cannot be written to it."""
     space = os.statvfs(folder)
     is_read_only = bool(space.f_flag & os.ST_RDONLY)
     answer = {
@@ -57,9 +57,10 @@ def _little(what: str, free: int, total: int, least: float) -> str | None:
 
 
 def _write_and_read(folder: str, name: str) -> None:
-    """Prove that the folder takes data. Raise OSError.
+    """Write a file to the folder and read it again. Raise OSError.
 
-    The file has no name, where there are such files: whoever has the folder cannot put another one in its place.
+    The file has no name where the file system supports O_TMPFILE (open(2)), so that the owner of the folder cannot replace
+    it.
     """
     place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

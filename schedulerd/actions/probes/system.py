@@ -1,4 +1,4 @@
-"""The host: processor, load, memory, swap, disks, and since when it is up."""
+"""Probe of the host: processor, load, memory, swap, disk, and time of boot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CPU_SAMPLE_SECONDS = 0.1
 
 def probe(_cut: Cut) -> Answer:
     """Return the host's figures."""
-    import psutil  # a few MB that a daemon without health checks need not carry
+    import psutil  # loaded here: it uses a few MB, which a daemon without health checks saves
 
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     load1, load5, load15 = os.getloadavg()

@@ -1,7 +1,7 @@
 """The programs that runs of the actions `python`, `http`, `sql`, `backup` and `restore_drill` start as processes.
 
-They report to the result file, as any program may. The functions here are for all but `call.py`, the program of `python`,
-which imports nothing of schedulerd because the interpreter of a job may run it.
+Each writes a result file, as any program can. All programs use the functions of this module, except `call.py`, the
+program of the action `python`. It imports no module of schedulerd, because the interpreter of a job may run it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 
 
 def order() -> dict[str, Any]:
-    """Return the order, JSON from standard input, which is /dev/null afterwards."""
+    """Read the order, a JSON object, from standard input. Afterwards, standard input is /dev/null."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")  # in whatever locale the job runs
+            stream.reconfigure(encoding="utf-8", errors="replace")  # independent of the job's locale
     given: dict[str, Any] = json.loads(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -27,7 +27,7 @@ def order() -> dict[str, Any]:
 
 
 def clean_up_on_sigterm() -> None:
-    """Exit on SIGTERM by an exception, so that partial files are removed. Make new files private."""
+    """Make SIGTERM raise SystemExit, so that partial files are removed. Set the umask so that new files are private."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, _leave)
 
@@ -46,10 +46,10 @@ def report(**result: Any) -> None:
 
 
 def fail(message: str, output: str | None = None, **result: Any) -> NoReturn:
-    """End the run as failed with a message. `output` is written to the output of the run instead of the message."""
+    """End the run as failed, with a message. `output`, if given, replaces the message in the output of the run."""
     clean = message.encode("utf-8", "replace").decode().replace("\0", "?")
     sys.stdout.flush()
     sys.stderr.write((clean if output is None else output) + "\n")
     sys.stderr.flush()
     report(message=clean, **result)
-    os._exit(1)  # also from a second thread, while the first waits for a server
+    os._exit(1)  # ends the process from any thread, even while the main thread waits for a server

@@ -1,4 +1,4 @@
-"""Make a backup, as the action `backup` wants it."""
+"""Program of the action `backup`: creates a backup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import clean_up_on_sigterm, fail, order, report
 
 
 def main() -> None:
-    """Do what the order says. A backup that is odd is kept, and its run fails: somebody has to look."""
+    """Create the backup. A suspicious backup is kept, and its run fails so that an operator examines it."""
     given = order()
     clean_up_on_sigterm()
     try:

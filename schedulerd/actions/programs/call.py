@@ -1,9 +1,10 @@
-"""Call a Python function, as the action `python` wants it: `PYTHON call.py`, with the order as JSON on standard input.
+"""Program of the action `python`: calls a function. Usage: `PYTHON call.py`, with the order as JSON on standard input.
 
     {"call": "module:function", "args": [...], "kwargs": {...}, "path": [...]}
 
-Stands alone: any Python from 3.8 on runs it, by its path, and nothing but the standard library is there. The function's
-int is `records_processed`, its mapping is the result as the result file has it, its exception the reason of the failure.
+The file is self-contained. Python 3.8 or later runs it by its path, with the standard library only. An int that the
+function returns is `records_processed`. A mapping has the keys of the result file. An exception makes the run fail, and
+its text is the error message.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import sys
 import traceback
 from typing import Any
 
-TRACEBACK_LIMIT = 16000  # characters: its end
+TRACEBACK_LIMIT = 16000  # characters; the last ones are kept
 MESSAGE_LIMIT = 2000
 
 
 def main() -> int:
-    """Do what the order says; return the exit status."""
+    """Call the function; return the exit status."""
     order = json.loads(sys.stdin.buffer.read())
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -53,7 +54,7 @@ def _called(order: dict[str, Any]) -> Any:
 def _failed(error: BaseException) -> None:
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
-        frame = frame.tb_next  # the frames of this file say nothing about the function
+        frame = frame.tb_next  # frames of this file do not concern the function
     lines = traceback.format_exception(type(error), error, frame)
     text = "".join(lines)
     sys.stderr.write(text)
@@ -85,7 +86,7 @@ def _returned(value: Any) -> None:
 
 
 def _so_far() -> dict[str, Any]:
-    """Return what the function has written into the result file itself."""
+    """Return the result file that the function itself has written, empty when there is none."""
     try:
         with open(os.environ["SCHEDULERD_RESULT_FILE"], encoding="utf-8") as file:
             value = json.load(file)

@@ -1,7 +1,7 @@
-"""Make one HTTP request, as the action `http` wants it, and hold the answer against what is expected.
+"""Program of the action `http`: sends one HTTP request and compares the response with the expected one.
 
-The answer goes to the standard output: its status line and at most 1 MB of its body. Nothing that was given as a secret
-appears there or in what is said about the run.
+The status line and at most 1 MB of the body are written to standard output. Secrets of the order are masked there and in
+the result of the run.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class HttpResponse:
         self.location = response.getheader("Location")
         data = response.read(MOST + 1)
         self.is_cut = len(data) > MOST
-        if response.length and not self.is_cut:  # read(n) takes a short answer for a whole one
+        if response.length and not self.is_cut:  # read(n) does not detect a truncated response
             raise http.client.IncompleteRead(b"", response.length)
         self.text = data[:MOST].decode("utf-8", "replace")
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Send the request and report the result."""
     given = order()
     watch = threading.Timer(given["timeout"] or 0, _too_late, [given["timeout"]])
     watch.daemon = True
@@ -49,8 +49,8 @@ def main() -> None:
         watch.start()
     try:
         answer = _asked(given)
-    except Exception as error:  # whatever it is: some of these quote the URL or a header
-        if isinstance(error, TimeoutError) and error.errno is None:  # the socket noticed it before the timer
+    except Exception as error:  # of any type: the texts of some contain the URL or a header
+        if isinstance(error, TimeoutError) and error.errno is None:  # the timeout of the socket expired before the timer
             _too_late(given["timeout"])
         fail(_hidden(_error_text(error), given))
     watch.cancel()
@@ -78,12 +78,12 @@ def _error_text(error: Exception) -> str:
 
 
 def _hidden(text: str, given: Mapping[str, Any]) -> str:
-    """Return a text without the secrets of the order, in whatever form."""
+    """Return a text in which the secrets of the order are masked, in all their encoded forms."""
     return masked_output(text.encode("utf-8", "replace"), forms_of(given["hidden"])).decode("utf-8", "replace")
 
 
 def _asked(given: Mapping[str, Any]) -> HttpResponse:
-    """Return the answer, after the redirects that may be followed."""
+    """Return the response, after any allowed redirects."""
     url, method, body = urlsplit(given["url"]), given["method"], given["body"]
     for _ in range(MOST_REDIRECTS + 1):
         answer = _request(url, method, body, given)
@@ -140,7 +140,7 @@ def _connection(url: SplitResult, given: Mapping[str, Any]) -> http.client.HTTPC
 
 
 def _wrong(answer: HttpResponse, given: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with an answer, or None."""
+    """Return how a response differs from the expected one; None when it does not."""
     code = str(answer.status)
     if not any(code == each or (each.endswith("xx") and each[0] == code[0]) for each in given["expect_status"]):
         return f"answered {answer.reason}, not {' or '.join(given['expect_status'])}"

@@ -1,4 +1,4 @@
-"""Restore the newest backup of a job aside, as the action `restore_drill` wants it."""
+"""Program of the action `restore_drill`: restores the newest backup of a job to a scratch place and checks it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import clean_up_on_sigterm, fail, order, report
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Run the drill and report the result."""
     given = order()
     clean_up_on_sigterm()
     try:

@@ -1,6 +1,7 @@
-"""Execute an SQL statement, as the action `sql` wants it: one transaction, all of it or nothing.
+"""Program of the action `sql`: executes a statement in one transaction, completely or not at all.
 
-Values are bound, never pasted. The first rows that it gives go to the standard output, separated by tabs.
+Values are bound as parameters, never inserted into the text. The first rows of a result are written to standard output,
+their columns separated by tabs.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ _COMMENT = re.compile(r"/\*|\*/")
 
 
 class StatementError(Exception):
-    """A statement cannot be executed, in words of ours."""
+    """A statement cannot be executed; the message is schedulerd's own and contains no secret."""
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Execute the statement and report the number of rows."""
     given = order()
     url = given["url"]
     try:
         count = (_sqlite if url.startswith(SQLITE) else _postgresql)(given)
-    except Exception as error:  # any driver's; told without what is secret
+    except Exception as error:  # of any driver; the message is masked
         text = " ".join(str(error).split()) or type(error).__name__
-        if text == "not authorized" and url.startswith(SQLITE):  # by `_no_transactions`, and nobody else
+        if text == "not authorized" and url.startswith(SQLITE):  # only `_no_transactions` causes it
             fail(f"the statement begins or ends a transaction itself: it is one already, {ENDS_ITSELF}")
         if text == "interrupted" and url.startswith(SQLITE):
             fail(f"the statement was stopped after its timeout of {given['timeout']:g} s")
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def _kept(error: Exception) -> str:
-    """Return what history and log may have of an error."""
+    """Return the part of an error that may be stored in the history and in the log."""
     if isinstance(error, (StatementError, ImportError)):
         return str(error)
     if isinstance(error, sqlite3.Error):
@@ -73,7 +74,7 @@ def _kept(error: Exception) -> str:
 
 
 def _sqlite(given: Mapping[str, Any]) -> int:
-    path = re.sub("^//+", "/", given["url"].removeprefix(SQLITE))  # a secret is as it was written
+    path = re.sub("^//+", "/", given["url"].removeprefix(SQLITE))  # the URL of a secret is not normalized before
     wait = given["timeout"] or CONNECT_SECONDS
     with closing(_opened(path, wait)) as connection:
         watch = threading.Timer(wait, connection.interrupt)
@@ -101,7 +102,7 @@ def _opened(path: str, wait: float) -> sqlite3.Connection:
 
 
 def _no_transactions(action: int, *_: Any) -> int:
-    """Forbid BEGIN, COMMIT and ROLLBACK within the statement: it is all or nothing."""
+    """Deny BEGIN, COMMIT and ROLLBACK in the statement: it is one transaction."""
     return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
 
 
@@ -125,7 +126,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def _postgresql(given: Mapping[str, Any]) -> int:
-    import psycopg  # optional: only hosts with jobs for a PostgreSQL need it
+    import psycopg  # optional: needed only by jobs for PostgreSQL
 
     params = given["params"]
     text = to_percent(given["statement"], params) if params else given["statement"]
@@ -147,7 +148,7 @@ def _postgresql(given: Mapping[str, Any]) -> int:
 
 
 def _show(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> int:
-    """Write the first rows; return how many there are."""
+    """Write the first rows; return the number of all rows."""
     count = 0
     for count, row in enumerate(rows, 1):
         if count == 1:
@@ -165,7 +166,10 @@ def _line(values: Iterable[Any]) -> str:
 
 
 def to_percent(text: str, names: Collection[str]) -> str:
-    """Return a statement with `:name` as psycopg wants it, `%(name)s`; only for those names, and only outside of texts."""
+    """Return a statement with each `:name` replaced by psycopg's `%(name)s`.
+
+    Only the given names are replaced, and none in strings, quoted identifiers and comments.
+    """
     out, place = [], 0
     while (found := _TOKEN.search(text, place)) is not None:
         out.append(text[place : found.start()].replace("%", "%%"))
@@ -177,7 +181,7 @@ def to_percent(text: str, names: Collection[str]) -> str:
 
 
 def _comment_end(text: str, start: int) -> int:
-    """Return where a comment ends that begins before `start`: in PostgreSQL they nest."""
+    """Return the end of the block comment whose opening ends at `start`. In PostgreSQL, block comments nest."""
     depth, place = 1, start
     while depth and (found := _COMMENT.search(text, place)) is not None:
         depth += 1 if found[0] == "/*" else -1
