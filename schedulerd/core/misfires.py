@@ -56,12 +56,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Occurrences that are not started, for one reason `why`: `status` is skipped or missed."""
+    """Occurrences that are not started, for the reason `why`. `status` is skipped or missed."""
 
     status: Status
     gap: Gap
     why: str
-    window: str | None = None  # the blackout
+    window: str | None = None  # the blackout, if that is the reason
 
     def __str__(self) -> str:
         """Return the reason for display, with the number of occurrences when there are several."""
@@ -71,7 +71,7 @@ class Passed:
         return f"{text} ({self.gap.count} occurrences, {to_text(self.gap.first)} to {to_text(self.gap.last)})"
 
 
-PAUSED, BLACKOUT = "paused", "blackout"  # reasons of skipped rows
+PAUSED, BLACKOUT = "paused", "blackout"  # reasons for skipped occurrences
 SUPERSEDED = "a newer occurrence was started instead"
 TOO_LATE = "later than its misfire_grace"
 CHANGED = "its rule was changed before it was started"
@@ -92,8 +92,8 @@ class Decision:
 def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DUE) -> Due:
     """Return the occurrences later than `after` whose start is not later than `now`.
 
-    At most the newest `most` are listed. Earlier ones are counted without enumeration, and the first listed one is found by
-    bisection. An occurrence that is scheduled by `now` and starts later, because it is delayed, is not due.
+    At most the newest `most` are listed. Earlier ones are counted without enumeration, and bisection finds the first listed
+    one. An occurrence that is scheduled by `now`, but delayed to a later start, is not due.
     """
     upto = newest_started(trigger, after, now) if trigger.moves_starts else now
     number = trigger.count(after, upto)
@@ -106,7 +106,7 @@ def due_of(trigger: Trigger, after: datetime, now: datetime, most: int = MOST_DU
 
 
 def newest_started(trigger: Trigger, after: datetime, now: datetime) -> datetime:
-    """Return the newest occurrence later than `after` that starts by `now`, or `after`. Starts ascend."""
+    """Return the newest occurrence later than `after` that starts by `now`, else `after`. Starts are in ascending order."""
     low, high = after, now
     while high - low > MICROSECOND:
         middle = low + (high - low) // 2
@@ -128,7 +128,7 @@ def most_needed(job: Job) -> int:
 
 def _begin_of_newest(trigger: Trigger, after: datetime, now: datetime, most: int) -> datetime:
     """Return the occurrence before the newest `most` ones."""
-    low, high = after, now  # more than `most` are later than `low`, at most `most` are later than `high`
+    low, high = after, now  # invariant: more than `most` are later than `low`, at most `most` later than `high`
     span = timedelta(minutes=1)
     while now - span > after and trigger.count(now - span, now) <= most:  # short spans first: counting them is cheap
         high, span = now - span, span * 2
@@ -153,9 +153,9 @@ def decide_due(job: Job, due: Due, now: datetime) -> Decision:
     """Return which of the due occurrences start.
 
     Occurrences in a blackout are skipped. Of the others, one later than `misfire_grace` is a misfire. With `catch_up:
-    latest` the newest starts, with `none` only if it is within the grace; earlier ones are missed, because the newest
-    replaces them. With `all` each starts, one after the other with `catch_up_spacing` between them. Occurrences older than
-    `catch_up_age` are missed, and with `all` also those before the newest `catch_up_limit`.
+    latest`, the newest starts; with `none`, it starts only if it is within the grace. Earlier ones are missed, because the
+    newest replaces them. With `all`, each starts, one after the other, `catch_up_spacing` apart. Occurrences older than
+    `catch_up_age` are missed. With `all`, those before the newest `catch_up_limit` are missed, too.
     """
     fates, before = _fates(job, due, now)
     wanted = [place for place, why in enumerate(fates) if why is None]
@@ -169,7 +169,7 @@ def decide_due(job: Job, due: Due, now: datetime) -> Decision:
 
 
 def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
-    """Return for each occurrence why it is not started, or None, and why the earlier ones are not."""
+    """Return the reason why each occurrence is not started, or None if it is, and the reason for the earlier ones."""
     fates = [_fate(job, each, now) for each in due.occurrences]
     if job.catch_up is CatchUp.ALL:
         over = f"more than its catch_up_limit of {job.catch_up_limit}"
@@ -182,13 +182,13 @@ def _fates(job: Job, due: Due, now: datetime) -> tuple[list[str | None], str]:
 
 
 def decide_held(job: Job, due: Due, now: datetime) -> Decision:
-    """Decide about occurrences whose decision was delayed: newer ones may have been decided meanwhile."""
+    """Decide about occurrences whose decision was delayed. Newer ones may have been decided in the meantime."""
     why = _newer_stands(job, due.occurrences[-1].scheduled_at, now)
     return pass_all(due, Status.MISSED, why) if why is not None else decide_due(job, due, now)
 
 
 def one_by_one(decision: Decision, due: Due) -> Decision:
-    """Return a decision with a separate element for each occurrence that is not started."""
+    """Return a decision with a separate `Passed` for each occurrence that is not started."""
     passed = [
         Passed(one.status, Gap(each.scheduled_at, each.scheduled_at, 1), one.why, one.window)
         for one in decision.passed
@@ -206,7 +206,7 @@ def pass_all(due: Due, status: Status, why: str) -> Decision:
 
 
 def still_starts(job: Job, origin: Origin) -> bool:
-    """Return whether a job that may have been changed still has the kind of trigger that made it due."""
+    """Return whether a job, which may have changed, still has the kind of trigger that made it due."""
     events = job.trigger.events if job.trigger is not None else NO_EVENTS
     if origin is Origin.STARTUP:
         return job.enabled and events.at_startup
@@ -214,10 +214,10 @@ def still_starts(job: Job, origin: Origin) -> bool:
 
 
 def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, now: datetime) -> str | None:
-    """Return why a run that is recorded as running, but was never started, is not started now; None when it is.
+    """Return why a run that is recorded as running, but was never started, is not started now; None if it is.
 
-    An occurrence follows the catch-up policy of its job. A retry continues like one that waits. A manual run starts within
-    the job's `misfire_grace`. `is_replanned` is true when the job's trigger has been changed since.
+    An occurrence follows the catch-up policy of its job. A retry starts like a waiting retry. A manual run starts within the
+    job's `misfire_grace`. `is_replanned` is true when the job's trigger has changed since the run was recorded.
     """
     deadline_at = deadline_of(job, run, None)
     if deadline_at is not None and deadline_at <= now:
@@ -240,7 +240,7 @@ def why_left_unstarted(job: Job, run: Run, is_paused: bool, is_replanned: bool, 
 
 
 def why_too_late(job: Job, run: Run, now: datetime) -> str | None:
-    """Return why an occurrence whose row was recorded late is not started, or None when it is."""
+    """Return why an occurrence whose row was recorded late is not started; None if it is."""
     if run.origin is not Origin.SCHEDULE or run.scheduled_at is None or job.trigger is None:
         return None
     if now - run.queued_at <= OVERDUE:
@@ -249,7 +249,7 @@ def why_too_late(job: Job, run: Run, now: datetime) -> str | None:
 
 
 def _superseded(job: Job, run: Run, now: datetime) -> str | None:
-    """Return SUPERSEDED when a newer occurrence replaces an unstarted one under the catch-up policy, else None."""
+    """Return SUPERSEDED if a newer occurrence replaces an unstarted one under the catch-up policy, else None."""
     if run.origin is Origin.AFTER or run.scheduled_at is None:
         return None
     return _newer_stands(job, run.scheduled_at, now)
@@ -267,7 +267,7 @@ def _is_misfire(job: Job, occurrence: Occurrence, now: datetime) -> bool:
 
 
 def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
-    """Return why an occurrence, considered alone, cannot start now; None when it can."""
+    """Return why an occurrence, considered alone, cannot start now; None if it can."""
     if occurrence.skipped is not None:
         return BLACKOUT
     if job.catch_up is CatchUp.NONE and _is_misfire(job, occurrence, now):
@@ -279,7 +279,7 @@ def _fate(job: Job, occurrence: Occurrence, now: datetime) -> str | None:
 
 
 def _grouped(fates: Sequence[tuple[Occurrence, str | None]], earlier: Gap | None, before: str) -> Iterator[Passed]:
-    """Yield one element for each unbroken series of occurrences with the same reason; `earlier` joins the first one."""
+    """Yield one element for each series of consecutive occurrences with the same reason; the first includes `earlier`."""
     if earlier is not None and (not fates or fates[0][1] != before):
         yield Passed(Status.MISSED, earlier, before)
         earlier = None
@@ -304,9 +304,9 @@ def spread_out(count: int, seconds: float) -> list[float]:
 def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetime, now: datetime) -> datetime:
     """Return the instant through which a job is decided after the clock was set back from `before` to `now`.
 
-    Repeated times are considered again. The ledger rejects occurrences that were started, so a fixed time does not start
-    twice, and one that a wrong clock skipped is not lost. A job that follows elapsed time continues from the new time, as
-    in Debian's cron(8), but not earlier than half its period after its last occurrence.
+    Repeated times are considered again. The ledger rejects occurrences that were started: a fixed time does not start twice,
+    and one that a wrong clock skipped is not lost. A job that follows elapsed time continues from the new time, as in
+    Debian's cron(8), but not earlier than half its period after its last occurrence.
     """
     if decided <= now:
         return decided
@@ -322,7 +322,7 @@ def decided_after_step_back(trigger: Trigger, decided: datetime, before: datetim
 
 
 def follows(after: After, ends: Mapping[str, datetime]) -> datetime | None:
-    """Return when a job becomes due by `after`, given the ends since it was last due; None when it does not."""
+    """Return when a job becomes due by `after`, given the ends since it was last due; None if it does not."""
     matching = [ends[job_id] for job_id in after.jobs if job_id in ends]
     if not matching or (after.needs_all and len(matching) < len(after.jobs)):
         return None
@@ -330,12 +330,12 @@ def follows(after: After, ends: Mapping[str, datetime]) -> datetime | None:
 
 
 def is_wanted(after: After, status: Status) -> bool:
-    """Return whether a job starts after an end with this status."""
+    """Return whether a job with this `after` starts when a run ends with `status`."""
     if after.when is When.ALWAYS:
         return True
     return (status is Status.SUCCESS) is (after.when is When.SUCCESS) and status is not Status.CANCELLED
 
 
 def pause_is_over(until: datetime | None, now: datetime) -> bool:
-    """Return whether a pause until `until` has expired; one without an end never does."""
+    """Return whether a pause until `until` has expired. A pause without an end never expires."""
     return until is not None and now >= until

@@ -1,4 +1,4 @@
-"""The configuration in force: what the daemon was started with, and after a reload what the files say then."""
+"""The configuration in force: the one loaded at startup or by the last successful reload."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RELOAD_SECONDS = 0.5  # between two reloads at least: signals that come meanwhile are one
+RELOAD_SECONDS = 0.5  # the shortest interval between two reloads; requests within it are combined
 
 
 class Reloader:
-    """Puts configurations into force, one at a time; whoever holds `lock` keeps a reload waiting."""
+    """Puts configurations into force, one at a time. A reload waits while another task holds `lock`."""
 
     def __init__(
         self,
@@ -44,23 +44,26 @@ class Reloader:
         clock: Clock,
         threads: Executor,
     ) -> None:
-        """Files are read in `threads`, since a look at them may hang."""
+        """Files are read in `threads`, because access to them may block."""
         self.config = config
         self.lock = asyncio.Lock()
         self._config_state, self._archive, self._definitions = config_state, archive, definitions
         self._notifier, self._clock, self._threads = notifier, clock, threads
-        self._waits = False  # a reload that will read the configuration as it is from now on
+        self._waits = False  # a reload has been requested and has not read the files yet
         self._next_at = 0.0
 
     def is_wanted(self) -> bool:
-        """Return whether a request needs a reload of its own: one that is still to begin reads what there is then."""
+        """Return whether a request needs a new reload, and record it as requested.
+
+        A reload that has not read the files yet serves all requests made until then.
+        """
         if self._waits:
             return False
         self._waits = True
         return True
 
     def apply(self, config: Config, files: Files) -> Changes:
-        """Put a configuration into force, and keep a copy of what it was read from."""
+        """Put a configuration into force and save a copy of its files as the last good configuration."""
         self._archive.record(config.jobs)
         changes = self._definitions.apply(config.jobs, config.pools)
         self._config_state.copy_error = None
@@ -73,7 +76,7 @@ class Reloader:
         return changes
 
     async def reload(self) -> None:
-        """Read the configuration again; a file with mistakes changes nothing, and health shows them."""
+        """Read the configuration again. If a file has errors, nothing changes, and health reports them."""
         async with self.lock:
             await asyncio.sleep(max(0.0, self._next_at - self._clock.monotonic()))
             self._waits, self._next_at = False, self._clock.monotonic() + RELOAD_SECONDS
@@ -90,23 +93,23 @@ class Reloader:
                 for problem in error.problems:
                     log.error("%s", problem)
                 log.error("not reloaded: the configuration of %s stays", to_text(self._config_state.loaded_at))
-            except Exception as error:  # a reload that fails, however, must be seen, and must not end the daemon
+            except Exception as error:  # any failure must be reported and must not end the daemon
                 self._config_state.refused([f"{type(error).__name__}: {error}"])
                 log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
             self._notifier.ready(self.status)
 
     @property
     def status(self) -> str:
-        """What the service manager is told of it."""
+        """The status text for the service manager (sd_notify(3), STATUS=)."""
         return self.jobs + self._config_state.status
 
     @property
     def jobs(self) -> str:
-        """How many jobs there are, in words."""
+        """The number of jobs, as a text for messages."""
         return counted(len(self.config.jobs), "job")
 
     def warn(self, config: Config) -> None:
-        """Log what is not right with a configuration, though it is in force."""
+        """Log the warnings of a configuration in force, its skipped files, and limits that cannot be enforced."""
         for problem in config.skipped:
             log.error("%s (its file is left out, since include_errors is skip)", problem)
         for warning in config.warnings:

@@ -1,4 +1,7 @@
-"""What callers are shown of jobs and runs: the shapes of the API, as plain values and as bytes made once a change."""
+"""Views of jobs, runs and figures in the format of the API: as plain values, and as JSON.
+
+The JSON of a job is rendered once for each change.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ from ..store.protocol import DailyFigures
 
 
 def run_view(run: Run) -> dict[str, Any]:
-    """Return a history item: the eight fields of the founding API, and ours.
+    """Return a run as a history item: the eight fields of the founding API and further ones.
 
-    `started_at` is a text by contract: for a row that was never started it is the time of that decision, and
+    By contract, `started_at` is never null. For a run that was not started, it is the time of that decision;
     `lateness_seconds` and `duration_seconds` are null.
     """
     lateness = run.lateness_seconds
@@ -44,7 +47,7 @@ def run_view(run: Run) -> dict[str, Any]:
 
 
 def job_view(state: JobState) -> dict[str, Any]:
-    """Return a job: the nine fields of the founding API, and ours."""
+    """Return a job: the nine fields of the founding API and further ones."""
     job, pause = state.job, state.pause
     shows_next = state.next_run_at is not None and pause is None
     return {
@@ -74,14 +77,17 @@ def job_view(state: JobState) -> dict[str, Any]:
 
 
 def backlog_view(backlog: Backlog) -> dict[str, Any] | None:
-    """Return what waits in the outage journal, None when nothing does."""
+    """Return the number, size and begin of the changes in the outage journal; None when it is empty."""
     if not backlog.changes or backlog.since is None:
         return None
     return {"changes": backlog.changes, "size_bytes": backlog.size_bytes, "since": to_text(backlog.since)}
 
 
 def unwritten_view(due: int, ends: int, accepts_runs: bool) -> dict[str, Any] | None:
-    """Return how much waits until the history or the outage journal can be written; None when they can, and nothing does."""
+    """Return the numbers of due occurrences and ends of runs that cannot be written to the history or the outage journal.
+
+    Return None when there are none and new runs are accepted.
+    """
     return {"due": due, "ends": ends} if due or ends or not accepts_runs else None
 
 
@@ -89,7 +95,7 @@ CHARTED = ("cpu_percent", "load1", "memory_percent", "swap_percent", "disk_perce
 
 
 def queue_view(not_started: Iterable[Run], now: datetime) -> dict[str, Any]:
-    """Return how many runs wait, and for how long the one that has waited longest; retries do from their time on."""
+    """Return the number of waiting runs and the longest wait in seconds. A retry waits from its scheduled time on."""
     ages = [age for run in not_started if (age := (now - since(run)).total_seconds()) >= 0]
     return {"waiting": len(ages), "oldest_seconds": round(max(ages), 3) if ages else None}
 
@@ -110,7 +116,7 @@ def health_point(run: Run) -> dict[str, Any]:
 
 
 def series(days: Iterable[DailyFigures]) -> list[dict[str, Any]]:
-    """Return days as points of a chart, oldest first: sums over the jobs of each, and the figures of each job."""
+    """Return days as points of a chart, oldest first: for each day, the sums of all jobs and the figures of each job."""
     found: dict[str, list[DailyFigures]] = {}
     for one in days:
         found.setdefault(one.day, []).append(one)
@@ -139,7 +145,7 @@ def to_bytes(value: Any) -> bytes:
 
 
 class JobList:
-    """The list of all jobs as JSON. A change of one job renders that job again, a request without a change nothing."""
+    """The list of all jobs as JSON. Only jobs that have changed since the last request are rendered again."""
 
     def __init__(self, table: JobTable) -> None:
         self._table = table
@@ -159,7 +165,7 @@ class JobList:
         return self._bytes, self._etag
 
     def one(self, state: JobState) -> bytes:
-        """Return the JSON of one job. The table's lock is held."""
+        """Return the JSON of one job. The caller holds the table's lock."""
         if state.rendered is None:
             state.rendered = to_bytes(job_view(state))
         return state.rendered
