@@ -1,21 +1,21 @@
--- The schema as all migrations together make it; a test compares. A new history is made by the migrations, not by this.
--- Texts that are compared bytewise are COLLATE "C": run ids sort by time then, whatever the database's locale is.
+-- The schema that results from all migrations, for reference; a test compares them. The migrations create a new history.
+-- Texts that are compared bytewise are COLLATE "C", so that run ids sort by time in a database of any locale.
 
 CREATE TABLE jobs (
     job_id text COLLATE "C" PRIMARY KEY,
-    rule text NOT NULL,                  -- the trigger's text; another one is planned anew from planned_since
-    planned_since timestamptz NOT NULL,  -- no occurrence up to here is looked for
+    rule text NOT NULL,                  -- the trigger's text; when it changes, planned_since is set anew
+    planned_since timestamptz NOT NULL,  -- occurrences up to this instant are not considered
     paused_at timestamptz,
     paused_by text,
     pause_reason text,
     paused_until timestamptz
 );
 
--- The ledger and the history in one: a row is durable before its action starts.
+-- The ledger, which is also the history. A row is durable before its action starts.
 CREATE TABLE runs (
     run_id text COLLATE "C" PRIMARY KEY,  -- sorts by time
     job_id text COLLATE "C" NOT NULL,
-    scheduled_at timestamptz,             -- the occurrence; NULL when it was asked for by hand
+    scheduled_at timestamptz,             -- the occurrence; NULL for a manual run
     attempt integer NOT NULL,
     origin text COLLATE "C" NOT NULL,
     status text COLLATE "C" NOT NULL,
@@ -26,18 +26,18 @@ CREATE TABLE runs (
     exit_code integer,
     records_processed bigint NOT NULL,
     error_message text,
-    details json,                         -- not jsonb: what a run said stays as it said it
+    details json,                         -- not jsonb, which would not preserve the text that a run has reported
     node text COLLATE "C" NOT NULL,
     actor text,
     idempotency_key text COLLATE "C",
-    sequence bigint NOT NULL DEFAULT 0    -- the order of recording, whatever the clock said; 0: from before there was one
+    sequence bigint NOT NULL DEFAULT 0    -- the order of recording, independent of the clock; 0 for rows older than this column
 );
 
--- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
+-- Each occurrence has at most one row for each attempt. This index decides between concurrent writers.
 CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_recorded ON runs (sequence, run_id);
-CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
+CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures does not read other rows
 CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (sequence, run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at, run_id) WHERE finished_at IS NOT NULL;
@@ -54,22 +54,22 @@ CREATE TABLE daily_stats (
     duration_max double precision,
     lateness_p95 double precision,
     output_bytes bigint NOT NULL DEFAULT 0,
-    timezone text,  -- in which its day begins and ends; NULL: not known any more
+    timezone text,  -- the time zone of the day; NULL if unknown
     PRIMARY KEY (day, job_id)
 );
 
--- What is asked of the whole history is kept beside it, in the same transaction as the rows, so that nobody counts them all.
--- A period is the first 7 digits of a run_id (2^20 milliseconds, 17.5 minutes), or '' for all time. By node, so that two
--- nodes don't wait for each other's commits.
+-- Counters of the whole history, updated in the transaction that changes the rows, so that no query counts all rows.
+-- A period is the first 7 digits of a run_id (2^20 milliseconds, 17.5 minutes), or '' for all time. Each node has rows of its
+-- own, so that two nodes do not wait for each other's commits.
 CREATE TABLE run_counts (
     period text COLLATE "C" NOT NULL,
     status text COLLATE "C" NOT NULL,
     node text COLLATE "C" NOT NULL,
     number bigint NOT NULL,
     PRIMARY KEY (period, status, node)
-) WITH (fillfactor = 50);  -- the same few rows change again and again
+) WITH (fillfactor = 50);  -- the same few rows are updated frequently
 
--- Lateness in classes that end at `upto` microseconds, each 10 % wider than the one before.
+-- Classes of lateness. `upto` is the upper bound in microseconds, 10 % above that of the class before.
 CREATE TABLE lateness_classes (upto bigint PRIMARY KEY);
 CREATE TABLE lateness_counts (
     period text COLLATE "C" NOT NULL,
@@ -92,7 +92,7 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT min(upto) FROM lateness_classes WHERE upto >= extract(epoch FROM started_at - scheduled_at) * 1000000
 $$;
 
--- One statement's rows are counted at once, in one order, so that two of these never wait for each other in a circle.
+-- The rows of a statement are counted together, in a fixed order, so that two transactions do not deadlock.
 CREATE FUNCTION count_entered() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO run_counts
@@ -151,10 +151,10 @@ REFERENCING OLD TABLE AS so_far NEW TABLE AS now_so FOR EACH STATEMENT EXECUTE F
 CREATE TRIGGER runs_gone AFTER DELETE ON runs
 REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_gone();
 
--- Whose history this is: one daemon's. A second one would take the first one's runs for lost.
+-- The daemon that owns this history. A second daemon would record the running runs of the first one as abandoned.
 CREATE TABLE owner (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-    daemon text COLLATE "C" NOT NULL,  -- which stays the same over restarts
-    name text NOT NULL,                -- for people
+    daemon text COLLATE "C" NOT NULL,  -- an identifier that does not change at restarts
+    name text NOT NULL,                -- for display
     since timestamptz NOT NULL
 );

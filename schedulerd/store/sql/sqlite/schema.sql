@@ -1,21 +1,21 @@
--- The schema as all migrations together make it; a test compares. A new history is made by the migrations, not by this.
--- Instants are integer microseconds since 1970-01-01 UTC: datetime(started_at / 1e6, 'unixepoch') shows one.
+-- The schema that results from all migrations, for reference; a test compares them. The migrations create a new history.
+-- Instants are integer microseconds since 1970-01-01 UTC. Display one with datetime(started_at / 1e6, 'unixepoch').
 
 CREATE TABLE jobs (
     job_id TEXT PRIMARY KEY,
-    rule TEXT NOT NULL,              -- the trigger's text; another one is planned anew from planned_since
-    planned_since INTEGER NOT NULL,  -- no occurrence up to here is looked for
+    rule TEXT NOT NULL,              -- the trigger's text; when it changes, planned_since is set anew
+    planned_since INTEGER NOT NULL,  -- occurrences up to this instant are not considered
     paused_at INTEGER,
     paused_by TEXT,
     pause_reason TEXT,
     paused_until INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- The ledger and the history in one: a row is durable before its action starts.
+-- The ledger, which is also the history. A row is durable before its action starts.
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY,  -- sorts by time
     job_id TEXT NOT NULL,
-    scheduled_at INTEGER,     -- the occurrence; NULL when it was asked for by hand
+    scheduled_at INTEGER,     -- the occurrence; NULL for a manual run
     attempt INTEGER NOT NULL,
     origin TEXT NOT NULL,
     status TEXT NOT NULL,
@@ -30,14 +30,14 @@ CREATE TABLE runs (
     node TEXT NOT NULL,
     actor TEXT,
     idempotency_key TEXT,
-    sequence INTEGER NOT NULL DEFAULT 0  -- the order of recording, whatever the clock said; 0: from before there was one
+    sequence INTEGER NOT NULL DEFAULT 0  -- the order of recording, independent of the clock; 0 for rows older than this column
 ) STRICT, WITHOUT ROWID;
 
--- Each occurrence has exactly one first attempt, and one of each further: this index settles every race about them.
+-- Each occurrence has at most one row for each attempt. This index decides between concurrent writers.
 CREATE UNIQUE INDEX runs_occurrence ON runs (job_id, scheduled_at, attempt) WHERE scheduled_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency ON runs (job_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX runs_recorded ON runs (sequence, run_id);
-CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures doesn't read the others
+CREATE INDEX runs_history ON runs (job_id, sequence, run_id, status);  -- with the status: a page of failures does not read other rows
 CREATE INDEX runs_notable ON runs (sequence, run_id, status) WHERE status <> 'success';
 CREATE INDEX runs_unfinished ON runs (sequence, run_id) WHERE status IN ('queued', 'running');
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
@@ -54,11 +54,11 @@ CREATE TABLE daily_stats (
     duration_max REAL,
     lateness_p95 REAL,
     output_bytes INTEGER NOT NULL DEFAULT 0,
-    timezone TEXT,  -- in which its day begins and ends; NULL: not known any more
+    timezone TEXT,  -- the time zone of the day; NULL if unknown
     PRIMARY KEY (day, job_id)
 ) STRICT, WITHOUT ROWID;
 
--- What is asked of the whole history is kept beside it, in the same transaction as the rows, so that nobody counts them all.
+-- Counters of the whole history, updated in the transaction that changes the rows, so that no query counts all rows.
 -- A period is the first 7 digits of a run_id (2^20 milliseconds, 17.5 minutes), or '' for all time.
 CREATE TABLE run_counts (
     period TEXT NOT NULL,
@@ -67,7 +67,7 @@ CREATE TABLE run_counts (
     PRIMARY KEY (period, status)
 ) STRICT, WITHOUT ROWID;
 
--- Lateness in classes that end at `upto` microseconds, each 10 % wider than the one before.
+-- Classes of lateness. `upto` is the upper bound in microseconds, 10 % above that of the class before.
 CREATE TABLE lateness_classes (upto INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE lateness_counts (
     period TEXT NOT NULL,
