@@ -1,4 +1,4 @@
-"""The command `schedulerd` (also `python -m schedulerd`): starts the daemon, or says what is wrong with a configuration."""
+"""The command `schedulerd` (also `python -m schedulerd`): starts the daemon, or checks the configuration."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from .state_dir import refused_places
 
 log = logging.getLogger(__package__)
 
-FINAL_STATUSES = (2, 78)  # after which the unit is not started again on its own (RestartPreventExitStatus=)
-FOREIGN = ("command", "shell", "python")  # the actions that run what is not ours
+FINAL_STATUSES = (2, 78)  # systemd does not restart the unit after these (RestartPreventExitStatus=)
+FOREIGN = ("command", "shell", "python")  # the actions that run programs other than schedulerd's own
 MOST_NAMED = 5
-FIRST_PERSON = 1000  # the lowest uid of a person (login.defs(5), UID_MIN): whose own daemon it is, theirs are the jobs
+FIRST_PERSON = 1000  # the lowest uid of a person (login.defs(5), UID_MIN), who owns the jobs of their own daemon
 CANNOT_START = "schedulerd cannot start as it is configured: see its log (journalctl -u schedulerd)"
-SWITCH_SECONDS = 0.0005  # a start passes through four threads: a busy one must not hold each of them up for Python's 5 ms
+SWITCH_SECONDS = 0.0005  # four threads take part in a start: each would wait Python's default of 5 ms for a busy one
 
 
 def _check(path: str) -> int:
     config = load(path)
     if _become_owner_of(config.state_dir):
         config = load(path)
-        if (name := name_of(os.geteuid())) != __package__:  # the package's user
+        if (name := name_of(os.geteuid())) != __package__:  # the user that the package creates
             print(f"note: looked at as {name}, whose state directory it is", file=sys.stderr)
     if config.skipped:
         raise ConfigError(list(config.skipped))
@@ -65,9 +65,10 @@ def _check(path: str) -> int:
 
 
 def _check_places(config: Config) -> None:
-    """Raise UnsafeError when the daemon would not start where its files are to be.
+    """Raise UnsafeError if the daemon would refuse the paths of its files.
 
-    Whose state directory it is shows as whom the daemon runs. Warn when it is not there, or somebody else's.
+    The owner of the state directory is the user of the daemon. If the directory does not exist or has another owner, print
+    the problems as warnings.
     """
     problems = refused_places(config)
     if not problems:
@@ -80,7 +81,7 @@ def _check_places(config: Config) -> None:
 
 
 def backup_warnings(folders: Folders) -> Iterator[str]:
-    """Yield a line on each job whose folder of backups is refused; one that is not there is looked at when it is made."""
+    """Yield a warning for each job whose backup folder is refused. A missing folder is checked when it is created."""
     for folder, job in ((folder, job) for folder, jobs in folders.items() if os.path.isdir(folder) for job in jobs):
         try:
             catalogue_of(folder, [job]).close()
@@ -89,7 +90,7 @@ def backup_warnings(folders: Folders) -> Iterator[str]:
 
 
 def own_user_note(jobs: Iterable[Job], uid: int) -> str | None:
-    """Return a line on the jobs that run as the daemon's own user, None when there are none, or `uid` is a person's."""
+    """Return a note on the jobs that run as the daemon's own user; None if there are none, or if `uid` is a person's."""
     names = [job.job_id for job in jobs if job.user is None and job.action in FOREIGN]
     if not names or uid >= FIRST_PERSON:
         return None
@@ -100,7 +101,10 @@ def own_user_note(jobs: Iterable[Job], uid: int) -> str | None:
 
 
 def _become_owner_of(state_dir: str) -> bool:
-    """As root, go on as the user whose state directory it is: what only root can read or do is a mistake for the daemon."""
+    """If root, change to the owner of the state directory; return whether the user was changed.
+
+    The check then reports what only root can read or do, because the daemon cannot.
+    """
     try:
         owner = pwd.getpwuid(os.stat(state_dir).st_uid)
     except (OSError, KeyError):
@@ -114,7 +118,7 @@ def _become_owner_of(state_dir: str) -> bool:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return what the command takes."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="schedulerd", description="A job scheduler for this host.")
     parser.add_argument("--config", default=DEFAULT_CONFIG, metavar="FILE", help="the configuration (%(default)s)")
     parser.add_argument(
@@ -129,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command `schedulerd`; return its exit status (0, 1, 2 for a bad configuration, 75, 78: see errors.py)."""
+    """Run the command `schedulerd`; return its exit status: 0, 1, 2 (invalid configuration), 75 or 78 (see core/errors.py)."""
     fill_standard()
     passed = passed_sockets()
     try:
@@ -163,8 +167,8 @@ def _run(options: argparse.Namespace, passed: list[socket.socket]) -> int:
     raise_limit()
     if limit() < FEWEST:
         raise SchedulerdError(f"at least {FEWEST} descriptors are needed, and there are {limit()}: {MORE_DESCRIPTORS}")
-    # A careless parent may have left signals blocked, or the ends of children ignored: nothing would be heard of either.
-    # A request to reload that comes from now on waits until the daemon can hear it.
+    # The parent process may have left signals blocked or SIGCHLD ignored; the daemon would receive neither.
+    # SIGHUP stays blocked until the daemon handles it: a request to reload remains pending until then.
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.setswitchinterval(SWITCH_SECONDS)

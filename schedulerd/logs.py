@@ -1,9 +1,10 @@
-"""Logging: one line a record to stderr, or under systemd records with fields in the journal.
+"""Logging: one line for each record to stderr, or, under systemd, records with fields to the journal.
 
-In the journal a record has the fields of systemd.journal-fields(7), and of ours JOB_ID and RUN_ID, when its message names
-a job or run: `log.info("job %s: run %s …", …)`. So `journalctl JOB_ID=backup` finds them.
+In the journal, a record has the fields of systemd.journal-fields(7). If its message names a job or run, it also has JOB_ID
+and RUN_ID: `log.info("job %s: run %s …", …)`. So `journalctl JOB_ID=backup` finds the records of a job.
 
-Nobody waits for who reads the log (see `outlet`). Of a traceback that comes again and again only the last line is logged.
+A slow reader of the log does not block the daemon (see host/nonblocking.py). If a traceback is repeated, only its last line
+is logged.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ log = logging.getLogger(__name__)
 LEVELS = ("debug", "info", "warning", "error")
 _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 LONGEST = 8000  # characters of one record
-MOST_PLACES = 1000  # in the program, of which tracebacks were logged
-MANY_KEPT = 100  # messages: fewer wait for a reader who is busy
-CLOSE_SECONDS = 1.0  # for a reader to take some of what waits, at the end
-LONGEST_CLOSE_SECONDS = 5.0  # for a reader to take all of it
+MOST_PLACES = 1000  # in the code, whose tracebacks are remembered
+MANY_KEPT = 100  # waiting messages that count as trouble; fewer are normal for a busy reader
+CLOSE_SECONDS = 1.0  # at exit, for the reader to accept some of the waiting messages
+LONGEST_CLOSE_SECONDS = 5.0  # at exit, for the reader to accept all of them
 JOURNAL = "/run/systemd/journal/socket"
 IDENTIFIER = "schedulerd"
-_PLACE = re.compile(r"(?:\b(job|run) )?%[-+ #0]*[\d.*]*([a-zA-Z%])")  # of an argument of a message, with what it is
+_PLACE = re.compile(r"(?:\b(job|run) )?%[-+ #0]*[\d.*]*([a-zA-Z%])")  # the place of an argument in a message, with its kind
 
 
 class _OneLine(logging.Formatter):
-    """Escapes control characters, so that what a job printed cannot forge a record (CWE-117)."""
+    """Escapes control characters, so that the output of a job cannot forge a record (CWE-117)."""
 
     def __init__(self, in_journal: bool, with_time: bool = True) -> None:
         super().__init__("%(message)s" if in_journal or not with_time else "%(asctime)s %(levelname)-7s %(message)s")
@@ -60,24 +61,24 @@ class _OneLine(logging.Formatter):
         return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = record.message[: LONGEST + 1]  # before it is escaped, which takes its time
+        record.message = record.message[: LONGEST + 1]  # before it is escaped, which is slow for long texts
         return one_line(super().formatMessage(record))
 
     def formatException(self, error: Any) -> str:
-        """Return a traceback in which each error is one line, whatever it quotes."""
+        """Return a traceback in which the message of each error is one line, even if its text has several."""
         parts = (part.strip("\n") for part in traceback.format_exception(*error))
         return "\n".join(escaped(part) if part.startswith("  ") else one_line(part) for part in parts)
 
 
 class _Tracebacks:
-    """Remembers which tracebacks were logged: one that comes again is told in one line, but for now and then."""
+    """Remembers which tracebacks were logged. A repeated one is reduced to one line, except at growing intervals."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
         self._seen: dict[tuple[Any, ...], FailureLog] = {}
 
     def shortened(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Return a record, without its traceback when that was logged a moment ago."""
+        """Return a record, without its traceback if that was logged recently."""
         if not record.exc_info or (error := record.exc_info[1]) is None or self._is_to_be_told(record, error):
             return record
         short = copy.copy(record)
@@ -101,33 +102,36 @@ def _innermost(traceback: TracebackType | None) -> tuple[str, int]:
 
 
 class Unwaiting(logging.Handler):
-    """Passes records on through an outlet, so that nobody waits for their reader."""
+    """Writes records through a non-blocking writer: a slow reader does not block the threads that log."""
 
     outlet: NonBlockingWriter
 
     @property
     def trouble(self) -> str | None:
-        """What became of records that nobody took, in words, or None."""
+        """The message about records that the reader did not accept, or None."""
         if self.outlet.kept < MANY_KEPT and not self.outlet.lost:
             return None
         return f"nobody reads the log: {counted(self.outlet.kept, 'message')} kept, {self.outlet.lost} lost"
 
     def flush(self) -> None:
-        """Pass on what waits, as far as it is taken now."""
+        """Write the waiting records, as far as the reader accepts them now."""
         with self.lock or threading.RLock():
             self.outlet.flush()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Tell of a record that cannot be formatted, in its place."""
+        """Log an error in place of a record that cannot be formatted."""
         text = f"a message of {record.pathname}:{record.lineno} cannot be formatted: {record.msg!r}"
         self.outlet.put(self._made(_record(logging.ERROR, text)))
 
     def _made(self, record: logging.LogRecord) -> bytes:
-        """Return a record as it is passed on."""
+        """Return the bytes of a record."""
         raise NotImplementedError
 
     def _give_time(self, descriptor: int) -> None:
-        """Give who reads a last moment to take what waits; who takes it slowly gets no more of it than is bearable."""
+        """Wait for the reader to accept the waiting records.
+
+        The wait ends after CLOSE_SECONDS without progress, and with a slow reader after about LONGEST_CLOSE_SECONDS.
+        """
         poll, clock = select.poll(), SystemClock()
         poll.register(descriptor, select.POLLOUT)
         until = clock.monotonic() + LONGEST_CLOSE_SECONDS
@@ -148,11 +152,11 @@ class Stderr(Unwaiting):
         """Write a record."""
         try:
             self.outlet.put(self._made(record))
-        except Exception:  # as every handler: a record that cannot be formatted is told, and costs nothing else
+        except Exception:  # as in all handlers: a record that cannot be formatted is reported, and has no other effect
             self.handleError(record)
 
     def close(self) -> None:
-        """Give who reads a last moment to take what waits."""
+        """Wait briefly for the reader to accept the waiting records."""
         self._give_time(self._descriptor)
         super().close()
 
@@ -161,10 +165,10 @@ class Stderr(Unwaiting):
 
 
 class Journal(Unwaiting):
-    """Sends records to the journal by its protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), to stderr when it is away."""
+    """Sends records to the journal by its protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL), or to stderr if that fails."""
 
     def __init__(self, path: str = JOURNAL) -> None:
-        """Raise OSError when there is no journal."""
+        """Connect to the journal. Raise OSError if it is not available."""
         super().__init__()
         self.setFormatter(_OneLine(in_journal=False, with_time=False))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -182,12 +186,12 @@ class Journal(Unwaiting):
             if self._is_away:
                 self._instead = self._instead or _to_stderr(in_journal=True)
                 self._instead.handle(record)
-        except Exception:  # as every handler: a record that cannot be formatted is told, and costs nothing else
+        except Exception:  # as in all handlers: a record that cannot be formatted is reported, and has no other effect
             self.handleError(record)
 
     def close(self) -> None:
-        """Give the journal a last moment to take what waits, and close the socket."""
-        if self._socket.fileno() >= 0:  # it is closed once more at the very end
+        """Wait briefly for the journal to accept the waiting records, and close the socket."""
+        if self._socket.fileno() >= 0:  # logging.shutdown() closes each handler again at exit
             self._give_time(self._socket.fileno())
         self._socket.close()
         super().close()
@@ -214,13 +218,13 @@ class Journal(Unwaiting):
 
 
 def _field(name: str, value: str) -> bytes:
-    """Return a field as the protocol has it: with its length, since a value may have several lines."""
+    """Return a field in the binary form of the protocol, with its length: a value may have several lines."""
     data = value.encode("utf-8", "backslashreplace")
     return name.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
 
 
 def subjects(record: logging.LogRecord) -> Iterator[tuple[str, str]]:
-    """Return which job and run a record is about: its message has their ids as `job %s` and `run %s`."""
+    """Yield JOB_ID and RUN_ID with the ids that the message of a record has as `job %s` and `run %s`."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     places = (match for match in _PLACE.finditer(str(record.msg)) if match[2] != "%")
     for match, argument in zip(places, arguments, strict=False):
@@ -237,18 +241,18 @@ def _record(level: int, text: str) -> logging.LogRecord:
 
 
 def _to_stderr(in_journal: bool) -> logging.Handler:
-    if sys.stderr is None:  # it was closed when the daemon was started
+    if sys.stderr is None:  # the daemon was started with a closed stderr
         return logging.NullHandler()
     try:
         return Stderr(sys.stderr.fileno(), in_journal)
-    except (OSError, ValueError):  # somebody put something else there, which is no file
+    except (OSError, ValueError):  # stderr was replaced by an object without a descriptor
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine(in_journal))
     return handler
 
 
 def _is_journal(descriptor: int) -> bool:
-    """Return whether a descriptor is what systemd connected with the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether systemd has connected a descriptor to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         found = os.fstat(descriptor)
     except OSError:
@@ -266,9 +270,9 @@ def _handler() -> logging.Handler:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Tell of a request that is no HTTP in one line: anybody can send one, and must not fill the log.
+    """Reduce the record of an invalid HTTP request to one line: any caller can send one, and must not fill the log.
 
-    A caller who goes away while they are answered is nothing to tell of.
+    Discard the record when the caller has closed the connection before the end of the response.
     """
     if record.exc_info and isinstance(record.exc_info[1], ConnectionError):
         return False
@@ -280,25 +284,25 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 class _Seldom(logging.Filter):
-    """Lets pass of each error with a traceback what `_Tracebacks` would show in full, for what is told every second."""
+    """Discards the records that `_Tracebacks` would shorten, for a logger that repeats an error every second."""
 
     def __init__(self) -> None:
         super().__init__()
         self._tracebacks = _Tracebacks()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is to be logged."""
+        """Return whether to log a record."""
         return self._tracebacks.shortened(record) is record
 
 
 def flush() -> None:
-    """Pass on what waited for who reads the log, as far as it is taken now: called now and then."""
+    """Write the waiting records of all handlers, as far as the reader accepts them now. Called periodically."""
     for handler in logging.getLogger().handlers:
         handler.flush()
 
 
 def troubles() -> list[str]:
-    """Return what is wrong with the log, in words."""
+    """Return the problems of the log, as messages."""
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, Unwaiting)]
     return [handler.trouble for handler in handlers if handler.trouble is not None]
 
@@ -316,4 +320,4 @@ def set_up(level: str = "info") -> None:
     logging.getLogger("aiohttp.server").addFilter(_without_traceback)
     logging.getLogger("schedule").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").addFilter(_Seldom())  # a socket that cannot accept says so every second
+    logging.getLogger("asyncio").addFilter(_Seldom())  # asyncio logs a failure of accept(2) every second

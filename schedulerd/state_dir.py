@@ -1,4 +1,4 @@
-"""The state directory: create, check and lock it, and set aside what is in the way. Opens the outage journal in it."""
+"""The state directory: creates, checks and locks it, renames obstructing files, and opens the outage journal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOCKETS_OF_A_KEEPER = ("socket", "socket.new")
 
 
 def spool_of(config: Config, clock: Clock) -> OutageSpool | None:
-    """Return the spool for the changes of an outage; None when there is no room for it. Raise StoreError."""
+    """Return the spool for the changes of an outage; None if it is disabled or the disk has no room. Raise StoreError."""
     if not config.outage_journal_bytes:
         return None
     path = os.path.join(config.state_dir, "outage.journal")
@@ -44,9 +44,9 @@ def spool_of(config: Config, clock: Clock) -> OutageSpool | None:
 
 
 def lock(config: Config, clock: Clock) -> list[PathLock]:
-    """Make the state directory; return the locks on it, the socket and the history, against a second daemon.
+    """Create the state directory; return the locks on it, the socket and the history, which exclude a second daemon.
 
-    Raise SchedulerdError, or UnsafeError when others could write there, or put something else there.
+    Raise SchedulerdError, or UnsafeError if other users could write to these paths or replace them.
     """
     database = path_of(config.store)
     try:
@@ -70,7 +70,7 @@ def lock(config: Config, clock: Clock) -> list[PathLock]:
 
 
 def refused_places(config: Config) -> list[str]:
-    """Return why a daemon of this user would not start where its files are to be, a line a setting. Nothing is made."""
+    """Return why a daemon of this user would refuse the paths of its files, one line for each setting. Creates nothing."""
     wanted = {"state_dir": config.state_dir, "api.socket": config.api.socket, "store": path_of(config.store)}
     lines = []
     for name, path in wanted.items():
@@ -87,23 +87,23 @@ def refused_places(config: Config) -> list[str]:
 
 
 def _make(folder: str, mode: int, name: str) -> None:
-    """Make a folder that a setting names. Raise OSError: FileExistsError when something else is there."""
+    """Create a folder that a setting names. Raise OSError: FileExistsError if another kind of file exists at the path."""
     _check_place(name, make_folders(folder, mode, trusted()))
     if not os.path.isdir(folder):
         raise FileExistsError(errno.EEXIST, "", folder)
 
 
 def _check_place(name: str, why: str | None) -> None:
-    """Raise UnsafeError when others could lead the daemon to files of their choice."""
+    """Raise UnsafeError with the reason `why`, if there is one: other users could redirect the daemon to their files."""
     if why is not None:
         raise UnsafeError(f"{name}: {why}")
 
 
 def _clear_folder(path: str, clock: Clock) -> None:
-    """Set aside a folder, or a link, that is where a lock should be. Raise OSError.
+    """Rename a folder or symbolic link at the path of a lock file. Raise OSError.
 
-    Only a folder has a name that ends with a slash: a lock that another daemon makes just now stays where it is. (Of a link
-    that is not so, but the daemons know each other by more than the file: see locks.py.)
+    rename(2) with a trailing slash accepts only a folder: a lock file that another daemon creates at this moment is not
+    renamed. This does not hold for a link, but the lock does not depend on the file alone (see host/locks.py).
     """
     if not os.path.isdir(path) and not os.path.islink(path):
         return
@@ -113,11 +113,11 @@ def _clear_folder(path: str, clock: Clock) -> None:
 
 
 def clear_the_way(state_dir: str, clock: Clock) -> None:
-    """Set aside what is no folder where we need one, and no file where we need one. The directory is locked."""
+    """Rename each path in the locked state directory that is of the wrong kind, such as a file in place of a folder."""
     for path, is_right in _needed(state_dir):
         try:
             found = os.lstat(path)
-        except OSError:  # it does not exist, or is below a file that is set aside
+        except OSError:  # it does not exist, or its folder was a file that has been renamed
             continue
         if is_right(_followed(path, found) if is_right is stat.S_ISDIR else found.st_mode):
             continue
@@ -130,7 +130,7 @@ def clear_the_way(state_dir: str, clock: Clock) -> None:
 
 
 def _needed(state_dir: str) -> Iterator[tuple[str, Callable[[int], bool]]]:
-    """Yield what must be a folder, a regular file, or anything but a folder; each after the folder that it is in."""
+    """Yield each required path, after its folder, with a test of its mode: a folder, a regular file, or not a folder."""
     for name in FOLDERS:
         yield os.path.join(state_dir, name), stat.S_ISDIR
     for name in FILES:
@@ -150,7 +150,7 @@ def _needed(state_dir: str) -> Iterator[tuple[str, Callable[[int], bool]]]:
 def _numbers(keepers: str) -> list[str]:
     try:
         return sorted(filter(str.isdigit, os.listdir(keepers)))
-    except OSError:  # it is not made yet
+    except OSError:  # it has not been created yet
         return []
 
 
@@ -159,7 +159,7 @@ def _is_no_folder(mode: int) -> bool:
 
 
 def _followed(path: str, found: os.stat_result) -> int:
-    """Return the mode of what a link leads to: a folder may be elsewhere."""
+    """Return the mode of the target of a link: the folder itself may be elsewhere."""
     try:
         return os.stat(path).st_mode
     except OSError:

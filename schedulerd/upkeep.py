@@ -1,4 +1,4 @@
-"""Checks the files that a running daemon needs by name, and creates removed ones again."""
+"""Checks that the files that a running daemon needs exist at their paths, and creates removed ones again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .process.output import OutputFolder
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 10.0  # between two checks
+CHECK_SECONDS = 10.0  # interval of the checks
 
 
 class Upkeep:
-    """The lock files, the state directory, the API's socket and those of the keepers."""
+    """Checks the lock files, the state directory, and the sockets of the API and of the keepers."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Upkeep:
         output: OutputFolder,
         clock: Clock,
     ) -> None:
-        """`restore_keepers()` lets the keepers create their files again, and returns their errors, as messages."""
+        """`restore_keepers()` makes the keepers create their files again, and returns their errors, as messages."""
         self._locks, self._listeners, self._restore_keepers = locks, listeners, restore_keepers
         self._output, self._clock = output, clock
         self._check_at = clock.monotonic() + CHECK_SECONDS
@@ -38,11 +38,11 @@ class Upkeep:
 
     @property
     def troubles(self) -> list[str]:
-        """Return what is wrong, as messages."""
+        """Return the current problems, as messages."""
         return [*self._found, *self._output.troubles]
 
     def is_due(self) -> bool:
-        """Return once whether the next check is due. Cheap; called at each tick."""
+        """Return whether the next check is due, true once for each. Cheap; called at each tick."""
         now = self._clock.monotonic()
         if now < self._check_at:
             return False
@@ -50,7 +50,7 @@ class Upkeep:
         return True
 
     def restore(self) -> socket.socket | None:
-        """Create removed files again; return a socket when the API has a new one. A disk that hangs blocks the caller."""
+        """Create removed files again; return the API's socket if it is a new one. A disk that hangs blocks the caller."""
         if not self._checking.acquire(blocking=False):
             return None
         try:
