@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command `schedulerd`; return its exit status: 0, 1, 2 (invalid configuration), 75 or 78 (see core/errors.py)."""
+    """Run the command `schedulerd`; return the exit status: 0, 1, 2 (invalid configuration), 75 or 78 (core/errors.py)."""
     fill_standard()
     passed = passed_sockets()
     try:
