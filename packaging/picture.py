@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def record() -> str:
 def _output(command: str, env: dict[str, str]) -> str:
     """Return what a command prints, with long lines broken between words."""
     done = subprocess.run(
-        command, shell=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+        shlex.split(command), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
     broken = (textwrap.wrap(line.rstrip(), COLUMNS) or [""] for line in done.stdout.splitlines())
     return "".join(f"{part}\n" for parts in broken for part in parts)

@@ -39,7 +39,7 @@ def zone_named(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"there is not a time zone {name!r}") from error
+        raise ValueError(f"there is no time zone {name!r}") from error
 
 
 def period_at(zone: str, second: int) -> ZonePeriod:

@@ -77,7 +77,7 @@ def test_every_mistake_is_told_at_once_with_line_and_column(tmp_path):
         "13:16",
         "14:17",
     ]
-    assert "timezone: there is not a time zone 'Europe/Roma'" in found[0]
+    assert "timezone: there is no time zone 'Europe/Roma'" in found[0]
     assert "unknown key 'state_dri' (did you mean 'state_dir'?)" in found[1]
     assert "jobs.a.cron: '61 * * * *': minute 61 is outside 0 to 59" in found[2]
     assert "for a shell line use shell:" in found[4]

@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import termios
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -138,15 +139,12 @@ async def _broken(_api, request):
 def test_s12_an_error_in_the_middle_of_an_answer_ends_the_connection_and_is_no_second_answer(tmp_path, whose):
     routes = (Route("GET", "/broken", _broken, Jobs.list_jobs),)
 
-    class Idle:
-        waits_for = None
-
     async def main():
         server, listener = Server(), socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "socket"))
         listener.setblocking(False)
         authenticator = SocketAuthenticator(PeerRoles("schedulerd", (), SystemClock()))
-        await server.open(listener, Api(Idle(), authenticator, None, routes, {}))
+        await server.open(listener, Api(SimpleNamespace(waits_for=lambda: None), authenticator, None, routes, {}))
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
         one = f"GET /broken?whose={whose} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         writer.write(one * 2)

@@ -256,7 +256,7 @@ def test_s14_a_caller_who_reads_no_list_is_cut_and_one_who_reads_it_slowly_has_i
     monkeypatch.setattr(metering, "STALL_SECONDS", 0.3)
     whole = b"[" + b"1," * (2 << 20) + b"1]"
     jobs = SimpleNamespace(list_jobs=needs(Role.VIEWER)(lambda: (whole, '"1"')), notice=needs(Role.VIEWER)(lambda: None))
-    service = SimpleNamespace(jobs=jobs, waits_for=None)
+    service = SimpleNamespace(jobs=jobs, waits_for=lambda: None)
     path = str(tmp_path / "s")
 
     async def main():

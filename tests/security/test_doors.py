@@ -14,6 +14,7 @@ import pytest
 from aiohttp import http_parser
 
 from schedulerd.api.app import Api, Route
+from schedulerd.api.auth import SocketAuthenticator
 from schedulerd.api.responses import PREFIX
 from schedulerd.api.routes import OPEN_ROUTES, ROUTES
 from schedulerd.core.models import Role
@@ -151,7 +152,9 @@ def test_s2_a_route_without_a_role_builds_no_application():
         raise AssertionError
 
     with pytest.raises(AttributeError, match="role"):
-        Api(None, None, None, (*ROUTES, Route("GET", "/open", handler, lambda: None)), OPEN_ROUTES).build()
+        Api(
+            None, SocketAuthenticator(None), None, (*ROUTES, Route("GET", "/open", handler, lambda: None)), OPEN_ROUTES
+        ).build()
 
 
 @pytest.mark.parametrize("role", ["operator", "admin"])

@@ -49,8 +49,8 @@ def test_the_gate_shuts(line):
 def test_the_linter_looks_for_the_others():
     selected = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
 
-    assert {"S", "ASYNC", "PLW1509"} <= set(selected["select"])
-    assert not {"S", "ASYNC"} & set(selected["ignore"])
+    assert {"S", "ASYNC", "PL"} <= set(selected["select"])
+    assert not {"S", "ASYNC", "PL", "PLW", "PLW1509"} & set(selected["ignore"])
     assert not [
         path for path, rules in selected["per-file-ignores"].items() if path.startswith("schedulerd") and "S" in rules
     ]

@@ -200,11 +200,11 @@ def test_s18_why_the_history_is_away_is_told_to_admins_only(daemon):
 # What is put into SQL: names of schemas, which the configuration gives (SCHEMA_PATTERN), and numbers and scripts of ours
 MADE = {
     "backups/postgresql.py": {"schema", "of_schema"},
-    "store/postgres_access.py": {"self.schema", "round(statement_seconds * 1000)", "round(lock_seconds * 1000)"},
-    "store/postgres_care.py": {"schema"},
-    "store/postgres_schema.py": {"schema", "access.schema", "connection.info.dbname", "encoding"},
-    "store/sqlite_opening.py": {"pragma", "script", "number"},
-    "store/sqlite_writing.py": {"version"},
+    "store/postgres/connection.py": {"self.schema", "round(statement_seconds * 1000)", "round(lock_seconds * 1000)"},
+    "store/postgres/status.py": {"schema"},
+    "store/postgres/schema.py": {"schema", "access.schema", "connection.info.dbname", "encoding"},
+    "store/sqlite/open.py": {"pragma", "script", "number"},
+    "store/sqlite/apply.py": {"version"},
 }
 STATEMENT = re.compile(
     r"\b(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|PRAGMA|VACUUM|SET LOCAL|ATTACH|WHERE|ORDER BY|VALUES)\b"

@@ -320,8 +320,7 @@ def test_s39_backups_in_a_strangers_folder_are_shown_only_when_a_job_makes_them_
     def names(user):
         job = a_job(user=user)
         return [
-            each["filename"]
-            for each in Backups(lambda: {str(theirs): [job]}, HERE, SystemClock(), bool).list_backups(*NO_BOUNDS)
+            each["filename"] for each in Backups(lambda: {str(theirs): [job]}, SystemClock(), bool).list_backups(*NO_BOUNDS)
         ]
 
     assert (names("nobody"), names(None)) == ([backup], [])
@@ -333,10 +332,10 @@ def test_s39_a_folder_that_is_refused_keeps_no_backup_in_another_one(theirs, bac
     os.chown(tmp_path / "open", STRANGER, GAMES)
     (tmp_path / "open").chmod(0o770)
     job = a_job(user="nobody")
-    kept = Backups(lambda: {str(tmp_path / "open"): [job], str(theirs): [job]}, HERE, SystemClock(), bool)
+    kept = Backups(lambda: {str(tmp_path / "open"): [job], str(theirs): [job]}, SystemClock(), bool)
 
     assert kept.hold(backup, Actor("x", Role.ADMIN), "why")["hold"]["reason"] == "why"
-    with pytest.raises(BackupError, match=rf"no backup 'other'.*: chmod go-w {tmp_path}/open$"):
+    with pytest.raises(BackupError, match=rf"backup 'other' not found.*: chmod go-w {tmp_path}/open$"):
         kept.show("other")
 
 
@@ -345,7 +344,7 @@ NO_BOUNDS = (None, None, None, True)
 
 def test_s26_who_keeps_their_folder_locked_holds_nobody_up(theirs, backup, monkeypatch):
     monkeypatch.setattr(backups, "PATIENCE", 0.2)
-    kept = Backups(lambda: {str(theirs): [a_job(user="nobody")]}, HERE, SystemClock(), bool)
+    kept = Backups(lambda: {str(theirs): [a_job(user="nobody")]}, SystemClock(), bool)
     descriptor = os.open(theirs, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:

@@ -153,7 +153,7 @@ def test_why_tells_of_a_run_what_the_ledger_has(running):
         ),
         ("night", "2027-10-31T01:30:00Z", "not_due", "second pass"),
         ("night", "2027-01-01T05:00", "not_due", "the next one is 2027-01-02T02:30:00+01:00"),
-        ("night", "2020-01-01T02:30", "not_planned", "in force since"),
+        ("night", "2020-01-01T02:30", "not_planned", "in force only since"),
         ("office", "2027-01-01T09:00", "coming", "it will be skipped: blackout 2027-01-01"),
         ("later", "2027-01-11T09:30", "coming", "it will start at 2027-01-11T11:00:00Z"),
         ("asked", "2027-01-01T00:00", "not_due", "it starts by request only"),

@@ -1023,8 +1023,8 @@ def test_a_folder_comes_back_from_its_archive_and_its_own_backups_are_not_in_it(
     [
         ("now/config", None, True),
         ("deep/up/now/config", None, True),
-        ("now/none", "there is no", False),
-        ("file/none", "there is no", False),
+        ("now/none", "does not contain", False),
+        ("file/none", "does not contain", False),
         ("live/config", "leads out", True),
         ("above/config", "leads out", True),
         ("round/config", "leads out", True),

@@ -207,7 +207,7 @@ def test_a_damaged_or_missing_history_is_left_as_it_is(tmp_path):
 def test_while_changes_wait_in_the_outage_journal_nothing_is_copied(postgres, schema, tmp_path):
     source = filled(tmp_path / "h.db", rows=5)
     spool = OutageSpool(OutageJournal(str(tmp_path / "outage.journal"), 1 << 20), SystemClock())
-    spool.take([RecordRuns([a_run("waits")])])
+    spool.accept([RecordRuns([a_run("waits")])])
     spool.close()
     (tmp_path / "disk").mkdir()
     (tmp_path / "h.db").rename(tmp_path / "disk" / "real.db")

@@ -412,7 +412,7 @@ def test_root_checks_as_the_user_whose_state_directory_it_is(public):
 
     assert [each.returncode for each in found] == [0, 2, 0]
     assert f"include[0]: {public} cannot be read" in listed.stderr
-    assert f"{jobs}:1:1: cannot be read: Permission denied (for uid 65534" in found[1].stderr
+    assert f"{jobs}:1:1: cannot be read: Permission denied (by uid 65534" in found[1].stderr
 
 
 # After kill -9

@@ -92,7 +92,7 @@ def test_a_history_that_was_moved_away_finds_its_newest_changes_again_as_the_ala
     world.daemon.start()
     world.until_more_ran()
     world.history.rename(tmp_path / "moved.db")
-    world.until_away("moved away")
+    world.until_away("its file was removed or renamed")
     getattr(world.daemon, end)()
     world.daemon.start()
     world.daemon.until_run("tick", "success")
