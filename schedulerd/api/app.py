@@ -112,7 +112,7 @@ class Api:
             return _instead(request, http_error(error), error)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # the boundary of the API: the caller gets no internals, the log gets everything
+        except Exception as error:  # the boundary of the API: internals are logged, and not sent to the caller
             if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise  # the caller has disconnected
             log.exception("api: %s %s failed", request.method, request.path)
@@ -162,7 +162,7 @@ def _bound(api: Api, handler: Handler) -> Callable[[web.Request], Awaitable[web.
 
 
 def _instead(request: web.Request, response: web.Response, error: Exception) -> web.Response:
-    """Return an error response. Abort the connection instead when another response has begun, which is not whole."""
+    """Return an error response. Abort the connection instead when another response has begun: it is incomplete."""
     if not has_begun(request):
         return response
     log.info("api: %s %s: response aborted: %s", request.method, request.path, error)

@@ -27,19 +27,19 @@ from .tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-MOST_LOGGED = 5  # addresses of failed logins in a minute, each with a log line of its own
-FAILURES, FAILURE_SECONDS = 10, 60.0  # of one address in this time; further ones are answered with 429
-MOST_FAILURES = 200  # of all addresses in this time
+MOST_LOGGED = 5  # addresses of failed logins in a minute that have a log line each
+FAILURES, FAILURE_SECONDS = 10, 60.0  # of one address in this period; the response to further ones is 429
+MOST_FAILURES = 200  # of all addresses in this period
 
 
 class Authenticator(Protocol):
-    """How one listener identifies actors."""
+    """The method by which a listener identifies actors."""
 
     def classify(self, connection: socket.socket) -> Caller:
-        """Return what is known of the caller when a connection arrives."""
+        """Return the caller of a new connection, as far as it is known."""
 
     def proxied_client(self, request: web.Request) -> str | None:
-        """Return the client whose limit a request through a trusted proxy counts for, None for a direct request."""
+        """Return the client to whose limit a request through a trusted proxy counts, None for a direct request."""
 
     def identify(self, request: web.Request) -> Actor:
         """Return the actor of a request. Raise UnauthenticatedError, TooManyFailuresError or UncheckedError."""
@@ -80,14 +80,14 @@ class TokenAuthenticator:
     """Authenticates by `Authorization: Bearer TOKEN` (RFC 6750) on TCP."""
 
     def __init__(self, tokens: Tokens, clock: Clock, proxies: tuple[Network, ...]) -> None:
-        """`proxies` are the trusted ones, whose X-Forwarded-For header names the client."""
+        """`proxies` are the trusted proxies. Their X-Forwarded-For header names the client."""
         self._tokens = tokens
         self._throttle = LoginThrottle(clock)
         self._failed = Tally(_log_failed)
         self._proxies = proxies
 
     def classify(self, connection: socket.socket) -> Caller:
-        """Return the address of a connection. A proxy's counts for nobody until a request names the client."""
+        """Return the address of a connection. That of a proxy counts to no limit until a request names the client."""
         try:
             address = str(connection.getpeername()[0])
         except OSError:  # the connection has ended
@@ -102,7 +102,7 @@ class TokenAuthenticator:
         return peer_of_address(caller_of(address, request.headers.getall("X-Forwarded-For", []), self._proxies))
 
     def identify(self, request: web.Request) -> Actor:
-        """Return the owner of the token. A request without one is no failed login; a valid token is never throttled."""
+        """Return the owner of the token. A request without one is not a failed login. A valid token is never throttled."""
         given = request.headers.getall("Authorization", [])
         if not given:
             raise UnauthenticatedError("a token is needed: Authorization: Bearer TOKEN")
@@ -121,12 +121,12 @@ class TokenAuthenticator:
     def _owner_of(self, text: str) -> Actor:
         try:
             return self._tokens.actor_of(text)
-        except UnsafeError:  # the log has the reason: the caller gets nothing about files
+        except UnsafeError:  # the log has the reason; the response does not mention files
             raise UncheckedError("tokens cannot be checked at present: see the daemon's log") from None
 
 
 class LoginThrottle:
-    """Limits failed logins, of each peer and of all together, so that tokens cannot be guessed."""
+    """Limits the failed logins of each peer and of all peers together, so that tokens cannot be guessed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -10,7 +10,7 @@ from .responses import answer
 
 
 async def list_backups(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /backups: the backups, newest first; those whose file is missing on request only."""
+    """GET /backups: the backups, newest first; missing ones are listed on request only."""
     query = request.query
     limit = limit_from(query["limit"]) if "limit" in query else None
     with_missing = flag_from(query.get("missing"), "missing")
@@ -42,13 +42,13 @@ async def release(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def accept(api: Api, request: web.Request) -> web.StreamResponse:
-    """POST /backups/{filename}/accept: count a backup of unusual size as good."""
+    """POST /backups/{filename}/accept: accept a backup of unusual size as good."""
     reason = reason_from(await json_body(request, "reason"))
     return answer(await api.call(request, api.service.backups.accept, _name(request), request["actor"], reason))
 
 
 async def forget(api: Api, request: web.Request) -> web.StreamResponse:
-    """POST /backups/{filename}/forget: remove a backup whose file is missing from the catalogue."""
+    """POST /backups/{filename}/forget: remove a missing backup from the catalogue."""
     await json_body(request)
     return answer(await api.call(request, api.service.backups.forget, _name(request), request["actor"]))
 

@@ -41,19 +41,19 @@ async def history(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def next_times(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /jobs/{job_id}/next: the coming times of a job."""
+    """GET /jobs/{job_id}/next: the next start times of a job."""
     count = limit_from(request.query.get("count"), "count")
     job_id, after = _job_id(request), request.query.get("after")
     return answer(await api.call(request, api.service.occurrences.next_times, job_id, count, after))
 
 
 async def why(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /jobs/{job_id}/why: what happened to an occurrence, and why."""
+    """GET /jobs/{job_id}/why: the explanation of what happened to an occurrence."""
     return answer(await api.call(request, api.service.explanations.why, _job_id(request), request.query.get("at")))
 
 
 async def simulate(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /simulate: what will start in a window of time."""
+    """GET /simulate: the computed starts of all jobs in a window of time."""
     start, end = (instant_from(request.query.get(name), "query", name) for name in ("from", "to"))
     found = await api.call(request, api.service.simulations.simulate, start, end)
     return answer_bytes(await in_thread(to_bytes, found))  # it may be large
@@ -83,7 +83,7 @@ def _triggered(run: Run) -> dict[str, Any]:
     if run.status is Status.SUCCESS and run.details.get("message"):
         message += f": {run.details['message']}"
     if run.status is Status.RUNNING and run.started_at is None:
-        run = replace(run, status=Status.QUEUED)  # for the caller it waits, until it has been started
+        run = replace(run, status=Status.QUEUED)  # the response shows it as queued until it has been started
     out = {
         "success": run.status in (Status.SUCCESS, Status.QUEUED, Status.RUNNING),
         "job_id": run.job_id,

@@ -66,7 +66,7 @@ def _grant_access(settings: ApiSettings, state_dir: str) -> None:
             group = grp.getgrnam(settings.socket_group).gr_gid
             for each, mode in ((its, 0o660), *(((of_folder, 0o710),) if is_inside else ())):
                 found = os.stat(each)
-                if (found.st_gid, stat.S_IMODE(found.st_mode)) != (group, mode):  # true of a socket that systemd has passed
+                if (found.st_gid, stat.S_IMODE(found.st_mode)) != (group, mode):  # equal for one that systemd has passed
                     os.chown(each, -1, group)
                     os.chmod(each, mode)
         except KeyError:
@@ -79,7 +79,7 @@ def _grant_access(settings: ApiSettings, state_dir: str) -> None:
 
 
 def _open_to_all(path: str, its: str, of_folder: str) -> None:
-    """Let every user connect. The folder gets permission to pass through, not to list."""
+    """Permit every user to connect. The folder becomes searchable, but its entries cannot be listed."""
     try:
         os.chmod(its, 0o666)  # noqa: S103 - the role of each user is checked
         found = os.stat(of_folder)
@@ -95,7 +95,7 @@ def _in(folder: str, path: str) -> str:
 
 @contextmanager
 def _held(where: str, path: str, is_right: Callable[[int], bool]) -> Iterator[str]:
-    """Open the file at `where`, and yield a path that leads to this file even if another process renames or links others.
+    """Open the file at `where`, and yield a path that refers to this file even if another process renames or links others.
 
     A folder may be a symbolic link, a socket may not. Raise UnsafeError, naming `path`, when `is_right` rejects the type.
     """
@@ -212,14 +212,14 @@ class Listeners:
         return fresh
 
     def remove(self) -> None:
-        """Remove the path of the Unix socket at the end, so that callers fail at once; not one that systemd has passed."""
+        """Remove the path of the Unix socket, so that callers fail at once. One that systemd has passed remains."""
         if not self.are_held or self._is_recreated:
             with suppress(OSError):
                 os.unlink(self._settings.socket)
 
 
 def _is_own(path: str) -> bool:
-    """Return whether this process listens at a path."""
+    """Return whether this process listens on a path."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -54,7 +54,7 @@ class PeerRoles:
         return actor
 
     def _cached_name(self, uid: int, gid: int) -> str:
-        """Return the name of a user as it was looked up last."""
+        """Return the cached name of a user, the uid without one."""
         with self._lock:
             return self._cache.get((uid, gid), (0.0, None, str(uid)))[2]
 

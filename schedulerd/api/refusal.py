@@ -1,4 +1,4 @@
-"""Answers callers when there will be no daemon: the service manager would start another one for each request that waits."""
+"""Refuses waiting requests when the daemon cannot start. Otherwise, the service manager would start it for each of them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import suppress
 
 from .responses import raw_error
 
-MOST_CALLERS = 4096  # a flood is not waited out
+MOST_CALLERS = 4096  # a flood of callers does not delay the exit
 LARGEST_REQUEST = 128 * 1024  # bytes
 
 
 def refuse_waiting(listeners: Iterable[socket.socket], reason: str) -> None:
-    """Answer everybody who waits on listening sockets with 503 and the reason; wait for nobody."""
+    """Send 503 and the reason to all callers that wait on listening sockets. This does not block."""
     answer = raw_error(503, reason, **{"Retry-After": "10"})
     for listener in listeners:
-        with suppress(OSError):  # BlockingIOError: nobody waits any more
+        with suppress(OSError):  # BlockingIOError: no caller is waiting
             listener.setblocking(False)
             for _ in range(MOST_CALLERS):
                 _answer(listener.accept()[0], answer)
 
 
 def _answer(connection: socket.socket, answer: bytes) -> None:
-    with connection, suppress(OSError):  # the caller may be gone
+    with connection, suppress(OSError):  # the caller may have disconnected
         connection.setblocking(False)
         with suppress(BlockingIOError):
-            connection.recv(LARGEST_REQUEST)  # what is left unread would reset the connection, and the answer with it
+            connection.recv(LARGEST_REQUEST)  # unread data would reset the connection and discard the response
         connection.send(answer)

@@ -1,6 +1,6 @@
-"""What handlers read from a request: each value is checked, and what is wrong with it is told with its place.
+"""Reads and checks the values of a request. Each error names the location of the value.
 
-The errors have the shape and the `type` words that callers of the founding API know (its framework's, FastAPI's).
+The errors have the format and the `type` values of FastAPI, the framework of the founding API, for the sake of its callers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUN_ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 class RangeError(SchedulerdError):
-    """The bytes that a Range header asks for are not there; `size` is how many there are."""
+    """The bytes that a Range header requests do not exist; `size` is the number of existing ones."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"there are {size} bytes: one range of them can be asked for, such as bytes=0-99")
@@ -35,7 +35,7 @@ class RangeError(SchedulerdError):
 
 
 def limit_from(text: str | None, name: str = "limit") -> int:
-    """Return how many rows are asked for with the parameter `name`."""
+    """Return the number of rows that the query parameter `name` requests."""
     return DEFAULT_LIMIT if text is None else whole_from(text, name, 1, LARGEST_LIMIT)
 
 
@@ -53,7 +53,7 @@ def whole_from(text: str, name: str, least: int, most: int) -> int:
 
 
 def flag_from(text: str | None, name: str) -> bool:
-    """Return whether the query parameter `name` says true; without one it is false."""
+    """Return the Boolean value of the query parameter `name`, which is false by default."""
     if text not in (None, "true", "false"):
         raise InvalidError(["query", name], "Input should be true or false", text, "bool_parsing")
     return text == "true"
@@ -69,9 +69,9 @@ def reason_from(body: dict[str, Any]) -> str | None:
 
 
 def range_from(text: str | None, size: int) -> tuple[int, int] | None:
-    """Return the bytes [start, end) that a Range header asks for of `size` (RFC 9110, 14.1), None when it is about others.
+    """Return the bytes [start, end) of `size` that a Range header requests (RFC 9110, 14.1), None for other units.
 
-    Raise RangeError when there are no such bytes, or several ranges are asked for.
+    Raise RangeError when the range contains no bytes, or several ranges are requested.
     """
     if text is None or not text.lower().startswith("bytes="):
         return None
@@ -87,7 +87,7 @@ def range_from(text: str | None, size: int) -> tuple[int, int] | None:
 
 
 def run_id_of(request: web.Request) -> str:
-    """Return the run_id in the path. Raise NotFoundError for what can be none."""
+    """Return the run_id in the path. Raise NotFoundError for a text that cannot be one."""
     run_id = request.match_info["run_id"]
     if not re.fullmatch(RUN_ID, run_id):
         raise NotFoundError(f"there is no run {run_id!r}")
@@ -95,7 +95,7 @@ def run_id_of(request: web.Request) -> str:
 
 
 def statuses_from(texts: list[str]) -> list[str] | None:
-    """Return the statuses that are asked for (each word, and each part between commas), or None for all."""
+    """Return the requested statuses (of repeated parameters and of lists separated by commas), or None for all."""
     named = [each for text in texts for each in text.split(",") if each]
     for each in named:
         if each not in list(Status):
@@ -112,7 +112,7 @@ def key_from(request: web.Request) -> str | None:
 
 
 def wait_from(text: str | None) -> float | None:
-    """Return how many seconds to wait for a run's end: None is for ever, 0 not at all."""
+    """Return for how many seconds to wait for the end of a run: None means without limit, 0 not at all."""
     if text in (None, "true"):
         return None
     if text == "false":
@@ -131,14 +131,14 @@ def run_id_from(text: str | None) -> str | None:
 
 
 def job_from(text: str | None) -> str | None:
-    """Return the job_id that rows are asked for, or None; the job may be gone."""
+    """Return the job_id of the requested rows, or None. The job may have been removed."""
     if text is not None and not re.fullmatch(JOB_ID, text):
         raise InvalidError(["query", "job"], "Input should be a job_id", text)
     return text
 
 
 def instant_from(value: Any, *loc: str) -> datetime | None:
-    """Return the time, with a zone, in a value that stands at `loc`; None when there is none."""
+    """Return the time, with a zone, in the value at `loc`; None without a value."""
     if value is None:
         return None
     try:
@@ -156,7 +156,7 @@ def _refuse(word: str) -> None:
 
 
 async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
-    """Return the request's JSON object, empty when there is no body; only the keys `known` may be in it.
+    """Return the JSON object of a request, empty when there is no body. It may contain only the keys `known`.
 
     Raise InvalidError or WrongTypeError.
     """
@@ -172,7 +172,7 @@ async def json_body(request: web.Request, *known: str) -> dict[str, Any]:
         raise WrongTypeError("the body must be JSON, with Content-Type: application/json")
     try:
         value = json.loads(body, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text, and cannot be kept
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is not text, and cannot be stored
     except (ValueError, RecursionError) as error:
         raise InvalidError(["body"], f"JSON decode error: {error}", None, "json_invalid") from None
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How handlers answer: JSON with the headers that every answer has, and errors with the status of their class."""
+"""Creates responses: JSON with the headers that all responses have, and errors with the status of their class."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-HTTP_REASONS = {  # of aiohttp's own errors, in our words
+HTTP_REASONS = {  # our messages for aiohttp's own errors
     400: "the request is no well-formed HTTP",
     404: "there is no such path",
     405: "this path does not take that method",
@@ -52,9 +52,9 @@ HTTP_REASONS = {  # of aiohttp's own errors, in our words
     500: "internal error: see the daemon's log",
 }
 
-NOTICE = "Schedulerd-Notice"  # what people are to be told with an answer that is good
+NOTICE = "Schedulerd-Notice"  # a notice for users in a successful response
 
-PIECE_BYTES = 64 * 1024  # of a body that are given to a connection at once
+PIECE_BYTES = 64 * 1024  # of a body that are written to a connection at once
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,11 +65,11 @@ class TooManyFailuresError(SchedulerdError):
 
 
 class UncheckedError(SchedulerdError):
-    """Nobody's token can be checked now: it is not the caller's fault."""
+    """No token can be checked at present. The caller is not the cause."""
 
 
 class WrongHostError(SchedulerdError):
-    """The Host header names another server (a page may have tricked a browser into asking us)."""
+    """The Host header names another server (a web page may have made a browser send the request)."""
 
 
 STATUS_OF: dict[type[SchedulerdError], int] = {
@@ -91,7 +91,7 @@ STATUS_OF: dict[type[SchedulerdError], int] = {
 }
 
 
-# What callers other than admins are told of errors whose words may name places, statements or servers of ours.
+# The messages for callers other than admins, instead of those that may contain paths, statements or servers.
 INSIDE: dict[type[SchedulerdError], str] = {
     StoreError: "the history cannot be asked or changed now: /readyz says how it is, the daemon's log why",
     UnsafeError: "this cannot be done safely now: the daemon's log says why",
@@ -99,12 +99,12 @@ INSIDE: dict[type[SchedulerdError], str] = {
 
 
 def answer(value: Any, status: int = 200) -> web.Response:
-    """Return `value` as JSON."""
+    """Return `value` as a response in JSON."""
     return answer_bytes(to_bytes(value), status)
 
 
 class _Pieces(Payload):
-    """A large body, which goes out no faster than its caller takes it: only a piece of it waits in the connection."""
+    """A large body, sent no faster than its caller reads it: the connection buffers only a piece of it."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body, content_type="application/json")
@@ -120,14 +120,14 @@ class _Pieces(Payload):
 
 
 def answer_bytes(body: bytes, status: int = 200) -> web.Response:
-    """Return JSON that is made already."""
+    """Return serialized JSON as a response."""
     if len(body) > PIECE_BYTES:
         return web.Response(body=_Pieces(body), status=status, headers=HEADERS)
     return web.Response(body=body, status=status, headers=HEADERS, content_type="application/json")
 
 
 def raw_error(status: int, reason: str, **more: str) -> bytes:
-    """Return a whole answer, with `more` headers, for a connection whose requests are read no further."""
+    """Return a complete response, with `more` headers, for a connection whose requests are not read any more."""
     body = to_bytes({"detail": reason})
     fields = {**HEADERS, **more, "Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -135,7 +135,7 @@ def raw_error(status: int, reason: str, **more: str) -> bytes:
 
 
 def http_error(error: web.HTTPException) -> web.Response:
-    """Return an error of aiohttp's as JSON."""
+    """Return an error of aiohttp as JSON."""
     response = answer({"detail": HTTP_REASONS.get(error.status, error.reason)}, error.status)
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
@@ -143,7 +143,7 @@ def http_error(error: web.HTTPException) -> web.Response:
 
 
 def error_response(error: SchedulerdError, actor: Actor | None = None) -> web.Response:
-    """Return an error of ours as JSON, with the status that its class has; what is inside of us, admins are told only."""
+    """Return a SchedulerdError as JSON, with the status of its class. Only admins receive internal details."""
     status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
     words: Any = [error.detail] if isinstance(error, InvalidError) else str(error)
     instead = next((text for kind, text in INSIDE.items() if isinstance(error, kind)), None)
@@ -159,12 +159,12 @@ def error_response(error: SchedulerdError, actor: Actor | None = None) -> web.Re
 
 
 async def settled(future: Future[T]) -> T:
-    """Await a future of another thread, without cancelling it when the caller goes away."""
+    """Await a future of another thread, without cancelling it when the caller disconnects."""
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that may wait for a disk or a server in a thread. Raise BusyError when there is no thread."""
+    """Call, in a thread, a function that may wait for a disk or a server. Raise BusyError when no thread is available."""
     try:
         called = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
     except RuntimeError as error:

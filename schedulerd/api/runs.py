@@ -28,7 +28,7 @@ from .requests import (
 from .responses import HEADERS, answer, in_thread, settled
 from .streaming import Sender, follow, send_stretch
 
-LARGEST_OUTPUT = 10 * 1024 * 1024  # bytes in one answer
+LARGEST_OUTPUT = 10 * 1024 * 1024  # bytes in one response
 DEFAULT_OUTPUT = 1024 * 1024
 LARGEST_OFFSET = 10**18 - 1
 
@@ -42,7 +42,7 @@ async def list_runs(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs/{run_id}: the run, after its end if that comes within the time to wait."""
+    """GET /runs/{run_id}: the run, after its end if `wait` is given and the run ends within that time."""
     run_id, wait = run_id_of(request), wait_from(request.query.get("wait", "false"))
     if wait != 0:
         await _within(wait, await api.call(request, api.service.runs.watch, run_id))
@@ -50,7 +50,7 @@ async def show_run(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def _within(seconds: float | None, ended: Future[Run]) -> Run | None:
-    """Return a run at its end, or as it is when the daemon stops; None when it does not end within `seconds`."""
+    """Return a run when it has ended or when the daemon stops. Return None when it does not end within `seconds`."""
     waiting = asyncio.wrap_future(ended)
     try:
         await asyncio.wait([waiting], timeout=seconds)
@@ -60,7 +60,7 @@ async def _within(seconds: float | None, ended: Future[Run]) -> Run | None:
 
 
 async def output(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /runs/{run_id}/output: a part of it, or all of it until the run ends."""
+    """GET /runs/{run_id}/output: a part of the output, or with `follow` all of it until the run ends."""
     run_id, query = run_id_of(request), request.query
     offset = whole_from(query.get("offset", "0"), "offset", 0, LARGEST_OFFSET)
     limit = whole_from(query.get("limit", str(DEFAULT_OUTPUT)), "limit", 1, LARGEST_OUTPUT)
@@ -110,7 +110,7 @@ async def _follow(api: Api, request: web.Request, offset: int, marks: bool, is_t
 
 
 def _response(stretch: OutputRange, offset: int, is_text: bool) -> web.StreamResponse:
-    """Return the response to a request for output from `offset` on, which begins where `stretch` does."""
+    """Return the response to a request for output from `offset` on. Its body begins at the start of `stretch`."""
     response = web.StreamResponse(headers=HEADERS)
     response.content_type = "text/plain" if is_text else "application/octet-stream"
     if is_text:

@@ -29,14 +29,14 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Server:
-    """Serves the API on sockets that listen already."""
+    """Serves the API on listening sockets."""
 
     def __init__(self) -> None:
         self._endpoints: list[tuple[asyncio.Server, web.AppRunner, ConnectionLimits]] = []
         self._filters: list[ConnectionFilter] = []
 
     async def open(self, listener: socket.socket, api: Api) -> Any:
-        """Serve the API on a listening socket, of which the server becomes the owner; return its address."""
+        """Serve the API on a listening socket, which the server then owns. Return its address."""
         runner = web.AppRunner(api.build(), access_log=None, handle_signals=False)
         await runner.setup()
         assert runner.server is not None  # noqa: S101 - set by setup()
@@ -46,7 +46,7 @@ class Server:
         filtered = FilteredListener(listener, accepting)
         # Not create_unix_server: from Python 3.13 on it removes the path of the socket, which may be another process's.
         server = await asyncio.get_running_loop().create_server(protocol, sock=filtered, backlog=ACCEPTED_AT_ONCE)
-        filtered.listen(BACKLOG)  # asyncio uses its own `backlog` also as the number of connections accepted in a turn
+        filtered.listen(BACKLOG)  # asyncio uses its own `backlog` also as the number of connections accepted per iteration
         self._endpoints.append((server, runner, api.limits))
         return filtered.getsockname()
 
@@ -64,7 +64,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for listener in (each for server, _, _ in self._endpoints for each in server.sockets):
             loop.remove_reader(listener.fileno())
-        await asyncio.sleep(0)  # what asyncio has just accepted becomes a connection; after `close` it would be dropped
+        await asyncio.sleep(0)  # a socket that was just accepted becomes a connection; after `close` it would be dropped
         for server, _, _ in self._endpoints:
             server.close()
         for each in self._filters:
@@ -73,7 +73,7 @@ class Server:
             await limits.drain(DRAIN_SECONDS)
 
     async def close(self) -> None:
-        """Stop listening, and give requests in progress a moment to end."""
+        """Stop listening, and give requests in progress a short time to end."""
         await self.stop_listening()
         for _, runner, limits in self._endpoints:
             limits.close()

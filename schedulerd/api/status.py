@@ -17,7 +17,7 @@ async def running(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def health(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /health: the state of the daemon and of the last health checks."""
+    """GET /health: the state of the daemon and the results of the last health checks."""
     if flag_from(request.query.get("refresh"), "refresh"):
         for started in await api.call(request, api.service.health.refresh, request["actor"]):
             await settled(started.done)
@@ -32,7 +32,7 @@ async def health_history(api: Api, request: web.Request) -> web.StreamResponse:
 
 
 async def stats(api: Api, request: web.Request) -> web.StreamResponse:
-    """GET /stats: figures of runs, in total and by day."""
+    """GET /stats: statistics of runs, in total and by day."""
     days = whole_from(request.query.get("days", "0"), "days", 0, MOST_DAYS)
     return answer(await api.call(request, api.service.statistics.show, days, job_from(request.query.get("job"))))
 

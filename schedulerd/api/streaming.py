@@ -33,7 +33,7 @@ class Sender:
             await self._response.write(data)
 
     def drop(self, why: str) -> None:
-        """Abort the connection, so that what was sent is not mistaken for the whole. Raise ConnectionResetError."""
+        """Abort the connection, so that the data sent is not mistaken for all of it. Raise ConnectionResetError."""
         if self._transport is not None:
             self._transport.abort()
         raise ConnectionResetError(why)
@@ -50,7 +50,7 @@ async def send_stretch(sender: Sender, reader: OutputReader, end: int) -> None:
 
 
 async def follow(sender: Sender, output: RunOutput, reader: OutputReader, shows_gaps: bool) -> None:
-    """Send the existing output, then what is added to it, until the run has ended.
+    """Send the existing output, then the output that is added to it, until the run has ended.
 
     Sending ends at a gap (bytes that were dropped), so that a caller who counts bytes knows the offset; the next request
     begins after the gap. It ends likewise when the run erases its output, which then begins anew. With `shows_gaps`, a line
@@ -90,7 +90,7 @@ def _words(piece: Piece) -> bytes:
 
 
 async def _wait_for_more(sender: Sender, output: RunOutput, reader: OutputReader) -> None:
-    """Return when there is more to send, or when the run may have ended."""
+    """Return when there is more output to send, or when the run may have ended."""
     while not sender.is_gone:
         await asyncio.sleep(POLL_SECONDS if output.is_open else LEDGER_POLL_SECONDS)
         if output.size != reader.ahead or not output.is_open:

@@ -77,7 +77,7 @@ def _check(path: str, found: os.stat_result, *, is_readable: bool) -> None:
 
 def _commands(path: str, found: os.stat_result) -> Iterator[str]:
     """Yield the commands that make a file readable for the daemon's user only."""
-    if found.st_uid != os.geteuid():  # also root's: with mode 0600 the daemon could not read it
+    if found.st_uid != os.geteuid():  # also for one of root: with mode 0600 the daemon could not read it
         yield f"chown -h {chown_argument(os.geteuid())} {shlex.quote(path)}"  # -h: not the target of a link
     if found.st_mode & 0o077 or not found.st_mode & 0o400:
         yield f"chmod 600 {shlex.quote(path)}"
@@ -101,7 +101,7 @@ def parse_tokens(data: bytes) -> list[Token]:
 
 
 class _Pairs:
-    """A JSON object as it is written, with repeated keys."""
+    """A JSON object with all keys of the text, including repeated ones."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         self.pairs = pairs
@@ -175,7 +175,7 @@ def _is(value: Any, pattern: re.Pattern[str]) -> bool:
 
 
 def _instant(value: Any) -> datetime | None:
-    """Return the time in a value, None unless it is one with an offset."""
+    """Return the time in a value, None unless it is a time with an offset."""
     try:
         at = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -188,7 +188,7 @@ def _meant(word: Any, known: Iterable[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a wrong value in words that do not show it: it may be a token in the wrong place."""
+    """Return a description of a wrong value that does not show it: it may be a misplaced token."""
     return "a mapping" if isinstance(value, _Pairs) else hidden(value)
 
 

@@ -74,7 +74,7 @@ class Tokens:
 
     @property
     def trouble(self) -> str | None:
-        """Return why no token is accepted, in words for every caller; None when the file is in order."""
+        """Return why no token is accepted, as a message for every caller; None when the file is valid."""
         self._refresh()
         return f"{TOKENS_FILE} cannot be used, no token is accepted: see the log" if self._error is not None else None
 

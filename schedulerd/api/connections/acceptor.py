@@ -1,7 +1,7 @@
-"""Accepts connections, and decides about each one before any object is created for it: refusing a stranger is cheap.
+"""Accepts connections, and decides on each one before any object is created for it, so that refusing a stranger is cheap.
 
-A stranger is not admitted when another one of the same peer would have to be closed before it could be served. One who has
-not sent a request waits aside until it has, until its time is over, or until others displace it.
+A stranger is not admitted when another one of the same peer would have to be closed before it could be served. A stranger
+that has not sent a request is set aside until it sends one, until its timeout expires, or until others displace it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from .admission import AdmissionDecision
 
-MOST_ACCEPTED = 128  # in one turn of the loop: root may be queued behind 2,000 others, and a decision is cheap
+MOST_ACCEPTED = 128  # in one iteration of the loop: root may be queued behind 2,000 others, and a decision is cheap
 MOST_WAITING = 128
 WAIT_SECONDS = 1.0
 POLL_SECONDS = 0.003
@@ -41,7 +41,7 @@ class FilteredListener(socket.socket):
 
 
 class ConnectionFilter:
-    """Admits or closes new connections, and keeps silent strangers aside while there are many connections."""
+    """Admits or closes new connections. While there are many, it sets silent strangers aside."""
 
     def __init__(self, decide: Decide, protocol: Callable[[], asyncio.Protocol]) -> None:
         """`decide` receives a connection and a function that returns whether it has sent a head."""
@@ -52,7 +52,7 @@ class ConnectionFilter:
         self._entering: set[asyncio.Task[Any]] = set()
 
     def admits(self, connection: socket.socket) -> bool:
-        """Return whether the caller is to admit a connection; otherwise it is admitted here, kept aside, or closed."""
+        """Return whether the caller must admit a connection. Otherwise this method admits it, sets it aside or closes it."""
         decision = self._decide(connection, has_head)
         if decision is AdmissionDecision.ADMIT:
             return True
@@ -69,7 +69,7 @@ class ConnectionFilter:
         return False
 
     def close(self) -> None:
-        """Close the connections that are kept aside."""
+        """Close the connections that are set aside."""
         while self._waiting:
             self._waiting.popleft()[1].close()
 

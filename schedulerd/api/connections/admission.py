@@ -1,8 +1,9 @@
 """Decides which connections a listener admits when there are many, and which ones are closed for them. Pure.
 
-A connection whose caller is not known is a stranger's. Strangers get only a part of the connections, few for each peer, and
-are closed first. An idle connection is closed before a busy one, one of the peer with the most connections before one of
-another peer, the oldest first. So a caller who authenticates at once is served, however many connections others hold.
+A stranger is a connection whose caller is not known. Strangers may use only a part of the connections, and few for each
+peer. They are closed first. An idle connection is closed before a busy one, a connection of the peer with the most
+connections before one of another peer, and the oldest one first. Therefore, a caller that authenticates at once is served,
+however many connections others hold.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from enum import Enum, IntEnum
 MOST_CONNECTIONS = 200  # of one listener
 RESERVED = 20  # of these, for root and the daemon's user
 MOST_STRANGERS = 120
-FEWEST_STRANGERS = 20  # for whom idle connections of others are closed: to log in, a caller must be admitted first
+FEWEST_STRANGERS = 20  # for these, idle connections of others are closed: a caller must be admitted before it can log in
 MOST_OF_A_PEER = 64
 MOST_STRANGERS_OF_A_PEER = 20
-FEWEST = MOST_STRANGERS_OF_A_PEER  # connections, below which no limit applies
-HEARD_SECONDS = 0.1  # for which a stranger is kept before another one of the same peer, who has sent a head, replaces them
-SILENT_SECONDS = 1.0  # ... before any stranger who has not sent a head replaces them
+FEWEST = MOST_STRANGERS_OF_A_PEER  # connections; no limit applies below this number
+HEARD_SECONDS = 0.1  # age at which another stranger of the same peer that has sent a head may replace a stranger
+SILENT_SECONDS = 1.0  # ... at which any stranger that has not sent a head may
 
 
 class Rank(IntEnum):
-    """How well the caller of a connection is known. A higher rank takes precedence."""
+    """The degree to which the caller of a connection is known. A higher rank takes precedence."""
 
-    STRANGER = 0  # not at all, or they have no role
+    STRANGER = 0  # not known, or without a role
     KNOWN = 1  # a user with a role, or a token was accepted on this connection
     OWN = 2  # root or the daemon's user, according to the kernel
 
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """A connection, as far as admission is concerned."""
+    """The properties of a connection that decide on its admission."""
 
-    peer: str  # whose limit it counts for; "" for none (a proxy between two requests)
+    peer: str  # to whose limit it counts; "" for none (a proxy between two requests)
     rank: Rank = Rank.STRANGER
     is_idle: bool = True  # it has no request in progress, or does not read its response
     came: float = 0.0  # time of its arrival, in seconds of the loop's clock
@@ -43,7 +44,7 @@ class Caller:
 
 
 class RateLimit:
-    """A token bucket: so many events a second, and some at once."""
+    """A token bucket: a rate of events per second, and the size of a burst."""
 
     def __init__(self, a_second: float, at_once: float) -> None:
         self._a_second, self._at_once = a_second, at_once
@@ -60,7 +61,7 @@ class RateLimit:
 
 
 class AdmissionDecision(Enum):
-    """What happens to a new connection."""
+    """The decision on a new connection."""
 
     ADMIT = "admitted through the listener"
     ADMIT_ASIDE = "admitted, and the listener accepts the next one in the same turn of the loop"
@@ -81,7 +82,7 @@ ADMITTED = Verdict(True)
 
 
 def verdict_on(comer: Caller, present: Collection[Caller], *, is_short: bool = False) -> Verdict:
-    """Return whether `comer` is admitted beside those who are `present`.
+    """Return whether the new connection `comer` is admitted beside those that are `present`.
 
     `is_short` means that no descriptor is left for another connection, so that one must be closed.
     """
@@ -104,7 +105,7 @@ def verdict_on(comer: Caller, present: Collection[Caller], *, is_short: bool = F
 
 
 def decide(found: Verdict, comer: Caller, *, has_head: bool) -> AdmissionDecision:
-    """Return what happens to a new connection. Strangers replace strangers no faster than these can be served."""
+    """Return the decision on a new connection. Strangers replace strangers no faster than these can be served."""
     closes = found.closes
     if not found.is_admitted or closes is None or {comer.rank, closes.rank} != {Rank.STRANGER}:
         return AdmissionDecision.ADMIT if found.is_admitted else AdmissionDecision.REFUSE
@@ -115,7 +116,7 @@ def decide(found: Verdict, comer: Caller, *, has_head: bool) -> AdmissionDecisio
 
 
 def peer_verdict_on(comer: Caller, present: Collection[Caller]) -> Verdict:
-    """Return whether the limit of the comer's peer admits them. At the limit, the oldest idle one of the peer is closed."""
+    """Return whether the limit of its peer admits `comer`. At the limit, the oldest idle one of the peer is closed."""
     if comer.rank is Rank.OWN or not comer.peer:
         return ADMITTED
     same = [each for each in present if each.peer == comer.peer and each is not comer]
@@ -144,7 +145,7 @@ def _has_room(comer: Caller, present: Collection[Caller], strangers: int) -> boo
 
 
 def _yields(each: Caller, comer: Caller, shares: Counter[str], *, is_room_due: bool) -> bool:
-    """Return whether a connection may be closed for a comer: one of lower rank, or of equal rank and a larger share."""
+    """Return whether a connection may be closed for `comer`: one of lower rank, or of equal rank and a larger share."""
     if each.rank < comer.rank:
         return True
     if each.rank is Rank.OWN or (each.rank > comer.rank and not is_room_due):

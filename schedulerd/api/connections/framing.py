@@ -1,7 +1,7 @@
-"""Where requests begin and end in the bytes of a connection (RFC 9112), within bounds, before aiohttp's parser sees them.
+"""Finds the boundaries of requests in the data of a connection (RFC 9112), and limits their size, before aiohttp parses it.
 
-A head is passed on when it is whole, so the parser never holds half of one. What two parsers might read in two ways (bare
-line feeds, folded lines, two lengths, a length beside chunks) is refused: in doubt the connection is closed.
+A head is passed on when it is complete, so the parser never holds a part of one. Input that two parsers might interpret in
+two ways (bare line feeds, folded lines, two lengths, a length beside chunks) is refused: in doubt, the connection is closed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 MOST_LINES = 64  # header lines of a head, and lines of a trailer
 LARGEST_HEAD = 64 * 1024  # bytes
 LARGEST_OVERHEAD = 64 * 1024  # bytes of a chunked body that are not its data: sizes, extensions and the trailer
-MOST_CHUNKS = 1024  # of a body, which aiohttp keeps one by one
+MOST_CHUNKS = 1024  # of a body; aiohttp stores each of them separately
 LONGEST_SIZE = 256  # bytes of the line that begins a chunk, with its extensions
 
 _END = b"\r\n\r\n"
@@ -21,13 +21,13 @@ _FIELD = re.compile(_NAME + rb":[^\r\n\0]*\r\n")
 _HEAD = re.compile(rb"(?:\r\n)?" + _NAME + rb" [^\r\n\0]*\r\n(?:" + _NAME + rb":[^\r\n\0]*\r\n)*\r\n")
 _OPENING = re.compile(rb"\r?\n?[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\n?\Z")
 _DECIDES = re.compile(rb"\n(content-length|transfer-encoding|upgrade):([^\r\n]*)", re.IGNORECASE)
-_UPGRADE = re.compile(rb"(?<=\n)upgrade:[^\r\n]*\r\n", re.IGNORECASE)  # after one, some parsers keep all that comes
+_UPGRADE = re.compile(rb"(?<=\n)upgrade:[^\r\n]*\r\n", re.IGNORECASE)  # after this header, some parsers store all later data
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\r\n\0]*)?\r\n")
 
 
 class RefusedError(Exception):
-    """What a connection says is over a bound, or may be read in two ways."""
+    """The data of a connection exceeds a limit, or is ambiguous."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -35,34 +35,34 @@ class RefusedError(Exception):
 
 
 class Framing:
-    """Follows one connection: feed it what comes, and pass on what it returns."""
+    """The state of one connection. Feed it received data, and pass on the data that it returns."""
 
     def __init__(self) -> None:
-        self.heads = 0  # that are whole
-        self._kept = bytearray()  # a head or a line that is not whole yet
+        self.heads = 0  # complete ones
+        self._kept = bytearray()  # a head or a line that is not complete yet
         self._lines = 0  # of that head, or of this trailer
-        self._left = 0  # bytes of data that are to come
+        self._left = 0  # bytes of data that are still expected
         self._overhead = self._chunks = 0
         self._out: list[bytes] = []
         self._step: Callable[[bytes, int], int] = self._head
 
     @property
     def is_in_body(self) -> bool:
-        """Return whether a body or its trailer is still to come."""
+        """Return whether a body or its trailer is still expected."""
         return self._step != self._head
 
     @property
     def is_in_head(self) -> bool:
-        """Return whether a head has begun, and is not whole."""
+        """Return whether a head has begun, and is not complete."""
         return self._step == self._head and bool(self._kept)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what may be passed on, of one request at most, and what is to be fed later.
+        """Return the data that may be passed on, of at most one request, and the data that must be fed later.
 
-        Raise RefusedError, after which nothing of the connection may be passed on.
+        Raise RefusedError. Then no further data of the connection may be passed on.
         """
         out: list[bytes] = []
-        self._out = out  # which is not kept: it may be large
+        self._out = out  # not stored, since it may be large
         at, most = 0, self.heads + (not self.is_in_body)
         while at < len(data) and (self.heads < most or self.is_in_body):
             at = self._step(data, at)
@@ -90,7 +90,7 @@ class Framing:
         return at + end - before
 
     def _begin(self, head: bytes) -> bytes:
-        """Find out what follows a head, and return it as it is passed on: without a wish for another protocol."""
+        """Determine what follows a head. Return the head to pass on, without a request for another protocol."""
         if not _HEAD.fullmatch(head) or head.lstrip().startswith(b"CONNECT "):
             raise RefusedError(400, "the head of the request is not well formed")
         found = _DECIDES.findall(head)
@@ -162,7 +162,7 @@ class Framing:
         return at + len(piece)
 
     def _line(self, data: bytes, at: int, longest: int) -> tuple[int, bytes]:
-        """Return where to go on, and a line of a chunked body, which is passed on; nothing while it is not whole."""
+        """Return the next position, and a line of a chunked body, which is passed on; an incomplete one is empty."""
         end = data.find(b"\n", at) + 1 or len(data)
         self._overhead += end - at
         if self._overhead > LARGEST_OVERHEAD or len(self._kept) + end - at > longest:

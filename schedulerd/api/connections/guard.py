@@ -1,8 +1,8 @@
-"""Enforces the limits of one connection: the time and the size of its requests, and one request a turn of the loop.
+"""Enforces the limits of one connection: the time and the size of its requests, and one request per iteration of the loop.
 
-A `Guard` stands between a transport and aiohttp's protocol, and passes on what is within limits. It aborts a connection that
-is not admitted or whose request does not arrive in time. It refuses a head or a trailer that is too large, with an error
-response where that cannot be mistaken for a part of another one.
+A `Guard` is placed between a transport and aiohttp's protocol, and passes on data within the limits. It aborts a connection
+that is not admitted or whose request does not arrive in time. It refuses a head or a trailer that is too large. It sends an
+error response where that cannot be mistaken for a part of another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .transport import MeteredTransport
 MOST_UNANSWERED = 128  # requests of one connection
 MOST_AHEAD = 128 * 1024  # bytes of requests that wait for an earlier one of their connection
 HEAD_SECONDS = 10.0
-BODY_SECONDS = 35.0  # with its trailer; a handler that reads a body waits for 30 s, and then answers
+BODY_SECONDS = 35.0  # with its trailer; a handler that reads a body waits for 30 s, and then responds
 REFUSED_SECONDS = 2.0  # for the caller to read an error response before the connection is aborted
 REFUSED_BYTES = 1 << 20  # discarded in that time, and of bodies that arrive after their response
 
@@ -44,11 +44,11 @@ class Guard(asyncio.Protocol):
         self._make_protocol = make_protocol
         self._inner: Any = None
         self._framing = Framing()
-        self._held = b""  # received after the request that is passed on in this turn
-        self._is_paused = False  # the peer reads slower than responses are written
+        self._held = b""  # received after the request that is passed on in this iteration of the loop
+        self._is_paused = False  # the peer reads more slowly than responses are written
         self._transport: MeteredTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timed: tuple[int, bool] | None = None  # what the timer is for: the number of heads, and whether a body is due
+        self._timed: tuple[int, bool] | None = None  # state of the timer: the number of heads, and whether a body is due
         self._is_in = False  # admitted, and neither refused nor ended
         self._discarded = 0
 
@@ -64,7 +64,7 @@ class Guard(asyncio.Protocol):
         self.watch()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what is within limits."""
+        """Pass on data within the limits."""
         if not self._is_in:
             self._discard(data)
         elif self._held:
@@ -78,7 +78,7 @@ class Guard(asyncio.Protocol):
 
     def _accept(self, data: bytes) -> None:
         heads, was_in_body = self._framing.heads, self._framing.is_in_body
-        if was_in_body and heads == self.answers:  # its response was sent: nothing will read the rest of the body
+        if was_in_body and heads == self.answers:  # its response was sent: no handler will read the rest of the body
             self._discard(data)
         try:
             ready, self._held = self._framing.feed(data)
@@ -90,7 +90,7 @@ class Guard(asyncio.Protocol):
             self._refuse(error, may_answer=not self.is_streaming and heads - self.answers == was_in_body)
             return
         self.watch()
-        if self._held:  # other connections are next
+        if self._held:  # other connections are served first
             self._continue_later()
         if ready:
             self._pass_on(ready)
@@ -104,7 +104,7 @@ class Guard(asyncio.Protocol):
         self._inner.data_received(ready)
 
     def _continue_later(self) -> None:
-        """Continue with the held data in a later turn. Nothing more is read until then."""
+        """Continue with the held data in a later iteration of the loop. Reading is paused until then."""
         if self._transport is not None:
             self._transport.hold_reading()
         if self.caller.rank is Rank.STRANGER:
@@ -120,7 +120,7 @@ class Guard(asyncio.Protocol):
             self._accept(held)
 
     def watch(self) -> None:
-        """Start the timeout of a head or a body that has begun; stop it at the end. A next head waits for the response."""
+        """Start the timeout of a head or a body that has begun; stop it at the end. The next head waits for the response."""
         self._note_idle()
         framing, is_in_body = self._framing, self._framing.is_in_body
         is_in_head = not framing.heads or (not self.is_busy and framing.is_in_head)
@@ -154,7 +154,7 @@ class Guard(asyncio.Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Return whether nothing was passed on to aiohttp, which does not know the connection then."""
+        """Return whether no data was passed on to aiohttp. Then aiohttp does not know the connection."""
         return self._inner is None
 
     def leave(self) -> None:
@@ -164,25 +164,25 @@ class Guard(asyncio.Protocol):
             self._transport.abort()
 
     def eof_received(self) -> bool | None:
-        """Pass on that the peer sends no more."""
+        """Pass on that the peer has closed its side of the connection."""
         return bool(self._inner.eof_received()) if self._is_in and self._inner is not None else None
 
     def pause_writing(self) -> None:
-        """Pass on that the peer reads slower than responses are written."""
+        """Pass on that the peer reads more slowly than responses are written."""
         self._is_paused = True
         self._note_idle()
         if self._is_in and self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on that the peer has read."""
+        """Pass on that the peer has read the written data."""
         self._is_paused = False
         self._note_idle()
         if self._is_in and self._inner is not None:
             self._inner.resume_writing()
 
     def _refuse(self, error: RefusedError, *, may_answer: bool) -> None:
-        """Send an error response, and discard what arrives for a moment: unread data would reset the connection."""
+        """Send an error response, and discard received data for a short time: unread data would reset the connection."""
         assert self._transport is not None  # noqa: S101 - it is admitted
         if self._inner is not None:
             self._inner.transport = None  # its end must not close the connection

@@ -1,7 +1,7 @@
-"""The connections of one listener, within limits that aiohttp lacks: how many there are, and whose.
+"""Limits the connections of one listener, in total and for each peer, which aiohttp does not do.
 
 `guard.py` enforces the limits of a single connection, `transport.py` aborts one whose peer does not read. aiohttp closes
-connections that are idle between two requests (keep-alive), unless admission closes them for others before.
+connections that are idle between two requests (keep-alive), unless admission has closed them for others.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from .transport import MeteredTransport
 
 log = logging.getLogger(__name__)
 
-STRANGER_RATE = (200.0, 300.0)  # users without a role: per second, and at once. They get a 401 and nothing else
+STRANGER_RATE = (200.0, 300.0)  # users without a role: per second, and in a burst. The only response is 401
 
 Classify = Callable[[socket.socket], Caller]
 
 
 class LimitedConnection(Protocol):
-    """A connection, as far as the limits are concerned."""
+    """The interface of a connection that the limits use."""
 
     caller: Caller
     is_fresh: bool  # it has not sent its first request
-    is_busy: bool  # a request is in progress: what arrives is its body, or the next head, which may wait
+    is_busy: bool  # a request is in progress: received data is its body, or the next head, which may wait
     is_streaming: bool  # the handler may have begun to send the response
     is_proxied: bool  # it belongs to a proxy, and its request to another client
     answers: int  # responses that handlers have returned
 
     @property
     def is_silent(self) -> bool:
-        """Return whether nothing was passed on to aiohttp, which does not know the connection then."""
+        """Return whether no data was passed on to aiohttp. Then aiohttp does not know the connection."""
 
     def watch(self) -> None:
         """Start or stop the timeout of a head or a body."""
@@ -69,7 +69,7 @@ class ConnectionLimits:
     """Admits the connections of one listener, and follows their requests."""
 
     def __init__(self, classify: Classify = _stranger) -> None:
-        """`classify` returns what is known of the caller when a connection arrives."""
+        """`classify` returns the caller of a new connection, as far as it is known."""
         self.loop_share = LoopShare()  # of strangers
         self._classify = classify
         self._connections: dict[MeteredTransport, LimitedConnection] = {}
@@ -93,9 +93,9 @@ class ConnectionLimits:
             connection.leave()
 
     def on_head(self, transport: Any, *, may_stream: bool = False, client: str | None = None) -> None:
-        """Note that the head of a request has arrived: from now on its handler decides on time and streaming.
+        """Record that the head of a request has arrived. From now on its handler controls timeouts and streaming.
 
-        `client` is the peer whose limit the request counts for, when the connection is a proxy's.
+        `client` is the peer to whose limit the request counts, when the connection belongs to a proxy.
         """
         connection = self._connections.get(transport)
         if connection is not None:
@@ -104,7 +104,7 @@ class ConnectionLimits:
             connection.caller.peer = connection.caller.peer if client is None else client
 
     def on_authenticated(self, transport: Any) -> None:
-        """Note that a request was authenticated."""
+        """Record that a request was authenticated."""
         connection = self._connections.get(transport)
         if connection is not None:
             connection.caller.rank = max(connection.caller.rank, Rank.KNOWN)
@@ -122,12 +122,12 @@ class ConnectionLimits:
                 raise BusyError(f"too many requests at once: {found.reason}")
 
     def on_response(self, transport: Any) -> None:
-        """Note that a request has its response: what arrives next is another head."""
+        """Record that a request has its response. The next data is another head."""
         connection = self._connections.get(transport)
         if connection is not None:
             connection.is_busy = connection.is_streaming = False
             connection.answers += 1
-            if connection.is_proxied:  # the next request may be another client's
+            if connection.is_proxied:  # the next request may belong to another client
                 connection.caller.peer, connection.caller.rank = "", Rank.STRANGER
             connection.watch()
             self._changed.set()
@@ -143,7 +143,7 @@ class ConnectionLimits:
         return found.is_admitted
 
     def decide(self, accepted: socket.socket, has_head: Callable[[socket.socket], bool]) -> AdmissionDecision:
-        """Return what happens to a connection that was just accepted; `has_head` returns whether it has sent a head."""
+        """Return the decision on a connection that was just accepted; `has_head` returns whether it has sent a head."""
         caller = self._classify(accepted)
         if caller.is_final and not self._stranger_rate.acquire(asyncio.get_running_loop().time()):
             reason = f"users without a role connect more than {STRANGER_RATE[0]:g} times a second"
@@ -169,7 +169,7 @@ class ConnectionLimits:
         return found
 
     def _make_room(self, found: Verdict, comer: Caller) -> None:
-        """Close the connection that a verdict names, and log that now and then."""
+        """Close the connection that a verdict names, and log that at a limited rate."""
         if found.closes is not None:
             self._of_caller[found.closes].leave()
         self._count_closed(found, comer)

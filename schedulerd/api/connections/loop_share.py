@@ -1,4 +1,4 @@
-"""Limits the strangers' share of the event loop: each turn passes on few of their requests, so that others need not wait."""
+"""Limits the strangers' share of the event loop: each iteration passes on few of their requests, so others need not wait."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-FIRST_AT_ONCE = 4  # first requests of connections in a turn, by which the caller may authenticate
+FIRST_AT_ONCE = 4  # first requests of connections in an iteration; they may authenticate the caller
 LATER_AT_ONCE = 2  # further requests
-SHARE_SECONDS = 0.003  # of a turn, after which no other request is begun: a body of a thousand chunks takes milliseconds
+SHARE_SECONDS = 0.003  # of an iteration; then no other request is begun: a body of a thousand chunks takes milliseconds
 
 
 class LoopShare:
-    """Counts the requests in a turn of the loop, and queues those for later turns. First requests take precedence."""
+    """Counts the requests in an iteration of the loop, and queues those for later ones. First requests take precedence."""
 
     def __init__(self) -> None:
         self._waiting: tuple[deque[Callable[[], None]], ...] = (deque(), deque())  # later requests, first requests
         self._left = [LATER_AT_ONCE, FIRST_AT_ONCE]
-        self._is_counted = False  # the end of this turn is scheduled, since something was done or is queued
-        self._until = 0.0  # end of the strangers' share of this turn, by the loop's clock
+        self._is_counted = False  # the end of this iteration is scheduled, since a request was passed on or is queued
+        self._until = 0.0  # end of the strangers' share of this iteration, by the loop's clock
 
     def acquire(self, *, is_first: bool) -> bool:
-        """Return whether a request may be passed on in this turn, and count it."""
+        """Return whether a request may be passed on in this iteration, and count it."""
         if self._waiting[is_first] or not self._left[is_first] or (self._is_counted and self._is_over()):
             return False
         self._left[is_first] -= 1
@@ -29,7 +29,7 @@ class LoopShare:
         return True
 
     def queue(self, act: Callable[[], None], *, is_first: bool) -> None:
-        """Call `act` in a later turn."""
+        """Call `act` in a later iteration."""
         self._waiting[is_first].append(act)
         self._end_later()
 

@@ -1,4 +1,4 @@
-"""Summarises frequent events for the log: the first one at once, the others by the minute, with their sources."""
+"""Summarises frequent events for the log: the first one at once, the others once a minute, with their sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_NAMED = 100  # sources that are counted by name in a period
 
 
 class Tally:
-    """Counts events by source in each period. To be used in the thread of the event loop."""
+    """Counts events by source in each period. Use it in the thread of the event loop only."""
 
     def __init__(self, report: Callable[[int, list[tuple[str, int]]], None], seconds: float = PERIOD_SECONDS) -> None:
         """`report` receives the number of events in a period, and the number by source, largest first."""
@@ -23,7 +23,7 @@ class Tally:
         self._is_only_first = False
 
     def add(self, source: str) -> bool:
-        """Count an event. Return whether it is the first after a quiet period, which the caller is to log at once."""
+        """Count an event. Return whether it is the first after a quiet period, which the caller must log at once."""
         is_first = self._is_quiet
         if is_first:
             self._is_quiet, self._is_only_first = False, True

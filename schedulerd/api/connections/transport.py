@@ -1,4 +1,4 @@
-"""A transport that aborts a connection whose peer does not read, and lets two parties pause its reading."""
+"""A transport that aborts a connection whose peer does not read, and lets two components pause its reading."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 STALL_SECONDS = 30.0  # without a single byte read by the peer
-CHECKS = 6  # in that time: a connection is aborted at most a sixth of it later
+CHECKS = 6  # in that period: a connection is aborted at most a sixth of it later
 
 
 class MeteredTransport:
@@ -35,7 +35,7 @@ class MeteredTransport:
             self.inner.resume_reading()
 
     def hold_reading(self) -> None:
-        """Pause reading until `release_reading`, while received data waits for its turn of the loop."""
+        """Pause reading until `release_reading`, while received data waits for a later iteration of the loop."""
         self._is_held = True
         self.inner.pause_reading()
 
