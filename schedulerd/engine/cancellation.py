@@ -20,7 +20,7 @@ from .stop_orders import StopOrders
 
 
 class Cancellation:
-    """Removes runs from their queues, and ends running ones."""
+    """Removes queued runs from their queues, and ends running ones."""
 
     def __init__(
         self, table: JobTable, store: Store, run_queue: RunQueue, completion: Completion, stop_orders: StopOrders
@@ -29,11 +29,11 @@ class Cancellation:
         self._run_queue, self._completion, self._stop_orders = run_queue, completion, stop_orders
 
     def cancel(self, run_id: str, actor: str) -> Future[Run]:
-        """Cancel a queued run, or order a running one to end; return the run as it is then.
+        """Cancel a queued run, or order a running one to end. Return the run in its new state.
 
         A queued run is then `cancelled`, durably. A running run is still `running`; its end follows. A run that has ended
-        stays as it is: an attempt that follows it (`details.retry`) is a separate run. Raise NotFoundError when there is no
-        such run.
+        does not change: an attempt that follows it (`details.retry`) is a separate run. Raise NotFoundError when no such
+        run exists.
         """
         done: Future[Run] = Future()
         running, waiting = self._found(run_id)
@@ -66,7 +66,7 @@ class Cancellation:
             written.result()
             row = run_of(self._table, self._store, waiting.run_id)
             done.set_result(row or replace(waiting, status=Status.CANCELLED))
-        except Exception as error:  # the caller gets it
+        except Exception as error:  # the caller receives it
             done.set_exception(error)
 
     def replace_with(self, state: JobState, run: Run) -> None:

@@ -1,7 +1,7 @@
 """Completion: what follows the end of a run.
 
-Its row is written, together with the row of the next attempt; its slots are free; queued runs are promoted; waiting callers
-and dependent jobs are notified.
+Its row is written, together with the row of the next attempt. Its slots are released. Queued runs are promoted. Waiting
+callers and dependent jobs are notified.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ NO_JOB = "its job is no longer in the configuration"
 
 
 def next_row(job: Job, given: Run, ended: Run, now: datetime) -> tuple[Run, Run | None]:
-    """Return a run as it ended, and the row of the attempt that follows it, if any. `given` is the run as it started."""
-    started_at = min(ended.started_at or given.queued_at, now)  # its start may be unknown, or by a clock that was ahead
+    """Return the row of a run that has ended, and that of the next attempt, if any. `given` is the run when it started."""
+    started_at = min(ended.started_at or given.queued_at, now)  # the start may be unknown, or later if the clock was ahead
     deadline_at = deadline_of(job, given, started_at)
     retry_at = retry_after(job, ended, deadline_at, now)
     if retry_at is None:
@@ -52,7 +52,7 @@ class _Waiter(NamedTuple):
 class Waiters:
     """The futures of callers that wait for the ends of runs.
 
-    Each is answered once: with the run as it ended, or as it is when its end will not be known here.
+    Each future receives one result: the run that has ended, or its current state when this daemon will not learn its end.
     """
 
     def __init__(self, table: JobTable) -> None:
@@ -60,15 +60,15 @@ class Waiters:
         self._futures: dict[str, list[_Waiter]] = {}
 
     def add(self, run_id: str, future: Future[Run], follows: bool = True) -> None:
-        """Let `future` wait for a running or queued run; when it `follows`, for the last attempt after it.
+        """Let `future` wait for a running or queued run. When it `follows`, it waits for the last attempt after that run.
 
         The table's lock is held.
         """
-        waiting = [each for each in self._futures.get(run_id, ()) if not each.future.done()]  # some callers give up
+        waiting = [each for each in self._futures.get(run_id, ()) if not each.future.done()]  # callers may cancel theirs
         self._futures[run_id] = [*waiting, _Waiter(future, follows)]
 
     def drop(self, run_id: str) -> None:
-        """Forget the futures that wait for a run; they are answered by another way."""
+        """Forget the futures that wait for a run; another function completes them."""
         with self._table.lock:
             self._futures.pop(run_id, None)
 
@@ -80,16 +80,16 @@ class Waiters:
             self._futures[run_id] = [each for each in waiting if not each.follows]
 
     def answer(self, runs: Iterable[Run]) -> None:
-        """Answer the futures that wait for one of the runs."""
+        """Complete the futures that wait for one of the runs."""
         with self._table.lock:
             found = [(run, each.future) for run in runs for each in self._futures.pop(run.run_id, [])]
         for run, future in found:
-            with suppress(InvalidStateError):  # cancelled by its caller, or answered already when the daemon stopped
+            with suppress(InvalidStateError):  # cancelled by its caller, or already completed when the daemon stopped
                 future.set_result(run)
 
 
 class Completion:
-    """Records ends, and what follows from them."""
+    """Records the ends of runs, and performs the steps that follow."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Completion:
         launcher: Launcher,
         promote: Callable[[JobState], None],
     ) -> None:
-        """`promote(state)` starts queued runs that may start, now that a run of this job has ended."""
+        """`promote(state)` starts the queued runs that may start after a run of this job has ended."""
         self._table, self._store, self._clock, self._timetable = table, store, clock, timetable
         self._run_queue, self._waiters, self._stop_orders = run_queue, waiters, stop_orders
         self._dependencies, self._launcher, self._promote = dependencies, launcher, promote
@@ -120,7 +120,7 @@ class Completion:
         return self._write([(run, finish(run, result, now, None)) for run, result in ends])
 
     def _ended(self, end: Finished) -> tuple[Run, Run]:
-        """Return a run as it was started and as it ended."""
+        """Return a run in two states: when it was started, and when it had ended."""
         given = end.run
         result = self._stop_orders.result(given, end.result)
         state = self._table.state_of(given)
@@ -132,7 +132,7 @@ class Completion:
         return given, ended
 
     def _write(self, ends: Sequence[tuple[Run, Run]]) -> Future[frozenset[str]] | None:
-        """Write ends, each given as the run was started and as it ended, with the attempts that follow."""
+        """Write ends, with the next attempts. Each end is the run when it was started and when it had ended."""
         if not ends:
             return None
         rows = [self._with_retry(given, ended) for given, ended in ends]
@@ -143,10 +143,10 @@ class Completion:
         return written
 
     def _with_retry(self, given: Run, ended: Run) -> tuple[Run, Run | None]:
-        """Return a run as it ended, and its next attempt. An error in the second must not lose the first."""
+        """Return a run that has ended, and its next attempt. An error in the second must not lose the first."""
         try:
             return self._next_row(given, ended)
-        except Exception as error:  # this end is known nowhere else, nor are those that are written with it
+        except Exception as error:  # this end, and those written with it, are known nowhere else
             log.exception("job %s: cannot decide whether run %s is retried", ended.job_id, ended.run_id)
             details = {**ended.details, "retry": f"unknown: {type(error).__name__}: {error}"}
             return replace(ended, details=details), None
@@ -159,7 +159,7 @@ class Completion:
         return ended, self._store.numbered(retry) if retry is not None else None
 
     def _recorded(self, ended: list[Run], retries: Mapping[str, Run], written: Future[frozenset[str]]) -> None:
-        """Continue after the attempt to write ends: the runs are over, whether it succeeded or not."""
+        """Continue after the attempt to write ends: the runs have ended, whether it succeeded or not."""
         error = written.exception()
         if error is not None:
             log.error("the end of %d runs could not be written: %s", len(ended), error)
@@ -179,7 +179,7 @@ class Completion:
             self._dependencies.follow([run for run in ended if run.run_id in final and outcome_of(run) in ENDED])
 
     def _count_all(self, ended: list[Run], retries: Mapping[str, Run]) -> tuple[list[tuple[JobState, Run]], list[Run]]:
-        """Update the table; return the ended runs with their states, and the next attempts of jobs that are gone."""
+        """Update the table. Return the ended runs with their states, and the next attempts of removed jobs."""
         counted: list[tuple[JobState, Run]] = []
         orphans: list[Run] = []
         with self._table.lock:
@@ -205,7 +205,7 @@ class Completion:
             self._table.retired.pop(run.job_id, None)
 
     def _queue_retry(self, run: Run, retry: Run) -> list[Run]:
-        """Queue the next attempt of a run, which its waiters follow; return it when its job is gone."""
+        """Queue the next attempt of a run, which its waiters follow. Return it when its job was removed."""
         state = self._table.states.get(run.job_id)
         if state is None:
             return [retry]

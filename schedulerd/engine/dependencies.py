@@ -1,7 +1,7 @@
 """Dependencies: jobs that start after other jobs.
 
-Nothing is stored for them. An end is a row of the ledger, and so is the run that it started: its `scheduled_at` is the time
-of that end. So when the daemon starts, the ends that were not followed yet are those without such a row.
+They have no storage of their own. An end is a row of the ledger, and so is the run that it started: its `scheduled_at` is
+the time of that end. When the daemon starts, the ends that were not followed yet are therefore those without such a row.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ..core.trigger import After
 from ..store.protocol import Store
 from .timetable import Timetable
 
-MOST_ENDS = 100  # of one job that are checked when the daemon starts
+MOST_ENDS = 100  # of one job, which are checked when the daemon starts
 
 
 @dataclass(eq=False)
 class _Dependency:
-    """One `after` of one job, and the ends that it has received since it was due last."""
+    """One `after` of one job, and the ends that it has received since the job was last due."""
 
     job: Job
     after: After
     ends: dict[str, Run] = field(default_factory=dict)
 
     def accept(self, run: Run) -> datetime | None:
-        """Accept an end; return when the job is due, or None when it is not due yet."""
+        """Accept an end. Return when the job is due, or None when it is not due yet."""
         if run.finished_at is None or not is_wanted(self.after, outcome_of(run)):
             return None
         self.ends[run.job_id] = run
@@ -49,7 +49,7 @@ class Dependencies:
         self._lock = threading.Lock()  # ends are reported in any thread of the store
 
     def replace(self, jobs: Mapping[str, Job]) -> None:
-        """Use the dependencies of a new set of jobs; those that do not change keep the ends that they have received."""
+        """Replace the dependencies by those of a new set of jobs. Unchanged ones keep the ends that they have received."""
         before = {(dependency.job.job_id, dependency.after): dependency.ends for dependency in self._all}
         dependencies = [
             _Dependency(job, after, before.get((job.job_id, after), {}))
@@ -64,7 +64,7 @@ class Dependencies:
         self._all, self._after = dependencies, after
 
     def follow(self, ended: Iterable[Run]) -> None:
-        """Make the jobs due that follow the ended runs, in the order of their ends."""
+        """Make the jobs due that follow the ended runs, in the order of the ends."""
         if not self._after:
             return
         for run in sorted(ended, key=lambda run: run.finished_at or run.queued_at):
@@ -82,7 +82,7 @@ class Dependencies:
                 self._follow(dependency, run)
 
     def _not_followed(self, dependency: _Dependency, since: datetime, now: datetime) -> list[Run]:
-        """Return the ends later than `since` that nothing in the ledger follows, in their order."""
+        """Return the ends later than `since` that no run in the ledger follows, in their order."""
         followed = self._store.followed(dependency.job.job_id, since)
         latest = max(followed, default=now)
         if dependency.after.needs_all:  # an end that was replaced by a later one of the same job has no row of its own

@@ -1,4 +1,4 @@
-"""Dispatch: hands recorded runs to the launcher, and promotes queued runs when they may start."""
+"""Dispatch: passes recorded runs to the launcher, and promotes queued runs when they may start."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Dispatcher:
             self.replace_with(run)
             state = self._table.state_of(run)
             if state is not None:
-                self.promote(state)  # what it waits for may have ended meanwhile
+                self.promote(state)  # the run that it waits for may have ended meanwhile
 
     def _launch_in_time(self, run: Run) -> None:
         state, now = self._table.state_of(run), self._clock.now()
@@ -60,26 +60,26 @@ class Dispatcher:
             self._completion.end_unstarted([(run, Result(Status.MISSED, message=why))])
 
     def launch(self, run: Run) -> None:
-        """Hand a run to the launcher. A run that cannot be handed over fails, and does not delay others."""
+        """Pass a run to the launcher. A run that the launcher cannot accept fails, and does not delay others."""
         state = self._table.state_of(run)
         try:
             if state is None:
                 raise StartError(NO_JOB)
             self._launcher.launch(*within_deadline(state.job, run, self._clock.now()), self._listener)
-        except Exception as error:  # no thread can be started, for example
+        except Exception as error:  # for example, no thread can be started
             log.error("job %s: run %s could not be started: %s", run.job_id, run.run_id, error)
             self._completion.end_unstarted([(run, Result(Status.FAILED, message=str(error)))])
             return
         self._cancellation.supersede(state, run)
 
     def replace_with(self, run: Run) -> None:
-        """Let a queued run replace older ones, when that is the policy of its job."""
+        """Replace older runs by a queued run, when that is the policy of its job."""
         state = self._table.state_of(run)
         if state is not None:
             self._cancellation.replace_with(state, run)
 
     def release(self, run: Run) -> None:
-        """Stop counting a run that is not in the ledger, and give its slots to others."""
+        """Stop counting a run that is not in the ledger, and release its slots to others."""
         with self._table.lock:
             state = self._table.state_of(run)
             if state is None:
@@ -98,7 +98,7 @@ class Dispatcher:
         self._claim(chosen)
 
     def promote_all(self) -> None:
-        """Start all queued runs that may start now, and end those for which it is too late."""
+        """Start all queued runs that may start now, and end those that have expired."""
         now = self._clock.now()
         self._run_queue.measure()
         with self._table.lock:
@@ -121,7 +121,7 @@ class Dispatcher:
             self.release(run)
 
     def _wait_again(self, run: Run) -> None:
-        """Queue a run again whose start cannot be recorded."""
+        """Return a run to the queue when its start cannot be recorded."""
         with self._table.lock:
             state = self._table.state_of(run)
             if state is None:

@@ -1,4 +1,4 @@
-"""What the planner hands over and receives back, and the rows that decisions about it become."""
+"""The due jobs that the planner hands over, those that it receives back undecided, and the rows that record decisions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..core.models import MICROSECOND, Job, Origin, Result, Run, Status, finish,
 
 FIRST_PORTION = 50  # jobs
 PORTION_GROWTH = 5
-CHECK_AGAIN = timedelta(seconds=5)  # after that, what could not be decided or recorded is handed over again
+CHECK_AGAIN = timedelta(seconds=5)  # after which undecided or unrecorded occurrences are handed over again
 
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
     """A due job: its due occurrences, its next time, and its `origin` when it is not due by its trigger.
 
-    `asks` is set after the clock was set back: the ledger may have occurrences up to that time. `is_again` means that, too,
-    and that the last occurrences are so long ago that a job which follows elapsed time continues. `plan` is the job of the
-    timetable. `is_held` means that exactly these occurrences could not be decided earlier, and later ones were handed over
-    since; `is_void`, that the job was planned again since.
+    `asks` is set after the clock was set back: the ledger may have occurrences up to that time. `is_again` also means that
+    the clock was set back, and that the last occurrences are so long ago that a job which follows elapsed time continues.
+    `plan` is the job of the timetable. `is_held` means that these occurrences could not be decided earlier, and that later
+    ones have been handed over since. `is_void` means that the job has been planned again since.
     """
 
     job_id: str
@@ -31,7 +31,7 @@ class DueJob:
     origin: Origin = Origin.SCHEDULE
     details: Mapping[datetime, Mapping[str, Any]] = field(default_factory=dict)  # by occurrence
     is_again: bool = False
-    asks: datetime | None = None  # up to which time
+    asks: datetime | None = None  # the end of that period
     is_held: bool = False
     is_void: bool = False
     plan: object = field(default=None, compare=False, repr=False)
@@ -47,26 +47,26 @@ class DueJob:
         return len(self.due.occurrences) + (self.due.earlier.count if self.due.earlier else 0)
 
     def left(self, first: datetime, at: datetime) -> Undecided:
-        """Return what is undecided from the occurrence `first` on, to be handed over again at `at`."""
+        """Return the undecided occurrences, from `first` on, to be handed over again at `at`."""
         return Undecided(self, first - MICROSECOND, at)
 
     def all_left(self, at: datetime) -> Undecided:
-        """Return that all of it is undecided."""
+        """Return all occurrences as undecided."""
         return self.left(self.first, at)
 
     def with_all_of(self, other: DueJob) -> DueJob:
-        """Return this with the occurrences of another one of the same origin: they are decided together."""
+        """Return this due job with the occurrences of another one of the same origin, to be decided together."""
         both = sorted([*self.due.occurrences, *other.due.occurrences], key=lambda each: each.scheduled_at)
         return replace(self, due=Due(both), details={**self.details, **other.details})
 
     def later_than(self, after: datetime) -> DueJob:
-        """Return this with only the occurrences later than `after`."""
+        """Return this due job with only the occurrences later than `after`."""
         earlier = self.due.earlier if self.due.earlier is not None and self.due.earlier.first > after else None
         left = [each for each in self.due.occurrences if each.scheduled_at > after]
         return replace(self, due=Due(left, earlier, self.due.cause))
 
     def before(self, first: datetime) -> DueJob:
-        """Return this with only the occurrences before `first`."""
+        """Return this due job with only the occurrences before `first`."""
         left = [each for each in self.due.occurrences if each.scheduled_at < first]
         return replace(self, due=replace(self.due, occurrences=left))
 
@@ -104,7 +104,7 @@ def passed_run(passed: Passed, each: DueJob, now: datetime, node: str) -> Run:
 
 
 def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str, Any]:
-    """Return the details of a run that starts: the runs that it follows, the rules of its time, why it is late."""
+    """Return the details of a run that starts: the runs that it follows, the rules of its time, and why it is late."""
     details = {**each.details.get(start.scheduled_at, {})}
     rules = start.occurrence.reasons
     if not rules and job.trigger is not None and each.origin is Origin.SCHEDULE:
@@ -117,7 +117,7 @@ def details_of(job: Job, start: Start, each: DueJob, now: datetime) -> dict[str,
 
 
 def together(batch: list[DueJob]) -> list[DueJob]:
-    """Return what is due, with the single occurrences of a job merged, as for occurrences of its trigger."""
+    """Return the due jobs, with the single occurrences of a job merged, as for occurrences of its trigger."""
     found: dict[tuple[str, Origin, int | None], DueJob] = {}
     for each in batch:
         key = each.job_id, each.origin, id(each) if each.is_held else None
@@ -126,7 +126,7 @@ def together(batch: list[DueJob]) -> list[DueJob]:
 
 
 def portions(batch: list[DueJob]) -> Iterator[list[DueJob]]:
-    """Yield what is due in growing portions: the first start while others are decided, with few commits."""
+    """Yield the due jobs in growing portions. The first ones start while others are decided, with few commits."""
     at, size = 0, FIRST_PORTION
     while at < len(batch):
         yield batch[at : at + size]

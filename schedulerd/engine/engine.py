@@ -1,6 +1,6 @@
-"""The engine: everything that decides about occurrences, starts runs, supervises them and records their ends.
+"""The engine: decides about occurrences, starts runs, supervises them and records their ends.
 
-The daemon, the benchmarks and the tests use the same class; they differ in the launcher, the clock and the store.
+The daemon, the benchmarks and the tests use the same class, with different launchers, clocks and stores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .timetable import Timetable
 
 
 class Engine:
-    """Builds and connects the parts; none of them is changed from outside after its construction."""
+    """Builds and connects the components. No component is changed from outside after its construction."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Engine:
     ) -> None:
         """`node` is the name of this host. `measure` returns its load.
 
-        `on_tick` and `on_alive` are called by the planner's thread, see `Planner`; `on_ended` with runs that have ended.
+        The thread of the planner calls `on_tick` and `on_alive`, see `Planner`. `on_ended` receives runs that have ended.
         Jobs that are overdue together are started within `spread_seconds`.
         """
         self.store, self.clock, self.node = store, clock, node
@@ -86,7 +86,7 @@ class Engine:
         })  # fmt: skip
 
     def _promote(self, state: JobState) -> None:
-        """Start queued runs after an end. A failed start is an end, too: completion and dispatch need each other."""
+        """Start queued runs after an end. A failed start is an end, too: completion and dispatch depend on each other."""
         self.dispatcher.promote(state)
 
     def _promote_in_time(self, now: datetime) -> None:
@@ -94,7 +94,7 @@ class Engine:
             self.dispatcher.promote_all()
 
     def tick(self, now: datetime) -> None:
-        """Do what depends on time alone; called at each turn of the planner's loop."""
+        """Perform the steps that depend on time alone. Called at each iteration of the planner's loop."""
         self._steps(now)
         self._on_tick(now)
 
@@ -103,16 +103,16 @@ class Engine:
         watch_again(self.table, self._launcher, self.lifecycle, running, retired)
 
     def start_up(self, left: OpenRuns) -> None:
-        """Continue with what an earlier daemon left, and start what starts with the daemon."""
+        """Continue the runs that an earlier daemon left, and start the jobs that start with the daemon."""
         start_unstarted(self.table, self.run_queue, self.dispatcher, left.unstarted)
         queue_again(self.table, self.run_queue, self.dispatcher, left.waiting)
         self.definitions.start_up()
 
     @property
     def trouble(self) -> str | None:
-        """Return what fails in the planner's loop, as a message, or None."""
+        """Return the error in the planner's loop, as a message, or None."""
         return "; ".join(filter(None, (self.planner.trouble, self._steps.trouble, self.stop_orders.trouble))) or None
 
     def stop(self) -> None:
-        """Start nothing more; running runs continue. Callers that wait for a queued run get it as it is."""
+        """Start no further runs; running ones continue. Callers that wait for a queued run receive its current state."""
         self.waiters.answer(self.table.stop())

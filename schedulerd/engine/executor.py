@@ -27,9 +27,9 @@ from .thread_pool import ThreadPool
 
 log = logging.getLogger(__name__)
 
-STARTERS = 2  # while one waits for a file of secrets, the other goes on
-HUNG_SECONDS = 2.0  # for one task; then another thread takes over the other tasks
-HELD_UP_SECONDS = 5.0  # between two checks: then the daemon itself was stopped, and nothing else need be slow
+STARTERS = 2  # while one waits for a file of secrets, the other continues
+HUNG_SECONDS = 2.0  # for one task; then another thread performs the other tasks
+HELD_UP_SECONDS = 5.0  # between two checks: then the daemon itself was stopped, and the tasks need not be slow
 
 Prepare = Callable[[Job, Run, str, datetime | None], ProcessSpec]  # (job, run, output path, last success)
 Function = Callable[[Job, Run, threading.Event], Result]  # the event is set when the run is to end
@@ -54,9 +54,9 @@ class Executor:
         secrets_of: Callable[[Job], Sequence[bytes]],
         builtin_threads: int,
     ) -> None:
-        """`functions` are the built-ins by action; `prepare` returns the process of any other run.
+        """`functions` are the built-ins by action. `prepare` returns the process spec of any other run.
 
-        `keepers` is the folder of the keepers; `secrets_of` returns what is masked in what a run of a job reports.
+        `keepers` is the folder of the keepers; `secrets_of` returns the secrets to mask in the reports of runs of a job.
         """
         self._clock = clock
         self._prepare = prepare
@@ -74,7 +74,7 @@ class Executor:
         self._checked_at = clock.monotonic()
 
     def recover(self) -> dict[str, KnownRun]:
-        """Connect to the keepers; return the runs that they know, see `Supervisor.recover`. Raise StartError."""
+        """Connect to the keepers. Return the runs that they know, see `Supervisor.recover`. Raise StartError."""
         self._starters.begin()
         return self._supervisor.recover()
 
@@ -83,16 +83,16 @@ class Executor:
         return self._supervisor.doubt_of(run_id)
 
     def settled(self) -> None:
-        """Let the keepers know that all runs of earlier daemons are recorded, durably."""
+        """Notify the keepers that all runs of earlier daemons are recorded durably."""
         self._supervisor.settled()
 
     @property
     def keepers_trouble(self) -> str | None:
-        """Return what is wrong with the keepers, as a message, or None."""
+        """Return the error of the keepers, as a message, or None."""
         return self._supervisor.trouble
 
     def restore_keepers(self) -> list[str]:
-        """Let the keepers create removed files again; return their errors, as messages."""
+        """Order the keepers to create removed files again. Return their errors, as messages."""
         return self._supervisor.restore()
 
     @property
@@ -105,11 +105,11 @@ class Executor:
         self._children[run.run_id] = _Child(job, run, listener)
 
     def start(self) -> None:
-        """Start to receive reports of keepers; those about runs that were not adopted are ignored."""
+        """Start to receive reports of keepers. Reports about runs that were not adopted are ignored."""
         self._supervisor.start()
 
     def forget(self, run_ids: list[str]) -> None:
-        """Let the keepers forget runs whose ends are in the store."""
+        """Order the keepers to forget runs whose ends are in the store."""
         self._supervisor.forget(run_ids)
 
     def launch(self, job: Job, run: Run, listener: RunListener) -> None:
@@ -121,7 +121,7 @@ class Executor:
             self._starters.submit(self._start, child)
 
     def end(self, run_id: str, cause: Cause) -> bool:
-        """End a run: by the kill ladder, or by the event of its function. Return False when it has neither (any more)."""
+        """End a run: by the kill ladder, or by the event of its function. Return False when it has neither, or no longer."""
         if self._supervisor.end(run_id, cause):
             return True
         stop = self._stops.get(run_id)
@@ -130,7 +130,7 @@ class Executor:
         return stop is not None
 
     def end_all(self, cause: Cause, children: bool = True) -> None:
-        """End all built-ins and, when `children`, all processes; start nothing more."""
+        """End all built-ins and, with `children`, all processes. Start no further runs."""
         for stop in list(self._stops.values()):
             stop.set()
         if children:
@@ -140,7 +140,7 @@ class Executor:
                 self._supervisor.end(run_id, cause)
 
     def check_hung(self) -> None:
-        """Replace hung threads and give up hung preparations. Quick; called about once a second."""
+        """Replace hung threads and give up hung preparations. This is quick, and called about once a second."""
         before, self._checked_at = self._checked_at, self._clock.monotonic()
         if self._checked_at - before > HELD_UP_SECONDS:
             return
@@ -155,15 +155,15 @@ class Executor:
                 self._starters.submit(self._failed, child, StartError(why))
 
     def close(self, seconds: float) -> None:
-        """End the threads; wait at most about `seconds` for those that are busy."""
+        """End the threads. Wait for busy ones, for at most about `seconds`."""
         stuck = self._builtins.close(seconds)
         if stuck:
             log.warning("built-in jobs did not stop in time: %s", ", ".join(stuck))
-        self._starters.close(seconds)  # the keepers report what is left to the next daemon
+        self._starters.close(seconds)  # the keepers report the remaining runs to the next daemon
         self._supervisor.close()
 
     def _start(self, child: _Child) -> None:
-        """Start the process of a run. An error on the way is the end of the run."""
+        """Start the process of a run. An error in a step of the start ends the run."""
         job, run, listener = child
         self._children[run.run_id] = child
         try:
@@ -177,12 +177,12 @@ class Executor:
                 self._supervisor.end(run.run_id, self._refused)
         except GivenUpError:
             log.warning("job %s: the preparation of run %s, which was given up, no longer hangs", job.job_id, run.run_id)
-        except Exception as error:  # of the operating system, or of the settings of the job
+        except Exception as error:  # from the operating system, or from the settings of the job
             self._children.pop(run.run_id, None)
             self._failed(child, error)
 
     def _prepared(self, child: _Child) -> ProcessSpec:
-        """Return the process of a run. Raise GivenUpError when that took so long that the run was given up."""
+        """Return the process spec of a run. Raise GivenUpError when this took so long that the run was given up."""
         job, run, listener = child
         self._preparations.begin(job.job_id, run.run_id)
         try:
@@ -242,7 +242,7 @@ class Executor:
 
     def _ended(self, ends: list[End]) -> None:
         strangers = [end.run_id for end in ends if end.run_id not in self._children]
-        if strangers:  # the store has their ends already, or never had these runs
+        if strangers:  # their ends are already in the store, or the runs never were
             log.info("the keepers knew %s that are not open in the store", counted(len(strangers), "run"))
             self.forget(strangers)
         by_listener: dict[RunListener, list[Finished]] = {}
@@ -260,7 +260,7 @@ class Executor:
             log.warning("job %s: run %s: %s", run.job_id, run.run_id, text)
         try:
             result = self._outcomes.read(job, run, end)
-        except Exception as error:  # the run has ended nevertheless, as have those that ended with it
+        except Exception as error:  # the run has ended nevertheless, and so have those reported with it
             result = self._failure(job, error)
         return Finished(job, run, result, end.ended_at, end.duration_seconds)
 

@@ -1,6 +1,6 @@
-"""What the engine and whatever starts processes expect of each other.
+"""The interfaces between the engine and the launcher, which starts processes.
 
-The launcher is built first and knows nothing of the engine: it is given a `RunListener` together with each run.
+The launcher is built first and does not know the engine: it receives a `RunListener` with each run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..process.spec import Cause
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A run that has ended, and how. `duration_seconds` is None when it was never started."""
+    """A run that has ended, and its result. `duration_seconds` is None when it was never started."""
 
     job: Job
     run: Run
@@ -33,11 +33,11 @@ class RunListener(Protocol):
         ...
 
     def last_success_at(self, run: Run) -> datetime | None:
-        """Return up to when the job of a run has done its work, or None when no success is known."""
+        """Return the instant up to which the job of a run has done its work, or None when no success is known."""
         ...
 
     def on_started(self, run: Run, started_at: datetime) -> Run:
-        """Accept that a run has started; return it with its start."""
+        """Accept that a run has started. Return the run with its start."""
         ...
 
     def on_unkilled(self, run: Run, survivors: str) -> None:
@@ -61,9 +61,9 @@ class Launcher(Protocol):
         ...
 
     def end(self, run_id: str, cause: Cause) -> bool:
-        """End a run before it ends itself. Return False when it has no process and no function, not yet or not any more."""
+        """End a run before it ends itself. Return False when it has no process or function, not yet or no longer."""
         ...
 
     def forget(self, run_ids: list[str]) -> None:
-        """Release what is kept of runs: their ends are in the ledger."""
+        """Release the records of runs: their ends are in the ledger."""
         ...

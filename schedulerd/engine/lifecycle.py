@@ -1,4 +1,4 @@
-"""The life of a run as its launcher reports it: may it start, has it started, has it ended."""
+"""The lifecycle of a run, from the reports of its launcher: whether it may start, that it has started, that it has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunLifecycle:
         completion: Completion,
         on_ended: Callable[[Sequence[Finished]], None],
     ) -> None:
-        """`on_ended` is called with the runs that have ended, when their ends are on the way to the store."""
+        """`on_ended` receives the runs that have ended, after their ends were passed to the store."""
         self._table, self._store, self._clock = table, store, clock
         self._stop_orders, self._completion, self._on_ended = stop_orders, completion, on_ended
 
@@ -37,22 +37,22 @@ class RunLifecycle:
             self._stop_orders.refuse(run)
 
     def last_success_at(self, run: Run) -> datetime | None:
-        """Return up to when the job of a run has done its work, or None when no success is known."""
+        """Return the instant up to which the job of a run has done its work, or None when no success is known."""
         return last_success_at(self._table, self._store, run, self._clock.now())
 
     def on_started(self, run: Run, started_at: datetime) -> Run:
-        """Accept that a run has started, and return it; the start is written with its end."""
+        """Accept that a run has started, and return it. The start is written with its end."""
         run = replace(run, started_at=started_at)
         self._table.update_running(run)
         return run
 
     def on_unkilled(self, run: Run, survivors: str) -> None:
-        """Show which processes of a run survived SIGKILL."""
+        """Record which processes of a run survived SIGKILL."""
         with self._table.lock:
             known = self._table.find(run.run_id) or run
             self._table.update_running(replace(known, details={**known.details, "not_killed": survivors}))
 
     def on_finished(self, ends: Sequence[Finished]) -> None:
-        """Record how runs ended."""
+        """Record the ends of runs."""
         self._completion.finish(ends)
         self._on_ended(ends)

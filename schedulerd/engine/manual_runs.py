@@ -1,4 +1,4 @@
-"""Manual runs: requested by a caller, who may wait for the end; at most one for an idempotency key."""
+"""Manual runs: requested by a caller, which may wait for the end. An idempotency key starts at most one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .state import JobTable, run_of
 
 @dataclass(frozen=True, slots=True)
 class ManualRun:
-    """A requested run: `recorded` is done when the ledger has it, `done` when it has ended."""
+    """A requested run. `recorded` is done when the ledger has it, `done` when it has ended."""
 
     recorded: Future[Run]
     done: Future[Run]
@@ -47,23 +47,23 @@ class ManualRuns:
     def trigger(self, job_id: str, actor: Actor, key: str | None = None, params: Any = None) -> ManualRun:
         """Run a job now. A repeated request with the same idempotency key returns the first run.
 
-        The values of the parameters are kept in the details of the run. Raise NotFoundError for an unknown job, InvalidError
-        for `params` that it does not accept, StoppingError when the daemon is stopping, and StoreError when the run cannot
-        be recorded.
+        The values of the parameters are stored in the details of the run. Raise NotFoundError for an unknown job,
+        InvalidError for `params` that it does not accept, StoppingError when the daemon is stopping, and StoreError when
+        the run cannot be recorded.
         """
         requested = ManualRun(Future(), Future())
         first = self._store.run_by_key(job_id, key) if key is not None else None
         if first is not None:
             self._answer_with(requested, first)
             return requested
-        values = check_params(self._table.get(job_id).job.params, params)  # without the lock, since this may be slow
+        values = check_params(self._table.get(job_id).job.params, params)  # without the lock, because this may be slow
         with self._table.lock:
             state = self._table.get(job_id)
             if self._table.is_stopping:
                 raise StoppingError("the daemon is stopping; try again after its restart")
             trouble = self._store.trouble
             if trouble is not None and (key is not None or not self._store.accepts_runs):
-                by_key = " with an idempotency key" if key is not None else ""  # the first run with it may be in the history
+                by_key = " with an idempotency key" if key is not None else ""  # its first run may be in the history
                 raise StoreError(f"no run can be started now{by_key}: the store cannot be written: {trouble}")
             run = replace(
                 self._store.numbered(new_run(job_id, Origin.MANUAL, self._clock.now(), None, self._node)),
@@ -93,7 +93,7 @@ class ManualRuns:
                 if run.status is Status.SKIPPED:
                     requested.done.set_result(run)
                 return
-            # Another request with this idempotency key came a moment ago: its run is the answer.
+            # Another request with this idempotency key was faster: its run is the result.
             self._waiters.drop(run.run_id)
             first = self._store.run_by_key(run.job_id, run.idempotency_key or "")
             if first is None:
@@ -106,7 +106,7 @@ class ManualRuns:
                     future.set_exception(error)
 
     def _answer_with(self, requested: ManualRun, first: Run) -> None:
-        """Answer with an earlier run; let the caller wait for its end, or that of the last attempt after it."""
+        """Complete a request with an earlier run. The caller waits for its end, or for that of the last attempt after it."""
         ended: Run | None = first
         while ended is not None and not self._waits_for(ended, requested.done):
             ended = run_of(self._table, self._store, ended.run_id) or ended
@@ -121,8 +121,8 @@ class ManualRuns:
             requested.done.set_result(ended)
 
     def _waits_for(self, run: Run, done: Future[Run], follows: bool = True) -> bool:
-        """Let a future wait for a run when it is running or queued; return whether it is."""
-        with self._table.lock:  # to choose; the store is read outside
+        """Let a future wait for a run if the run is running or queued. Return whether it is."""
+        with self._table.lock:  # held for this decision only; the store is read without it
             state = self._table.state_of(run)
             waits = state is not None and any(each.run_id == run.run_id for each in state.queued or ())
             is_open = state is not None and (waits or run.run_id in state.running)

@@ -1,4 +1,4 @@
-"""Pauses of jobs: set and ended by callers, or ended by time. In memory at once, durable when the future is done."""
+"""Pauses of jobs: callers set and end them, or they expire. In memory at once, durable when the future is done."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Pauses:
         self._table = table
         self._store = store
         self._on_resumed = on_resumed
-        self._timed: dict[str, datetime] = {}  # until when, of the few jobs that have such a pause
+        self._timed: dict[str, datetime] = {}  # the expiry, for the few jobs that have a pause with one
 
     def set(self, job_id: str, pause: Pause | None) -> Future[None]:
-        """Pause a job, or resume it (None); done when that is durable. A change that the store refuses is undone.
+        """Pause a job, or resume it (None). The future is done when this is durable.
 
-        Raise NotFoundError when there is no such job.
+        A change that the store refuses is undone. Raise NotFoundError when no such job exists.
         """
         with self._table.lock:
             state = self._table.get(job_id)
@@ -40,7 +40,7 @@ class Pauses:
         return done
 
     def watch(self, state: JobState) -> None:
-        """Remember until when a job is paused. The table's lock is held."""
+        """Note when the pause of a job expires. The table's lock is held."""
         self._timed.pop(state.job.job_id, None)
         if state.pause is not None and state.pause.until is not None:
             self._timed[state.job.job_id] = state.pause.until

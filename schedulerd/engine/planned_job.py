@@ -1,7 +1,7 @@
 """Jobs in the registry of the `schedule` library, with the times of their triggers instead of the library's own.
 
 The library's job plans its next time from "now" after the work, in naive local time. Here the next time follows the last
-due time, aware and in UTC, so nothing drifts.
+due time, aware and in UTC, so times do not drift.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from ..core.misfires import MOST_DUE, OVERDUE, Due, decided_after_step_back, due
 from ..core.trigger import Occurrence, Trigger
 from .due import DueJob, Undecided
 
-ERROR_DELAY = timedelta(seconds=5)  # after an error a job is looked at again
+ERROR_DELAY = timedelta(seconds=5)  # after an error, until a job is checked again
 ALWAYS_BLACKED_OUT = timedelta(days=1)  # a job whose blackouts leave no time is checked this often
 
 
 class Tick:
-    """The time that one turn of the planner's loop decides about; all jobs of a turn see the same."""
+    """The time for which one iteration of the planner's loop decides. It is the same for all jobs of an iteration."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.at = clock.now()
 
     def advance(self) -> None:
-        """Begin a new turn at the present time."""
+        """Begin a new iteration at the present time."""
         self.at = self.clock.now()
 
 
 class PlannedJob(schedule.Job):
-    """A job of the library whose times come from a trigger. `next_run` is aware, in UTC, and None when there is none."""
+    """A job of the library with the times of a trigger. `next_run` is aware, in UTC, and None without a next time."""
 
     def __init__(
         self, job_id: str, trigger: Trigger, after: datetime, registry: schedule.Scheduler, tick: Tick, most: int = MOST_DUE
@@ -41,13 +41,13 @@ class PlannedJob(schedule.Job):
         super().__init__(1, registry)
         self.job_id = job_id
         self.trigger = trigger
-        self.decided_through = after  # every occurrence up to here has its row in the ledger
-        self.highest = after  # and up to here some have, from before the clock was set back
-        self.handed_at = self.handed_before = tick.clock.monotonic()  # when it was handed over last, and the time before
+        self.decided_through = after  # every occurrence up to this time has its row in the ledger
+        self.highest = after  # and up to this time some have, from before the clock was set back
+        self.handed_at = self.handed_before = tick.clock.monotonic()  # when it was handed over last, and before that
         self.most = most
         self._tick = tick
         self.next: Occurrence | None = None
-        self.looks_again = False  # then next_run is no due time, but when to check the job again
+        self.looks_again = False  # next_run is the time to check the job again, and not a due time
         self.fails = False  # its next time cannot be computed
         self.cause: str | None = None  # why it is late
         self.tag(job_id)
@@ -58,7 +58,7 @@ class PlannedJob(schedule.Job):
         return self.next_run is not None and self.next_run <= self._tick.at
 
     def run(self) -> DueJob | None:
-        """Return what is due, and plan the next time after it. None when nothing is due, or a blackout holds it back."""
+        """Return the due occurrences, and plan the next time. Return None when none is due, or a blackout delays them."""
         now = self._tick.at
         due = self._due(now)
         held_until = self._held_until(due, now) if self.trigger.has_blackouts else None
@@ -70,12 +70,12 @@ class PlannedJob(schedule.Job):
         if self.trigger.waits_for_end and due.occurrences:
             self.next = self.next_run = None  # until the run has ended
         elif self.looks_again or self.next is None or self.next.scheduled_at <= self.decided_through:
-            self._schedule_next_run()  # what was planned may be far from what has been decided now
+            self._schedule_next_run()  # the planned time may be far from the decided one
         cause, self.cause, self.looks_again = self.cause, None, False
         if not due.occurrences:
-            if self.should_run:  # nothing is due although it is time: check again, but not in a busy loop
+            if self.should_run:  # no occurrence is due at its time: check again, but not in a busy loop
                 self.look_again(now + ERROR_DELAY)
-            return None  # after an error its next time is still to come
+            return None  # after an error, the next time is still in the future
         now_monotonic = self._tick.clock.monotonic()
         is_again = self._continues(due.occurrences[0].scheduled_at, now_monotonic - self.handed_at)
         self.handed_before, self.handed_at = self.handed_at, now_monotonic
@@ -85,9 +85,9 @@ class PlannedJob(schedule.Job):
         return DueJob(self.job_id, due, self.next_run, is_again=is_again, asks=asks, plan=self)
 
     def goes_back(self, left: Undecided) -> bool:
-        """Plan again what was handed over last and was not decided; False when later occurrences were handed over since."""
+        """Plan the last occurrences again, which were not decided. Return False when later ones were handed over since."""
         if self.decided_through <= left.after:
-            return True  # all of it is still to come
+            return True  # all of them are still in the future
         if left.each.is_held or self._has_gone_on(left.each.due.occurrences[-1].scheduled_at):
             return False
         self.decided_through = left.after
@@ -99,20 +99,20 @@ class PlannedJob(schedule.Job):
         return True
 
     def _has_gone_on(self, last: datetime) -> bool:
-        """Return whether anything else was handed over since `last`, or the plan was set back before it."""
+        """Return whether other occurrences were handed over since `last`, or the plan was set back before it."""
         if self.decided_through <= last or self.trigger.waits_for_end:
             return self.decided_through != last
         following = self.trigger.occurrence_after(last)
         return following is not None and following.scheduled_at <= self.decided_through
 
     def _continues(self, scheduled_at: datetime, elapsed_seconds: float) -> bool:
-        """Return whether a time occurs again, and the job was handed over so long ago that it is started nevertheless."""
+        """Return whether a time occurs again, and the job was handed over so long ago that it starts nevertheless."""
         rhythm = self.trigger.rhythm
         following = rhythm.next_after(scheduled_at) if rhythm is not None and scheduled_at <= self.highest else None
         return following is not None and elapsed_seconds >= (following - scheduled_at).total_seconds() / 2
 
     def _due(self, now: datetime) -> Due:
-        """Return what is due: usually the planned occurrence alone."""
+        """Return the due occurrences: usually the planned one alone."""
         at = self.next
         if self.trigger.waits_for_end:
             return self.due_by(now)
@@ -125,21 +125,21 @@ class PlannedJob(schedule.Job):
         return Due([at])
 
     def _held_until(self, due: Due, now: datetime) -> datetime | None:
-        """Return until when a blackout holds back what should have been started before it began, or None."""
+        """Return the end of a blackout that delays occurrences which were due before it began, or None."""
         free = self.trigger.free_at(now)
         if free == now or not any(each.skipped is None and now - each.start_at > OVERDUE for each in due.occurrences):
             return None
         return free or now + ALWAYS_BLACKED_OUT
 
     def plan_from_end(self, ended_at: datetime) -> datetime | None:
-        """Plan the next time counted from the end of a run; return it."""
+        """Plan and return the next time, counted from the end of a run."""
         self.decided_through = ended_at
         self.looks_again = False
         self._schedule_next_run()
         return self.next_run
 
     def look_again(self, at: datetime) -> None:
-        """Check the job at `at`, whatever its next time is, because this occurrence cannot be handled now."""
+        """Check the job at `at`, regardless of its next time, because this occurrence cannot be handled now."""
         self.next_run, self.looks_again = at, True
 
     def is_overdue(self, now: datetime) -> bool:
@@ -147,34 +147,34 @@ class PlannedJob(schedule.Job):
         return self.looks_again or (self.next is not None and self.next.start_at <= now)
 
     def due_by(self, now: datetime) -> Due:
-        """Return what is due by now, without a change of state."""
+        """Return the occurrences that are due at `now`, without a change of state."""
         if self.trigger.waits_for_end:
             return Due([self.next] if self.next is not None and self.next.start_at <= now else [])
         return due_of(self.trigger, self.decided_through, now, 1)
 
     def put_off(self, now: datetime, seconds: float) -> None:
-        """Check the job `seconds` later, but not later than its next time, which must not become late, too."""
+        """Check the job `seconds` later, but not after its next time, which must not become late, too."""
         following = None if self.trigger.waits_for_end else self.trigger.next_after(now)
         later = now + timedelta(seconds=seconds)
         self.look_again(later if following is None else min(later, following))
 
     def is_late(self, now: datetime) -> bool:
-        """Return whether its next occurrence is overdue, and was not put off yet."""
+        """Return whether its next occurrence is overdue and was not postponed yet."""
         return not self.looks_again and self.next is not None and now - self.next.start_at > OVERDUE
 
     def step(self, jump: Jump) -> bool:
-        """Plan the job again, where needed, after a step of the clock; return whether it was needed."""
+        """Plan the job again after a step of the clock, if needed. Return whether it was needed."""
         decided = self.decided_through
         if self.next is not None and self.next.start_at > jump.before:
-            self.cause = None  # it was not late until then
+            self.cause = None  # it was not late before the step
         if jump.seconds < 0:
             decided = decided_after_step_back(self.trigger, decided, jump.before, jump.now)
             self.highest = max(self.highest, self.decided_through)
         elif not self.trigger.waits_for_end and decided < self.highest <= jump.now:
-            decided = self.highest  # the clock has passed the time of a step back: everything up to there is decided
+            decided = self.highest  # the clock has passed the time of a step back: all occurrences up to it are decided
         if decided != self.decided_through:
             self.decided_through = decided
-            if self.next is not None:  # otherwise its next time is counted from the end of a run
+            if self.next is not None:  # otherwise, its next time is counted from the end of a run
                 self._schedule_next_run()
             return True
         if self.looks_again and jump.seconds < 0:
@@ -190,7 +190,7 @@ class PlannedJob(schedule.Job):
 
 
 class OneTime:
-    """A single occurrence that is due for another reason than its trigger. Without one (None), only the loop wakes."""
+    """A single occurrence that another cause than the trigger makes due. Without one (None), it only wakes the loop."""
 
     def __init__(self, due: DueJob | None, at: datetime) -> None:
         self._due = due

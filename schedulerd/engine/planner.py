@@ -1,6 +1,7 @@
-"""The planner's thread: at each turn the tick, then what is due, then a wait. An error in one does not stop the others.
+"""The planner's thread. Each iteration runs the tick, hands over due jobs and waits.
 
-The systemd watchdog is fed from here, and only after a turn in which what was due could be handed over.
+An error in one of these steps does not stop the others. The thread also notifies the systemd watchdog, but only after an
+iteration in which all due jobs could be handed over.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ log = logging.getLogger(__name__)
 
 
 class Planner:
-    """Hands over what is due, in a thread that never runs a job.
+    """Hands over due jobs, in a thread that never runs a job.
 
-    `on_due(jobs, now)` must be quick. It returns what it left undecided, which is handed over again later; when it raises,
-    all of it is. `on_tick(now)` is called at each turn, at least once a second. `on_jump(jump, starts)` is called after a
-    step of the clock, with the next start of each job. `on_alive()` is called after each turn without errors.
+    `on_due(jobs, now)` must be quick. It returns the undecided ones, which are handed over again later. When it raises an
+    exception, all of them are. `on_tick(now)` is called at each iteration, at least once a second. `on_jump(jump, starts)`
+    is called after a step of the clock, with the next start of each job. `on_alive()` is called after each iteration
+    without errors.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Planner:
 
     @property
     def trouble(self) -> str | None:
-        """Return what keeps jobs from being started on time, as a message, or None."""
+        """Return the error that prevents jobs from starting on time, as a message, or None."""
         return "; ".join(filter(None, (self._loop_trouble, self.timetable.trouble))) or None
 
     @property
@@ -64,20 +66,20 @@ class Planner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; nothing is handed over after this returns."""
+        """End the thread. No job is handed over after this returns."""
         self._is_stopping = True
         self.timetable.wakeup.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def run_pending(self) -> None:
-        """Hand over everything that is due now."""
+        """Hand over all jobs that are due now."""
         self.timetable.run_pending(self._check_clock())
         for portion in portions(self.timetable.take_due()):
             self.timetable.put_back(self._hand_over(portion, self.timetable.tick_at))
 
     def _hand_over(self, portion: list[DueJob], now: datetime) -> list[Undecided]:
-        """Return what is left undecided: all of it after an error, which does not affect other portions."""
+        """Return the undecided jobs: after an error all of this portion. Other portions are not affected."""
         try:
             undecided = self._on_due(portion, now)
         except Exception as error:
@@ -87,7 +89,7 @@ class Planner:
         return undecided
 
     def _check_clock(self) -> str | None:
-        """Return why jobs may be overdue now: the clock was set forward, the host slept, or the daemon was held up."""
+        """Return why jobs may be overdue now: the clock was set forward, the host slept, or the daemon was delayed."""
         checked_at, self._checked_at = self._checked_at, self._clock.monotonic()
         jump = self._jumps.poll()
         if jump is not None:

@@ -1,4 +1,4 @@
-"""The slots of pools: how many there are, which runs hold some, and which of the waiting runs are next."""
+"""The slots of pools: their number, the runs that hold them, and the waiting runs that receive them next."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class PoolSlots:
     def __init__(self) -> None:
         self._limits: Mapping[str, int] = {}
         self._taken: Counter[str] = Counter()
-        self._of_run: dict[str, Mapping[str, int]] = {}  # as the run took them: its job may have changed since
+        self._of_run: dict[str, Mapping[str, int]] = {}  # the slots that the run acquired: its job may have changed since
         self._had: dict[str, frozenset[str]] = {}  # by waiting run, see `core.concurrency.Waiting`
 
     def limit(self, limits: Mapping[str, int]) -> None:
-        """Set the number of slots of each pool. Runs keep the slots that they hold, even when there are fewer now."""
+        """Set the number of slots of each pool. Runs keep their slots, even when the new number is smaller."""
         self._limits = dict(limits)
 
     def take(self, run_id: str, uses: Mapping[str, int]) -> None:
-        """Give a run the slots that its job uses."""
+        """Assign to a run the slots that its job uses."""
         if uses:
             self._of_run[run_id] = uses
             self._taken.update(uses)
 
     def release(self, run_id: str) -> bool:
-        """Take the slots of a run back; return whether it had any."""
+        """Release the slots of a run. Return whether it had any."""
         slots = self._of_run.pop(run_id, None)
         if slots:
             self._taken.subtract(slots)
@@ -40,13 +40,13 @@ class PoolSlots:
         self._of_run, self._taken = {}, Counter()
 
     def as_waiting(self, run_id: str, job: Job) -> Waiting:
-        """Return a waiting run as `choose` needs it."""
+        """Return the properties of a waiting run that `choose` needs."""
         return Waiting(run_id, job.job_id, job.uses, job.priority, self._had.get(run_id, frozenset()))
 
     def choose(self, waiting: Iterable[Waiting], room: Mapping[str, int | None]) -> list[Waiting]:
-        """Return which waiting runs, oldest first, start now, and remember which pools the others have had room in.
+        """Return the waiting runs that start now, oldest first, and note in which pools the others have had room.
 
-        `room` is how many more runs each job may have at the same time.
+        `room` is the number of further runs that each job may have at the same time.
         """
         choice = self._choice(waiting, room)
         if choice.had:  # all runs that need slots and are ready are examined together

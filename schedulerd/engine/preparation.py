@@ -1,7 +1,7 @@
-"""Preparation: before a process starts, its secrets, variables and statements are read, from files that may not answer.
+"""Preparation: before a process starts, its secrets, variables and statements are read from files. A read may hang.
 
-A read from a hung mount never returns, and cannot be interrupted. So a run whose preparation takes too long is given up, and
-the thread in which it hangs is abandoned: at most one for each job.
+A read from a hung mount never returns, and cannot be interrupted. Therefore, a run whose preparation takes too long is given
+up, and the thread in which it hangs is abandoned: at most one for each job.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ class Preparations:
         self._hung: dict[str, str] = {}  # by job_id, the run that was given up and still hangs
 
     def begin(self, job_id: str, run_id: str) -> None:
-        """Note that a run is being prepared. Raise StartError when an earlier preparation of its job still hangs."""
+        """Record that a run is being prepared. Raise StartError when an earlier preparation of its job still hangs."""
         with self._lock:
             if job_id in self._hung:
                 raise StartError(f"not tried: the preparation of run {self._hung[job_id]} of this job still hangs")
             self._in_progress[run_id] = _Preparation(job_id, self._clock.monotonic())
 
     def end(self, job_id: str, run_id: str) -> bool:
-        """Note that a preparation has ended, with or without an error; return False when it was given up before."""
+        """Record that a preparation has ended, with or without an error. Return False when it was given up before."""
         with self._lock:
             if self._hung.get(job_id) == run_id:
                 del self._hung[job_id]
             return self._in_progress.pop(run_id, None) is not None
 
     def give_up(self, seconds: float = PREPARE_SECONDS) -> list[str]:
-        """Give up the preparations that have taken `seconds`; return the ids of their runs."""
+        """Give up the preparations that have taken `seconds`. Return the ids of their runs."""
         with self._lock:
             now = self._clock.monotonic()
             late = [(run_id, each) for run_id, each in self._in_progress.items() if now - each.since >= seconds]

@@ -1,7 +1,7 @@
-"""Records rows in the ledger: what it accepts is started, what it refuses is not, what cannot be written stays due.
+"""Records rows in the ledger. Accepted rows are started, refused ones are not, and unwritten ones remain due.
 
-A refusal (the ledger has this occurrence already) is a value: the row is not among those that were accepted. That the ledger
-cannot be written is an error: then nothing is decided, and the occurrence goes back to the timetable.
+A refusal (the ledger already has this occurrence) is a value: the row is not among the accepted ones. A ledger that cannot
+be written is an error: then no decision is made, and the occurrence returns to the timetable.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .timetable import Timetable
 log = logging.getLogger(__name__)
 
 AGAIN = "the clock was set back, and this job follows elapsed time: it continues while past times occur again"
-NOTED_FOR = 4 * CHECK_AGAIN.total_seconds()  # what is still unwritten is noted again before
+NOTED_FOR = 4 * CHECK_AGAIN.total_seconds()  # occurrences that are still unwritten are noted again before this
 
 
 @dataclass(frozen=True, slots=True)
 class DueEntry:
-    """The row of due occurrences: those of `each` from `first` on. `is_again`: see `DueJob`."""
+    """The row of the due occurrences of `each` from `first` on. `is_again`: see `DueJob`."""
 
     run: Run
     each: DueJob
@@ -54,14 +54,14 @@ class UnwrittenOccurrences:
         """Note occurrences that cannot be recorded now."""
         now = self._clock.monotonic()
         if now - self._noted_at > NOTED_FOR:
-            self._noted.clear()  # of an earlier outage
+            self._noted.clear()  # those of an earlier outage
         self._noted_at = now
         if not self._noted:
             log.error("due jobs cannot be recorded, so they are not started; they stay due until the store can be written")
         self._noted[_key(each)] = (each.count, now)
 
     def resolve(self, each: DueJob) -> None:
-        """Note that occurrences were decided, which may have been unwritten."""
+        """Note that occurrences, which may have been unwritten, were decided."""
         if self._noted and self._noted.pop(_key(each), None) is not None and not self._noted:
             log.info("all due jobs that could not be recorded have been decided")
 
@@ -76,7 +76,7 @@ def _key(each: DueJob) -> tuple[str, Origin, datetime]:
 
 
 class Recorder:
-    """Records rows, and continues with them when they are durable."""
+    """Records rows, and starts the next step when they are durable."""
 
     def __init__(
         self, table: JobTable, store: Store, clock: Clock, timetable: Timetable, run_queue: RunQueue, dispatcher: Dispatcher
@@ -87,15 +87,15 @@ class Recorder:
         self._postponed: deque[Callable[[], None]] = deque()  # until the store can be written
 
     def record(self, rows: Sequence[Run], asks: bool = False) -> Future[frozenset[str]]:
-        """Hand rows to the store. The lock is held since they were admitted, so none is claimed before it is recorded."""
+        """Pass rows to the store. The lock is held since they were admitted, so none is claimed before it is recorded."""
         fault_point("before_claim")
         return self._store.record(rows, asks)
 
     def record_due(self, entries: Sequence[DueEntry]) -> list[Callable[[], None]]:
-        """Hand over the rows of what is due; return the functions that continue with them.
+        """Pass the rows of due occurrences to the store. Return the functions that continue with them.
 
-        The lock is held; it must not be held for the calls of these functions. For rows that the ledger may have already,
-        the store is asked for each.
+        The lock is held. It must not be held for the calls of these functions. Each row that the ledger may already have
+        is checked by the store.
         """
         known = [entry for entry in entries if _may_be_known(entry)]
         fresh = [entry for entry in entries if not _may_be_known(entry)]
@@ -111,11 +111,11 @@ class Recorder:
     def when_recorded(
         self, rows: Sequence[Run], recorded: Future[frozenset[str]], due: Mapping[str, DueEntry] | None = None
     ) -> None:
-        """Continue with rows when they are durable, or cannot be. The lock is not held. `due` is by run_id."""
+        """Continue with rows when they are durable or were not recorded. The lock is not held. `due` is by run_id."""
         recorded.add_done_callback(partial(self._recorded, rows, due or {}))
 
     def _recorded(self, rows: Sequence[Run], due: Mapping[str, DueEntry], recorded: Future[frozenset[str]]) -> None:
-        """Continue with accepted rows; release the others, or make them due again."""
+        """Continue with accepted rows. Release the others, or make them due again."""
         taken, left = _outcome(rows, recorded)
         fault_point("after_claim")
         for run in rows:
@@ -136,10 +136,10 @@ class Recorder:
         self._plan_from_end([run for run in rows if run.run_id not in left])
 
     def _start_again(self, entry: DueEntry) -> bool:
-        """Start a time again that was decided before the clock was set back, when its job follows elapsed time.
+        """Start an occurrence again that was decided before the clock was set back, when its job follows elapsed time.
 
-        Its run is an occurrence of its own, at the time of this decision, so that none is started twice. Return False for
-        other jobs.
+        The run belongs to a separate occurrence, at the time of this decision, so that none is started twice. Return False
+        for other jobs.
         """
         run, at = entry.run, entry.run.scheduled_at
         state = self._table.state_of(run)
@@ -158,17 +158,17 @@ class Recorder:
         return True
 
     def record_until_written(self, run: Run, recorded: Future[frozenset[str]], again: Callable[[], None]) -> None:
-        """Continue with a row; when it cannot be recorded, call `again` when the store can be written."""
+        """Continue with a row. If it cannot be recorded, call `again` when the store can be written."""
         self.when_recorded([run], recorded)
         recorded.add_done_callback(lambda done: self._postponed.append(again) if done.exception() is not None else None)
 
     def retry_postponed(self) -> None:
-        """Do what could not be recorded, when the store can be written."""
+        """Repeat the calls whose rows could not be recorded, when the store can be written."""
         for _ in range(len(self._postponed) if self._store.accepts_runs else 0):
             self._postponed.popleft()()
 
     def _put_back(self, due: Mapping[str, DueEntry], left: set[str]) -> None:
-        """Put back what could not be recorded, from its first occurrence on; the rest is decided."""
+        """Return unrecorded occurrences to the timetable, from the first one on. The others are decided."""
         at = self._clock.now() + CHECK_AGAIN
         undecided: dict[int, Undecided] = {}
         for run_id, entry in due.items():
@@ -199,7 +199,7 @@ def _may_be_known(entry: DueEntry) -> bool:
 
 
 def _outcome(rows: Iterable[Run], recorded: Future[frozenset[str]]) -> tuple[frozenset[str], set[str]]:
-    """Return which rows are in the ledger, and which could not be recorded."""
+    """Return the rows that are in the ledger, and those that could not be recorded."""
     error = recorded.exception()
     if error is None:
         return recorded.result(), set()

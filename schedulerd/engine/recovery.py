@@ -1,10 +1,10 @@
-"""Recovery: what happens to runs that an earlier daemon left unfinished, before anything is planned.
+"""Recovery of runs that an earlier daemon left unfinished, before any job is planned.
 
 | the row is | and                                     | it                                                           |
 |------------|-----------------------------------------|--------------------------------------------------------------|
-| running    | a keeper knows it                       | is supervised until its end, or ends as the keeper noted     |
+| running    | a keeper knows it                       | is supervised until its end, or has the end in its journal   |
 | running    | its child was provably never started    | is started now, unless `why_left_unstarted` has a reason     |
-| running    | nothing is known of it                  | is abandoned                                                 |
+| running    | no keeper knows it                      | is abandoned                                                 |
 | queued     | its job is still configured             | is queued again                                              |
 """
 
@@ -45,8 +45,8 @@ NOT_THERE = "recorded again from what its keeper knows, because the run was not 
 class OpenRuns:
     """The runs that an earlier daemon left unfinished and that continue, oldest first.
 
-    `waiting` are queued. `running` are known to a keeper. `unstarted` are recorded as running, were never started, and are
-    to be started now.
+    `waiting` are queued. `running` are known to a keeper. `unstarted` are recorded as running, were never started, and
+    must be started now.
     """
 
     waiting: list[Run]
@@ -62,9 +62,9 @@ def close_open_runs(
     builtin: AbstractSet[str],
     doubt_of: Callable[[str], str | None],
 ) -> OpenRuns:
-    """Finish what cannot continue: running rows that no keeper knows, and queued runs of removed jobs.
+    """Close the runs that cannot continue: running rows that no keeper knows, and queued runs of removed jobs.
 
-    `known` are the runs that keepers know; those that the ledger does not have are recorded. `builtin` are the jobs whose
+    `known` are the runs that keepers know. Those that the ledger does not have are recorded. `builtin` are the jobs whose
     action is a built-in. `doubt_of(run_id)` returns why the child of a run that no keeper knows may have been started
     nevertheless, None when it provably was not. Durable when this returns.
     """
@@ -115,14 +115,14 @@ def _why_left(job: Job | None, run: Run, record: JobRecord | None, still: OpenRu
 
 
 def _abandoned(job: Job | None, run: Run, why: str, now: datetime) -> tuple[Run, Run | None]:
-    """Return a run that cannot continue as it ended, and the row of the attempt that follows it, if any."""
+    """Return the row of a run that cannot continue, and the row of the next attempt, if any."""
     log.warning("job %s: run %s is abandoned: %s", run.job_id, run.run_id, why)
     over = finish(run, Result(Status.ABANDONED, message=why), now, None)
     return next_row(job, run, over, now) if job is not None else (over, None)
 
 
 def _record_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) -> None:
-    """Record the runs that keepers know and the ledger does not: it was replaced, or started anew."""
+    """Record the runs that keepers know and the ledger does not have: it was replaced or recreated."""
     there = store.statuses(list(known)) if known else {}
     found = [_row_of(run_id, kept, clock.now()) for run_id, kept in known.items() if run_id not in there]
     runs = [run for run in found if run is not None]
@@ -135,7 +135,7 @@ def _record_missing(store: Store, clock: Clock, known: Mapping[str, KnownRun]) -
 
 
 def _row_of(run_id: str, kept: KnownRun, now: datetime) -> Run | None:
-    """Return a run as its keeper knows it; None when the keeper does not know its job."""
+    """Return the row of a run from its keeper's record; None when the keeper does not know its job."""
     job_id, attempt, origin, at = map(kept.who.get, WHO)
     if job_id is None or attempt is None or origin is None:
         log.error("run %s is not in the history, and its keeper does not know its job: it continues unsupervised", run_id)
@@ -154,9 +154,9 @@ def watch_again(
     running: list[Run],
     retired: Callable[[str], Job | None],
 ) -> None:
-    """Count runs of an earlier daemon as running, and let the launcher report their ends; some may have ended already.
+    """Count runs of an earlier daemon as running, and let the launcher report their ends. Some may already have ended.
 
-    `retired(job_id)` returns what is known of a job that was removed from the configuration.
+    `retired(job_id)` returns the known properties of a job that was removed from the configuration.
     """
     for run in running:
         with table.lock:
@@ -171,7 +171,7 @@ def watch_again(
 
 
 def start_unstarted(table: JobTable, run_queue: RunQueue, dispatcher: Dispatcher, unstarted: list[Run]) -> None:
-    """Start runs that are recorded as running and were never started. Their rows are durable already."""
+    """Start runs that are recorded as running and were never started. Their rows are already durable."""
     for run in unstarted:
         with table.lock:
             run_queue.enter(table.get(run.job_id), run)
@@ -180,7 +180,7 @@ def start_unstarted(table: JobTable, run_queue: RunQueue, dispatcher: Dispatcher
 
 
 def queue_again(table: JobTable, run_queue: RunQueue, dispatcher: Dispatcher, waiting: list[Run]) -> None:
-    """Put runs back into the queues of their jobs, replace older runs where that is the policy, and promote."""
+    """Return runs to the queues of their jobs, replace older runs where that is the policy, and promote."""
     for run in waiting:
         with table.lock:
             run_queue.wait(table.get(run.job_id), run)

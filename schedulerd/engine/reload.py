@@ -1,4 +1,4 @@
-"""The set of jobs, and from when each is planned: at the start from the store, at a reload by the difference.
+"""The set of jobs, and the time from which each is planned: from the store at startup, by the differences at a reload.
 
 A job continues from its newest occurrence in the ledger, so occurrences that were due while the daemon was down are found. A
 new job, or one whose rule was changed, disabled or removed in between, begins now: an edit never makes earlier times due.
@@ -71,7 +71,7 @@ class JobDefinitions:
         self._since: dict[str, datetime] = {}  # planned_since of each job
 
     def on_jump(self, jump: Jump, starts: Mapping[str, datetime]) -> None:
-        """After the clock was set back, correct what was derived from the time before. This waits for no I/O."""
+        """Correct the values that were derived from the time before the clock was set back. This waits for no I/O."""
         if jump.seconds > 0:
             return
         now = self._clock.now()
@@ -89,7 +89,7 @@ class JobDefinitions:
             self._store.save_jobs([JobRecord(job_id, rule_of(jobs[job_id]), now) for job_id in ahead])
 
     def apply(self, jobs: Mapping[str, Job], pools: Mapping[str, int] = NO_POOLS) -> Changes:
-        """Replace the set of jobs, and the slots of pools; return what changed.
+        """Replace the set of jobs, and the slots of pools. Return the changes.
 
         Unchanged jobs keep their plans, pauses and runs. Durable when this returns.
         """
@@ -112,7 +112,7 @@ class JobDefinitions:
             durable(self._store.save_jobs(new_records))
         since = {job_id: record.planned_since for job_id, record in known.items()}
         since |= {record.job_id: record.planned_since for record in new_records}
-        # By what is planned, not by what is stored: an earlier reload may have failed between the two.
+        # Compares with the planned jobs, not with the stored ones: an earlier reload may have failed between the two.
         replanned = [job_id for job_id in changes.changed if rule_of(before[job_id].job) != rule_of(jobs[job_id])]
         since |= dict.fromkeys(replanned, now)
         self._since = since
@@ -120,12 +120,12 @@ class JobDefinitions:
         self._completion.end_unstarted([(run, Result(Status.CANCELLED, message=GONE)) for run in removed])
         self._give_up([*changes.removed, *replanned], now)
         self._timetable.unplan(changes.removed)
-        for job_id in changes.changed:  # those that keep their plan may have another policy now
+        for job_id in changes.changed:  # a job that keeps its plan may have another policy now
             self._timetable.limit_due(job_id, most_needed(jobs[job_id]))
         touched = [*changes.added, *replanned]
         self._plan(jobs, touched, {record.job_id for record in new_records}, since, NOT_RUNNING if not before else None)
         self._dependencies.replace(jobs)
-        if before:  # there may be more slots now, or other rules for queued runs
+        if before:  # pools may have more slots now, or queued runs other rules
             self._dispatcher.promote_all()
         return changes
 
@@ -139,7 +139,7 @@ class JobDefinitions:
         self._dependencies.follow_what_was_missed(now)
 
     def _give_up(self, job_ids: Sequence[str], now: datetime) -> None:
-        """Record as missed what was due of jobs whose plan ends here, and was not handed over yet."""
+        """Record as missed the due occurrences, not handed over yet, of jobs whose plan ends here."""
         for each in self._timetable.overdue(job_ids, now):
             self._scheduler.give_up(each, CHANGED)
 
@@ -151,7 +151,7 @@ class JobDefinitions:
         return rules
 
     def _replace(self, jobs: Mapping[str, Job], known: Mapping[str, JobRecord]) -> list[Run]:
-        """Replace the set of jobs; return the queued runs of removed jobs."""
+        """Replace the set of jobs. Return the queued runs of removed jobs."""
         fresh = [job_id for job_id in jobs if job_id not in self._table.states and job_id in known]
         results = self._store.last_results(fresh)
         successes = {job_id: run for job_id, run in results.items() if run.status is Status.SUCCESS}
@@ -159,7 +159,7 @@ class JobDefinitions:
         with self._table.lock:
             states: dict[str, JobState] = {}
             for job_id, job in jobs.items():
-                # A job that is back while one of its runs is still running keeps that.
+                # A job that is added again while one of its runs is still running keeps that run.
                 state = self._table.states.get(job_id) or self._table.retired.pop(job_id, None)
                 if state is None:
                     record = known.get(job_id)
@@ -206,12 +206,12 @@ class JobDefinitions:
                 self._table.touch(state)
 
     def _last_end(self, job_id: str, since: datetime) -> datetime:
-        """Return the end of the last run of a job, or `since` when there was none."""
+        """Return the end of the last run of a job, or `since` when it has none."""
         last = self._table.states[job_id].last_result
         return max(since, last.finished_at) if last is not None and last.finished_at is not None else since
 
     def _shown(self, job: Job, next_at: datetime | None) -> datetime | None:
-        """Return when a job starts next, in view of its blackouts."""
+        """Return the next start of a job, with regard to its blackouts."""
         if job.trigger is None or not job.trigger.has_blackouts or next_at is None:
             return next_at
         return job.trigger.next_after(self._clock.now())

@@ -1,7 +1,7 @@
 """Run queue: starts or queues runs by per-job limits, pools and host load.
 
-Everything here but `measure` is called with the lock of the job table held. The rules themselves are in `core.concurrency`;
-this module knows what they decide about: the running and queued runs, and the slots in use.
+All functions except `measure` are called with the lock of the job table held. The rules are in `core.concurrency`. This
+module has the state to which they apply: the running and queued runs, and the slots in use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOAD_CHECK_INTERVAL = timedelta(seconds=15)  # while a run waits for the load of
 
 
 class RunQueue:
-    """Counts running and queued runs, and chooses which queued ones start next."""
+    """Counts running and queued runs, and chooses the queued ones that start next."""
 
     def __init__(
         self, table: JobTable, clock: Clock, wake_at: Callable[[datetime], None], measure: Callable[[], HostLoad]
@@ -48,14 +48,14 @@ class RunQueue:
         self._measure = measure
         self._slots = PoolSlots()
         self._unrecorded: set[str] = set()  # queued runs whose rows are not durable yet: they cannot be claimed
-        self._queueing: dict[str, None] = {}  # the jobs that have queued runs, and perhaps some more
+        self._queueing: dict[str, None] = {}  # the jobs that have queued runs, and possibly others
         self._has_freed = False
         self._load: HostLoad | None = None
         self._next_check: datetime | None = None
         self._checked_at = clock.now()
 
     def limit(self, limits: Mapping[str, int]) -> None:
-        """Set the number of slots of each pool. Runs keep the slots that they hold, even when there are fewer now."""
+        """Set the number of slots of each pool. Runs keep their slots, even when the new number is smaller."""
         self._slots.limit(limits)
         self._has_freed = True
 
@@ -67,10 +67,10 @@ class RunQueue:
             log.error("the load of the host cannot be read; jobs with `only_if` are not started: %s", error)
             self._load = None
 
-    # In and out
+    # Entering and leaving
 
     def admitted(self, state: JobState, run: Run) -> Run:
-        """Return the row of a new run as the rules decide: running, queued or skipped. Count it."""
+        """Return the row of a new run by the decision of the rules: running, queued or skipped. Count the run."""
         waiting = sum(each.origin is not Origin.RETRY for each in state.queued or ())
         decision = admit(_overlap_of(state.job, run), len(state.running), waiting, max_running(state.job))
         self._table.touch(state)
@@ -105,7 +105,7 @@ class RunQueue:
         self._table.touch(state)
 
     def wait(self, state: JobState, run: Run) -> Run:
-        """Queue a run; return it."""
+        """Queue a run, and return it."""
         state.queued = state.queued or deque()
         state.queued.append(run)
         self._queueing[state.job.job_id] = None
@@ -116,7 +116,7 @@ class RunQueue:
         return run
 
     def wait_again(self, state: JobState, run: Run, at: datetime) -> None:
-        """Queue a run again that was promoted, and check it again at `at`."""
+        """Return a promoted run to the queue, and check it again at `at`."""
         details = dict(run.details)
         if "waited" in details:
             details["reason"] = details.pop("waited")
@@ -133,7 +133,7 @@ class RunQueue:
         return found
 
     def rebase(self, now: datetime) -> None:
-        """Restart the waits of runs that were queued by a clock that was ahead; their length stays."""
+        """Restart the waits of runs that were queued by a clock that was ahead. Their length does not change."""
         for state in self._waiting_states():
             state.queued = deque(rebased(run, now) for run in state.queued or ())
             self._table.touch(state)
@@ -151,25 +151,25 @@ class RunQueue:
     # The next runs
 
     def next_of(self, state: JobState) -> list[Run]:
-        """Return the queued runs that start now because a job or a slot has changed; they count as running."""
+        """Return the queued runs that start now because a job or a slot has changed. They count as running."""
         if not self._has_freed and not state.queued and not state.job.uses:
-            return []  # as with most ends of most jobs
+            return []  # the usual case at the end of a run
         sharers = self._waiting_states() if self._has_freed or state.job.uses else []
         self._has_freed = False
         return self._chosen({each.job.job_id: each for each in (state, *(one for one in sharers if one.job.uses))})
 
     def next_of_all(self) -> list[Run]:
-        """Return all queued runs that start now; they count as running."""
+        """Return all queued runs that start now. They count as running."""
         self._has_freed, self._next_check = False, None
         return self._chosen({state.job.job_id: state for state in self._waiting_states()})
 
     def is_time(self, now: datetime) -> bool:
-        """Return whether the time of a waiting run has come, or the clock was set back."""
+        """Return whether a waiting run must be checked now, or the clock was set back."""
         was_set_back, self._checked_at = now < self._checked_at, now
         return (self._next_check is not None and self._next_check <= now) or (was_set_back and bool(self._queueing))
 
     def expire(self, now: datetime) -> list[tuple[Run, Result]]:
-        """Remove the queued runs that must not start any more; return them with their results."""
+        """Remove the queued runs that must not start any more. Return them with their results."""
         found = []
         for state in self._waiting_states():
             for run in list(state.queued or ()):
@@ -178,7 +178,7 @@ class RunQueue:
                     found += [(each, result) for each in self.unqueue(state, {run.run_id})]
         return found
 
-    # What a queued run waits for
+    # The wait reasons of queued runs
 
     def shut(self, job: Job, run: Run) -> str | None:
         """Return why the load of the host delays a run, as a message, or None when it does not."""
@@ -189,7 +189,7 @@ class RunQueue:
         )
 
     def lacks(self, state: JobState, run: Run) -> list[FullPool]:
-        """Return the pools that are too full for a queued run, as if nothing else delayed its start."""
+        """Return the pools with too few free slots for a queued run, without regard to other delays of its start."""
         if not state.job.uses:
             return []
         states, ready = self._sharers(state)
@@ -209,7 +209,7 @@ class RunQueue:
         return Result(Status.SKIPPED, message=text, details={"reason": "condition"})
 
     def _chosen(self, states: Mapping[str, JobState]) -> list[Run]:
-        """Return the queued runs of some jobs that start now; they count as running."""
+        """Return the queued runs of some jobs that start now. They count as running."""
         now = self._clock.now()
         waiting = {
             run.run_id: run for state in states.values() for run in state.queued or () if self._is_ready(state, run, now)
@@ -230,7 +230,7 @@ class RunQueue:
         return run
 
     def _must_wait(self, state: JobState, run: Run) -> str | None:
-        """Return what delays a run that the limits of its job allow, as a reason, or None."""
+        """Return the wait reason of a run that the limits of its job allow, or None."""
         job = state.job
         if is_gated(job, run):  # measured without the lock, when its row is durable
             return "waits for the load of the host"
@@ -267,7 +267,7 @@ class RunQueue:
         return True
 
     def _as_waiting(self, runs: Iterable[Run], states: Mapping[str, JobState]) -> list[Waiting]:
-        ordered = sorted(runs, key=since)  # those of one moment in the order of their arrival
+        ordered = sorted(runs, key=since)  # runs of the same instant in the order of their arrival
         return [self._slots.as_waiting(run.run_id, states[run.job_id].job) for run in ordered]
 
     @staticmethod
@@ -289,12 +289,12 @@ class RunQueue:
 
 
 def since(run: Run) -> datetime:
-    """Return since when a run waits: a retry since its time."""
+    """Return the instant since which a run waits: for a retry, its retry time."""
     return retry_at_of(run) or run.queued_at
 
 
 def _overlap_of(job: Job, run: Run) -> Overlap:
-    """Return the overlap policy of a run: with `catch_up: all` every run is wanted, so they are queued."""
+    """Return the overlap policy of a run: with `catch_up: all`, every run must start, so they are queued."""
     if run.origin is Origin.CATCH_UP and job.catch_up is CatchUp.ALL and job.overlap is Overlap.SKIP:
         return Overlap.QUEUE
     return job.overlap

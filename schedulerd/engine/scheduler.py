@@ -1,8 +1,8 @@
-"""From due to recorded: the rules decide about each due occurrence, and the decision is recorded before anything starts.
+"""Scheduler: the rules decide about each due occurrence, and the decision is recorded before a run starts.
 
 The order is always the same. The decision is made under the lock of the job table. It is recorded. When the row is durable,
-the run is launched. When the run has ended, its end is recorded; when that is durable, waiting callers are answered. A run
-that the ledger refuses, because it has this occurrence already, is not launched.
+the run is launched. When the run has ended, its end is recorded. When that is durable, waiting callers are notified. A run
+that the ledger refuses, because it already has this occurrence, is not launched.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Scheduler:
     def on_due(self, batch: list[DueJob], now: datetime) -> list[Undecided]:
         """Decide about all jobs that are due together, and record the decisions in one transaction.
 
-        Return what is undecided. A job that cannot be decided does not affect the others.
+        Return the undecided jobs. A job that cannot be decided does not affect the others.
         """
-        if not self._store.accepts_runs:  # nothing is decided that cannot be recorded: later it follows `catch_up`
+        if not self._store.accepts_runs:  # a decision must be recordable: later `catch_up` applies
             for each in batch:
                 self._recorder.unwritten.note(each)
             return [each.all_left(now + CHECK_AGAIN) for each in batch]
         entries: list[DueEntry] = []
         undecided: list[Undecided] = []
-        with self._table.lock:  # runs are launched without it
+        with self._table.lock:  # it is not held when runs are launched
             for each in [] if self._table.is_stopping else batch:
                 decided, left = self._decide_one(each, now)
                 entries += decided
@@ -66,9 +66,9 @@ class Scheduler:
         return undecided
 
     def _decide_one(self, each: DueJob, now: datetime) -> tuple[list[DueEntry], list[Undecided]]:
-        """Return the admitted rows of a due job, and what of it is undecided. The table's lock is held."""
+        """Return the admitted rows of a due job, and its undecided occurrences. The table's lock is held."""
         state = self._table.states.get(each.job_id)
-        if state is None or each.is_void:  # the job was removed or planned again a moment ago
+        if state is None or each.is_void:  # the job was just removed or planned again
             return [DueEntry(self._given_up(each, CHANGED, now), each, each.first)], []
         entries: list[DueEntry] = []
         try:
@@ -93,7 +93,7 @@ class Scheduler:
         return replace(entry, run=self._run_queue.admitted(state, entry.run))
 
     def _record(self, entries: list[DueEntry]) -> list[Callable[[], None]]:
-        """Hand rows to the store. After an error none of them counts as running: they are decided again."""
+        """Pass rows to the store. After an error, none of them counts as running: they are decided again."""
         try:
             return self._recorder.record_due(entries)
         except Exception:
@@ -124,7 +124,7 @@ class Scheduler:
         return passed_run(passed, each, now, self._node)
 
     def _entries(self, state: JobState, each: DueJob, decision: Decision, now: datetime) -> list[DueEntry]:
-        """Return a row for every part of a decision; their ids sort as their times do. None is admitted yet."""
+        """Return a row for every part of a decision. Their ids sort like their times. None is admitted yet."""
         ids_at = iter(now + place * MICROSECOND for place in range(len(decision.passed) + len(decision.start)))
         decided = each.before(decision.later[0].scheduled_at) if decision.later else each
         rows = [self._store.numbered(passed_run(one, each, next(ids_at), self._node)) for one in decision.passed]
@@ -144,7 +144,7 @@ class Scheduler:
         self._recorder.record_until_written(run, self._store.record([run]), partial(self.give_up, each, why))
 
     def catch_up_pause(self, job_id: str, skipped: Run) -> None:
-        """Run once, now, what a pause skipped: a second attempt of the newest occurrence that it skipped."""
+        """Run a job once, now, after a pause: a second attempt of the newest occurrence that the pause skipped."""
         with self._table.lock:
             state = self._table.get(job_id)
             run = self._store.numbered(new_run(job_id, Origin.CATCH_UP, self._clock.now(), skipped.scheduled_at, self._node))

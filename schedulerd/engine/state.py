@@ -1,7 +1,7 @@
 """The state of every job in memory: definition, pause, running and queued runs, last result, next time.
 
-Whoever changes a `JobState` holds `JobTable.lock`, for no longer than that, and calls `touch`: by `version` and the mark of
-the state the API knows which of its rendered answers are out of date.
+A change of a `JobState` requires `JobTable.lock`, which is held only for the change, and a call of `touch`: by `version` and
+the mark of the state, the API recognizes which of its rendered responses are out of date.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..store.protocol import Store
 
 log = logging.getLogger(__name__)
 
-MOST_ENDED = 1000  # runs that ended during an outage and are kept in memory
+MOST_ENDED = 1000  # runs that ended during an outage, kept in memory
 
 
 @dataclass(slots=True, eq=False)
@@ -29,11 +29,11 @@ class JobState:
     job: Job
     pause: Pause | None = None
     running: dict[str, Run] = field(default_factory=dict)
-    queued: deque[Run] | None = None  # made for the first queued run: most jobs never need it
+    queued: deque[Run] | None = None  # created for the first queued run: most jobs never need it
     last_result: Run | None = None
     last_success: Run | None = None
     next_run_at: datetime | None = None
-    rendered: bytes | None = None  # the API's answer about it, until the next change
+    rendered: bytes | None = None  # its rendered response in the API, until the next change
 
     @property
     def waiting(self) -> int:
@@ -54,7 +54,7 @@ class JobTable:
         self._has_progressed = threading.Condition(self.lock)
 
     def get(self, job_id: str) -> JobState:
-        """Return the state of a configured job. Raise NotFoundError when there is no such job."""
+        """Return the state of a configured job. Raise NotFoundError when no such job exists."""
         state = self.states.get(job_id)
         if state is None:
             raise NotFoundError(f"there is no job {job_id!r}")
@@ -71,7 +71,7 @@ class JobTable:
             return sorted((run for state in self._all() for run in state.running.values()), key=lambda run: run.position)
 
     def not_started(self) -> list[Run]:
-        """Return the accepted runs that have not started: they are queued, or no thread has started them yet."""
+        """Return the accepted runs that have not started: they are queued, or wait for a thread that starts them."""
         with self.lock:
             found = [run for state in self._all() for run in (*(state.queued or ()), *state.running.values())]
         return [run for run in found if run.started_at is None]
@@ -90,14 +90,14 @@ class JobTable:
             return state.running.get(run_id) or next(run for run in state.queued or () if run.run_id == run_id)
 
     def known(self, job_id: str | None) -> list[Run]:
-        """Return all runs that `find` finds, of one job when it is given."""
+        """Return all runs that `find` can return, of one job or of all (None)."""
         with self.lock:
             states = [state for state in self._all() if job_id in (None, state.job.job_id)]
             ended = [run for run in self.ended.values() if job_id in (None, run.job_id)]
             return ended + [run for state in states for run in (*state.running.values(), *(state.queued or ()))]
 
     def remember_ended(self, runs: Iterable[Run], is_away: bool) -> None:
-        """Keep ends that the ledger gets after an outage; outside of one it has them all. The lock is held."""
+        """Keep the ends that the ledger receives after an outage. Otherwise it has all of them. The lock is held."""
         if not is_away:
             self.ended.clear()
             return
@@ -129,7 +129,7 @@ class JobTable:
         return waited
 
     def update_running(self, run: Run) -> None:
-        """Replace a running run by a newer version of it; one that is not running any more is ignored."""
+        """Replace a running run by a newer version of it. A run that is no longer running is ignored."""
         with self.lock:
             state = self.state_of(run)
             if state is not None and run.run_id in state.running:
@@ -139,7 +139,7 @@ class JobTable:
                 self.notify_progress()
 
     def stop(self) -> list[Run]:
-        """Start nothing more; return the queued runs."""
+        """Start no further runs. Return the queued ones."""
         with self.lock:
             self.is_stopping = True
             return [run for state in self.states.values() for run in state.queued or ()]
@@ -149,7 +149,7 @@ class JobTable:
         self._has_progressed.notify_all()
 
     def wait_until_idle(self, seconds: float, counts: Callable[[Run], bool]) -> bool:
-        """Return True as soon as no run that `counts` is running, False when one still is after `seconds`."""
+        """Return True as soon as no run for which `counts` is true is running, False when one still is after `seconds`."""
         with self._has_progressed:
             return self._has_progressed.wait_for(lambda: not any(map(counts, self.running())), seconds)
 
@@ -165,8 +165,8 @@ def _has(state: JobState, run_id: str) -> bool:
 def run_of(table: JobTable, store: Store, run_id: str) -> Run | None:
     """Return a run from the ledger or from memory, or None when neither has it.
 
-    The ledger is read first, because memory gets an end a moment later. During an outage memory is first: it has the
-    running and queued runs, and those that have ended since. Raise StoreError when the ledger cannot be read and memory
+    The ledger is read first, because memory receives an end slightly later. During an outage, memory is read first: it has
+    the running and queued runs, and those that have ended since. Raise StoreError when the ledger cannot be read and memory
     does not have the run.
     """
     known = table.find(run_id) if store.trouble is not None else None
@@ -182,11 +182,11 @@ def run_of(table: JobTable, store: Store, run_id: str) -> Run | None:
 
 
 def last_success_at(table: JobTable, store: Store, run: Run, now: datetime) -> datetime | None:
-    """Return up to when the job of a run has done its work, or None when no success is known.
+    """Return the instant up to which the job of a run has done its work, or None when no success is known.
 
-    That is the occurrence of its newest success, however late that was started: an incremental job continues there. For a
-    manual run it is the time of its start. A success in the future, recorded by a clock that was ahead, is ignored: then it
-    is the newest of the others, or None while the ledger cannot be read.
+    This is the occurrence of its newest success, however late that was started: an incremental job continues there. For a
+    manual run, it is the time of its start. A success in the future, recorded by a clock that was ahead, is ignored: then
+    the newest of the others counts. The result is None while the ledger cannot be read.
     """
     state = table.state_of(run)
     last = state.last_success if state is not None else None

@@ -1,7 +1,8 @@
-"""Stop orders: running runs that are to end early, because a caller cancelled them or a newer run replaces them.
+"""Stop orders: end running runs early, because a caller cancelled them or a newer run replaces them.
 
-An order may be given before the process of the run exists, or between two steps of its start. So it is kept until the run is
-over: the start of the run checks for it, and an order that the launcher did not accept is given again at the next tick.
+An order may be given before the process of the run exists, or between two steps of its start. Therefore, it is kept until
+the run has ended. The start of the run checks for it, and an order that the launcher did not accept is repeated at the next
+tick.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class StopOrders:
         return self._giving.trouble
 
     def order(self, run: Run, cause: Cause, why: str) -> None:
-        """End a running run; its first order stays in force. The table's lock is not held, since processes are signalled."""
+        """End a running run. Its first order remains in force. The table's lock is not held: processes are signalled."""
         with self._table.lock:
             order = self._orders.setdefault(run.run_id, _Order(run, cause, why))
         if not order.is_accepted:
             self._give(order)
 
     def give_again(self) -> None:
-        """Give the orders again that were not accepted. Called at each tick."""
+        """Repeat the orders that were not accepted. Called at each tick."""
         if not self._orders:
             return
         with self._table.lock:
@@ -63,7 +64,7 @@ class StopOrders:
             raise StoppingError(order.why)
 
     def result(self, run: Run, result: Result) -> Result:
-        """Return the result of a run in view of its order, and forget the order: unless it succeeded, it is `cancelled`."""
+        """Apply the order of a run to its result, and forget the order: unless the run succeeded, it is `cancelled`."""
         with self._table.lock:
             order = self._orders.pop(run.run_id, None)
         if order is None or result.status is Status.SUCCESS:

@@ -1,4 +1,4 @@
-"""A pool of threads for the tasks of the executor, which replaces threads that hang."""
+"""A pool of threads for the tasks of the executor. It replaces threads that hang."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MOST_REPLACED = 200  # threads that hang, each with the files of another job
 
 
 class ThreadPool:
-    """At most `size` threads, started when they are needed, that call the tasks of one queue."""
+    """At most `size` threads that perform the tasks of one queue. They are started when they are needed."""
 
     def __init__(self, name: str, size: int, clock: Clock) -> None:
         self.name = name
         self.size = size
         self._clock = clock
-        self._busy: dict[threading.Thread, float] = {}  # since when (monotonic)
-        self._replaced: set[threading.Thread] = set()  # hung threads, which others have replaced
+        self._busy: dict[threading.Thread, float] = {}  # start of its task (monotonic)
+        self._replaced: set[threading.Thread] = set()  # hung threads that others have replaced
         self._tasks: queue.SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._free = 0  # threads that wait for a task, or are about to
+        self._free = 0  # threads that wait for a task, or will do so next
         self._pending = 0  # tasks that no thread has begun
 
     def begin(self) -> None:
@@ -42,7 +42,7 @@ class ThreadPool:
     def submit(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(*arguments)` in one of the threads, in the order of the calls.
 
-        Raise RuntimeError when there is no thread, and none can be started.
+        Raise RuntimeError when the pool has no thread and none can be started.
         """
         with self._lock:
             if self._pending >= self._free and len(self._threads) < self.size:
@@ -51,7 +51,7 @@ class ThreadPool:
         self._tasks.put((function, arguments))
 
     def _grow(self) -> None:
-        """Start one more thread. Raise RuntimeError when that fails and there is no other one."""
+        """Start one more thread. Raise RuntimeError when that fails and the pool has no other one."""
         thread = threading.Thread(target=self._work, name=f"{self.name}-{len(self._threads)}", daemon=True)
         try:
             thread.start()
@@ -63,7 +63,7 @@ class ThreadPool:
             self._free += 1
 
     def replace_hung(self, seconds: float) -> None:
-        """Add a thread for each that has been busy with one task for `seconds`; that one ends with its task."""
+        """Add a thread for each one that has been busy with one task for `seconds`. The hung one ends with its task."""
         with self._lock:
             now = self._clock.monotonic()
             late = [thread for thread, since in self._busy.items() if now - since >= seconds]
@@ -75,7 +75,7 @@ class ThreadPool:
                 self._grow()
 
     def close(self, seconds: float) -> list[str]:
-        """End the threads when the queue is empty; return the names of those that are still busy after `seconds`."""
+        """End the threads when the queue is empty. Return the names of those that are still busy after `seconds`."""
         with self._lock:
             threads = list(self._threads)
         for _ in threads:
@@ -93,7 +93,7 @@ class ThreadPool:
             function, arguments = task
             try:
                 function(*arguments)
-            except Exception:  # a thread of the pool must not end: the pool would shrink for good
+            except Exception:  # a thread of the pool must not end: the pool would shrink permanently
                 log.exception("a task of the pool %s failed", self.name)
             with self._lock:
                 if self._is_replaced(threading.current_thread()):
@@ -101,13 +101,13 @@ class ThreadPool:
                 self._free += 1
 
     def _is_replaced(self, thread: threading.Thread) -> bool:
-        """Note the end of a task; return whether its thread ends, because it was replaced. The lock is held."""
+        """Record the end of a task. Return whether its thread ends, because it was replaced. The lock is held."""
         del self._busy[thread]
         if thread not in self._replaced:
             return False
         self._replaced.discard(thread)
         self.size -= 1
-        if len(self._threads) <= self.size:  # no thread could be started to replace it: it stays
+        if len(self._threads) <= self.size:  # no thread could be started to replace it: it remains
             return False
         self._threads.remove(thread)
         return True

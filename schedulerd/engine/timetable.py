@@ -1,11 +1,11 @@
 """The timetable: the registry of the `schedule` library, and a heap of the next times of all jobs.
 
-This module and `planned_job` are the only ones that import `schedule`. The library's jobs, tags, `do`, `get_jobs`,
-`cancel_job` and `run_pending` stay; what does not suit a daemon is overridden:
+This module and `planned_job` are the only ones that import `schedule`. They use the library's jobs, tags, `do`, `get_jobs`,
+`cancel_job` and `run_pending`. They override the behaviour that does not suit a daemon:
 
-- it reads naive local time: here times come from triggers and a `Clock`;
-- it examines each job at every tick: here a heap knows what is next, so jobs that are not due cost nothing;
-- an exception ends its loop: here a job that fails is planned again, and the others continue.
+- The library reads naive local time. Here, triggers and a `Clock` provide the times.
+- The library examines each job at every tick. Here, a heap has the next times, so jobs that are not due cost nothing.
+- An exception ends the library's loop. Here, a job that fails is planned again, and the others continue.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ MOST_VOID = 1000  # entries of the heap that are no longer valid
 
 
 class Timetable(schedule.Scheduler):
-    """The planned times of all jobs. For all threads.
+    """The planned times of all jobs. Any thread may use it.
 
-    `run_pending` moves what is due to `due`, from where the planner hands it over. Jobs that are overdue together are
-    checked one by one within `spread_seconds`, so that catching up does not delay what is on time.
+    `run_pending` moves due jobs to `due`, from which the planner hands them over. Jobs that are overdue together are
+    checked one by one within `spread_seconds`, so that catching up does not delay jobs that are on time.
     """
 
     def __init__(self, clock: Clock, spread_seconds: float = 60.0) -> None:
         super().__init__()
         self.spread_seconds = spread_seconds
         self.due: list[DueJob] = []
-        self.wakeup = threading.Event()  # set when there may be an earlier next time
+        self.wakeup = threading.Event()  # set when the next time may be earlier
         self._clock = clock
         self._tick = Tick(clock)
         self._by_id: dict[str, PlannedJob] = {}
@@ -65,11 +65,11 @@ class Timetable(schedule.Scheduler):
         cause: str | None = None,
         before_step: datetime | None = None,
     ) -> datetime | None:
-        """Plan a job from its first occurrence later than `after`, instead of any earlier plan; return when that starts.
+        """Plan a job from its first occurrence later than `after`, and replace any earlier plan. Return its start.
 
         `after` may be in the future, when the clock was set back after that occurrence was decided. `before_step` is then
-        the last decided occurrence that is in the past. `most` is how many due occurrences are handed over one by one;
-        `cause` is the reason to record when they are late.
+        the last decided occurrence that is in the past. `most` is the number of due occurrences to hand over one by one.
+        `cause` is the cause to record when they are late.
         """
         with self._lock:
             self.unplan([job_id])
@@ -79,21 +79,21 @@ class Timetable(schedule.Scheduler):
             job.decided_through = decided_after_step_back(trigger, after, after, now)
             if before_step is not None and job.decided_through == now and not trigger.waits_for_end:
                 job.decided_through = before_step  # no occurrence since then has been decided
-            job.do(lambda: None)  # the library's way into its registry; it plans the first time
+            job.do(lambda: None)  # registers the job in the library, which plans the first time
             self._by_id[job_id] = job
             self._push(job)
         self.wakeup.set()
         return job.next_run
 
     def limit_due(self, job_id: str, most: int) -> None:
-        """Change how many due occurrences of a job are handed over one by one; its plan stays."""
+        """Change the number of due occurrences of a job that are handed over one by one. Its plan does not change."""
         with self._lock:
             job = self._by_id.get(job_id)
             if job is not None:
                 job.most = most
 
     def plan_from_end(self, job_id: str, ended_at: datetime) -> datetime | None:
-        """Plan the next time of a job that is counted from the end of its last run; return it, None for any other job."""
+        """Plan and return the next time of a job that is counted from the end of its last run; None for any other job."""
         with self._lock:
             job = self._by_id.get(job_id)
             if job is None or not job.trigger.waits_for_end:
@@ -111,13 +111,13 @@ class Timetable(schedule.Scheduler):
         self.wakeup.set()
 
     def wake_at(self, at: datetime) -> None:
-        """Make the planner's loop turn at `at`, even when no job is due then."""
+        """Wake the planner's loop at `at`, even when no job is due then."""
         with self._lock:
             self._push(OneTime(None, at))
         self.wakeup.set()
 
     def overdue(self, job_ids: Iterable[str], now: datetime) -> list[DueJob]:
-        """Return what is due of some jobs and was not handed over yet: it is spaced, put off or held back."""
+        """Return the due occurrences of some jobs that were not handed over yet: they are spaced, postponed or delayed."""
         with self._lock:
             found = [job for job in map(self._by_id.get, job_ids) if job is not None and job.is_overdue(now)]
             due = [(job, job.due_by(now)) for job in found]
@@ -132,7 +132,7 @@ class Timetable(schedule.Scheduler):
                 job.next_run = None  # its entry of the heap is void now
 
     def next_time(self) -> datetime | None:
-        """Return when the next job is to be checked, or None when none is planned."""
+        """Return the time of the next check of a job, or None when none is planned."""
         with self._lock:
             while self._heap and self._heap[0][2].next_run != self._heap[0][0]:
                 heapq.heappop(self._heap)
@@ -144,9 +144,9 @@ class Timetable(schedule.Scheduler):
         return self._tick.at
 
     def run_pending(self, cause: str | None = None) -> None:
-        """Move everything that is due now to `due`. One check of the heap when nothing is due.
+        """Move all jobs that are due now to `due`. When none is due, this costs one check of the heap.
 
-        `cause` is the reason to record for jobs that are found overdue.
+        `cause` is the cause to record for jobs that are found overdue.
         """
         with self._lock:
             self._tick.advance()
@@ -154,13 +154,13 @@ class Timetable(schedule.Scheduler):
             self.due += together([each for each in map(self._turn, found) if each is not None])
 
     def take_due(self) -> list[DueJob]:
-        """Return what `run_pending` found due, once."""
+        """Return and forget the due jobs that `run_pending` has found."""
         with self._lock:
             found, self.due = self.due, []
         return found
 
     def put_back(self, undecided: Sequence[Undecided]) -> None:
-        """Hand over again, later, what could not be decided. Called from any thread."""
+        """Plan undecided occurrences to be handed over again later. Any thread may call this."""
         with self._lock:
             for left in undecided:
                 job = left.each.plan
@@ -174,9 +174,9 @@ class Timetable(schedule.Scheduler):
             self.wakeup.set()
 
     def step(self, jump: Jump) -> dict[str, datetime]:
-        """Plan again after a step of the clock; return the next starts of the jobs, by id.
+        """Plan again after a step of the clock. Return the next starts of the jobs, by id.
 
-        A step forward makes jobs overdue; after one back they are planned again.
+        A step forward makes jobs overdue. After a step back, they are planned again.
         """
         with self._lock:
             for job in list(self._by_id.values()):
@@ -211,7 +211,7 @@ class Timetable(schedule.Scheduler):
         return list(found)
 
     def _put_off(self, found: list[PlannedJob | OneTime], cause: str | None) -> list[PlannedJob | OneTime]:
-        """Return those that are checked now; of many that are overdue the others follow a little later."""
+        """Return the jobs to check now. When many are overdue, the others follow slightly later."""
         late = [job for job in found if isinstance(job, PlannedJob) and job.is_late(self._tick.at)]
         if not late:
             return found
@@ -233,7 +233,7 @@ class Timetable(schedule.Scheduler):
         return found
 
     def _with_validity(self, due: DueJob | None) -> DueJob | None:
-        """Return what is due once, marked void when its job was planned again since."""
+        """Return a single due occurrence, marked void when its job was planned again since."""
         if due is None or due.plan is None or self._by_id.get(due.job_id) is due.plan:
             return due
         return replace(due, is_void=True)
@@ -243,7 +243,7 @@ class Timetable(schedule.Scheduler):
         try:
             found = act()
         except Exception:
-            if not job.fails:  # once for each job, or a missing time zone would fill the log
+            if not job.fails:  # once for each job, since a missing time zone would fill the log otherwise
                 log.exception("job %s: its next time could not be computed, trying again", job.job_id)
             job.fails = True
             job.look_again(self._clock.now() + ERROR_DELAY)
