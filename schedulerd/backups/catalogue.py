@@ -1,13 +1,13 @@
 """The catalogue of a folder: the backups whose manifests are in it. Files without a manifest are never touched.
 
-All access goes through one descriptor of the folder and follows no symbolic link, so what is listed, read and deleted is in
-that folder, which only its owner or root can change (`trusted_folder.py`). In the folder of the user of a job, root has only
-the rights of that user.
+All access goes through one descriptor of the folder and follows no symbolic link. So all files that are listed, read or
+deleted are in that folder, which only its owner or root can change (`trusted_folder.py`). In the folder of the user of a
+job, root has only the rights of that user.
 
 A run makes a backup in a private folder `.JOB-RUN.OWNER.partial`, which is locked as long as the run is alive. Two renames
 add it to the catalogue: first the manifest, then the file. Three steps remove it; the first one renames its manifest. The
-next process that opens the catalogue completes or removes what a crash has left (`catalogue_cleanup.py`). A manifest whose
-file has disappeared is a backup that is missing: it does not count, and is reported until it is forgotten.
+next process that opens the catalogue completes or removes the leftovers of a crash (`catalogue_cleanup.py`). A manifest
+whose file has disappeared is a missing backup: it does not count, and is reported until it is forgotten.
 
 Several hosts may share a folder. Each of them lists all backups, but counts and removes only its own ones (`BackupOwner`).
 """
@@ -67,7 +67,7 @@ class Catalogue:
         return newest_first(found)
 
     def of_job(self, job_id: str, owner: BackupOwner) -> list[CatalogueEntry]:
-        """Return the backups of a job of an owner, the one that was made last first."""
+        """Return the backups of a job of an owner, the last created one first."""
         own = [entry for entry in self.entries() if _is_of(entry.manifest, job_id, owner)]
         return sorted(own, key=lambda each: each.manifest.sequence, reverse=True)
 
@@ -160,9 +160,9 @@ class Catalogue:
         os.fsync(self._place.descriptor)
 
     def _next_sequence(self, manifest: Manifest) -> int:
-        """Return the sequence of a new backup: after all others of its job, whatever the clock says.
+        """Return the sequence of a new backup: after all others of its job, regardless of the clock.
 
-        Sequences are microseconds, so that backups that are moved away and back later are in the right order again.
+        Sequences are microseconds, so that backups which are moved away and back later have the right order again.
         """
         known = (each for each in map(self._place.manifest, self._place.manifest_names()) if each is not None)
         last = max((each.sequence for each in known if _is_of(each, manifest.job_id, manifest.owner)), default=0)
@@ -194,7 +194,7 @@ class Catalogue:
         return self._remove(filename, lambda entry: entry.is_missing)
 
     def clear(self, owner: BackupOwner) -> list[str]:
-        """Remove what crashed runs of an owner have left. Return the names."""
+        """Remove the leftovers of crashed runs of an owner. Return their names."""
         return clear(self._place, owner)
 
     def _remove(self, filename: str, may_remove: Callable[[CatalogueEntry], bool]) -> bool:

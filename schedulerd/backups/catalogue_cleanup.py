@@ -1,4 +1,4 @@
-"""Removes what crashed runs have left in a folder of backups. The name of each leftover says what it is."""
+"""Removes the leftovers of crashed runs in a folder of backups. The name of each leftover identifies its kind."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class CatalogueFolder:
                 raise BackupError(f"{self.path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Return to the own rights, and close the folder."""
+        """Restore the own rights, and close the folder."""
         self._rights.close()
         os.close(self.descriptor)
 
@@ -91,7 +91,7 @@ class CatalogueFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder against other changes. Raise BackupError when another process holds the lock for too long."""
+        """Lock the folder against other changes. Raise BackupError when another process holds the lock too long."""
         descriptor = self._lock()
         try:
             yield

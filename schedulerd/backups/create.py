@@ -22,7 +22,7 @@ from .retention import expired
 from .source import HISTORY, BackupError, Order, SourceCopy, SourceType
 
 BLOCK = 1024 * 1024
-GROWTH = 1.1  # how much larger than the last one a backup is expected to be
+GROWTH = 1.1  # the expected ratio of the size of a backup to that of the last one
 SOURCE_TYPES: Mapping[str, SourceType] = {  # by the `kind` of a manifest
     "postgresql": postgresql.DATABASE,
     "postgresql-globals": postgresql.GLOBALS,
@@ -41,7 +41,7 @@ class CreatedBackup:
 
 
 def create(order: Order, now: datetime) -> CreatedBackup:
-    """Make a backup and add it to the catalogue. Raise BackupError; then nothing is left of it."""
+    """Make a backup and add it to the catalogue. Raise BackupError; then no part of it remains."""
     owner = backup_owner_of(order)
     with Catalogue(order["directory"], is_created=True, may_be_theirs=order["source"] != HISTORY) as catalogue:
         catalogue.clear(owner)
@@ -65,7 +65,7 @@ def check_space(order: Order, needed: int) -> None:
 
 
 def expected_bytes(order: Order, earlier: Sequence[CatalogueEntry]) -> int:
-    """Return how many bytes making a backup needs, by the last good one or else by the size of the source.
+    """Return the number of bytes that making a backup needs, by the last good one or else by the size of the source.
 
     While a backup is compressed or encrypted, both the content and the result are on the disk. The size of the source is an
     upper bound, so it is not used when no space must remain free.
@@ -106,7 +106,7 @@ def _entered(
 
 
 def _origin_fields(order: Order, copied: SourceCopy) -> dict[str, Any]:
-    """Return the fields of the manifest that say where a backup comes from."""
+    """Return the fields of the manifest that describe the origin of a backup."""
     same: Mapping[str, Any] = {
         name: order[name] for name in ("job_id", "run_id", "source", "kind", "compress", "encrypt", "node", "daemon")
     }
@@ -136,7 +136,7 @@ def _finalized(path: str) -> tuple[int, str]:
 
 
 def alarms(order: Order, size: int, earlier: Sequence[CatalogueEntry]) -> list[str]:
-    """Return what is implausible about a backup whose content has `size` bytes, compared with the `earlier` ones."""
+    """Return the implausible properties of a backup whose content has `size` bytes, compared with the `earlier` ones."""
     found = []
     if size < order["min_size"]:
         found.append(f"it has {size} bytes, fewer than min_size ({order['min_size']})")

@@ -15,7 +15,7 @@ from .retention import RetentionItem
 class CatalogueEntry:
     """A backup. `size_bytes` is the current size of its file, 0 when the file `is_missing`.
 
-    `alien` says why the file is not the one that was made, for example because another user owns it. Such a file is neither
+    `alien` is the reason why the file is not the original one, for example that another user owns it. Such a file is neither
     opened nor deleted.
     """
 

@@ -67,7 +67,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _content(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> int:
-    """Return how many bytes tar stores of a file: no holes, and a file with several names once (`seen`)."""
+    """Return the number of bytes that tar stores of a file: no holes, and a file with several names once (`seen`)."""
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
@@ -97,7 +97,7 @@ def _restore(order: Order, path: str, scratch: str) -> None:
 def _has(root: str, wanted: str) -> bool:
     """Return whether a path exists in a folder. Links inside it are followed. Raise BackupError for one that leads out.
 
-    A path outside the folder exists on this host whatever the backup contains, so it proves nothing. The last component may
+    A path outside the folder exists on this host regardless of the backup, so it proves nothing. The last component may
     be any link.
     """
     left = os.path.normpath("/" + wanted).split("/")

@@ -43,7 +43,7 @@ class Manifest:
     """The description of a backup. Sizes are in bytes, digests are SHA-256 in hexadecimal.
 
     `content_*` describe the output of the source, the other sizes and digests the file, which may be compressed and
-    encrypted. `alarms` say what is implausible about the backup: it is not good until a user accepts it. `verified`,
+    encrypted. `alarms` are the implausible properties of the backup: it is not good until a user accepts it. `verified`,
     `drill`, `hold` and `accepted` are the last results and marks: mappings with `at` and other members, or None.
     """
 

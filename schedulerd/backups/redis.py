@@ -42,7 +42,7 @@ def _reached(server: RedisServer) -> Iterator[tuple[str, ...]]:
 
 
 def _size(order: Order) -> int:
-    """Return how much memory the server uses. An RDB file is smaller."""
+    """Return the memory that the server uses. An RDB file is smaller."""
     server = redis(order["url"])
     with _reached(server) as place:
         said = text_of(Tool(["redis-cli", *place, *server.login, "--no-auth-warning", "INFO", "memory"], server.env))

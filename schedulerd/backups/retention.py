@@ -23,7 +23,7 @@ MOST_SUSPECTS = 3  # backups that are newer than the last good one and not good:
 
 @dataclass(frozen=True, slots=True)
 class RetentionItem:
-    """What the rules need of a backup. `made_at` is in the time zone whose days and months count.
+    """The properties of a backup that the rules need. `made_at` is in the time zone whose days and months count.
 
     `is_good`: no check has failed. `is_proven`: a drill has restored it. `is_held`: it is on hold.
     """

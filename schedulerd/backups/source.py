@@ -17,11 +17,11 @@ Order = Mapping[str, Any]  # the input of our programs, as JSON; see actions/bac
 
 
 class BackupError(SchedulerdError):
-    """A backup could not be made, checked or restored. Nothing incomplete is left."""
+    """A backup could not be made, checked or restored. No incomplete file remains."""
 
 
 class RefutedError(BackupError):
-    """A restored backup does not contain what it should. It is not good."""
+    """A restored backup does not have the expected content. It is not good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ def open_trusted_folder(folder: str, is_created: bool, makers: Collection[int], 
     """Return a descriptor of a folder. It is created with mode 0700 when it `is_created` and does not exist.
 
     The folder and each folder above it must belong to root, to the own user, or to one of the `makers`, the uids as which
-    jobs make backups in it. `may_be_theirs`: a job could have such a user. Raise BackupError with the way out.
+    jobs make backups in it. `may_be_theirs`: a job could have such a user. Raise BackupError with the remedy.
     """
     try:
         if is_created and (why := make_folders(folder, 0o700, trusted())):
@@ -50,7 +50,7 @@ def _check(folder: str, descriptor: int, makers: Collection[int], may_be_theirs:
 
 
 def _or_else(folder: str, owner: int, may_be_theirs: bool) -> str:
-    """Return what else the administrator of a daemon that runs as root can do with a folder of another user."""
+    """Return the alternatives for a folder of another user when the daemon runs as root."""
     if os.geteuid() != 0 or owner == 0:
         return ""
     if PurePath(os.path.abspath(folder)).is_relative_to(OWN_BACKUPS):  # the package created it for its own user

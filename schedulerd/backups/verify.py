@@ -1,4 +1,4 @@
-"""Compares backups with their SHA-256 checksums. Tools that restore do not notice every damage."""
+"""Compares backups with their SHA-256 checksums. Restore tools do not detect all damage."""
 
 from __future__ import annotations
 
