@@ -1,15 +1,15 @@
-"""Measure a burst against the bare limit of this machine: jobs that are all due at the same second.
+"""Compare a burst, in which all jobs are due at the same second, with the bare limit of this machine.
 
-One run prints: what the machine can do at most (C, then a bare loop in Python), what schedulerd does, alone and while
-a caller asks for the list of jobs, the ratios, how many requests it answers, what it costs when it is idle, and how a
-fleet of jobs that are not due starts. Nothing is asserted about time; the exit status is 1 when a run was lost or
-doubled, and 2 when something could not be measured. Limits and bursts take turns, several rounds, and medians are
-shown, because machines are never quiet.
+The benchmark prints the limit of the machine (in C, then in a bare loop in Python), the results of schedulerd, alone and
+while a caller requests the list of jobs, the ratios, the number of requests per second, the idle cost, and the start of a
+fleet of jobs that are not due. It makes no assertion about time. The exit status is 1 when a run was lost or doubled, and 2
+when a measurement failed. Limits and bursts alternate in several rounds, and medians are shown, because the load of a
+machine varies.
 
 All jobs are due at the Unix second T because they are `every: {T}s`: intervals are counted from 1970, so T is the first
-multiple that is still to come, and the next one is decades away.
+multiple in the future, and the next one is decades later.
 
-Lateness is measured in the same way everywhere: the moment just before a child is started, less the moment it was due.
+Lateness is always measured in the same way: the time immediately before a child is started, minus the time it was due.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from target import Daemon, WalCommits, await_end, counting_syncs, make_bytecode,
 
 @dataclass
 class Seen:
-    """Everything that was seen of one daemon."""
+    """All measurements of one daemon."""
 
     ready: float
     rss: float
@@ -65,7 +65,7 @@ def due_jobs(count: int, due: int) -> str:
 def measure_burst(
     options: argparse.Namespace, folder: Path, *, ask: bool = False, trace: bool = False, last: bool = False
 ) -> Seen:
-    """Let a daemon meet one burst; afterwards, when it is the `last` one, measure requests and idleness too."""
+    """Measure one burst of a daemon. After the `last` one, also measure requests and the idle cost."""
     due = int(time.time() + options.lead) + 1
     with running(folder, due_jobs(options.jobs, due)) as (daemon, ready):
         if time.time() > due - QUIET - 0.2:
@@ -91,7 +91,7 @@ def measure_burst(
 
 
 def after_burst(options: argparse.Namespace, daemon: Daemon) -> list[str]:
-    """Measure requests a second and the cost of idleness; return lines to print."""
+    """Measure requests per second and the idle cost. Return lines to print."""
     lines = []
     if options.list:
         before = daemon.cpu_seconds()
@@ -113,7 +113,7 @@ def after_burst(options: argparse.Namespace, daemon: Daemon) -> list[str]:
 
 @dataclass
 class Round:
-    """One turn of each: the limits, and schedulerd."""
+    """One round: the limits, and schedulerd."""
 
     limit: Burst | None
     limit_with_output: Burst | None
@@ -121,23 +121,23 @@ class Round:
     alone: Seen
 
     def limits(self) -> tuple[Burst | None, ...]:
-        """Return what schedulerd is measured against."""
+        """Return the limits with which schedulerd is compared."""
         return self.limit, self.limit_with_output, self.floor
 
     def ratios(self) -> list[float]:
-        """Return how many times the limits' p99 lateness schedulerd's is: of the C limits, and of the Python floor."""
+        """Return the ratios of the p99 lateness of schedulerd to that of the C limits and of the Python floor."""
         mine = percentile(self.alone.burst.late, 99)
         return [mine / percentile(burst.late, 99) if burst else math.nan for burst in self.limits()]
 
 
 def typical(bursts: Sequence[Burst | None]) -> Burst | None:
-    """Return the one with the median p99."""
+    """Return the burst with the median p99."""
     found = sorted(filter(None, bursts), key=lambda burst: percentile(burst.late, 99))
     return found[len(found) // 2] if found else None
 
 
 def measure(options: argparse.Namespace, folder: Path) -> int:
-    """Measure and print everything; return the exit status."""
+    """Measure and print all figures. Return the exit status."""
     make_bytecode()
     print_machine(folder)
     say()
@@ -169,7 +169,7 @@ def measure(options: argparse.Namespace, folder: Path) -> int:
 
 
 def print_rounds(count: int, rounds: Sequence[Round]) -> None:
-    """Print what the table has no column for: what was seen in each round."""
+    """Print the measurements of each round for which the table has no column."""
     by_limit = zip(*(each.ratios() for each in rounds), strict=True)
     for what, ratios in zip(("C limit", "C limit with sessions and output", "Python floor"), by_limit, strict=True):
         each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
@@ -182,13 +182,13 @@ def print_rounds(count: int, rounds: Sequence[Round]) -> None:
 
 
 def commits_of(seen: Seen) -> str:
-    """Return how many commits were seen, in words."""
+    """Return the number of observed commits, as text."""
     reset = f" at least (checkpoints let the log begin anew {seen.resets} times)" if seen.resets else ""
     return f"{seen.commits} commits{reset}"
 
 
 def print_asked(seen: Seen) -> None:
-    """Print how the caller was answered during the burst, and what was measured behind it."""
+    """Print the response times of the caller during the burst, and the measurements after it."""
     p50, p99, last = (percentile(seen.asked, share) for share in (50, 99, 100))
     say(f"asked meanwhile: LOST {seen.lost}, DOUBLE {seen.doubled}; {commits_of(seen)}, at most {seen.peak:.1f} MB")
     say(f"list of jobs during the burst: p50 {p50:.1f} ms, p99 {p99:.1f}, max {last:.1f} ({len(seen.asked)} requests)")
@@ -216,12 +216,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def stop_on_signal(number: int, _frame: Any) -> None:
-    """Turn a signal into an exit that cleans up."""
+    """Convert a signal into an exit with cleanup."""
     sys.exit(128 + number)
 
 
 def main() -> int:
-    """Run; return the exit status."""
+    """Run the benchmark. Return the exit status."""
     options = parser().parse_args()
     options.lead = options.lead or 2.5 + options.jobs / 2000
     options.strace = options.strace and shutil.which("strace") is not None

@@ -1,6 +1,6 @@
-"""Callers of the API, each in a process of its own: one who asks during the burst, and a crowd for requests a second.
+"""Callers of the API, each in a separate process: one sends requests during a burst, a crowd measures requests per second.
 
-Run as a program, this is one of them.
+Run as a program, this module is one of them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from target import UnixConnection
 
 JOBS_PATH = "/api/v1/scheduler/jobs"
-ASK_EVERY = 0.005  # seconds between two requests of the caller who asks during a burst
-QUIET = 1.0  # seconds: before the burst, from when on everything is watched
+ASK_EVERY = 0.005  # seconds between two requests of the caller during a burst
+QUIET = 1.0  # seconds: the measurements begin so long before the burst
 
 
 @contextlib.contextmanager
 def helper(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """Lend a process that plays a caller; end it whatever happens."""
+    """Provide a process that is a caller. It is always ended afterwards."""
     process = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True)
     try:
         yield process
@@ -36,7 +36,7 @@ def helper(*words: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def end_of(process: subprocess.Popen[str]) -> str:
-    """Ask a helper to end, and return what it has to tell."""
+    """End a helper, and return its output."""
     process.terminate()
     return process.communicate(timeout=60)[0]
 
@@ -47,7 +47,7 @@ def sleep_until(moment: float) -> None:
 
 
 def be_asking(path: str, due: int) -> None:
-    """Ask for the list of jobs again and again until SIGTERM; tell the milliseconds of the requests since `due`."""
+    """Request the list of jobs repeatedly until SIGTERM. Print the milliseconds of the requests since `due`."""
     asked: list[float] = []
     is_over: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: is_over.append(number))
@@ -65,7 +65,7 @@ def be_asking(path: str, due: int) -> None:
 
 
 def be_crowd(path: str, count: int, seconds: float) -> None:
-    """Ask for the list on many connections at once, as cheaply as Python can: answers are counted, not parsed."""
+    """Request the list on many connections at once, at the least cost in Python: responses are counted, not parsed."""
     request = f"GET {JOBS_PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     size = size_of_answer(path, request)
     epoll, buffer, missing, sockets = select.epoll(), bytearray(1 << 20), {}, {}
@@ -92,7 +92,7 @@ def be_crowd(path: str, count: int, seconds: float) -> None:
 
 
 def size_of_answer(path: str, request: bytes) -> int:
-    """Return the bytes of an answer, head and body, which is always the same while nothing changes."""
+    """Return the size of a response, head and body, in bytes. It is constant while the state does not change."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(path)
         connection.sendall(request)
@@ -105,7 +105,7 @@ def size_of_answer(path: str, request: bytes) -> int:
 
 
 def play(part: str, words: list[str]) -> None:
-    """Be one of the helper processes."""
+    """Run as one of the helper processes."""
     if part == "ask":
         be_asking(words[0], int(words[1]))
     else:

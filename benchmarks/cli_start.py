@@ -34,14 +34,14 @@ LIST = "from schedulerd.cli.main import main; main()"
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process used: seconds from its start to its end, and CPU seconds."""
+    """The cost of one process: seconds from its start to its end, and CPU seconds."""
 
     seconds: float
     cpu: float
 
 
 def cost_of(command: tuple[str, ...], environment: dict[str, str]) -> Cost:
-    """Run a command to its end, and return what it used. Raise RuntimeError if it fails."""
+    """Run a command to its end, and return its cost. Raise RuntimeError if it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -53,7 +53,7 @@ def cost_of(command: tuple[str, ...], environment: dict[str, str]) -> Cost:
 
 
 def footprint_of(code: str, arguments: tuple[str, ...], environment: dict[str, str]) -> tuple[int, float]:
-    """Return how many modules are loaded when `code` has run, and the most memory it needed in MB."""
+    """Return the number of modules that are loaded after `code` has run, and its peak memory in MB."""
     command = [sys.executable, "-c", FOOTPRINT.format(code), *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
     modules, peak = done.stderr.split()
@@ -61,7 +61,7 @@ def footprint_of(code: str, arguments: tuple[str, ...], environment: dict[str, s
 
 
 def control_command() -> tuple[str, ...]:
-    """Return how schedulerctl is started: by its script if it is installed."""
+    """Return the command that starts schedulerctl: its script if that is installed."""
     script = Path(sys.executable).parent / "schedulerctl"
     return (str(script),) if script.exists() else (sys.executable, "-m", "schedulerd.cli")
 
@@ -72,7 +72,7 @@ def median(costs: list[Cost], name: str) -> float:
 
 
 def measure(socket: str, folder: str, runs: int) -> float:
-    """Print the table, and return how many times as long schedulerctl takes."""
+    """Print the table. Return the ratio of the time of schedulerctl to that of bare Python."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["PYTHONPYCACHEPREFIX"] = folder
     arguments = ("--socket", socket, "list")
@@ -93,7 +93,7 @@ def measure(socket: str, folder: str, runs: int) -> float:
 
 
 def main() -> int:
-    """Measure, print and judge."""
+    """Measure, print the results, and compare them with LIMIT."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=40, help="how often both are started (%(default)s)")
     parser.add_argument("--jobs", type=int, default=20, help="how many jobs are listed (%(default)s)")

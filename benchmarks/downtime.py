@@ -1,10 +1,10 @@
-"""What a long downtime costs at the next start: 200 jobs that are due each minute, a daemon that was off for a week.
+"""The cost of a long downtime at the next start: 200 jobs that are due each minute, a daemon that was down for a week.
 
     .venv/bin/python benchmarks/downtime.py [JOBS]
 
-Prints when the daemon is ready, when the first and the last job were caught up, how late the runs are that came due
-meanwhile, what CPU time the daemon used until then, and how much its memory grew over that of a start without a gap.
-(Needs gcc: the clock of the daemon is shifted as in the tests.)
+The benchmark prints when the daemon is ready, when the first and the last job were caught up, the lateness of runs that
+became due meanwhile, the CPU time that the daemon used until then, and the growth of its memory compared with a start
+without a gap. (It needs gcc: the clock of the daemon is shifted as in the tests.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START = datetime(2026, 6, 10, 1, 20, 55, tzinfo=UTC)
 
 
 def jobs(count: int) -> dict[str, object]:
-    """Return jobs that are due each minute, and one each second, which must not be held up."""
+    """Return jobs that are due each minute, and one that is due each second, which must not be delayed."""
     made = {f"minutely{number}": {"cron": "* * * * *", "command": ["/bin/true"]} for number in range(count)}
     return {"tick": {"every": "1s", "command": ["/bin/true"]}, **made}
 
@@ -52,7 +52,7 @@ def ask(daemon: RunningDaemon, sql: str) -> list[tuple[object, ...]]:
 
 
 def until_all_ran(daemon: RunningDaemon, count: int, since: int) -> list[float]:
-    """Wait until each of the jobs has started since then, and return when they did (Unix seconds), ascending."""
+    """Wait until each of the jobs has started since `since`. Return the times of the starts (Unix seconds), ascending."""
     started = f"FROM runs WHERE job_id LIKE 'minutely%' AND started_at > {since}"
     while ask(daemon, f"SELECT count(DISTINCT job_id) {started}") != [(count,)]:
         time.sleep(0.2)
@@ -60,7 +60,7 @@ def until_all_ran(daemon: RunningDaemon, count: int, since: int) -> list[float]:
 
 
 def measure(folder: Path, count: int) -> list[list[str]]:
-    """Run it, and return the rows of the table."""
+    """Run the benchmark, and return the rows of the table."""
     clock = WallClock(folder, START)
     daemon = RunningDaemon(folder, {"jobs": jobs(count)}, clock.env)
     daemon.start()

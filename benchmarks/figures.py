@@ -1,4 +1,4 @@
-"""What is seen of a burst, and how it is shown."""
+"""The measurements of a burst, and their output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Burst:
-    """What was seen of one burst.
+    """The measurements of one burst.
 
     `late` are milliseconds, ascending; `span` is seconds from the first start to the last end; `own` and `children` are
     CPU seconds.
@@ -21,7 +21,7 @@ class Burst:
     children: float
 
     def cells(self, name: str) -> list[str]:
-        """Return its line of the table."""
+        """Return its row of the table."""
         count = max(1, len(self.late))
         own = "?" if self.own is None else f"{self.own / count * 1000:.3f}"
         total = "?" if self.own is None else f"{(self.own + self.children) / count * 1000:.3f}"
@@ -30,19 +30,19 @@ class Burst:
 
 
 def percentile(ascending: Sequence[float], share: float) -> float:
-    """Return the nearest-rank percentile; not a number when there are no values."""
+    """Return the nearest-rank percentile, NaN without values."""
     if not ascending:
         return math.nan
     return ascending[max(0, math.ceil(share / 100 * len(ascending)) - 1)]
 
 
 def say(text: str = "") -> None:
-    """Print a line at once."""
+    """Print a line, and flush it."""
     print(text, flush=True)
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns, the first to the left and the others to the right."""
+    """Print a table, with the first column aligned left and the others right."""
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
     for row in (heads, *rows):
         first, *others = (

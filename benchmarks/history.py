@@ -41,7 +41,7 @@ COLUMNS = (
     "exit_code, records_processed, error_message, details, node, actor, idempotency_key"
 )
 Row = tuple[Any, ...]
-INSTANTS = (2, 6, 7, 8)  # the columns that are times
+INSTANTS = (2, 6, 7, 8)  # the columns that contain times
 COUNTED_BY_POSTGRES = """
 INSERT INTO run_counts SELECT left(run_id, 7), status, node, count(*) FROM runs GROUP BY 1, 2, 3;
 INSERT INTO run_counts SELECT '', status, node, sum(number) FROM run_counts GROUP BY status, node;
@@ -52,7 +52,7 @@ WHERE scheduled_at IS NOT NULL AND started_at > (SELECT max(started_at) - interv
 
 
 def rows(jobs: int, runs: int) -> Iterator[Row]:
-    """Yield rows in the order of time: a year of jobs that are all due equally often."""
+    """Yield rows in the order of their times: a year of jobs with equal intervals."""
     chance = random.Random(1)
     step = YEAR / runs
     for number in range(runs):
@@ -61,7 +61,7 @@ def rows(jobs: int, runs: int) -> Iterator[Row]:
 
 
 def row(job_id: str, at: datetime, chance: random.Random) -> Row:
-    """Return a row with a status that is as likely as in real life."""
+    """Return a row. The statuses have realistic probabilities."""
     status = chance.choice(STATUSES)
     due, late, took = to_micros(at), int(chance.expovariate(1 / 4000)), chance.lognormvariate(0, 1.5)
     run_id = new_run_id(at)
@@ -75,7 +75,7 @@ def row(job_id: str, at: datetime, chance: random.Random) -> Row:
 
 
 def fill_sqlite(path: str, jobs: int, runs: int) -> None:
-    """Make a history of the first schema; its indices are built behind the rows."""
+    """Create a history with the first schema. The indexes are built after the rows."""
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000", "temp_store=FILE"):
         connection.execute(f"PRAGMA {pragma}")
@@ -98,7 +98,7 @@ def fill_sqlite(path: str, jobs: int, runs: int) -> None:
 
 
 def fill_postgres(url: str, jobs: int, runs: int) -> None:
-    """Make a history by COPY. The tables are there; indices and counts are made behind the rows."""
+    """Create a history with COPY. The tables exist. Indexes and counts are created after the rows."""
     with psycopg.connect(url) as connection:
         connection.execute("SET search_path = schedulerd; SET maintenance_work_mem = '1GB'")
         found = connection.execute("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'runs'").fetchall()
@@ -120,14 +120,14 @@ def fill_postgres(url: str, jobs: int, runs: int) -> None:
 
 
 def timed(call: Callable[[], Any]) -> float:
-    """Return how many seconds a call takes."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def questions(store: Store, jobs: int) -> dict[str, Callable[[str], Any]]:
-    """Return what the API asks, each as a function of a job."""
+    """Return the queries of the API, each as a function of a job."""
     every = [f"job-{number:04}" for number in range(jobs)]
     day = NOW - timedelta(days=1)
 
@@ -152,7 +152,7 @@ def questions(store: Store, jobs: int) -> dict[str, Callable[[str], Any]]:
 
 
 def measure(store: Store, jobs: int) -> None:
-    """Ask, and print medians in milliseconds."""
+    """Run the queries, and print medians in milliseconds."""
     table = []
     for name, ask in questions(store, jobs).items():
         took = sorted(timed(lambda ask=ask, n=n: ask(f"job-{n * 7919 % jobs:04}")) * 1000 for n in range(50))  # type: ignore[misc]
@@ -161,7 +161,7 @@ def measure(store: Store, jobs: int) -> None:
 
 
 def main() -> None:
-    """Make a history, migrate it, and ask it."""
+    """Create a history, migrate it, and measure queries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000_000)
     parser.add_argument("--jobs", type=int, default=1000)
@@ -177,7 +177,7 @@ def main() -> None:
 
 
 def on_sqlite(path: Path, jobs: int, runs: int) -> None:
-    """Make a history in a SQLite file when there is none, and ask it."""
+    """Create a history in a SQLite file unless it exists, and measure queries."""
     if not path.exists():
         took = timed(lambda: fill_sqlite(str(path), jobs, runs))
         say(f"{runs} runs of {jobs} jobs made in {took:.0f} s, {path.stat().st_size / 1e9:.2f} GB")
@@ -189,7 +189,7 @@ def on_sqlite(path: Path, jobs: int, runs: int) -> None:
 
 
 def on_postgres(jobs: int, runs: int) -> None:
-    """Make a history in a PostgreSQL of its own, and ask it."""
+    """Create a history in a separate PostgreSQL server, and measure queries."""
     server = PostgresServer()
     try:
         store = PostgresStore(server.url)

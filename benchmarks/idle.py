@@ -1,4 +1,4 @@
-"""What schedulerd costs when nothing is due, and how a fleet of such jobs starts."""
+"""The cost of schedulerd when no job is due, and the start of a fleet of such jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from target import Daemon, running
 
 
 def idleness(daemon: Daemon, seconds: float) -> str:
-    """Return what a daemon costs while nothing is due, in words."""
+    """Return the cost of a daemon while no job is due, as text."""
     before = daemon.cpu_seconds()
     time.sleep(seconds)
     used = daemon.cpu_seconds() - before
@@ -26,7 +26,7 @@ def cron_jobs(count: int) -> str:
 
 
 def measure_fleet(folder: Path, count: int, idle: float) -> list[str]:
-    """Start a daemon with many jobs that are not due, twice: with an empty history, and with the one it left."""
+    """Start a daemon with many jobs that are not due, twice: with an empty history, and with the one that it left."""
     with running(folder, cron_jobs(count)) as (daemon, first):
         daemon.stop()
         again = daemon.start()

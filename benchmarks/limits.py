@@ -1,6 +1,6 @@
-"""The bare limit of this machine: as many children as fast as can be, in C, and in a bare loop in Python.
+"""The bare limit of this machine: children started as fast as possible, in C, and in a bare loop in Python.
 
-Run as a program, this is the bare loop.
+Run as a program, this module is the bare loop.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from figures import Burst
 
 HERE = Path(__file__).resolve().parent
-PROGRAM = "/bin/true"  # what every child is, here and in the jobs; spawn_limit.c has its own
+PROGRAM = "/bin/true"  # the program of every child, here and in the jobs; spawn_limit.c has its own constant
 
 
 def c_limit(folder: Path, children: int, keeps_output: bool = False) -> Burst | None:
-    """Return what four threads of posix_spawn and waitpid do in C; None when there is no compiler.
+    """Measure four threads that call posix_spawn and waitpid in C. Return None without a compiler.
 
-    With `keeps_output` each child leads a session and writes into a file of its own, as a run does.
+    With `keeps_output`, each child leads a session and writes to a separate file, as a run does.
     """
     compiler = shutil.which("cc")
     if compiler is None:
@@ -43,8 +43,8 @@ def c_limit(folder: Path, children: int, keeps_output: bool = False) -> Burst | 
 
 
 def python_floor(folder: Path, children: int) -> Burst:
-    """Return what a bare loop does in Python, in a process of its own."""
-    out = folder / f"floor-{time.monotonic_ns()}"  # its files stay until the end: see file_cost in machine.py
+    """Measure a bare loop in Python, in a separate process."""
+    out = folder / f"floor-{time.monotonic_ns()}"  # its files are kept until the end: see file_cost in machine.py
     out.mkdir()
     command = [sys.executable, __file__, str(children), str(out)]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -52,7 +52,7 @@ def python_floor(folder: Path, children: int) -> Burst:
 
 
 def be_floor(children: int, folder: str) -> None:
-    """Start children in groups of their own, their output in files, and reap them by pidfd and epoll: nothing else."""
+    """Start children in separate process groups, with output in files, and reap them by pidfd and epoll, and no more."""
     allow_many_files()
     epoll, late = select.epoll(), []
     pids: dict[int, int] = {}
@@ -89,13 +89,13 @@ def spawn(output: str) -> int:
 
 
 def cpu_of(who: int) -> float:
-    """Return the CPU seconds that getrusage tells."""
+    """Return the CPU seconds that getrusage reports."""
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
 
 
 def allow_many_files() -> None:
-    """Let this process open as many files as the system allows."""
+    """Raise the limit of open files of this process to the maximum."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -1,4 +1,4 @@
-"""What the numbers depend on: this machine, its libraries, and the file system."""
+"""The conditions of the measurements: this machine, its libraries, and the file system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRARIES = ("aiohttp", "PyYAML", "schedule", "psutil")
 
 
 def print_machine(folder: Path) -> None:
-    """Print what the numbers depend on."""
+    """Print the conditions of the measurements."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     versions = []
@@ -31,10 +31,10 @@ def print_machine(folder: Path) -> None:
 
 
 def file_cost(folder: Path, count: int = 500) -> float:
-    """Return the seconds that a new file takes, of which each run needs one for its output.
+    """Return the seconds that the creation of a file takes. Each run needs one for its output.
 
-    On ext4 without a journal it depends on how many files were deleted in the last minutes, by earlier runs of the
-    benchmark too; then `--dir` on another file system gives steadier figures.
+    On ext4 without a journal, this depends on the number of files that were deleted in the last minutes, also by earlier
+    runs of the benchmark. Then, `--dir` on another file system gives more stable figures.
     """
     there = folder / "files"
     there.mkdir()
@@ -45,7 +45,7 @@ def file_cost(folder: Path, count: int = 500) -> float:
 
 
 def file_system_of(folder: Path) -> str:
-    """Return the type of the file system that a folder is on."""
+    """Return the type of the file system of a folder."""
     found = ("", "?")
     for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
         _device, mount, kind, *_ = line.split()

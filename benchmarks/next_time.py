@@ -1,9 +1,9 @@
-"""The cost of finding the next time of a job, beside cronsim and croniter, and of refusing what is never due.
+"""The cost of computing the next time of a job, compared with cronsim and croniter, and of refusing one that is never due.
 
     .venv/bin/python benchmarks/next_time.py [ROUNDS]
 
-200 ordinary expressions in Europe/Rome, each asked at moments spread over a year; a figure is the median over the
-expressions of the best of the rounds, so that a noisy neighbour costs all of them the same.
+200 ordinary expressions in Europe/Rome are evaluated at instants that are distributed over a year. A figure is the median
+over the expressions of the best round, so that other load on the machine affects all of them equally.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ IMPOSSIBLE = (
 
 
 def ordinary(rng: random.Random) -> str:
-    """Return an expression as people write them."""
+    """Return an ordinary expression."""
     minute, hour = str(rng.randrange(60)), str(rng.randrange(24))
     return rng.choice(
         [
@@ -54,7 +54,7 @@ def ordinary(rng: random.Random) -> str:
 
 
 def microseconds(ask: Callable[[datetime], object], moments: Iterable[datetime]) -> float:
-    """Return the mean cost of one question."""
+    """Return the mean cost of one call."""
     asked = list(moments)
     start = time.perf_counter()
     for at in asked:
@@ -63,7 +63,7 @@ def microseconds(ask: Callable[[datetime], object], moments: Iterable[datetime])
 
 
 def askers(expression: str) -> dict[str, Callable[[datetime], object]]:
-    """Return how each program is asked for the next time after a moment."""
+    """Return, for each library, a function that computes the next time after an instant."""
     trigger, rome = CronTrigger(expression, ROME), ZoneInfo(ROME)
     return {
         "schedulerd": trigger.next_after,
@@ -73,7 +73,7 @@ def askers(expression: str) -> dict[str, Callable[[datetime], object]]:
 
 
 def compare(rounds: int) -> None:
-    """Print the cost of a question for each program, and how many times ours goes into theirs."""
+    """Print the cost of a call for each library, and its ratio to ours."""
     rng = random.Random(7)
     expressions = [ordinary(rng) for _ in range(EXPRESSIONS)]
     moments = [START + timedelta(seconds=rng.randrange(365 * 86400)) for _ in range(MOMENTS)]
@@ -92,7 +92,7 @@ def compare(rounds: int) -> None:
 
 
 def others() -> None:
-    """Print the cost of other kinds of triggers, with everything that can move a time."""
+    """Print the cost of other kinds of triggers, with all adjustments."""
     rng = random.Random(7)
     moments = [START + timedelta(seconds=rng.randrange(365 * 86400)) for _ in range(MOMENTS)]
     rules = {
@@ -113,7 +113,7 @@ def others() -> None:
 
 
 def refuse() -> None:
-    """Print how long it takes to refuse what can never be due."""
+    """Print the time that the refusal of a trigger takes which can never be due."""
     rows = []
     for rule in IMPOSSIBLE:
         start = time.perf_counter()
@@ -127,7 +127,7 @@ def refuse() -> None:
 
 
 def ticks() -> None:
-    """Print what a turn of the loop costs while nothing is due, with few and with many jobs."""
+    """Print the cost of an iteration of the loop while no job is due, with few and with many jobs."""
     rows = []
     for count in (10, 1000, 10_000):
         clock = ManualClock(START)

@@ -1,4 +1,4 @@
-"""What is measured: a schedulerd of its own, its figures, its commits and its history, all seen from outside."""
+"""The measured system: a separate schedulerd, its figures, its commits and its history, all observed from outside."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
     def status_of(self, path: str) -> int:
-        """Ask for `path`, read the answer and return its status."""
+        """Request `path`, read the response and return its status."""
         self.request("GET", path)
         with self.getresponse() as response:
             response.read()
@@ -51,21 +51,21 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def daemon_env() -> dict[str, str]:
-    """Return the environment of a daemon: it finds this checkout, and keeps bytecode as an installed program does."""
+    """Return the environment of a daemon: it imports this checkout, and stores bytecode like an installed program."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**env, "PYTHONPATH": str(ROOT)}
 
 
 def make_bytecode() -> None:
-    """Let the program start once, so that no start that is measured compiles it."""
+    """Start the program once, so that no measured start compiles it."""
     subprocess.run([*DAEMON, "--version"], check=True, env=daemon_env(), stdout=subprocess.DEVNULL)
 
 
 class Daemon:
-    """One schedulerd with a folder of its own."""
+    """A schedulerd with a separate folder."""
 
     def __init__(self, folder: Path, jobs: str) -> None:
-        """Write the configuration; `jobs` is what stands under `jobs:`."""
+        """Write the configuration. `jobs` is the content of the key `jobs`."""
         self.folder = folder
         self.folder.mkdir(mode=0o700)
         self.socket = str(folder / "s")
@@ -82,7 +82,7 @@ class Daemon:
         return self._process.pid
 
     def start(self) -> float:
-        """Start, and return the seconds until /readyz says yes."""
+        """Start the daemon. Return the seconds until /readyz succeeds."""
         command = [*DAEMON, "--config", str(self.config)]
         began = time.monotonic()
         with (self.folder / "log").open("ab") as log:
@@ -105,7 +105,7 @@ class Daemon:
             connection.close()
 
     def stop(self) -> None:
-        """Stop it: asked politely first."""
+        """Stop the daemon: with SIGTERM first."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -118,7 +118,7 @@ class Daemon:
             process.wait()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds of its threads so far, without its children's; precise if the kernel tells."""
+        """Return the CPU seconds of its threads so far, without its children. Precise if the kernel reports them."""
         found = 0
         try:
             for task in os.listdir(f"/proc/{self.pid}/task"):
@@ -129,14 +129,14 @@ class Daemon:
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field: str = "VmRSS") -> float:
-        """Return megabytes (10^6) of memory, now (VmRSS) or at most so far (VmHWM)."""
+        """Return its memory in megabytes (10^6): current (VmRSS) or peak (VmHWM)."""
         lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field))
 
 
 @contextlib.contextmanager
 def running(folder: Path, jobs: str) -> Iterator[tuple[Daemon, float]]:
-    """Lend a daemon that is ready, with the seconds it took; stop it whatever happens."""
+    """Provide a daemon that is ready, with the seconds that its start took. It is always stopped afterwards."""
     daemon = Daemon(folder, jobs)
     try:
         yield daemon, daemon.start()
@@ -149,7 +149,7 @@ def running(folder: Path, jobs: str) -> Iterator[tuple[Daemon, float]]:
 
 
 class WalCommits:
-    """Counts the commits in SQLite's write-ahead log: frames that tell the database's size end a transaction."""
+    """Counts the commits in the write-ahead log of SQLite: a frame with the size of the database ends a transaction."""
 
     def __init__(self, history: Path) -> None:
         self.path = Path(f"{history}-wal")
@@ -159,7 +159,7 @@ class WalCommits:
         self._place = 32
 
     def look(self) -> None:
-        """Count what came since the last look. After a checkpoint the log may begin anew: what was not seen is lost."""
+        """Count the commits since the last call. After a checkpoint, the log may restart: uncounted commits are lost."""
         try:
             with self.path.open("rb") as file:
                 self._read(file.fileno())
@@ -181,7 +181,7 @@ class WalCommits:
 
 @contextlib.contextmanager
 def counting_syncs(daemon: Daemon) -> Iterator[list[int]]:
-    """Let strace count fsync and fdatasync; the list has the number when the block is left."""
+    """Count fsync and fdatasync with strace. The list contains the number after the block."""
     out = daemon.folder / "syncs"
     command = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(out), "-p", str(daemon.pid)]
     found: list[int] = []
@@ -195,7 +195,7 @@ def counting_syncs(daemon: Daemon) -> Iterator[list[int]]:
 
 
 def await_end(daemon: Daemon, count: int, due: int, commits: WalCommits) -> None:
-    """Wait until every run has its end in the history, which is read from outside: that does not disturb the daemon."""
+    """Wait until the history has the end of every run. It is read from outside, which does not affect the daemon."""
     ended = 0
     while ended < count and time.time() < due + LONGEST_BURST:
         time.sleep(0.05)
@@ -212,7 +212,7 @@ def open_history(path: Path) -> sqlite3.Connection:
 
 
 def read_history(path: Path, count: int, due: int, own: float) -> tuple[Burst, int, int, int]:
-    """Return what the ledger tells: the burst, how many rows it has, and how many runs were lost and doubled."""
+    """Return the results from the ledger: the burst, and the numbers of rows, of lost runs and of doubled runs."""
     columns = "job_id, scheduled_at, status, started_at, finished_at, details"
     with contextlib.closing(open_history(path)) as history:
         runs = history.execute(f"SELECT {columns} FROM runs").fetchall()
