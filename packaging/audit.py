@@ -1,9 +1,9 @@
-"""Ask OSV (osv.dev) which vulnerabilities are known in the pinned versions.
+"""Query OSV (osv.dev) for known vulnerabilities of the pinned versions.
 
     python3 packaging/audit.py [--url URL] [--list FILE]…
 
-It exits with 0 when none is known, 1 when one is, and 75 when OSV could not be asked, which says nothing about the versions.
-A vulnerability that was looked at and does no harm here stands in packaging/accepted.txt, a line each: its id, and why.
+The exit status is 0 when none is known, 1 when one is, and 75 when OSV could not be queried: then the result is unknown.
+packaging/accepted.txt lists vulnerabilities that were reviewed and are harmless here, one per line: the id and the reason.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ KNOWN, NOT_ASKED = 1, 75  # exit statuses
 
 
 class NotAskedError(Exception):
-    """OSV gave no answer, or none that can be understood."""
+    """OSV sent no response, or an invalid one."""
 
 
 def ask(url: str, pins: Sequence[Pin]) -> dict[Pin, list[str]]:
-    """Return the ids of what is known of each. Raise NotAskedError."""
+    """Return the ids of the known vulnerabilities of each pin. Raise NotAskedError."""
     queries = [{"package": {"ecosystem": "PyPI", "name": pin.name}, "version": pin.version} for pin in pins]
     body = json.dumps({"queries": queries}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
@@ -48,7 +48,7 @@ def _ids(result: dict[str, Any]) -> list[str]:
 
 
 def accepted(path: Path) -> frozenset[str]:
-    """Return the ids that were looked at. Raise ValueError for one without a reason."""
+    """Return the ids that were reviewed. Raise ValueError for one without a reason."""
     lines = [line.split(None, 1) for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     if bare := [words[0] for words in lines if len(words) < 2]:
         raise ValueError(f"{path}: each id needs a reason beside it: {', '.join(bare)}")
@@ -56,7 +56,7 @@ def accepted(path: Path) -> frozenset[str]:
 
 
 def main() -> int:
-    """Return the exit status."""
+    """Run the audit. Return the exit status."""
     parser = argparse.ArgumentParser(description="Ask OSV which vulnerabilities are known in the pinned versions.")
     parser.add_argument("--url", default=URL, help=f"what is asked ({URL})")
     parser.add_argument("--list", type=Path, action="append", help="a list of pinned versions (those beside this file)")

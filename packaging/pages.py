@@ -2,8 +2,8 @@
 
     python3 packaging/pages.py FOLDER
 
-FOLDER gets schedulerd.8, schedulerctl.1 and schedulerd.yaml.5 (man(7)), and completions for bash, zsh and fish. The prose is
-in the *.man files beside this one; a line `@NAME@` in them is replaced by a generated text.
+It writes schedulerd.8, schedulerctl.1 and schedulerd.yaml.5 (man(7)), and completions for bash, zsh and fish, to FOLDER. The
+prose is in the *.man files beside this one. A line `@NAME@` in them is replaced by a generated text.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ JOB_WORDS = ("JOB", "RUN_ID|JOB")
 
 
 def escaped(text: str) -> str:
-    """Return text for man(7), in which nothing is a request or an escape."""
+    """Return text for man(7) without requests and escapes."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
     text = text.replace("~", r"\(ti").replace("^", r"\(ha").replace('"', r"\(dq")
     return r"\&" + text if text.startswith((".", r"\(aq")) else text
 
 
 def item(term: str, text: str) -> str:
-    """Return a paragraph with a hanging term; code between backticks is bold."""
+    """Return a paragraph with a hanging term. Code between backticks is bold."""
     bold = re.sub(r"\\\(ga(.+?)\\\(ga", r"\\fB\1\\fR", escaped(text))
     return f".TP\n{term}\n{bold}\n"
 
@@ -60,7 +60,7 @@ def item(term: str, text: str) -> str:
 
 
 def help_of(action: argparse.Action) -> str:
-    """Return an argument's help as `--help` shows it."""
+    """Return the help of an argument as `--help` shows it."""
     return (action.help or "") % {**vars(action), "prog": ""}
 
 
@@ -95,7 +95,7 @@ def commands_text(parser: argparse.ArgumentParser) -> str:
 
 
 def settings_text(table: Mapping[str, Option], depth: int = 0, besides: frozenset[str] = frozenset()) -> str:
-    """Return a table of settings as paragraphs; the settings in `besides` without their inner settings."""
+    """Return a table of settings as paragraphs. The settings in `besides` are shown without their inner settings."""
     text = ""
     for name, option in table.items():
         default = "required" if option.required else default_of(option) and f"default: {default_of(option)}"
@@ -125,7 +125,7 @@ def _place(path: tuple[str, ...], *names: str) -> str:
 
 
 def _valued(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
-    """Yield the options that a value follows, each by its place: `/db/status/--config`."""
+    """Yield the options that have a value, each with its path: `/db/status/--config`."""
     for path, command in tree_of(parser):
         for action in filter(takes_value, _options(command)):
             for name in action.option_strings:
@@ -158,7 +158,7 @@ def _quoted(text: str) -> str:
 
 
 def zsh(parser: argparse.ArgumentParser) -> str:
-    """Return a completion for zsh: a function for each command that has others below it."""
+    """Return a completion for zsh: a function for each command that has subcommands."""
     functions = [_zsh_function(path, each) for path, each in tree_of(parser) if commands_of(each)]
     return ZSH.substitute(functions="".join(functions))
 

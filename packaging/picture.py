@@ -1,4 +1,4 @@
-"""Draw the picture of a terminal in the README from a session that was recorded.
+"""Draw the picture of a terminal in the README from a recorded session.
 
 python3 packaging/picture.py            writes docs/terminal.svg from docs/terminal.txt
 python3 packaging/picture.py record     records docs/terminal.txt: runs a daemon and the commands below, for a minute
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TEXT, SVG = ROOT / "docs" / "terminal.txt", ROOT / "docs" / "terminal.svg"
 COLUMNS = 110
-LINE, CHARACTER, MARGIN, BAR = 19, 8.43, 18, 34  # pixels; a character of 14 px monospace is 0.602 em wide
+LINE, CHARACTER, MARGIN, BAR = 19, 8.43, 18, 34  # pixels; a monospace character of 14 px is 0.602 em wide
 PROMPT = "$ "
 
 JOBS = r"""
@@ -73,7 +73,7 @@ def _line(text: str, y: int) -> str:
 
 
 def record() -> str:
-    """Return a session: the commands and what they print on a terminal of COLUMNS columns."""
+    """Record a session: the commands and their output on a terminal of COLUMNS columns."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "jobs.yaml").write_text(JOBS)
         (Path(folder) / "jobs.yaml").chmod(0o600)
@@ -89,7 +89,7 @@ def record() -> str:
 
 
 def _output(command: str, env: dict[str, str]) -> str:
-    """Return what a command prints, with long lines broken between words."""
+    """Return the output of a command, with long lines broken between words."""
     done = subprocess.run(
         shlex.split(command), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
@@ -98,7 +98,7 @@ def _output(command: str, env: dict[str, str]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Record the session when asked, and draw it."""
+    """Record the session on request, and draw it."""
     if words == ["record"]:
         TEXT.write_text(record(), encoding="utf-8")
     SVG.write_text(svg(TEXT.read_text(encoding="utf-8")), encoding="utf-8")

@@ -15,7 +15,7 @@ VIA = re.compile(r"\s+#\s+(?:via\s*)?(\S.*)?")
 
 @dataclass(frozen=True)
 class Pin:
-    """A package at one version, where it is needed (`marker`, empty: everywhere), and who needs it (`via`)."""
+    """A package at one version, the environments that need it (`marker`, empty: all), and the packages that do (`via`)."""
 
     name: str
     version: str
@@ -25,7 +25,7 @@ class Pin:
 
 
 def read(path: Path) -> list[Pin]:
-    """Return what a list pins. Raise ValueError for a line that says anything else, an index or an option for example."""
+    """Return the pins of a list. Raise ValueError for any other line, for example an index or an option."""
     blocks: list[tuple[re.Match[str], list[str], list[str]]] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if found := PIN.fullmatch(line):

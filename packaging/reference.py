@@ -1,9 +1,9 @@
-"""What the program says about its settings, commands and routes: the source of the man pages and of the tables in docs/.
+"""The reference of settings, commands and routes, from the program: the source of the man pages and of the tables in docs/.
 
     python3 packaging/reference.py FILE...
 
-replaces the generated blocks of Markdown files. A block is what stands between `<!-- generated: NAME -->` and
-`<!-- end -->`; `blocks()` knows the names.
+replaces the generated blocks of Markdown files. A block is the text between `<!-- generated: NAME -->` and `<!-- end -->`.
+`blocks()` returns the names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MARKED = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->\n)", re.DOTA
 
 
 def records_in(kind: Any) -> Iterator[Section]:
-    """Return the sections that a kind of value is, or may be made of."""
+    """Yield the sections that a kind of value is or contains."""
     for _, record in paths_in(kind):
         yield record
 
@@ -70,7 +70,7 @@ def schema_words(schema: Mapping[str, Any]) -> list[str]:
 
 
 def default_of(option: Option) -> str:
-    """Return the default of a setting as people write it, or an empty text."""
+    """Return the default of a setting as written in YAML, or an empty text."""
     if option.default is None or option.default in ((), {}) or isinstance(option.default, Section):
         return ""
     value = written(option.kind, option.default)
@@ -78,7 +78,7 @@ def default_of(option: Option) -> str:
 
 
 def written(kind: Any, value: Any) -> Any:
-    """Return a value of a kind as people write it in YAML."""
+    """Return a value of a kind as written in YAML."""
     match type(kind).__name__:
         case "Duration":
             return format_duration(value).replace(".0s", "s") if value else "0"
@@ -92,7 +92,7 @@ def written(kind: Any, value: Any) -> Any:
 def rows(
     table: Mapping[str, Option], prefix: str = "", without: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, Option]]:
-    """Yield each setting of a table and of the records in it, by its dotted path. `without` are not descended into."""
+    """Yield each setting of a table and of the records in it, by its dotted path. The records of `without` are left out."""
     for name, option in table.items():
         yield f"{prefix}{name}", option
         if name not in without:
@@ -118,7 +118,7 @@ def code(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text as a cell of a table, in which nothing but code between backticks is markup."""
+    """Return text as a cell of a table. Only code between backticks is markup in it."""
     parts = re.sub(r"\s+", " ", text).split("`")
     if len(parts) % 2 == 0:
         parts = ["\\`".join(parts)]
@@ -131,7 +131,7 @@ def cell(text: str) -> str:
 
 
 def route_text(handler: Any) -> str:
-    """Return what a route does: the first sentence of its handler, without the route itself."""
+    """Return the description of a route: the first line of the docstring of its handler, without the route itself."""
     first = (handler.__doc__ or "").strip().split("\n")[0]
     text = re.sub(r"^(GET|POST|PUT|PATCH|DELETE) \S+: ", "", first).removesuffix(".")
     return text[:1].upper() + text[1:]
@@ -220,13 +220,13 @@ def blocks() -> Mapping[str, str]:
 
 
 def filled(text: str) -> str:
-    """Return a page with all of its blocks as the program says. Raise KeyError for a block with an unknown name."""
+    """Return a page with all of its blocks generated. Raise KeyError for a block with an unknown name."""
     known = blocks()
     return MARKED.sub(lambda found: f"{found[1]}\n{known[found[2]]}\n{found[3]}", text)
 
 
 def main(files: list[str]) -> int:
-    """Write the blocks of all files anew."""
+    """Replace the blocks of all files."""
     for file in map(Path, files):
         file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
     return 0

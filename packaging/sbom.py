@@ -1,9 +1,9 @@
-"""Write what schedulerd is made of when it is installed with pip: a bill of materials in CycloneDX 1.6 (JSON).
+"""Write the bill of materials of schedulerd, as installed with pip, in CycloneDX 1.6 (JSON).
 
     python3 packaging/sbom.py [FILE]        (standard output)
 
-It says what packaging/pinned.txt says, whose hashes are those of the files that pip fetches, and is the same each time it is
-made. The Debian package has Debian's own libraries instead: what it depends on is in its control file.
+It contains the packages of packaging/pinned.txt, whose hashes are those of the files that pip downloads. The output is
+reproducible. The Debian package uses the libraries of Debian instead: its control file lists the dependencies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pinned import BUILD, HERE, RUNTIME, Pin, read
 
-NAMESPACE = uuid.UUID("a3d1f3f0-6f0e-4a0c-9d0a-3a8c2f1f7b52")  # ours: the same content has the same serial number
+NAMESPACE = uuid.UUID("a3d1f3f0-6f0e-4a0c-9d0a-3a8c2f1f7b52")  # our namespace: the same content has the same serial number
 
 
 def bill() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _reference(pin: Pin) -> str:
 
 
 def _component(pin: Pin, scope: str) -> dict[str, Any]:
-    """Return a library; `excluded` is what only builds."""
+    """Return a library. The scope `excluded` is that of build dependencies."""
     found = {
         "type": "library", "bom-ref": _reference(pin), "purl": _reference(pin), "name": pin.name, "version": pin.version,
         "scope": scope,
@@ -55,7 +55,7 @@ def _component(pin: Pin, scope: str) -> dict[str, Any]:
 
 
 def _dependencies(own: str, name: str, pins: list[Pin]) -> list[dict[str, Any]]:
-    """Return who needs whom: the list says of each package through whom it came."""
+    """Return the dependencies: the list names, for each package, the packages that require it."""
     needs: dict[str, list[str]] = {own: [], **{_reference(pin): [] for pin in pins}}
     reference_of = {name: own, **{pin.name: _reference(pin) for pin in pins}}
     for pin in pins:
@@ -65,7 +65,7 @@ def _dependencies(own: str, name: str, pins: list[Pin]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write it."""
+    """Write the bill of materials."""
     text = json.dumps(bill(), indent=2) + "\n"
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(text)
