@@ -113,7 +113,7 @@ def others() -> None:
 
 
 def refuse() -> None:
-    """Print the time that the refusal of a trigger takes which can never be due."""
+    """Print the time that it takes to refuse a trigger that is never due."""
     rows = []
     for rule in IMPOSSIBLE:
         start = time.perf_counter()

@@ -55,7 +55,7 @@ def bind_unix(settings: ApiSettings, state_dir: str) -> socket.socket:
 
 
 def _grant_access(settings: ApiSettings, state_dir: str) -> None:
-    """Give the group of the socket, and peers, access to the socket, but to nothing else in the state directory.
+    """Grant the group of the socket, and peers, access to the socket, but to no other file of the state directory.
 
     Raise UnsafeError when the socket was replaced, which means that another user can write to its folder.
     """

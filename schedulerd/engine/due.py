@@ -31,7 +31,7 @@ class DueJob:
     origin: Origin = Origin.SCHEDULE
     details: Mapping[datetime, Mapping[str, Any]] = field(default_factory=dict)  # by occurrence
     is_again: bool = False
-    asks: datetime | None = None  # the end of that period
+    asks: datetime | None = None  # the ledger may have occurrences up to this time
     is_held: bool = False
     is_void: bool = False
     plan: object = field(default=None, compare=False, repr=False)

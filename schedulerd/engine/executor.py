@@ -113,7 +113,7 @@ class Executor:
         self._supervisor.forget(run_ids)
 
     def launch(self, job: Job, run: Run, listener: RunListener) -> None:
-        """Start a run that is in the ledger. Its end follows in `listener.on_finished`, whatever happens."""
+        """Start a run that is in the ledger. In every case, its end follows in `listener.on_finished`."""
         child = _Child(job, run, listener)
         if job.action in self._functions:
             self._builtins.submit(self._call, child)

@@ -53,7 +53,7 @@ class Launcher(Protocol):
     """Starts and ends runs."""
 
     def launch(self, job: Job, run: Run, listener: RunListener) -> None:
-        """Start a run that is in the ledger. Its end follows in `listener.on_finished`, whatever happens."""
+        """Start a run that is in the ledger. In every case, its end follows in `listener.on_finished`."""
         ...
 
     def adopt(self, job: Job, run: Run, listener: RunListener) -> None:

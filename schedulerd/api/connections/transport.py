@@ -1,4 +1,4 @@
-"""A transport that aborts a connection whose peer does not read, and lets two components pause its reading."""
+"""A transport that aborts a connection whose peer does not read, and whose reading two components can pause."""
 
 from __future__ import annotations
 
