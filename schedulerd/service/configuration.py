@@ -92,10 +92,10 @@ class Reloader:
                 self._config_state.refused(error.problems)
                 for problem in error.problems:
                     log.error("%s", problem)
-                log.error("not reloaded: the configuration of %s stays", to_text(self._config_state.loaded_at))
+                log.error("reload failed; still using the configuration loaded at %s", to_text(self._config_state.loaded_at))
             except Exception as error:  # any failure must be reported and must not end the daemon
                 self._config_state.refused([f"{type(error).__name__}: {error}"])
-                log.error("not reloaded: %s", error, exc_info=not isinstance(error, SchedulerdError))
+                log.error("reload failed: %s", error, exc_info=not isinstance(error, SchedulerdError))
             self._notifier.ready(self.status)
 
     @property
@@ -118,15 +118,14 @@ class Reloader:
         unkept = {job_id: cgroups.unenforceable(job.limits, controllers) for job_id, job in config.jobs.items()}
         self._config_state.limits_not_kept = {job_id: limits for job_id, limits in unkept.items() if limits}
         for job_id, limits in self._config_state.limits_not_kept.items():
-            log.warning("job %s: limits that cannot be kept here, since control groups are not ours: %s "
-                        "(see docs/operations.md)",
+            log.warning("job %s: cannot enforce %s: no delegated cgroup v2 subtree (see docs/operations.md)",
                         job_id, ", ".join(limits))  # fmt: skip
 
     def _use(self, config: Config) -> None:
         kept = {name: getattr(self.config, name) for name in FIXED_AT_START}
         changed = [name for name, value in kept.items() if getattr(config, name) != value]
         if changed:
-            log.warning("a restart is needed to change %s: what was there at the start stays", ", ".join(changed))
+            log.warning("changes to %s take effect after a restart", ", ".join(changed))
         self.warn(config)
         self.config = replace(config, **kept)
         self._config_state.loaded(self._clock.now(), config.skipped)

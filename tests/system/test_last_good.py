@@ -72,7 +72,7 @@ def test_after_a_start_with_a_bad_file_all_jobs_run_and_it_is_told_until_the_men
 def test_after_a_bad_reload_a_restart_has_the_same_jobs(running):
     write(running, "jobs: {more: {every: 1x, shell: x}}")
     reload(running)
-    assert "not reloaded" in running.log()
+    assert "reload failed" in running.log()
     assert "the configuration has 1 mistake" in schedulerctl(running, "list").stderr
     jobs = running.client.get("jobs")
     running.kill()
