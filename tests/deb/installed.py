@@ -276,7 +276,7 @@ def test_the_journal_finds_what_people_did_to_a_job_or_run(machine):
     of_job = "\n".join(each["MESSAGE"] for each in records(machine, "JOB_ID=long"))
     of_run = "\n".join(each["MESSAGE"] for each in records(machine, f"RUN_ID={run}"))
     assert [word for word in ("triggered", "cancelled", "paused", "resumed") if f"{word} by user:root" not in of_job] == []
-    assert f"job long: triggered by user:root, as run {run}" in of_run
+    assert f"job long: triggered by user:root, run {run}" in of_run
     assert f"run {run} of job long: cancelled by user:root" in of_run
 
 
