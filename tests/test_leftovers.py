@@ -26,5 +26,5 @@ def test_a_process_is_found_by_its_environment_its_folder_and_its_arguments(impa
         finally:
             process.kill()
 
-    assert found.startswith(f"process {process.pid}: ")
+    assert found.startswith(f"process {process.pid} in ")
     assert leftovers.leftovers("another-run", tmp_path) == []

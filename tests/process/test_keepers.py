@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from schedulerd.process.spec import Cause, ProcessSpec
 from schedulerd.process.supervisor import Supervisor
 from tests.support.daemon import keepers
 from tests.support.heard import Heard
+from tests.support.leftovers import processes_named
 from tests.support.threads import no_more_threads
 from tests.support.waiting import until
 
@@ -37,10 +39,11 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Leaves no keeper behind, not even one that stands still."""
+    """Leaves no keeper behind, not even one that stands still, and none of the runs of one that was killed."""
     yield tmp_path
-    for pid in keepers(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    for pid in (*keepers(tmp_path), *processes_named(str(tmp_path))):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

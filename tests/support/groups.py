@@ -9,6 +9,7 @@ import pytest
 
 from schedulerd.host.cgroups import is_writable_group
 from tests.support.leftovers import name_run
+from tests.support.waiting import until
 
 
 def _mounts() -> list[str]:
@@ -24,13 +25,19 @@ def make_subtree() -> Path:
             path.mkdir()
             if is_writable_group(str(path)):
                 return path
+            path.rmdir()
     pytest.skip("no control group (version 2) can be made here")
 
 
 def remove_subtree(path: Path) -> None:
-    """Remove it with all that is below; what still runs there is killed."""
+    """Remove it with all that is below; what still runs there is killed, which takes a moment."""
     with suppress(OSError):
         (path / "cgroup.kill").write_text("1")
+    until(lambda: _is_removed(path), "the end of the group")
+
+
+def _is_removed(path: Path) -> bool:
     for folder, _, _ in os.walk(path, topdown=False):
         with suppress(OSError):
             os.rmdir(folder)
+    return not path.exists()

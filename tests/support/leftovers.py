@@ -33,7 +33,18 @@ def _processes(run: str, folder: Path) -> Iterator[str]:
             words = Path("/proc", name, "cmdline").read_bytes()
             place = os.fsencode(os.readlink(f"/proc/{name}/cwd")) + b"/"
             if any(sign in text for text in (words, Path("/proc", name, "environ").read_bytes(), place) for sign in signs):
-                yield f"process {name}: {words.replace(bytes(1), b' ').decode(errors='replace')[:300]}"
+                shown = b" ".join((b"in", place, words.replace(bytes(1), b" "))).decode(errors="replace")
+                yield f"process {name} {shown[:300]}"
+
+
+def processes_named(text: str) -> list[int]:
+    """Return the processes, but for this one, whose command line contains a text."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if int(name) != os.getpid() and text.encode() in Path("/proc", name, "cmdline").read_bytes():
+                found.append(int(name))
+    return found
 
 
 def _mounts(folder: Path) -> Iterator[str]:
