@@ -9,7 +9,7 @@ import pytest
 from tests.support.waiting import until
 
 PIECE = b"a" * 65536
-MOST_SENT = 16 * 1024 * 1024  # what the kernel keeps between the two, and much less than what fills a host
+MOST_SENT = 32 * 1024 * 1024  # what the kernel keeps between the two, and much less than what fills a host
 LOGGED_IN = b"R\0\0\0\x08\0\0\0\0"
 NOTICE = b"N\0\0\0\x05\0"
 TALKS = {  # a beginning, and what comes after it without end
